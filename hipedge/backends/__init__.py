@@ -1,0 +1,1 @@
+"""One runtime a file, the same surface each."""

@@ -1,0 +1,1 @@
+"""The command line: parse, call once, render, exit; one file per command."""

@@ -1,0 +1,152 @@
+"""Everything that can go wrong, in one place: the exception tree, and the table of refusal codes.
+
+A broken installation, model or database raises a `HipedgeError`. An expected fault of one file
+is raised inside a stage as `Refused` and leaves the line as a `Refusal` with one of these codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Stage(str, Enum):
+    """The verbs of the line."""
+
+    DISCOVER = "discover"
+    READ = "read"
+    GATE = "gate"
+    LOCATE = "locate"
+    PREPARE = "prepare"
+    INFER = "infer"
+    DECIDE = "decide"
+    RECORD = "record"
+
+
+class State(str, Enum):
+    """Where a file can end."""
+
+    SCREENED = "screened"
+    NOT_APPLICABLE = "not_applicable"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+
+
+class Code(str, Enum):
+    """Why a file was not screened."""
+
+    UNREADABLE = "unreadable"
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    MALFORMED_HEADER = "malformed_header"
+    NO_PIXELS = "no_pixels"
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
+    UNSUPPORTED_PIXELS = "unsupported_pixels"
+    TOO_LARGE = "too_large"
+    TRUNCATED = "truncated"
+    DECODE_FAILED = "decode_failed"
+    WORKER_DIED = "worker_died"
+    UNEXPECTED_ERROR = "unexpected_error"
+    WRONG_OBJECT = "wrong_object"
+    WRONG_MODALITY = "wrong_modality"
+    WRONG_BODY_PART = "wrong_body_part"
+    LATERAL_VIEW = "lateral_view"
+    MULTI_FRAME = "multi_frame"
+    LOCALIZER = "localizer"
+    SECONDARY_CAPTURE = "secondary_capture"
+    AI_RESULT = "ai_result"
+    NO_HIP_FOUND = "no_hip_found"
+    HIP_OUTSIDE_IMAGE = "hip_outside_image"
+    SCORES_NOT_FINITE = "scores_not_finite"
+    SAME_PIXELS = "same_pixels"
+
+
+@dataclass(frozen=True)
+class CodeInfo:
+    """One row of the table: the stage that gives the code, the state it ends in, what it means."""
+
+    stage: Stage
+    state: State
+    meaning: str
+
+
+_Q, _N, _D = State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE
+
+CODES: Mapping[Code, CodeInfo] = {
+    Code.UNREADABLE: CodeInfo(Stage.READ, _Q, "the file or folder could not be opened or read"),
+    Code.EMPTY_FILE: CodeInfo(Stage.READ, _Q, "the file has no bytes"),
+    Code.NOT_AN_IMAGE: CodeInfo(Stage.READ, _Q, "neither DICOM nor PNG, JPEG or TIFF"),
+    Code.MALFORMED_HEADER: CodeInfo(Stage.READ, _Q, "the DICOM header cannot be parsed"),
+    Code.NO_PIXELS: CodeInfo(Stage.READ, _Q, "an image object without pixel data"),
+    Code.UNSUPPORTED_TRANSFER_SYNTAX: CodeInfo(
+        Stage.READ, _Q, "a transfer syntax that hipedge does not decode"
+    ),
+    Code.UNSUPPORTED_PIXELS: CodeInfo(
+        Stage.READ, _Q, "pixel attributes that contradict each other or are not supported"
+    ),
+    Code.TOO_LARGE: CodeInfo(Stage.READ, _Q, "more pixels than any radiograph has"),
+    Code.TRUNCATED: CodeInfo(Stage.READ, _Q, "fewer pixel bytes than the header promises"),
+    Code.DECODE_FAILED: CodeInfo(Stage.READ, _Q, "the decoder refused the pixel data"),
+    Code.WORKER_DIED: CodeInfo(Stage.READ, _Q, "the decoding process died on this file"),
+    Code.UNEXPECTED_ERROR: CodeInfo(Stage.READ, _Q, "a fault in hipedge: please report it"),
+    Code.WRONG_OBJECT: CodeInfo(Stage.GATE, _N, "a DICOM object that is not a radiograph"),
+    Code.WRONG_MODALITY: CodeInfo(Stage.GATE, _N, "another modality"),
+    Code.WRONG_BODY_PART: CodeInfo(Stage.GATE, _N, "a body part that is not the hip"),
+    Code.LATERAL_VIEW: CodeInfo(Stage.GATE, _N, "a lateral view"),
+    Code.MULTI_FRAME: CodeInfo(Stage.GATE, _N, "more than one frame"),
+    Code.LOCALIZER: CodeInfo(Stage.GATE, _N, "a localizer"),
+    Code.SECONDARY_CAPTURE: CodeInfo(Stage.GATE, _N, "a secondary capture"),
+    Code.AI_RESULT: CodeInfo(Stage.GATE, _N, "the result of other software"),
+    Code.NO_HIP_FOUND: CodeInfo(Stage.LOCATE, _N, "no hip was found on the film"),
+    Code.HIP_OUTSIDE_IMAGE: CodeInfo(
+        Stage.PREPARE, _Q, "the hip given for this film lies outside its image"
+    ),
+    Code.SCORES_NOT_FINITE: CodeInfo(Stage.INFER, _Q, "the model returned NaN or infinity"),
+    Code.SAME_PIXELS: CodeInfo(
+        Stage.RECORD, _D, "same SOP Instance UID and pixels as a file already recorded"
+    ),
+}
+
+
+class HipedgeError(Exception):
+    """Base of all errors that hipedge raises; its text says what to do about it."""
+
+
+class InstallationError(HipedgeError):
+    """Something that this command needs is not installed, or cannot run here."""
+
+
+class ConfigError(HipedgeError):
+    """A setting is unknown or has a value that it cannot have."""
+
+
+class ModelError(HipedgeError):
+    """A model folder is incomplete, inconsistent, or not what its hashes say."""
+
+
+class BackendError(HipedgeError):
+    """A backend cannot run this model, or failed while running it."""
+
+
+class StoreError(HipedgeError):
+    """The database cannot be opened, read or written."""
+
+
+class InputError(HipedgeError):
+    """A file that the user named (a CSV, a manifest) has rows that cannot be used."""
+
+
+class Refused(HipedgeError):
+    """One file is not read, for a reason in `CODES`. Raised inside a stage, caught by the line.
+
+    `detail` is stored and shown: it must not hold patient data, nor text out of the file.
+    """
+
+    def __init__(self, code: Code, detail: str = "") -> None:
+        super().__init__(f"{code.value}: {detail or CODES[code].meaning}")
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[Code, str]]:
+        return type(self), (self.code, self.detail)

@@ -1,0 +1,1 @@
+"""What a model folder is, and the reference model that ships."""

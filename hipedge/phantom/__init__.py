@@ -1,0 +1,1 @@
+"""Simulated radiographs of known truth."""

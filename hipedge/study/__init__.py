@@ -1,0 +1,1 @@
+"""The statistics of a validation and reader study: arrays in, tables out."""

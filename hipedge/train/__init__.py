@@ -1,0 +1,1 @@
+"""The training recipe; the only importer of torch, with `hipedge.export.onnx`."""
