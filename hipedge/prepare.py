@@ -52,10 +52,12 @@ def resample(pixels: NDArray[np.uint16], box: Box, size_px: int) -> NDArray[np.f
     shrinks = box.width >= size_px and box.height >= size_px
     image = Image.fromarray(pixels[y0:y1, x0:x1].astype(np.float32))
     square = np.full((size_px, size_px), np.nan, np.float32)
-    square[rows, columns] = image.resize(
-        (columns.stop - columns.start, rows.stop - rows.start),
-        Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR,
-        box=(inside.x0, inside.y0, inside.x1, inside.y1),
+    square[rows, columns] = np.asarray(
+        image.resize(
+            (columns.stop - columns.start, rows.stop - rows.start),
+            Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR,
+            box=(inside.x0, inside.y0, inside.x1, inside.y1),
+        )
     )
     return square
 

@@ -1,4 +1,4 @@
-"""The values that travel down the line: `Radiograph`, `Hip`, `Sample`, `Scores`, `Finding`, `Outcome`.
+"""The values that travel down the line, from `Film` to `Outcome`.
 
 All are frozen. A stage takes the value of the stage before it and returns the next one.
 
@@ -113,7 +113,7 @@ class Film:
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """A film with its pixels: uint16 (H, W), bone bright, 0 to 65535 over the VOI's output range."""
+    """A film and its pixels: uint16 (H, W), bone bright, 0 to 65535 over the VOI's output range."""
 
     film: Film
     pixels: NDArray[np.uint16]
@@ -170,7 +170,7 @@ class Hip:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What the network sees: uint8 (1, S, S), and the 3×3 affine from its coordinates to the film's."""
+    """What the network sees: uint8 (1, S, S), and the 3×3 affine from there back to the film."""
 
     pixels: NDArray[np.uint8]
     affine: NDArray[np.float64]
