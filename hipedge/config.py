@@ -46,9 +46,8 @@ def load_settings(
     `file` defaults to `./hipedge.toml`, which may be absent; a file that is named must exist.
     Raises `ConfigError` naming the setting and where it came from.
     """
-    named = file or (
-        Path(environment["HIPEDGE_CONFIG"]) if "HIPEDGE_CONFIG" in environment else None
-    )
+    if file is None and "HIPEDGE_CONFIG" in environment:
+        file = Path(environment["HIPEDGE_CONFIG"])
     values = _from_file(file or CONFIG_FILE, required=file is not None)
     values |= _from_environment(environment)
     values |= {name: value for name, value in flags.items() if value is not None}
