@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hipedge.decide import ABNORMAL
+from hipedge.decide import ABNORMAL, Rule
 from hipedge.errors import ConfigError
+from hipedge.model.card import Card
 from hipedge.types import Category
 
 if sys.version_info >= (3, 11):
@@ -118,3 +119,22 @@ def _probability(name: str, value: object, where: str) -> float:
     if not is_number or not 0 <= float(str(value)) <= 1:
         raise ConfigError(f"{where}: the threshold of {name} must lie between 0 and 1")
     return float(str(value))
+
+
+def site_rule(card: Card, settings: Settings) -> Rule:
+    """Return the rule of a model at this site: the card's numbers, with the site's in their place.
+
+    Raises `ConfigError` if the card has no such operating point.
+    """
+    if settings.operating_point not in card.operating_points:
+        names = ", ".join(card.operating_points)
+        raise ConfigError(
+            f"the model has no operating point {settings.operating_point!r}, only {names}"
+        )
+    return Rule(
+        operating_point=settings.operating_point,
+        temperature=card.temperature,
+        thresholds={**card.operating_points[settings.operating_point], **settings.thresholds},
+        min_confidence=card.min_confidence,
+        flag_hardware=settings.flag_hardware,
+    )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from sqlite_utils import Database
 from sqlite_utils.db import Table
@@ -79,7 +79,7 @@ class Store:
         model_id: str,
         model_name: str,
         model_status: str,
-        card: Mapping[str, Any],
+        card: str,
         backend: str,
         backend_reason: str,
         versions: Mapping[str, str],
@@ -89,7 +89,7 @@ class Store:
             "model_id": model_id,
             "name": model_name,
             "status": model_status,
-            "card": to_json(card),
+            "card": card,
         }
         run = {
             "started_at": _now(),
@@ -151,13 +151,16 @@ class Store:
             for outcome in outcomes:
                 self._record_one(run, outcome, rule)
 
-    def link(self, run: Run, path: Path, sha256: str) -> None:
-        """Note that `path` holds a content that already has its row."""
+    def link(self, run: Run, contents: Mapping[Path, str]) -> None:
+        """Note that each path holds a content, by SHA-256, that already has its row."""
+        if not contents:
+            return
         with self._transaction():
-            file_id = self._file_id(run, path, sha256)
-            if file_id is None:
-                raise StoreError(f"{self.path} has no row for the content {sha256}")
-            self._link(run, path, file_id)
+            for path, sha256 in contents.items():
+                file_id = self._file_id(run, path, sha256)
+                if file_id is None:
+                    raise StoreError(f"{self.path} has no row for the content {sha256}")
+                self._link(run, path, file_id)
 
     def apply_rule(self, model_id: str, rule: Rule) -> int:
         """Decide, from the stored logits, about every hip that this rule has not seen.
@@ -184,10 +187,10 @@ class Store:
                 self._save_decision(row["id"], finding_row(finding), rule)
         return len(undecided)
 
-    def models(self) -> dict[str, dict[str, Any]]:
-        """Return the card of every model that has rows here, by model id."""
+    def models(self) -> dict[str, str]:
+        """Return the card, as JSON, of every model that has rows here, by model id."""
         rows = self._query("select model_id, card from models")
-        return {row["model_id"]: json.loads(row["card"]) for row in rows}
+        return {row["model_id"]: row["card"] for row in rows}
 
     def worklist(self, rules: Mapping[str, Rule], since: datetime | None = None) -> Iterator[Case]:
         """Yield, oldest first, each case that is work for a human.
