@@ -36,6 +36,15 @@ class Settings:
     flag_hardware: bool = False
     thresholds: Mapping[Category, float] = field(default_factory=dict)
 
+    def require_model(self) -> Path:
+        """Return the model folder; raise `ConfigError` if the site has named none."""
+        if self.model is None:
+            raise ConfigError(
+                "no model: name one with --model DIR (`hipedge model new DIR --seed 0` "
+                "makes an untrained one to try things with)"
+            )
+        return self.model
+
 
 def load_settings(
     flags: Mapping[str, object],
