@@ -30,6 +30,8 @@ from hipedge.types import (
 )
 from hipedge.workers import Died, Workers
 
+MAX_BATCH = 32
+
 
 @dataclass
 class Summary:
@@ -159,7 +161,7 @@ def judge(
 
 
 def infer(samples: Sequence[Sample], backend: Backend) -> Iterator[Scores]:
-    """Run the samples through the backend, in batches that it takes."""
-    for start in range(0, len(samples), backend.max_batch):
-        batch = samples[start : start + backend.max_batch]
+    """Run the samples through the backend, in batches of bounded memory."""
+    for start in range(0, len(samples), MAX_BATCH):
+        batch = samples[start : start + MAX_BATCH]
         yield from backend.infer(np.stack([sample.pixels for sample in batch]))

@@ -25,6 +25,7 @@ from hipedge.config import load_settings, site_rule
 from hipedge.errors import CODES
 from hipedge.locate import GivenHips, read_hips_csv
 from hipedge.model import open_model
+from hipedge.model.card import card_json
 from hipedge.screen import Summary
 from hipedge.screen import screen as run_line
 from hipedge.store import Store
@@ -82,7 +83,7 @@ def screen(
             model_id=folder.model_id,
             model_name=folder.card.name,
             model_status=folder.card.status.value,
-            card=folder.card_text,
+            card=card_json(folder.card).decode(),
             backend=str(opened.fingerprint),
             backend_reason=reason,
             versions=versions(),
