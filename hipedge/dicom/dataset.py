@@ -248,9 +248,8 @@ def numbers(elements: Dataset, keyword: str) -> tuple[float, ...]:
     """Return an element's values as floats, or () if one of them is not a number."""
     value = _value(elements, keyword)
     values = list(value) if isinstance(value, MultiValue | list) else [value]
-    if not all(isinstance(v, int | float) for v in values):  # IS and DS are converted to these
-        return ()
-    return tuple(map(float, values))
+    floats = [float(v) for v in values if isinstance(v, int | float)]  # of IS, DS, US, FL, …
+    return tuple(floats) if len(floats) == len(values) else ()
 
 
 def number(elements: Dataset, keyword: str) -> float | None:
@@ -259,9 +258,9 @@ def number(elements: Dataset, keyword: str) -> float | None:
 
 
 def integer(elements: Dataset, keyword: str) -> int | None:
-    """Return an element's value if it is a single whole number, else None."""
+    """Return an element's value if it is a single whole number of at most 31 bits, else None."""
     value = _value(elements, keyword)
-    return int(value) if isinstance(value, int) else None
+    return int(value) if isinstance(value, int) and 0 <= value < 1 << 31 else None
 
 
 def items(elements: Dataset, keyword: str) -> tuple[Dataset, ...]:

@@ -141,7 +141,7 @@ def gate(header: Header) -> None:
     _check_object(header)
     _check_image_type(header)
     if header.number_of_frames > 1:
-        raise Refused(Code.MULTI_FRAME, f"{header.number_of_frames} frames")
+        raise Refused(Code.MULTI_FRAME)
     if _is_elsewhere(header):
         raise Refused(Code.WRONG_BODY_PART)
     if header.view is View.LATERAL:

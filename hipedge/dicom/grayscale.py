@@ -30,7 +30,8 @@ class LookupTable:
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Look up each value; below and above the table its first and last entry are used."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.intp)
-        return np.take(self.entries, index).astype(np.float64)
+        looked_up: NDArray[np.float64] = self.entries[index].astype(np.float64)
+        return looked_up
 
     @property
     def white(self) -> int:
@@ -167,4 +168,5 @@ def _full_range(mapped: NDArray[np.float64], present: NDArray[np.bool_]) -> NDAr
 def luminance(rgb: NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Return the luminance (H, W) of red, green and blue (H, W, 3), rounded to the same depth."""
     red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)
-    return np.rint(RED * red + GREEN * green + BLUE * blue).astype(np.uint16)
+    gray: NDArray[np.float32] = RED * red + GREEN * green + BLUE * blue
+    return np.rint(gray).astype(np.uint16)
