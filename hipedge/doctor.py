@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hipedge import backends
 from hipedge.config import Settings, site_rule
-from hipedge.dicom import codec_versions
+from hipedge.dicom import decoder_versions
 from hipedge.errors import HipedgeError
 from hipedge.model import open_model
 from hipedge.store import Store
@@ -68,7 +68,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _decoders() -> Iterator[Check]:
-    for name, version in codec_versions().items():
+    for name, version in decoder_versions().items():
         found = version or "not in this imagecodecs"
         yield Check("decoder", name, None if version is None else True, found, required=False)
 

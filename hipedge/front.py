@@ -52,7 +52,7 @@ class Front:
             if sha256 in self.known:
                 return Known(path, sha256)
             with timed("read", timings_ms):
-                radiograph = read(payload)
+                radiograph = read(path, payload)
             with timed("locate", timings_ms):
                 given = self.given_hips.of(radiograph.film)
                 located = locate(radiograph, self.geometry, given)

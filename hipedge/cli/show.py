@@ -99,7 +99,7 @@ def _probabilities_table(case: Case) -> Table:
 def _write_picture(case: Case, target: Path) -> None:
     try:
         payload = load(case.path)
-        pixels = read(payload).pixels
+        pixels = read(case.path, payload).pixels
     except Refused as refused:
         raise InputError(f"the film can no longer be read from {case.path}: {refused}") from refused
     if payload.sha256 != case.sha256:

@@ -78,3 +78,13 @@ CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.203": Codec(describe_jpeg2000, _htj2k, lossy=True),
 }
 RLE = "1.2.840.10008.1.2.5"
+
+
+def decoder_versions() -> dict[str, str | None]:
+    """Return which library decodes for each codec of imagecodecs; None where it lacks that."""
+    return {
+        name: getattr(imagecodecs, f"{name}_version")()
+        if getattr(imagecodecs, name.upper()).available
+        else None
+        for name in ("dicomrle", "jpeg8", "jpegls", "jpeg2k", "htj2k")
+    }
