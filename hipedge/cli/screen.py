@@ -77,15 +77,14 @@ def screen(
         backends.open_backend(name, folder) as opened,
         _progress() as bar,
     ):
-        errors.print(
-            f"model [bold]{folder.card.name}[/]: {folder.card.status_text}", soft_wrap=True
-        )
+        card = folder.card
+        errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
         errors.print(f"backend [bold]{opened.fingerprint}[/]: {reason}", soft_wrap=True)
         run = store.start_run(
             model_id=folder.model_id,
-            model_name=folder.card.name,
-            model_status=folder.card.status.value,
-            card=card_json(folder.card).decode(),
+            model_name=card.name,
+            model_status=card.status.value,
+            card=card_json(card).decode(),
             backend=str(opened.fingerprint),
             backend_reason=reason,
             versions=versions(),

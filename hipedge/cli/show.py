@@ -77,9 +77,8 @@ def _print_case(case: Case) -> None:
         output.print(_probabilities_table(case))
     if any(finding.category in HARDWARE for finding in case.findings):
         output.print(f"Arthroplasty and fixation are {HARDWARE_NOTE}.")
-    output.print(
-        f"model {case.model} ({case.model_status}); backend {case.backend}", soft_wrap=True
-    )
+    output.print(f"model {case.model} ({case.model_status})")
+    output.print(f"backend {case.backend}", soft_wrap=True)
     warn_of_untrained([case])
 
 
