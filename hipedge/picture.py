@@ -65,7 +65,7 @@ def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
     way = max(range(len(scored.scores)), key=lambda one: probability(scored.scores[one]))
     # A hip of unknown side is seen plain first, then mirrored.
     mirrored = scored.hip.mirrored or way == 1
-    evidence = np.maximum(scored.scores[way].maps[label], 0)
+    evidence: NDArray[np.float32] = np.maximum(scored.scores[way].maps[label], 0)
     evidence /= max(float(evidence.max()), 1e-9)
     return evidence[:, ::-1] if mirrored else evidence
 
