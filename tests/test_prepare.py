@@ -13,7 +13,6 @@ from hipedge.types import Box, CropGeometry, Hip, Radiograph, Side
 from .builders import film
 
 SIZE_PX = 64
-RANDOM = np.random.default_rng(20)
 
 
 def radiograph(pixels):
@@ -21,7 +20,8 @@ def radiograph(pixels):
 
 
 def noise(height=400, width=300):
-    return RANDOM.integers(5_000, 60_000, (height, width)).astype(np.uint16)
+    random = np.random.default_rng(20)
+    return random.integers(5_000, 60_000, (height, width)).astype(np.uint16)
 
 
 def hip(box, side=Side.RIGHT, *, mirrored=False):
