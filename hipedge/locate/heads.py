@@ -10,6 +10,7 @@ A learned locator has to return `Heads` too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,8 @@ SIZES_MM = (30.0, 125.0)
 SIZE_STEP = 1.134
 USUAL_SIZE = 0.22
 SIZE_SPREAD = 1.0
+# A level finer than the thumbnail by more than this shows nothing new.
+FINEST = 0.5
 # Height of the drawing against its width: as the pelvis tilts, its shadow grows shorter.
 TILTS = (1.0, 0.8)
 # In pixels of a level of the search: how far each half may lie from where symmetry has it, and how
@@ -50,7 +53,7 @@ TILTS = (1.0, 0.8)
 GIVE_PX = 1
 MARGIN_PX = round(HEAD_RADIUS_MM / HALF_DISTANCE_MM * HALF_DISTANCE_PX)
 # One half by itself must fit better than both halves together by this factor.
-ALONE = 0.85
+ALONE = 0.8
 # Below this likeness edges run by chance: an empty cassette, noise.
 CHANCE = 0.2
 
@@ -93,8 +96,11 @@ def find_heads(
         x, y = (np.array(head) * best.pixel + (columns.start, rows.start)) * scale
         return float(x), float(y)
 
+    left, right = on_film(best.left), on_film(best.right)
     distance_px = 2 * HALF_DISTANCE_PX * best.pixel * float(scale[0])
-    return Heads(on_film(best.left), on_film(best.right), distance_px, min(1.0, best.likeness))
+    if left and right:
+        distance_px = math.dist(left, right)
+    return Heads(left, right, distance_px, min(1.0, best.likeness))
 
 
 def shrink(pixels: NDArray[np.uint16], spacing_mm: tuple[float, float]) -> Array:
@@ -141,7 +147,7 @@ def _matches(field: Array, column_mm: float | None) -> Iterator[_Match]:
     for half_distance in _half_distances(width, column_mm):
         pixel = half_distance / HALF_DISTANCE_PX
         size = round(width / pixel), round(height / pixel)
-        if min(size) < 2 * HALF_DISTANCE_PX:
+        if min(size) < 2 * HALF_DISTANCE_PX or pixel < FINEST:
             continue
         resampling = Image.Resampling.BOX if pixel > 1 else Image.Resampling.BILINEAR
         edges = edge_directions(np.asarray(Image.fromarray(field).resize(size, resampling)))
