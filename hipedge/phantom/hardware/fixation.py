@@ -102,7 +102,7 @@ def sliding_hip_screw(femur: FemurFrame, rng: np.random.Generator) -> Implant:
     from_end = np.linalg.norm(junction[[0, 2]] - path[0]) - 25.0
     slots = from_end - 16.0 * np.arange(holes)
     solids += _plate(femur, rng, path, (19.0, 5.8), slots, CORTEX_4_5, share_empty=0.05)
-    tip_apex = tip_apex_mm(femur, tip)
+    tip_apex = tip_apex_mm(femur, tip + aside)
     return _implant(
         "sliding_hip_screw",
         femur,
@@ -126,7 +126,7 @@ def cephalomedullary_nail(femur: FemurFrame, rng: np.random.Generator) -> Implan
     through = tip - direction * (tip[0] + 1.0) / direction[0]
     # The hole for the head screw lies 38 to 55 mm below the nail's upper end.
     top = np.clip(femur.trochanter_tip[2] + rng.uniform(-5.0, 6.0), *(through[2] + [38.0, 55.0]))
-    nail_length = float(rng.choice([300.0, 320.0, 340.0] if long else [170.0, 180.0, 200.0, 240.0]))
+    nail_length = float(rng.choice([260.0, 280.0, 300.0] if long else [170.0, 180.0, 200.0, 240.0]))
     distal = min(float(rng.choice([10.0, 11.0, 12.0])), 2 * femur.canal_radius_mm - 1.0) / 2
     proximal = float(rng.choice([15.5, 16.5, 17.0])) / 2
     heights = np.concatenate(
@@ -137,7 +137,7 @@ def cephalomedullary_nail(femur: FemurFrame, rng: np.random.Generator) -> Implan
         ]
     )
     path = femur.centre_line(heights) * np.array([1.0, 1.0, 0.0])
-    path *= np.clip((-60.0 - heights) / 30.0, 0.0, 1.0)[:, None]
+    path *= np.clip((-20.0 - heights) / 30.0, 0.0, 1.0)[:, None]
     path[:, 0] -= np.clip(heights - through[2] + 12.0, 0.0, None) * bend
     path[:, 2] = heights
     radii = np.interp(top - heights, [60.0, 85.0], [proximal, distal])
@@ -158,7 +158,7 @@ def cephalomedullary_nail(femur: FemurFrame, rng: np.random.Generator) -> Implan
         solids,
         f"{'long' if long else 'short'} nail {nail_length:.0f} mm with "
         f"{'blade' if blade else 'lag screw'} {length:.0f} mm at {angle_deg:.0f} degrees; "
-        f"tip-apex distance {tip_apex_mm(femur, tip):.0f} mm",
+        f"tip-apex distance {tip_apex_mm(femur, tip + aside):.0f} mm",
         poor,
     )
 
