@@ -46,5 +46,5 @@ def test_latency_is_slept_for_each_batch():
 
 def test_it_stands_in_for_a_model(untrained_model):
     with FakeBackend.open(untrained_model) as backend:
-        assert backend.size_px == 128
+        assert backend.size_px == 64
         assert backend.fingerprint.runtime == "fake"

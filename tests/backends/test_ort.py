@@ -89,10 +89,10 @@ def test_a_file_that_is_no_network_is_an_error(untrained_model, tmp_path):
 def test_a_failure_while_running_is_an_error_of_the_backend(untrained_model, golden):
     """The card promises another size than the network takes."""
     card = untrained_model.card
-    geometry = dataclasses.replace(card.input, size_px=64)
+    geometry = dataclasses.replace(card.input, size_px=32)
     lying = dataclasses.replace(untrained_model, card=dataclasses.replace(card, input=geometry))
     with OnnxRuntimeBackend.open(lying) as backend, pytest.raises(BackendError, match="failed"):
-        backend.infer(np.ascontiguousarray(golden.samples[:1, :, :64, :64]))
+        backend.infer(np.ascontiguousarray(golden.samples[:1, :, :32, :32]))
 
 
 @pytest.mark.slow
