@@ -21,12 +21,12 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def untrained_model(tmp_path_factory):
-    """A model folder from seed 0 with crops of 128 pixels, so that it is quick to make and run.
+    """A model folder from seed 0 with crops of 64 pixels, so that it is quick to make and run.
 
-    Without torch it cannot be made: HIPEDGE_TEST_MODEL then names one that is ready.
+    Without torch it cannot be made: HIPEDGE_TEST_MODEL then names one made before.
     """
     if "HIPEDGE_TEST_MODEL" in os.environ:
         return open_model(Path(os.environ["HIPEDGE_TEST_MODEL"]))
     pytest.importorskip("torch", reason="no torch to make a model with: set HIPEDGE_TEST_MODEL")
     folder = tmp_path_factory.mktemp("models") / "untrained"
-    return new_model(folder, seed=0, geometry=CropGeometry(128, 160.0, 10.0, 20.0))
+    return new_model(folder, seed=0, geometry=CropGeometry(64, 160.0, 10.0, 20.0))

@@ -47,7 +47,7 @@ class Golden:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls(arrays["samples"], arrays["logits"], arrays["maps"])
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise ModelError(f"{path} does not hold golden samples: {CURE}") from error
 
 

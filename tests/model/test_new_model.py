@@ -36,10 +36,10 @@ def test_a_model_from_a_seed_says_that_it_is_untrained(untrained_model):
 
 def test_its_golden_scores_are_those_of_64_samples_that_differ(untrained_model):
     golden = untrained_model.golden()
-    assert golden.samples.shape == (64, 1, 128, 128)
+    assert golden.samples.shape == (64, 1, 64, 64)
     assert golden.samples.dtype == np.uint8
     assert golden.logits.shape == (64, 8)
-    assert golden.maps.shape == (64, 8, 4, 4)
+    assert golden.maps.shape == (64, 8, 2, 2)
     assert golden.logits.dtype == golden.maps.dtype == np.float32
     assert golden.logits.std(0).min() > 0.5
 
