@@ -40,7 +40,7 @@ FLAT = 0.02
 # a child's whole trunk to one hip that fills the film; and in mm, from an infant's to any adult's.
 # A size far from that of a pelvic film needs the better fit, by a log-normal weight.
 SIZES = (0.09, 0.36)
-SIZES_MM = (30.0, 125.0)
+SIZES_MM = (25.0, 125.0)
 SIZE_STEP = 1.134
 USUAL_SIZE = 0.22
 SIZE_SPREAD = 1.0
@@ -52,10 +52,12 @@ TILTS = (1.0, 0.8)
 # near to the film's edge a head's centre may lie for the head to be on the film.
 GIVE_PX = 1
 MARGIN_PX = round(HEAD_RADIUS_MM / HALF_DISTANCE_MM * HALF_DISTANCE_PX)
-# One half by itself must fit better than both halves together by this factor.
+# The likeness of one half by itself counts less than that of both by this factor: to look at a
+# second place that is no hip costs little, to leave out a hip may cost a fracture.
 ALONE = 0.8
-# Below this likeness edges run by chance: an empty cassette, noise.
-CHANCE = 0.2
+# Below this likeness nothing on a film has a shape: an empty, evenly shaded cassette has 0.1. Real
+# hips have 0.3 to 0.8, but so may a chest or noise: what is no hip is for a learned locator.
+SHAPELESS = 0.2
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def find_heads(
     column_mm = spacing_mm[1] * scale[0] if spacing_mm else None
     matches = _matches(thumbnail[rows, columns], column_mm)
     best = max(matches, key=lambda match: match.weight, default=None)
-    if best is None or best.likeness < CHANCE:
+    if best is None or best.likeness < SHAPELESS:
         return None
 
     def on_film(head: Point | None) -> Point | None:

@@ -95,11 +95,12 @@ def test_no_hip_is_sought_at_a_size_that_no_patient_has():
     [
         np.zeros((600, 500), np.uint16),
         np.full((600, 500), 65_535, np.uint16),
+        np.add.outer(np.arange(600), np.arange(500)).astype(np.uint16),
         np.full((1, 1), 7, np.uint16),
         np.arange(3 * 5_000, dtype=np.uint16).reshape(3, 5_000),
         np.arange(3 * 5_000, dtype=np.uint16).reshape(5_000, 3),
     ],
-    ids=["unexposed", "padding", "one pixel", "three rows", "three columns"],
+    ids=["unexposed", "padding", "shaded cassette", "one pixel", "three rows", "three columns"],
 )
 def test_a_film_without_a_picture_has_no_heads(pixels):
     assert find_heads(pixels) is None
