@@ -155,8 +155,7 @@ def _matches(field: Array, column_mm: float | None) -> Iterator[_Match]:
         edges = edge_directions(np.asarray(Image.fromarray(field).resize(size, resampling)))
         unusual = np.log(half_distance / width / USUAL_SIZE) / SIZE_SPREAD
         prior = float(np.exp(-(unusual**2) / 2))
-        for tilt in TILTS:
-            left, right = (correlate(edges, tilt, side) for side in (-1, 1))
+        for left, right in correlations(edges):
             for left_head, right_head, likeness in _fits(left, right):
                 alone = left_head is None or right_head is None
                 weight = likeness * prior * (ALONE if alone else 1.0)
@@ -174,13 +173,20 @@ def _half_distances(width: int, column_mm: float | None) -> list[float]:
     return [float(size) for size in np.geomspace(low, high, steps)]
 
 
-def correlate(edges: Array, tilt: float, side: int) -> Array:
-    """Return how a film's edges (2, H, W) run along a half pelvis's with its head at each pixel."""
+def correlations(edges: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield, for each tilt, how a film's edges (2, H, W) run along each half pelvis's (H, W).
+
+    The value at a pixel is for the half with its head's centre there.
+    """
     _, height, width = edges.shape
     shape = _fast(height + REACH_PX), _fast(width + REACH_PX)
-    spectrum = np.fft.rfft2(edges, shape) * _spectrum(tilt, side, shape)
-    scores: Array = np.fft.irfft2(spectrum.sum(axis=0), shape)[:height, :width]
-    return scores
+    film = np.fft.rfft2(edges, shape)
+    for tilt in TILTS:
+        left, right = (
+            np.fft.irfft2((film * _spectrum(tilt, side, shape)).sum(axis=0), shape)
+            for side in (-1, 1)
+        )
+        yield left[:height, :width], right[:height, :width]
 
 
 @lru_cache(maxsize=128)
