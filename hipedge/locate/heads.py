@@ -5,6 +5,7 @@ half pelvis's edges are correlated with those of the film's edges at a range of 
 halves mirror each other about the body's midline, whose place is thereby found too: two heads where
 both halves fit, one where the other would lie beyond the film's edge.
 
+The constants were chosen by the fit to the `tuned` films of `tests/data/fracatlas_centres.csv`.
 A learned locator has to return `Heads` too.
 """
 
