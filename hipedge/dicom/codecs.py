@@ -74,11 +74,9 @@ CODECS: Mapping[str, Codec] = {
 RLE = "1.2.840.10008.1.2.5"
 
 
-def decoder_versions() -> dict[str, str | None]:
-    """Return which library decodes for each codec of imagecodecs; None where it lacks that."""
+def decoder_versions() -> dict[str, str]:
+    """Return which library decodes for each codec of imagecodecs that is used."""
     return {
         name: getattr(imagecodecs, f"{name}_version")()
-        if getattr(imagecodecs, name.upper()).available
-        else None
-        for name in ("dicomrle", "jpeg8", "jpegls", "jpeg2k", "htj2k")
+        for name in ("dicomrle", "jpeg8", "jpegls", "jpeg2k")
     }
