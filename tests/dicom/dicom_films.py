@@ -135,7 +135,7 @@ def encode(array, syntax, bits):
         return imagecodecs.htj2k_encode(array, reversible=syntax == HTJ2K_LOSSLESS)
     reversible = syntax == JPEG_2000_LOSSLESS
     return imagecodecs.jpeg2k_encode(
-        array,
+        array.astype(f"{array.dtype.kind}1") if bits <= 8 else array,
         codecformat="J2K",
         reversible=reversible,
         level=0 if reversible else 60,
