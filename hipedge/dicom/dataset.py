@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydicom.config import disable_value_validation
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -39,12 +39,13 @@ PREFIX = b"DICM"
 # Twice the largest film: a few megabytes of deflate can hold gigabytes of zeros.
 MAX_INFLATED_BYTES = 512 * 2**20
 
-# What pydicom raises on malformed files, found by mutating some: its own error is an `Exception`
-# beside the built-in ones; RecursionError and UnicodeError are among the bases listed.
+# What pydicom raises on malformed files, found by mutating some. Its own errors derive from
+# `Exception` alone; RecursionError and UnicodeError are covered by the bases listed.
 MALFORMED = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
