@@ -190,7 +190,7 @@ def _native(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | 
         return _native_422(pixels.value, form, dtype)
     if pixels.swapped_words and dtype.itemsize == 1:
         words = _samples(pixels.value, np.dtype(">u2"), (count + 1) // 2)
-        flat = words.astype("<u2").view(np.uint8)[:count]
+        flat: Samples = words.astype("<u2").view(np.uint8)[:count]
     else:
         flat = _samples(pixels.value, dtype, count)
     return _interleaved(flat, form, planar=form.planar)
@@ -270,17 +270,26 @@ def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) 
     """
     limit = 1 << form.bits_stored
     if lossy and form.shift == 0 and (samples.dtype.kind == "i") == form.signed:
-        low = -limit // 2 if form.signed else 0
-        samples = np.clip(samples, low, low + limit - 1)
+        samples = _limited(samples, -limit // 2 if form.signed else 0, limit)
     words = samples.astype(np.uint16, copy=False)
     if form.shift:
         words = words >> np.uint16(form.shift)
     if form.signed:
         unused = 16 - form.bits_stored
-        return (words << np.uint16(unused)).view(np.int16) >> np.int16(unused)
+        extended: NDArray[np.int16] = (words << np.uint16(unused)).view(np.int16)
+        extended >>= np.int16(unused)
+        return extended
     if form.bits_stored < 16 and words.max() >= limit:
         words = words & np.uint16(limit - 1)
     return words
+
+
+def _limited(samples: Samples, low: int, count: int) -> Samples:
+    """Limit samples to the `count` values from `low` on, without a copy where they already are."""
+    high = low + count - 1
+    if int(samples.min()) >= low and int(samples.max()) <= high:
+        return samples
+    return np.clip(samples, low, high)
 
 
 def _gray(values: StoredValues, form: PixelFormat, *, luminance_first: bool) -> StoredValues:

@@ -137,6 +137,13 @@ def test_what_a_lossy_decoder_overshoots_is_limited_and_not_wrapped():
     assert values[:, 0].min() == values.max() == 1023
 
 
+def test_a_lossy_frame_may_have_fewer_bits_than_are_stored():
+    array = np.full((16, 16), 200, np.uint8)
+    frame = encode(array, JPEG_BASELINE, 8)
+    data = film(array.astype(np.uint16), JPEG_BASELINE, bits=12, fragments=[frame])
+    np.testing.assert_allclose(stored_values(data), array, atol=2)
+
+
 def test_an_overlay_in_the_unused_bits_is_no_pixel(noise):
     array = noise(12)
     with_overlay = array | 0x8000
