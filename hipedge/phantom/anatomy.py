@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from hipedge.phantom.mesh import Faces, Mesh, Points, normals
+from hipedge.phantom.mesh import Mesh, Points, normals
 
 # Places on the mean left femur, in the frame above. They ride along with the mesh as vertices
 # that no face uses, so that whatever bends, breaks or turns the bone moves them too.
@@ -48,7 +48,7 @@ class HipShape:
 
     `space_mm` is the joint space all round before the head is displaced; `head_shift_mm` is the
     head's displacement in the socket (x lateral, y back, z up), which narrows the space on one
-    side. `roof_deg` turns the roof of the socket about the head, up at its lateral edge.
+    side. `centre_edge_deg` is the lateral centre-edge angle.
     """
 
     neck_shaft_deg: float = MEAN_NECK_SHAFT_DEG
@@ -56,7 +56,7 @@ class HipShape:
     head_scale: float = 1.0
     space_mm: float = 4.2
     head_shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    roof_deg: float = 0.0
+    centre_edge_deg: float = 32.0
 
 
 @dataclass(frozen=True)
@@ -208,14 +208,14 @@ def shape_femur(femur: Femur, shape: HipShape) -> Femur:
     head, neck, crest = (femur.at(name) for name in ("head", "neck", "crest"))
     axis = (neck - head) / np.linalg.norm(neck - head)
     along = (vertices - neck) @ axis  # from the middle of the neck towards the trochanters
-    proximal = 1.0 - _smoothstep(along, -6.0, 24.0)
+    proximal = 1.0 - smoothstep(along, -6.0, 24.0)
     bend = np.radians(shape.neck_shaft_deg - MEAN_NECK_SHAFT_DEG)
     turn = np.radians(shape.version_deg)
     rotation = rotation_about_y(-bend) @ rotation_about_z(-turn)
     turned = (vertices - crest) @ rotation.T + crest
     vertices += proximal[:, None] * (turned - vertices)
     centre = vertices[_landmark_index("head")].copy()
-    on_head = 1.0 - _smoothstep((vertices - centre) @ axis, 8.0, 20.0)
+    on_head = 1.0 - smoothstep((vertices - centre) @ axis, 8.0, 20.0)
     vertices += (shape.head_scale - 1.0) * on_head[:, None] * (vertices - centre)
     return Femur(
         femur.mesh.moved(vertices + (head - centre)), femur.radius_mm * shape.head_scale
@@ -236,7 +236,7 @@ def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: flo
         away = vertices - centre
         reach = np.linalg.norm(away, axis=1)
         weight = np.exp(-0.5 * (np.maximum(reach - socket_mm, 0.0) / 12.0) ** 2)
-        weight *= _smoothstep(away[:, 2], -6.0, 12.0)
+        weight *= smoothstep(away[:, 2], -6.0, 12.0)
         turned = away @ rotation_about_y(np.radians(-roof_deg)).T
         vertices = vertices + weight[:, None] * (turned - away)
     return hemipelvis.moved(vertices)
@@ -276,12 +276,8 @@ def rotation_about_z(angle: float) -> Points:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def _smoothstep(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+def smoothstep(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Return 0 below `low`, 1 above `high`, and a smooth rise between."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
-
-__all__ = [
-    "LANDMARKS_MM", "Atlas", "Build", "Faces", "Femur", "HipShape", "Pose", "atlas",
-    "landmark_of", "mirrored", "open_joint", "pelvis_and_femur", "pose", "sacrum", "shape_femur",
-]
