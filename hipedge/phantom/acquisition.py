@@ -1,15 +1,10 @@
-"""How a radiograph is taken and processed: three hospitals, each with habits of its own.
-
-Two are for training, the third stays outside. What a hospital does never depends on what its
-patients have.
-"""
+"""How a radiograph comes about: exposure through the patient, then a display curve."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hipedge.phantom.physics import (
     Image,

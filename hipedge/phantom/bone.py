@@ -23,6 +23,7 @@ from hipedge.phantom.projection import View, add_thickness
 Image = NDArray[np.float32]
 
 GRID_MM = 0.5
+THREAD_FIELDS = 12
 # The planes of the maps: (left, top) and (width, height) in mm, x lateral and y down from the
 # centre of the femoral head.
 FEMUR_PLANE_MM = (-40.0, -40.0, 130.0, 190.0)
@@ -255,14 +256,11 @@ def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     canal = 1.0 - np.clip((y - 42.0) / 48.0, 0.0, 1.0) ** 0.8
     base = np.clip(base, 0.04, None) * canal * bone.spongiosa + 0.012
 
-    # Threads run along each group: down the compressive one, about a circle in the tensile one.
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    fan = np.arctan2(y + 70.0, 0.35 * x + 8.0)
-    around = np.arctan2(y - 46.0, x - 14.0) + np.pi / 2
-    along = _threads(noise, fan.astype(np.float32), 14)
-    across = _threads(noise[::-1, ::-1].copy(), around.astype(np.float32), 14)
-    share = np.clip(0.5 + 0.5 * (compressive - tensile), 0.25, 0.75).astype(np.float32)
-    threads = share * along + (1 - share) * across
+    first, second = rng.choice(THREAD_FIELDS, size=2, replace=False)
+    share = rng.uniform(0.3, 0.7)
+    fields = _femoral_threads()
+    threads = share * fields[first] + (1 - share) * fields[second]
+    threads = threads / np.hypot(share, 1 - share)
     patches = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 9.0) * 9.0 * 3.5
     texture = 1.0 + bone.texture * (0.20 * threads + 0.055 * patches)
     density = base * np.clip(texture, 0.3, 2.2)
@@ -278,13 +276,48 @@ def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
         0.14 + 0.13 * _bell(x, y, 0.0, -38.0, 22.0, 20.0)
         + 0.05 * _band(x, y, (-5.0, -30.0), (-45.0, -85.0), 16.0)
     )
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    outwards = np.arctan2(y - 5.0, x - 0.0)
-    threads = _threads(noise, outwards.astype(np.float32), 8)
-    patches = gaussian_filter(noise[:, ::-1], 7.0) * 7.0 * 3.5
-    texture = 1.0 + bone.texture * (0.20 * threads + 0.10 * patches)
+    fields = _grain()
+    row = rng.integers(fields.shape[1] - shape[0])
+    column = rng.integers(fields.shape[2] - shape[1])
+    threads, patches = fields[:, row : row + shape[0], column : column + shape[1]]
+    texture = 1.0 + bone.texture * (0.17 * threads + 0.11 * patches)
     density = base * bone.spongiosa * np.clip(texture, 0.3, 2.2)
     return Spongiosa(density.astype(np.float32), (left, top), PELVIS_ANCHORS_MM)
+
+
+@lru_cache(maxsize=1)
+def _femoral_threads() -> Image:
+    """Return fields of threads (N, h, w) along the trabecular groups, made once a process.
+
+    Threads run down the compressive group, and about a circle in the tensile one.
+    """
+    left, top, width, height = FEMUR_PLANE_MM
+    shape = (round(height / GRID_MM), round(width / GRID_MM))
+    x, y = _axes(shape, (left, top))
+    rng = np.random.default_rng(0)
+    fan = np.arctan2(y + 70.0, 0.35 * x + 8.0)
+    around = np.arctan2(y - 46.0, x - 14.0) + np.pi / 2
+    compressive = _band(x, y, (-3.0, -20.0), (7.0, 42.0), 8.0)
+    tensile = np.exp(-0.5 * ((np.hypot(x - 14.0, y - 46.0) - 47.0) / 7.0) ** 2)
+    share = np.clip(0.5 + 0.5 * (compressive - tensile), 0.25, 0.75)
+    fields = []
+    for _ in range(THREAD_FIELDS):
+        along = _threads(rng.standard_normal(shape, dtype=np.float32), fan, 12)
+        across = _threads(rng.standard_normal(shape, dtype=np.float32), around, 12)
+        fields.append(share * along + (1 - share) * across)
+    return np.asarray(fields, np.float32)
+
+
+@lru_cache(maxsize=1)
+def _grain() -> Image:
+    """Return threads and patches (2, h, w) without one direction, made once a process."""
+    rng = np.random.default_rng(1)
+    shape = (1200, 1200)
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    wander = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 40.0)
+    threads = _threads(noise, (wander / wander.std() * 1.2).astype(np.float32), 7)
+    patches = gaussian_filter(noise[:, ::-1], 6.0)
+    return np.stack([threads, patches / patches.std()])
 
 
 @njit(cache=True, fastmath=True)

@@ -534,30 +534,24 @@ def cut_piece(piece: Piece, level: LevelOf) -> tuple[Piece, Piece]:
 
 
 def clear_head(hemipelvis: Mesh, femur: Femur, space_mm: float) -> Mesh:
-    """Push the pelvis out of the head and the space around it."""
-    away = hemipelvis.vertices - femur.at("head")
-    distance = np.linalg.norm(away, axis=1)
+    """Push the pelvis out of the head and the space around it.
+
+    The socket's surface goes first and takes the bone around with it; where the head lies on the
+    ilium instead, what is left inside it is pushed straight out.
+    """
+    mean = atlas()
+    centre = femur.at("head")
     reach = femur.radius_mm + space_mm
-    # Bone up to 14 mm outside is pressed together, so that its far wall is not run through.
-    room = 14.0
-    squeezed = reach + np.clip(distance - 0.55 * reach, 0.0, None) * room / (reach * 0.45 + room)
-    target = np.where(distance < reach + room, np.maximum(squeezed, distance), distance)
-    inside = distance < reach
-    if not inside.any():
-        return hemipelvis
-    return hemipelvis.moved(
-        np.where(
-            (distance < reach + room)[:, None] & _beside(away, inside)[:, None],
-            femur.at("head") + away * (target / np.maximum(distance, 1e-6))[:, None],
-            hemipelvis.vertices,
-        )
-    )
+    vertices = hemipelvis.vertices
+    push = _way_out(vertices[mean.socket] - centre, reach)
+    vertices = vertices + mean.socket_pull @ push
+    return hemipelvis.moved(vertices + _way_out(vertices - centre, reach))
 
 
-def _beside(away: Points, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which vertices lie in the directions in which some stand inside the head."""
-    unit = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
-    return np.asarray((unit @ unit[inside].T).max(axis=1) > 0.97)
+def _way_out(away: Points, reach_mm: float) -> Points:
+    """Return how to move points (N, 3), given from a sphere's centre, onto it if inside."""
+    distance = np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
+    return np.asarray(away * np.maximum(reach_mm / distance - 1.0, 0.0))
 
 
 def replace_femur(joint: Joint, femur: Femur) -> Joint:
@@ -654,7 +648,7 @@ def _hollow(tissue: Spongiosa, cyst: Cyst, distance_mm: float) -> Spongiosa:
     x, y = tissue.grid()
     dx, dz = _direction(cyst.angle_deg) * distance_mm
     r = np.hypot(x - dx, y + dz) / (cyst.diameter_mm / 2)
-    hole = 1.0 - 0.75 / (1.0 + np.exp(8.0 * (r - 0.9)))
+    hole = 1.0 - 0.75 * _inside(0.9 - r, 0.125)
     rim = 1.0 + 0.6 * np.exp(-0.5 * ((r - 1.15) / 0.18) ** 2)
     return tissue.times((hole * rim).astype(np.float32))
 
