@@ -86,10 +86,12 @@ def draw_film(
     categories: dict[Side, Category] | None = None,
     grades: dict[Side, str] | None = None,
     hospital: str | None = None,
+    only: Side | None = None,
 ) -> Film:
     """Draw a film from a seed; what is given is not drawn, and changes nothing else.
 
-    `categories` and `grades` are per side; a side left out is drawn. Raises `KeyError` for an
+    `categories` and `grades` are per side; a side left out is drawn. With `only`, that side is in
+    the middle of what matters: the film shows it, and the other one is built roughly. Raises `KeyError` for an
     unknown hospital or grade.
     """
     rng = np.random.default_rng(seed)
@@ -103,8 +105,8 @@ def draw_film(
     name = str(hospital_rng.choice(list(HOSPITAL_SHARES), p=list(HOSPITAL_SHARES.values())))
     place = HOSPITALS[hospital or name]
     technique = place.draw_technique(hospital_rng)
-    patient = draw_patient(identity, drawn, patient_rng)
-    view, sides = _draw_view(place, patient, view_rng)
+    patient = draw_patient(identity, drawn, patient_rng, only=only)
+    view, sides = _draw_view(place, patient, view_rng, only)
     patient = replace(patient, body=_with_markers(place, patient, view, marker_rng))
     return Film(
         identity=identity,
@@ -149,11 +151,12 @@ def crop_of(film: Film, side: Side, geometry: CropGeometry) -> NDArray[np.uint8]
 
 
 def _draw_view(
-    hospital: Hospital, patient: Patient, rng: np.random.Generator
+    hospital: Hospital, patient: Patient, rng: np.random.Generator, only: Side | None
 ) -> tuple[View, tuple[Side, ...]]:
     depth = patient.body.physique.half_depth + TABLE_TO_DETECTOR_MM
     if rng.uniform() < SINGLE_HIP_SHARE:
         side = Side(rng.choice([Side.RIGHT.value, Side.LEFT.value]))
+        side = only or side
         hip = next(hip for hip in patient.hips if hip.side is side)
         outwards = -1.0 if side is Side.RIGHT else 1.0
         centre = (

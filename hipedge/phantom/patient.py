@@ -111,10 +111,17 @@ def draw_patient(
     identity: Identity,
     categories: dict[Side, tuple[Category, str]],
     rng: np.random.Generator,
+    *,
+    only: Side | None = None,
 ) -> Patient:
-    """Build a patient whose hips have these categories and grades."""
+    """Build a patient whose hips have these categories and grades.
+
+    With `only`, the other hip is a plain normal one: it lies outside the crop, but scatters.
+    """
     person_rng, body_rng, right_rng, left_rng, rest_rng = rng.spawn(5)
     person = draw_person(identity, person_rng)
+    if only:
+        categories = {**dict.fromkeys(Side, (Category.NORMAL, "kl0")), only: categories[only]}
     hips = tuple(
         build_hip(person, side, *categories[side], draw_leg(hip_rng), hip_rng)
         for side, hip_rng in ((Side.RIGHT, right_rng), (Side.LEFT, left_rng))
