@@ -124,7 +124,7 @@ class Piece:
 
 def add_piece(bone_mm: Image, view: View, piece: Piece) -> None:
     """Add a piece's shadow to `bone_mm` (H, W): its path as if all were cortex."""
-    image = view.project(piece.outer.vertices[np.unique(piece.outer.faces)])
+    image = view.project(piece.outer.vertices)
     x0, y0 = np.floor(image.min(axis=0)).astype(int) - 1
     x1, y1 = np.ceil(image.max(axis=0)).astype(int) + 1
     height, width = view.shape
@@ -238,51 +238,63 @@ def _femoral_cortex_mm() -> NDArray[np.float64]:
 
 def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     """Draw the proximal femur's spongy bone: compressive and tensile groups, Ward's triangle."""
+    even, groups, canal = _femoral_base()
+    base = np.clip(even + bone.groups * groups, 0.04, None) * canal * bone.spongiosa + 0.012
+    first, second = rng.choice(THREAD_FIELDS, size=2, replace=False)
+    share = rng.uniform(0.3, 0.7)
+    fields = _femoral_threads()
+    threads = share * fields[first] + (1 - share) * fields[second]
+    threads *= 1.0 / np.hypot(share, 1 - share)
+    _, patches = _grain_at(rng, base.shape)
+    texture = 1.0 + bone.texture * (0.20 * threads + 0.055 * patches)
+    density = base * np.clip(texture, 0.3, 2.2)
+    return Spongiosa(density.astype(np.float32), FEMUR_PLANE_MM[:2], FEMUR_ANCHORS_MM)
+
+
+@lru_cache(maxsize=1)
+def _femoral_base() -> tuple[Image, Image, Image]:
+    """Return maps (h, w): even density, what the trabecular groups add to it, and the canal."""
     left, top, width, height = FEMUR_PLANE_MM
     shape = (round(height / GRID_MM), round(width / GRID_MM))
     x, y = _axes(shape, (left, top))
-    g = bone.groups
-
     head = _bell(x, y, 0.0, 0.0, 22.0, 22.0)
     compressive = _band(x, y, (-3.0, -20.0), (7.0, 42.0), 8.0)
     radius = np.hypot(x - 14.0, y - 46.0)
     tensile = np.exp(-0.5 * ((radius - 47.0) / 7.0) ** 2) * (y < 60.0)
     wards = _bell(x, y, 20.0, 27.0, 8.0, 10.0)
     greater = _bell(x, y, 44.0, 14.0, 14.0, 18.0)
-    base = (
-        0.17 + 0.13 * head + (0.15 * compressive + 0.07 * tensile) * g - 0.09 * wards * g
-        - 0.05 * greater
-    )
+    even = 0.17 + 0.13 * head - 0.05 * greater
+    groups = 0.15 * compressive + 0.07 * tensile - 0.09 * wards
     canal = 1.0 - np.clip((y - 42.0) / 48.0, 0.0, 1.0) ** 0.8
-    base = np.clip(base, 0.04, None) * canal * bone.spongiosa + 0.012
-
-    first, second = rng.choice(THREAD_FIELDS, size=2, replace=False)
-    share = rng.uniform(0.3, 0.7)
-    fields = _femoral_threads()
-    threads = share * fields[first] + (1 - share) * fields[second]
-    threads = threads / np.hypot(share, 1 - share)
-    patches = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 9.0) * 9.0 * 3.5
-    texture = 1.0 + bone.texture * (0.20 * threads + 0.055 * patches)
-    density = base * np.clip(texture, 0.3, 2.2)
-    return Spongiosa(density.astype(np.float32), (left, top), FEMUR_ANCHORS_MM)
+    return even, groups, canal + 0.0 * x
 
 
 def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     """Draw spongy bone for a hemipelvis: dense above the socket, thin in the wing and rami."""
+    base = _pelvic_base()
+    threads, patches = _grain_at(rng, base.shape)
+    texture = 1.0 + bone.texture * (0.17 * threads + 0.11 * patches)
+    density = base * (bone.spongiosa * np.clip(texture, 0.3, 2.2))
+    return Spongiosa(density.astype(np.float32), PELVIS_PLANE_MM[:2], PELVIS_ANCHORS_MM)
+
+
+@lru_cache(maxsize=1)
+def _pelvic_base() -> Image:
     left, top, width, height = PELVIS_PLANE_MM
     shape = (round(height / GRID_MM), round(width / GRID_MM))
     x, y = _axes(shape, (left, top))
-    base = (
-        0.14 + 0.13 * _bell(x, y, 0.0, -38.0, 22.0, 20.0)
-        + 0.05 * _band(x, y, (-5.0, -30.0), (-45.0, -85.0), 16.0)
-    )
+    roof = 0.13 * _bell(x, y, 0.0, -38.0, 22.0, 20.0)
+    pillar = 0.05 * _band(x, y, (-5.0, -30.0), (-45.0, -85.0), 16.0)
+    return np.asarray(0.14 + roof + pillar, np.float32)
+
+
+def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, Image]:
+    """Cut threads and patches of a shape out of the process's grain."""
     fields = _grain()
     row = rng.integers(fields.shape[1] - shape[0])
     column = rng.integers(fields.shape[2] - shape[1])
     threads, patches = fields[:, row : row + shape[0], column : column + shape[1]]
-    texture = 1.0 + bone.texture * (0.17 * threads + 0.11 * patches)
-    density = base * bone.spongiosa * np.clip(texture, 0.3, 2.2)
-    return Spongiosa(density.astype(np.float32), (left, top), PELVIS_ANCHORS_MM)
+    return threads, patches
 
 
 @lru_cache(maxsize=1)

@@ -66,8 +66,8 @@ def _buttons(rng: np.random.Generator) -> list[Ellipsoid]:
     x = rng.uniform(-120, 120)
     for k in range(rng.integers(1, 5)):
         z = rng.uniform(40, 170) if k == 0 else found[-1].z - rng.uniform(35, 60)
-        material = str(rng.choice(["stainless_steel", "polyethylene"]))
-        depth = 1.0 if material == "stainless_steel" else 3.0
+        material = str(rng.choice(["steel", "polyethylene"]))
+        depth = 1.0 if material == "steel" else 3.0
         radius = rng.uniform(4, 9)
         found.append(Ellipsoid(material, x + rng.normal(0, 3), z, radius, radius, depth))
     return found

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hipedge.phantom.anatomy import (
     Build,
-    Femur,
     HipShape,
     Pose,
     mirrored,
@@ -26,17 +26,29 @@ from hipedge.phantom.lesions import (
     Lesion,
     centre_edge_deg,
     clear_head,
+    clear_sphere,
+    cut_piece,
     draw_arthritis,
     draw_dysplasia,
+    draw_fixed_fracture,
     draw_neck_fracture,
     draw_osteonecrosis,
     draw_trochanteric_fracture,
+)
+from hipedge.phantom.hardware import (
+    ARTHROPLASTIES,
+    FIXATIONS,
+    AcetabulumFrame,
+    FemurFrame,
+    Implant,
+    measure_femur,
 )
 from hipedge.phantom.mesh import Mesh, Points
 from hipedge.phantom.scene import HipModel
 from hipedge.types import Category, Side
 
 MOST_ROOF_DEG = 40.0
+SHAFT_CORTEX_MM = 6.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,10 @@ class Person:
 
 def draw_lesion(category: Category, grade: str, rng: np.random.Generator) -> Lesion:
     """Draw what is wrong with the native bone of a hip of this category and grade."""
+    if category is Category.TOTAL_HIP_ARTHROPLASTY:
+        return Lesion()
+    if category is Category.INTERNAL_FIXATION:
+        return draw_fixed_fracture(grade, rng)
     if category is Category.NORMAL:
         return Doubtful(rng.uniform(0.5, 1.9)) if grade == "kl1" else Lesion()
     draw = {
@@ -75,15 +91,76 @@ def build_hip(
         (femur_piece(joint.femur, person.bone, rng),),
     )
     bones = lesion.fragments(lesion.tissue(bones, joint), joint)
+    implants: tuple[tuple[str, Mesh], ...] = ()
+    if category in OPERATIONS:
+        implant = OPERATIONS[category](grade, joint, person, rng)
+        bones = _operated(bones, implant)
+        implants = tuple(
+            (part.material.value, Mesh(part.vertices.astype(np.float64), part.faces))
+            for part in implant.parts
+        )
     hip = HipModel(
         side=Side.LEFT,
         pieces=(bones.hemipelvis, *bones.femur),
-        implants=(),
+        implants=implants,
         centre_mm=joint.femur.at("head").copy(),
         category=category,
         grade=grade,
     )
     return hip if side is Side.LEFT else _as_right(hip)
+
+
+def _replace_joint(
+    grade: str, joint: Joint, person: Person, rng: np.random.Generator
+) -> Implant:
+    family = "hemiarthroplasty" if grade == "bipolar_hemiarthroplasty" else grade
+    socket = AcetabulumFrame(
+        joint.femur.at("head").copy(),
+        joint.femur.radius_mm + person.shape.space_mm,
+        np.array([1.0, 0.0, 0.0]),
+    )
+    return ARTHROPLASTIES[family](_measured(joint, person), socket, rng)
+
+
+def _fix_bone(grade: str, joint: Joint, person: Person, rng: np.random.Generator) -> Implant:
+    return FIXATIONS[grade](_measured(joint, person), rng)
+
+
+OPERATIONS = {
+    Category.TOTAL_HIP_ARTHROPLASTY: _replace_joint,
+    Category.INTERNAL_FIXATION: _fix_bone,
+}
+
+
+def _measured(joint: Joint, person: Person) -> FemurFrame:
+    femur = joint.femur
+    return measure_femur(
+        femur.mesh.vertices, femur.mesh.faces, femur.at("head"), femur.radius_mm,
+        SHAFT_CORTEX_MM * person.bone.cortex,
+    )  # fmt: skip
+
+
+def _operated(bones: Bones, implant: Implant) -> Bones:
+    """Take away the bone that the operation takes: saw cuts of the femur, the reamed socket."""
+    hemipelvis, femur = bones.hemipelvis, bones.femur
+    if implant.resection:
+
+        def beyond(points: Points) -> NDArray[np.float64]:
+            planes = [(points - plane.point) @ plane.normal for plane in implant.resection]
+            return np.asarray(np.min(planes, axis=0))
+
+        femur = tuple(cut_piece(piece, beyond)[1] for piece in femur)
+    if implant.reamed is not None:
+        hemipelvis = replace(
+            hemipelvis,
+            outer=clear_sphere(
+                hemipelvis.outer, implant.reamed.centre, implant.reamed.radius_mm + 0.2
+            ),
+            inner=clear_sphere(
+                hemipelvis.inner, implant.reamed.centre, implant.reamed.radius_mm + 0.8
+            ),
+        )
+    return Bones(hemipelvis, femur)
 
 
 def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:

@@ -513,6 +513,47 @@ def draw_dysplasia(grade: str, rng: Rng) -> Dysplasia:
 
 
 @dataclass(frozen=True)
+class United(Lesion):
+    """A fracture that has healed: a dense, blurred band where it was, `distance_mm` from the head
+    along the neck's direction.
+    """
+
+    distance_mm: float
+    width_mm: float
+    density: float
+
+    def tissue(self, bones: Bones, joint: Joint) -> Bones:
+        """Thicken the spongy bone along the old break."""
+        tissue = bones.femur[0].spongiosa
+        x, y = tissue.grid()
+        along = 0.63 * x + 0.78 * y - self.distance_mm
+        band = np.exp(-0.5 * (along / self.width_mm) ** 2)
+        factor = (1.0 + self.density * band).astype(np.float32)
+        return _with_tissue(bones, bones.hemipelvis.spongiosa, tissue.times(factor))
+
+
+def draw_fixed_fracture(device: str, rng: Rng) -> Lesion:
+    """Draw what lies under a fixation: fresh and reduced to within 2 mm and 6°, or united."""
+    of_neck = device == "cannulated_screws" or (
+        device == "sliding_hip_screw" and rng.uniform() < 0.3
+    )
+    if rng.uniform() < 0.5:
+        distance = rng.uniform(16, 34) if of_neck else rng.uniform(48, 62)
+        return United(distance, rng.uniform(1.5, 4), rng.uniform(0.0, 0.8))
+    if of_neck:
+        fresh = draw_neck_fracture("garden2", rng)
+        return replace(fresh, tilt_deg=rng.normal(0, 3), impaction_mm=rng.uniform(-1.0, 1.0))
+    grade = str(rng.choice(["jensen1", "jensen2", "jensen4"]))
+    return replace(
+        draw_trochanteric_fracture(grade, rng),
+        varus_deg=rng.normal(0, 2.5),
+        shift_mm=tuple(float(v) for v in rng.normal(0, 1.0, size=3)),
+        external_deg=rng.normal(0, 3),
+        gap_mm=rng.uniform(0.0, 1.5),
+    )
+
+
+@dataclass(frozen=True)
 class Doubtful(Lesion):
     """Kellgren–Lawrence 1: one doubtful osteophyte, which is still normal."""
 
@@ -539,13 +580,16 @@ def clear_head(hemipelvis: Mesh, femur: Femur, space_mm: float) -> Mesh:
     The socket's surface goes first and takes the bone around with it; where the head lies on the
     ilium instead, what is left inside it is pushed straight out.
     """
+    return clear_sphere(hemipelvis, femur.at("head"), femur.radius_mm + space_mm)
+
+
+def clear_sphere(hemipelvis: Mesh, centre: Points, reach_mm: float) -> Mesh:
+    """Push the pelvis out of a sphere."""
     mean = atlas()
-    centre = femur.at("head")
-    reach = femur.radius_mm + space_mm
     vertices = hemipelvis.vertices
-    push = _way_out(vertices[mean.socket] - centre, reach)
+    push = _way_out(vertices[mean.socket] - centre, reach_mm)
     vertices = vertices + mean.socket_pull @ push
-    return hemipelvis.moved(vertices + _way_out(vertices - centre, reach))
+    return hemipelvis.moved(vertices + _way_out(vertices - centre, reach_mm))
 
 
 def _way_out(away: Points, reach_mm: float) -> Points:

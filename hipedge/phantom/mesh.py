@@ -34,17 +34,19 @@ def _normals(vertices, faces):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
     total = np.zeros_like(vertices)
     for f in range(faces.shape[0]):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux, uy, uz = vertices[j] - vertices[i]
-        vx, vy, vz = vertices[k] - vertices[i]
+        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
+        ux, uy, uz = vertices[j, 0] - x, vertices[j, 1] - y, vertices[j, 2] - z
+        vx, vy, vz = vertices[k, 0] - x, vertices[k, 1] - y, vertices[k, 2] - z
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
         for v in (i, j, k):
             total[v, 0] += nx
             total[v, 1] += ny
             total[v, 2] += nz
     for v in range(total.shape[0]):
-        length = np.sqrt((total[v] ** 2).sum())
+        length = np.sqrt(total[v, 0] ** 2 + total[v, 1] ** 2 + total[v, 2] ** 2)
         if length > 0:
-            total[v] /= length
+            for c in range(3):
+                total[v, c] /= length
     return total
 
 

@@ -148,11 +148,11 @@ def _trunk(person: Person, rng: np.random.Generator) -> list[Piece]:
     tilt = rotation_about_x(np.radians(person.tilt_deg))
     sacrum = anatomy.sacrum(person.build)
     sacrum = sacrum.moved(sacrum.vertices @ tilt.T)
-    pieces = [plain_piece(sacrum, mean.sacrum_wall_mm, 0.9, person.bone, rng)]
-    for mesh in lumbar_spine(sacrum, person.build.scale, rng.normal(0, 6)):
-        wall_mm = np.full(len(mesh.vertices), 7.0)
-        pieces.append(plain_piece(mesh, wall_mm, 0.8, person.bone, rng))
-    return pieces
+    spine = lumbar_spine(sacrum, person.build.scale, rng.normal(0, 6))
+    return [
+        plain_piece(sacrum, mean.sacrum_wall_mm, 0.9, person.bone, rng),
+        plain_piece(spine, np.full(len(spine.vertices), 7.0), 0.8, person.bone, rng),
+    ]
 
 
 def _turned(hip: HipModel, rotation: anatomy.Points) -> HipModel:

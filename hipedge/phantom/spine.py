@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from hipedge.phantom.mesh import Mesh, Points
@@ -15,25 +17,29 @@ LEVELS = (
 )
 
 
-def lumbar_spine(sacrum: Mesh, scale: float, lean_deg: float) -> tuple[Mesh, ...]:
-    """Return the bodies, processes and pedicles of L5 to L3 as closed meshes.
+def lumbar_spine(sacrum: Mesh, scale: float, lean_deg: float) -> Mesh:
+    """Return the bodies, processes and pedicles of L5 to L3, closed each for itself.
 
     They stand on the sacrum's promontory; `lean_deg` bends the spine aside.
     """
+    mean = _mean_spine()
     top = sacrum.vertices[np.argmax(sacrum.vertices[:, 2] - sacrum.vertices[:, 1])]
-    at = np.array([0.0, top[1] + 16.0 * scale, top[2] + 2.0])
+    vertices = mean.vertices * scale
+    vertices[:, 0] += vertices[:, 2] ** 2 / 120.0 * np.tan(np.radians(lean_deg))
+    return mean.moved(vertices + np.array([0.0, top[1] + 16.0 * scale, top[2] + 2.0]))
+
+
+@lru_cache(maxsize=1)
+def _mean_spine() -> Mesh:
+    at = np.zeros(3)
     parts: list[Mesh] = []
-    aside = np.radians(lean_deg) / len(LEVELS)
-    bend = 0.0
     for width, depth, height, disc, back_deg in LEVELS:
-        bend += aside
-        back = np.radians(back_deg)
-        up = np.array([np.sin(bend), np.sin(back) * 0.5, 1.0])
+        up = np.array([0.0, 0.5 * np.sin(np.radians(back_deg)), 1.0])
         up /= np.linalg.norm(up)
-        at = at + up * disc * scale
-        parts += _vertebra(at, up, width * scale, depth * scale, height * scale)
-        at = at + up * height * scale
-    return tuple(parts)
+        at = at + up * disc
+        parts += _vertebra(at, up, width, depth, height)
+        at = at + up * height
+    return merged(parts)
 
 
 def _vertebra(base: Points, up: Points, width: float, depth: float, height: float) -> list[Mesh]:
@@ -104,3 +110,14 @@ def skin(rings: Points) -> Mesh:
     ends = np.stack([rings[0].mean(axis=0), rings[-1].mean(axis=0)])
     vertices = np.concatenate([rings.reshape(-1, 3), ends])
     return Mesh(vertices, np.concatenate(faces).astype(np.int32))
+
+
+def merged(meshes: list[Mesh]) -> Mesh:
+    """Return several meshes as one; where they overlap, their paths add up."""
+    first = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
+    return Mesh(
+        np.concatenate([mesh.vertices for mesh in meshes]),
+        np.concatenate([mesh.faces + k for mesh, k in zip(meshes, first, strict=True)]).astype(
+            np.int32
+        ),
+    )
