@@ -18,7 +18,9 @@ from hipedge.phantom.projection import View
 from hipedge.phantom.scene import Patient
 
 SCOUT_MM = 3.0
-COARSE_MM = 9.0
+# The bands of the processing lie between these standard deviations.
+COARSE_MM = 32.0
+BROAD_MM = 9.0
 FINE_MM = 2.2
 SCATTER_REACH_MM = 28.0
 # The share of the film's attenuation range that the display curve spans.
@@ -31,8 +33,9 @@ class Technique:
 
     `quanta_per_mm2` arrive behind the body on average; `scatter` is scattered to primary signal
     behind the grid; blurs are standard deviations in mm on the detector. The processing gains
-    multiply detail finer than `FINE_MM`, between that and `COARSE_MM`, and what is left; `gamma`
-    and `contrast` shape the display curve.
+    multiply detail finer than `FINE_MM`, then up to `BROAD_MM`, up to `COARSE_MM`, and what is
+    left, mostly soft tissue; `gamma` and `contrast` shape the display curve, which spans the
+    body's levels and `reach` beyond on either side.
     """
 
     kilovolts: int
@@ -44,6 +47,7 @@ class Technique:
     detector_blur_mm: float
     fine_gain: float
     middle_gain: float
+    broad_gain: float
     coarse_gain: float
     contrast: float
     gamma: float
@@ -60,8 +64,10 @@ class Scout:
 
     view: View
     scatter: Image
+    broad: Image
     coarse: Image
     quanta_per_mm2: float
+    middle: float
     levels: tuple[float, float]
 
     def over(self, view: View, coarse_map: Image) -> Image:
@@ -102,30 +108,43 @@ def take_scout(patient: Patient, technique: Technique, film: View) -> Scout:
     attenuation = -np.log(signal)
     body = attenuation > 0.25 * float(attenuation.max())
     exposed = float(signal[body].mean())
-    low, high = np.percentile(attenuation[body], LEVEL_PERCENTILES)
+    broad = blurred(attenuation, BROAD_MM / SCOUT_MM)
+    coarse = blurred(attenuation, COARSE_MM / SCOUT_MM)
+    middle = float(np.median(attenuation[body]))
+    tones = _toned(attenuation, broad, coarse, technique, middle)
+    low, high = np.percentile(tones[body], LEVEL_PERCENTILES)
     return Scout(
         view=view,
         scatter=scatter,
-        coarse=blurred(attenuation, COARSE_MM / SCOUT_MM),
+        broad=broad,
+        coarse=coarse,
         quanta_per_mm2=technique.quanta_per_mm2 / exposed,
+        middle=middle,
         levels=(float(low), float(high)),
+    )
+
+
+def _toned(
+    detail: Image, broad: Image, coarse: Image, technique: Technique, middle: float
+) -> Image:
+    """Compress coarse tones about `middle`, and raise the detail above them."""
+    return np.asarray(
+        middle
+        + technique.coarse_gain * (coarse - middle)
+        + technique.broad_gain * (broad - coarse)
+        + technique.middle_gain * (detail - broad)
     )
 
 
 def process(attenuation: Image, technique: Technique, scout: Scout, part: View) -> Image:
     """Enhance detail, compress what is coarse, and apply the display curve."""
-    coarse = scout.over(part, scout.coarse)
-    middle = blurred(attenuation, FINE_MM / part.pixel_mm)
+    coarse, broad = scout.over(part, scout.coarse), scout.over(part, scout.broad)
+    smooth = blurred(attenuation, FINE_MM / part.pixel_mm)
+    tones = _toned(smooth, broad, coarse, technique, scout.middle)
+    tones += technique.fine_gain * (attenuation - smooth)
     low, high = scout.levels
-    centre = 0.5 * (low + high)
-    enhanced = (
-        centre
-        + technique.coarse_gain * (coarse - centre)
-        + technique.middle_gain * (middle - coarse)
-        + technique.fine_gain * (attenuation - middle)
-    )
     span = high - low
-    tone = (enhanced - (low - technique.reach_low * span)) / (
+    tone = (tones - (low - technique.reach_low * span)) / (
         span * (1.0 + technique.reach_low + technique.reach_high)
     )
     return display_curve(tone, technique.contrast, technique.gamma)

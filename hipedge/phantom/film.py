@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.errors import Code, Refused
 from hipedge.geometry import crop_box, is_mirrored
 from hipedge.phantom.acquisition import Technique, expose
 from hipedge.phantom.hospitals import HOSPITAL_SHARES, HOSPITALS, Hospital, Spacing
@@ -28,7 +29,7 @@ from hipedge.types import Box, Category, CropGeometry, Side
 SINGLE_HIP_SHARE = 0.15
 SINGLE_HIP_FILM_MM = (300.0, 240.0)
 TABLE_TO_DETECTOR_MM = 50.0
-SHUTTER_MM = (4.0, 30.0)
+SHUTTER_MM = (2.0, 16.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,19 +135,19 @@ def develop(film: Film, part: View | None = None) -> Image:
 def crop_of(film: Film, side: Side, geometry: CropGeometry) -> NDArray[np.uint8]:
     """Return what the network would see of a hip of this film: uint8 (1, S, S).
 
-    Only the crop's region is rendered, at the crop's resolution. It differs from reading and
-    preparing the written film by noise, and by what finer pixels resolve.
+    Only the crop's pixels are developed; then they go the way of a film that was read. The two
+    differ by their noise and by the file's rounding.
     """
     box = film.box(side, geometry)
     height, width = film.view.shape
-    step = box.width / geometry.size_px
-    part = film.view.window(box.x0, box.y0, (geometry.size_px, geometry.size_px), step)
-    picture = develop(film, part)
-    # Beyond the film's edge there is nothing.
-    centres = (np.arange(geometry.size_px) + 0.5) * step
-    picture[:, (box.x0 + centres < 0) | (box.x0 + centres > width)] = np.nan
-    picture[(box.y0 + centres < 0) | (box.y0 + centres > height)] = np.nan
-    square = to_bytes(picture * np.float32(65535))
+    x0, y0 = max(0, int(box.x0) - 2), max(0, int(box.y0) - 2)
+    x1, y1 = min(width, int(box.x1) + 3), min(height, int(box.y1) + 3)
+    if x1 <= x0 or y1 <= y0:
+        raise Refused(Code.HIP_OUTSIDE_IMAGE)
+    picture = develop(film, film.view.window(x0, y0, (y1 - y0, x1 - x0), 1.0))
+    pixels = np.rint(picture * 65535).astype(np.uint16)
+    here = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
+    square = to_bytes(resample(pixels, here, geometry.size_px))
     return square[None, :, ::-1].copy() if is_mirrored(side) else square[None]
 
 

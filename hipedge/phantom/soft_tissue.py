@@ -37,7 +37,10 @@ class Physique:
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid that adds (or with a negative depth takes) `material` along the ray, in mm."""
+    """An ellipsoid that adds (or with a negative depth takes) `material` along the ray, in mm.
+
+    A `softness` of 0.5 is an ellipsoid's own profile; more lets it fade out towards its edge.
+    """
 
     material: str
     x: float
@@ -46,6 +49,7 @@ class Ellipsoid:
     half_height: float
     depth: float
     angle_deg: float = 0.0
+    softness: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Body:
             _add_ellipsoid(
                 _map_of(paths_mm, blob.material, view), corner, step,
                 np.array([blob.x, blob.z, blob.half_width, blob.half_height, blob.depth,
-                          np.radians(blob.angle_deg)]),
+                          np.radians(blob.angle_deg), blob.softness]),
             )  # fmt: skip
         for streak in self.streaks:
             _add_streak(
@@ -110,11 +114,11 @@ def _on_hip_plane(view: View) -> NDArray[np.float64]:
 
 @njit(cache=True, fastmath=True)
 def _dome(offset, half_width, depth):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Return the path through an elliptical section at `offset` from its middle."""
+    """Return the path through a rounded section at `offset` from its middle."""
     if half_width <= 0.0 or depth <= 0.0:
         return 0.0
-    r = (offset / half_width) ** 2
-    return 2.0 * depth * np.sqrt(1.0 - r) if r < 1.0 else 0.0
+    r = abs(offset / half_width)
+    return 2.0 * depth * np.sqrt(1.0 - r * r * np.sqrt(r)) if r < 1.0 else 0.0
 
 
 @njit(cache=True, fastmath=True)
@@ -161,7 +165,7 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
 
 @njit(cache=True, fastmath=True)
 def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    x0, z0, half_width, half_height, depth, angle = p
+    x0, z0, half_width, half_height, depth, angle, softness = p
     reach = max(half_width, half_height)
     cosine, sine = np.cos(angle), np.sin(angle)
     first_row = max(0, int((corner[1] - z0 - reach) / step))
@@ -176,7 +180,7 @@ def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # 
             v = (-sine * x + cosine * z) / half_height
             r = u * u + v * v
             if r < 1.0:
-                target[i, j] += depth * np.sqrt(1.0 - r)
+                target[i, j] += depth * (1.0 - r) ** softness
 
 
 @njit(cache=True, fastmath=True)
@@ -213,9 +217,9 @@ def draw_body(
         fat=fat,
         fat_depth=6.0 + 26.0 * corpulence,
         waist=float(np.clip(rng.normal(0.86 + 0.12 * corpulence, 0.06), 0.7, 1.1)),
-        thigh=64.0 + 0.55 * fat + rng.normal(0, 4),
-        thigh_apart=head_x + 14.0 + 0.28 * fat,
-        crotch_z=rng.normal(-78.0, 8.0),
+        thigh=78.0 + 0.55 * fat + rng.normal(0, 5),
+        thigh_apart=head_x + 2.0 + 0.42 * fat + rng.normal(0, 4),
+        crotch_z=rng.normal(-92.0, 8.0),
         muscle=float(np.clip(rng.normal(0.94, 0.04), 0.8, 1.0)),
     )
     ellipsoids = [*_pelvic_organs(rng), *_bowel(rng), *_folds(rng, physique, corpulence)]
@@ -243,7 +247,7 @@ def _pelvic_organs(rng: np.random.Generator) -> list[Ellipsoid]:
     filling = rng.uniform(0.3, 1.0)
     return [
         Ellipsoid("muscle", rng.normal(0, 5), 0.0 + 25.0 * filling, 30.0 + 25.0 * filling,
-                  20.0 + 26.0 * filling, 10.0 + 14.0 * filling),
+                  20.0 + 26.0 * filling, 5.0 + 12.0 * filling, softness=1.0),
     ]  # fmt: skip
 
 
@@ -280,13 +284,13 @@ def _folds(rng: np.random.Generator, body: Physique, corpulence: float) -> list[
     found = [
         Ellipsoid("fat", side * body.thigh_apart * rng.uniform(0.9, 1.05), rng.normal(-5, 10),
                   body.thigh * rng.uniform(0.85, 1.05), rng.uniform(70, 95),
-                  rng.uniform(14, 30), side * rng.uniform(-15, 15))
+                  rng.uniform(10, 22), side * rng.uniform(-15, 15), softness=1.2)
         for side in (-1.0, 1.0)
     ]  # fmt: skip
     if corpulence > 0.5:
         found.append(
             Ellipsoid("fat", rng.normal(0, 10), rng.uniform(95, 130), body.half_width * 0.95,
-                      rng.uniform(70, 120), 50.0 * corpulence)
+                      rng.uniform(70, 120), 40.0 * corpulence, softness=0.7)
         )  # fmt: skip
     return found
 
@@ -328,8 +332,8 @@ def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) ->
                 "muscle",
                 (side * (head_x + start[0] + shift[0]), start[1] + shift[1]),
                 (side * (head_x + stop[0] + shift[2]), stop[1] + shift[3]),
-                width * rng.uniform(0.7, 1.8),
-                -fat * rng.uniform(3.0, 11.0),
+                width * rng.uniform(0.8, 2.5),
+                -fat * rng.uniform(0.5, 4.0),
             )
         )
     return found
@@ -345,7 +349,7 @@ def _cleft(rng: np.random.Generator, body: Physique) -> list[Streak]:
     for side in (-1.0, 1.0):
         inner = (side * 22.0, body.crotch_z + rng.uniform(-5, 15))
         outer = (side * rng.uniform(90, 130), rng.uniform(-30, 30))
-        found.append(Streak("fat", inner, outer, rng.uniform(1.5, 4), -rng.uniform(4, 14)))
+        found.append(Streak("fat", inner, outer, rng.uniform(1.5, 4), -rng.uniform(1, 6)))
         crease = (side * rng.uniform(60, 110), body.crotch_z - rng.uniform(5, 30))
-        found.append(Streak("fat", inner, crease, rng.uniform(1.2, 2.5), -rng.uniform(3, 12)))
+        found.append(Streak("fat", inner, crease, rng.uniform(1.2, 2.5), -rng.uniform(1, 7)))
     return found
