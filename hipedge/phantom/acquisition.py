@@ -24,7 +24,7 @@ BROAD_MM = 9.0
 FINE_MM = 2.2
 SCATTER_REACH_MM = 28.0
 # The share of the film's attenuation range that the display curve spans.
-LEVEL_PERCENTILES = (3.0, 99.6)
+LEVEL_PERCENTILES = (3.0, 98.5)
 
 
 @dataclass(frozen=True)

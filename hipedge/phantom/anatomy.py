@@ -32,6 +32,7 @@ NECK_AXIS = np.array([0.60, 0.28, -0.75]) / np.linalg.norm([0.60, 0.28, -0.75])
 MEAN_NECK_SHAFT_DEG = 129.0
 SYMPHYSIS_MM = 4.5
 SOCKET_REACH_MM = 34.0
+FOSSA_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,9 @@ def pelvis_and_femur(build: Build) -> tuple[Mesh, Femur]:
     scores = np.asarray(build.modes)
     hemipelvis = mean.hemipelvis.vertices + np.tensordot(scores, mean.hemipelvis_modes, axes=1)
     femur = mean.femur.vertices + np.tensordot(scores, mean.femur_modes, axes=1)
+    # The model's femora stand where they stood in the scanner: put the head back in its socket.
+    socket = (hemipelvis - mean.hemipelvis.vertices)[mean.socket].mean(axis=0)
+    femur += np.array(LANDMARKS_MM["head"]) + socket - femur[_landmark_index("head")]
     hemipelvis *= build.scale
     femur *= build.scale
     aside = SYMPHYSIS_MM / 2 - hemipelvis[:, 0].min()
@@ -230,7 +234,10 @@ def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: flo
     mean = atlas()
     away = hemipelvis.vertices[mean.socket] - centre
     distance = np.linalg.norm(away, axis=1, keepdims=True)
-    push = away * (socket_mm / distance - 1.0)
+    unit = away / distance
+    # The fossa, below and medially, lies deeper than the surface that bears.
+    fossa = smoothstep(-unit[:, 0], 0.35, 0.8) * smoothstep(-unit[:, 2], -0.45, 0.1)
+    push = unit * (socket_mm + FOSSA_MM * fossa[:, None] - distance)
     vertices = hemipelvis.vertices + mean.socket_pull @ push
     if roof_deg:
         away = vertices - centre

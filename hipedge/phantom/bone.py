@@ -246,7 +246,7 @@ def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     threads = share * fields[first] + (1 - share) * fields[second]
     threads *= 1.0 / np.hypot(share, 1 - share)
     _, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.20 * threads + 0.055 * patches)
+    texture = 1.0 + bone.texture * (0.13 * threads + 0.07 * patches)
     density = base * np.clip(texture, 0.3, 2.2)
     return Spongiosa(density.astype(np.float32), FEMUR_PLANE_MM[:2], FEMUR_ANCHORS_MM)
 
@@ -273,7 +273,7 @@ def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     """Draw spongy bone for a hemipelvis: dense above the socket, thin in the wing and rami."""
     base = _pelvic_base()
     threads, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.17 * threads + 0.11 * patches)
+    texture = 1.0 + bone.texture * (0.10 * threads + 0.11 * patches)
     density = base * (bone.spongiosa * np.clip(texture, 0.3, 2.2))
     return Spongiosa(density.astype(np.float32), PELVIS_PLANE_MM[:2], PELVIS_ANCHORS_MM)
 
@@ -314,8 +314,8 @@ def _femoral_threads() -> Image:
     share = np.clip(0.5 + 0.5 * (compressive - tensile), 0.25, 0.75)
     fields = []
     for _ in range(THREAD_FIELDS):
-        along = _threads(rng.standard_normal(shape, dtype=np.float32), fan, 12)
-        across = _threads(rng.standard_normal(shape, dtype=np.float32), around, 12)
+        along = _threads(rng.standard_normal(shape, dtype=np.float32), fan, 8)
+        across = _threads(rng.standard_normal(shape, dtype=np.float32), around, 8)
         fields.append(share * along + (1 - share) * across)
     return np.asarray(fields, np.float32)
 
@@ -327,7 +327,7 @@ def _grain() -> Image:
     shape = (1200, 1200)
     noise = rng.standard_normal(shape, dtype=np.float32)
     wander = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 40.0)
-    threads = _threads(noise, (wander / wander.std() * 1.2).astype(np.float32), 7)
+    threads = _threads(noise, (wander / wander.std() * 1.2).astype(np.float32), 5)
     patches = gaussian_filter(noise[:, ::-1], 6.0)
     return np.stack([threads, patches / patches.std()])
 

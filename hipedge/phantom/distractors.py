@@ -81,7 +81,7 @@ def _tube(rng: np.random.Generator) -> list[Streak]:
     for _ in range(rng.integers(12, 30)):
         heading += rng.normal(0, 0.22)
         stop = (x + 9 * np.cos(heading), z + 9 * np.sin(heading))
-        found.append(Streak("bone", (x, z), stop, 1.4, 1.6))
+        found.append(Streak("bone", (x, z), stop, 1.6, 1.6, rod=True))
         x, z = stop
     return found
 
@@ -94,7 +94,7 @@ def _clips(rng: np.random.Generator) -> list[Streak]:
         start = (x + rng.normal(0, 25), z + rng.normal(0, 25))
         angle = rng.uniform(0, np.pi)
         stop = (start[0] + 5 * np.cos(angle), start[1] + 5 * np.sin(angle))
-        found.append(Streak("titanium", start, stop, 0.5, 1.5))
+        found.append(Streak("titanium", start, stop, 0.6, 1.5, rod=True))
     return found
 
 
@@ -103,7 +103,7 @@ def _spine_screws(rng: np.random.Generator) -> list[Streak]:
     found = []
     for side in (-1.0, 1.0):
         x = side * rng.uniform(16, 22)
-        found.append(Streak("titanium", (x, 125.0), (x + rng.normal(0, 3), 215.0), 2.2, 5.0))
+        found.append(Streak("titanium", (x, 125.0), (x + rng.normal(0, 3), 215.0), 2.75, 5.5, rod=True))
         for z in (130.0, 165.0, 200.0):
-            found.append(Streak("titanium", (x, z), (x - side * 14, z + rng.normal(0, 3)), 2.4, 8.0))
+            found.append(Streak("titanium", (x, z), (x - side * 14, z + rng.normal(0, 3)), 2.9, 6.0, rod=True))
     return found

@@ -140,7 +140,7 @@ HOSPITALS = MappingProxyType({
             contrast=(3.0, 4.5),
             gamma=(0.85, 1.15),
             reach_low=(0.02, 0.15),
-            reach_high=(0.0, 0.10),
+            reach_high=(0.05, 0.30),
         ),
         Hospital(
             name="south",
@@ -168,12 +168,12 @@ HOSPITALS = MappingProxyType({
             detector_blur_mm=(0.05, 0.10),
             fine_gain=(1.0, 1.6),
             middle_gain=(1.0, 1.4),
-            broad_gain=(0.9, 1.2),
-            coarse_gain=(0.35, 0.7),
-            contrast=(2.0, 3.2),
+            broad_gain=(1.1, 1.5),
+            coarse_gain=(0.15, 0.45),
+            contrast=(2.5, 3.8),
             gamma=(0.9, 1.4),
             reach_low=(0.05, 0.3),
-            reach_high=(0.0, 0.15),
+            reach_high=(0.05, 0.35),
         ),
         Hospital(
             name="east",
@@ -194,7 +194,7 @@ HOSPITALS = MappingProxyType({
             shutter=1.0,
             kilovolts=(68, 90),
             copper_mm=(0.0,),
-            quanta_per_mm2=(12000.0, 50000.0),
+            quanta_per_mm2=(20000.0, 80000.0),
             electronic_quanta=8.0,
             scatter=(0.3, 1.0),
             focus_blur_mm=(0.10, 0.25),
@@ -206,7 +206,7 @@ HOSPITALS = MappingProxyType({
             contrast=(2.0, 5.0),
             gamma=(0.8, 1.5),
             reach_low=(0.0, 0.3),
-            reach_high=(0.0, 0.2),
+            reach_high=(0.0, 0.4),
         ),
     )
 })  # fmt: skip

@@ -329,7 +329,7 @@ def draw_neck_fracture(grade: str, rng: Rng) -> NeckFracture:
         impaction = -rng.uniform(0, 4)
     return NeckFracture(
         level_mm=level,
-        obliquity_deg=rng.normal(0, 13),
+        obliquity_deg=float(np.clip(rng.normal(0, 10), -15, 15)) * (0.5 if level > 30 else 1.0),
         tilt_deg=float(tilt),
         shift_mm=(float(shift[0]), float(shift[1]), float(shift[2])),
         external_deg=float(external),
@@ -662,7 +662,8 @@ def roof_edge(hemipelvis: Mesh, centre: Points) -> Points:
     """Return the most lateral point (3,) of the socket's roof, near the head's coronal plane."""
     roof = hemipelvis.vertices[atlas().socket]
     away = roof - centre
-    near = (np.abs(away[:, 1]) < 11.0) & (away[:, 2] > 0.0)
+    # The walls behind and in front reach farther out; only the roof's middle covers.
+    near = (away[:, 1] > -12.0) & (away[:, 1] < 3.0) & (away[:, 2] > 0.0)
     angle = np.where(near, np.arctan2(away[:, 0], away[:, 2]), -np.inf)
     return roof[int(np.argmax(angle))]
 

@@ -23,8 +23,9 @@ def letter(name: str, corner: tuple[float, float], height_mm: float) -> list[Str
             "lead",
             (x + x0 * height_mm, z + z0 * height_mm),
             (x + x1 * height_mm, z + z1 * height_mm),
-            0.055 * height_mm,
+            0.075 * height_mm,
             LEAD_MM,
+            rod=True,
         )
         for x0, z0, x1, z1 in STROKES[name]
     ]

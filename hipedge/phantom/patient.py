@@ -151,7 +151,7 @@ def _trunk(person: Person, rng: np.random.Generator) -> list[Piece]:
     spine = lumbar_spine(sacrum, person.build.scale, rng.normal(0, 6))
     return [
         plain_piece(sacrum, mean.sacrum_wall_mm, 0.9, person.bone, rng),
-        plain_piece(spine, np.full(len(spine.vertices), 7.0), 0.8, person.bone, rng),
+        plain_piece(spine, np.full(len(spine.vertices), 7.0), 0.55, person.bone, rng),
     ]
 
 

@@ -54,13 +54,18 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Streak:
-    """A soft-edged streak from one point (x, z) to another; a negative depth takes away."""
+    """A streak from one point (x, z) to another; a negative depth takes away.
+
+    It fades out sideways with a standard deviation of `width`, or where `rod` is set is a round
+    rod of that radius.
+    """
 
     material: str
     start: tuple[float, float]
     stop: tuple[float, float]
     width: float
     depth: float
+    rod: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +96,7 @@ class Body:
         for streak in self.streaks:
             _add_streak(
                 _map_of(paths_mm, streak.material, view), corner, step,
-                np.array([*streak.start, *streak.stop, streak.width, streak.depth]),
+                np.array([*streak.start, *streak.stop, streak.width, streak.depth]), streak.rod,
             )  # fmt: skip
         np.maximum(paths_mm["muscle"], 0.0, out=paths_mm["muscle"])
         np.maximum(paths_mm["fat"], 0.0, out=paths_mm["fat"])
@@ -131,24 +136,27 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
         up = min(max(z / 150.0, -1.0), 1.6)
         width = half_width * (1.0 + (waist - 1.0) * up * up * (1.0 if up > 0 else 0.35))
         depth = half_depth * (1.0 - 0.06 * max(up, 0.0))
-        # The trunk ends at the crotch; the thighs begin inside it, at the hips.
-        trunk = min(max((z - crotch + 15.0) / 45.0, 0.0), 1.0)
-        trunk = trunk * trunk * (3.0 - 2.0 * trunk)
-        leg = min(max((30.0 - z) / 110.0, 0.0), 1.0)
+        leg = min(max((60.0 - z) / 110.0, 0.0), 1.0)
         leg = leg * leg * (3.0 - 2.0 * leg)
-        taper = 1.0 - 0.0011 * min(max(-z - 40.0, 0.0), 300.0)
-        lean_leg = (thigh - 0.75 * fat_side) * taper
+        taper = 1.0 - 0.0010 * min(max(-z - 40.0, 0.0), 300.0)
+        part = 0.10 * max(crotch - z, 0.0)
         for j in range(muscle.shape[1]):
             x = corner[0] + (j + 0.5) * step
+            # The trunk ends in a curve, lowest over the sitting bones; the thighs begin in it.
+            end = crotch - 15.0 * np.exp(-(((abs(x) - 0.8 * apart) / 45.0) ** 2))
+            trunk = min(max((z - end + 40.0) / 100.0, 0.0), 1.0)
+            trunk = trunk * trunk * (3.0 - 2.0 * trunk)
             whole = trunk * _dome(x, width, depth)
             lean = trunk * _dome(x, width - fat_side, depth - fat_depth)
             if leg > 0.0:
-                aside = abs(x) - apart + 0.06 * min(z + 60.0, 0.0) * -1.0
-                limb = leg * _dome(aside, thigh * taper, 0.92 * half_depth * taper)
+                # Thighs are fuller on the inside, where they touch.
+                aside = abs(x) - apart - part
+                limb_width = thigh * taper
+                limb_depth = 0.80 * half_depth * taper
+                limb = leg * _dome(aside, limb_width, limb_depth)
+                inner = leg * _dome(aside, limb_width - 0.7 * fat_side, limb_depth - fat_depth)
                 whole = max(whole, limb)
-                lean = max(
-                    lean, leg * _dome(aside, lean_leg, (0.92 * half_depth - fat_depth) * taper)
-                )
+                lean = max(lean, inner)
             if whole <= 0.0:
                 continue
             u = min(max(x / 6.0 + columns * 0.5, 0.0), columns - 1.001)
@@ -184,9 +192,9 @@ def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # 
 
 
 @njit(cache=True, fastmath=True)
-def _add_streak(target, corner, step, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _add_streak(target, corner, step, p, rod):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     x0, z0, x1, z1, width, depth = p
-    reach = 2.5 * width
+    reach = width if rod else 2.5 * width
     top, bottom = max(z0, z1) + reach, min(z0, z1) - reach
     first_row = max(0, int((corner[1] - top) / step))
     last_row = min(target.shape[0] - 1, int((corner[1] - bottom) / step) + 1)
@@ -201,7 +209,11 @@ def _add_streak(target, corner, step, p):  # type: ignore[no-untyped-def]  # noq
             t = ((x - x0) * dx + (z - z0) * dz) / square
             t = min(max(t, 0.0), 1.0)
             away = (x - x0 - t * dx) ** 2 + (z - z0 - t * dz) ** 2
-            if away < reach * reach:
+            if away >= reach * reach:
+                continue
+            if rod:
+                target[i, j] = max(target[i, j], depth * np.sqrt(1.0 - away / (reach * reach)))
+            else:
                 target[i, j] += depth * np.exp(-0.5 * away / (width * width))
 
 
@@ -255,15 +267,16 @@ def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
     """Gas in loops of bowel, and stool: gas in crumbs."""
     found: list[Ellipsoid] = []
     for _ in range(rng.poisson(4.0)):
-        x, z = rng.normal(0, 55), rng.uniform(30, 170)
-        size, angle = rng.uniform(8, 20), rng.uniform(0, 180)
+        x, z = rng.normal(0, 50), rng.uniform(15, 170)
+        size, angle = rng.uniform(6, 17), rng.uniform(0, 180)
         run = rng.uniform(0, 2 * np.pi)
         for k in range(rng.integers(1, 6)):
             found.append(
                 Ellipsoid(
                     "muscle", x + k * 0.9 * size * np.cos(run), z + k * 0.9 * size * np.sin(run),
                     size * rng.uniform(0.7, 1.1), size * rng.uniform(0.5, 0.9),
-                    -size * rng.uniform(0.6, 1.3), angle + rng.normal(0, 25),
+                    -size * rng.uniform(0.6, 1.4), angle + rng.normal(0, 25),
+                    softness=rng.uniform(0.5, 1.2),
                 )
             )  # fmt: skip
             run += rng.normal(0, 0.5)
