@@ -238,6 +238,8 @@ def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: flo
     # The fossa, below and medially, lies deeper than the surface that bears.
     fossa = smoothstep(-unit[:, 0], 0.35, 0.8) * smoothstep(-unit[:, 2], -0.45, 0.1)
     push = unit * (socket_mm + FOSSA_MM * fossa[:, None] - distance)
+    # Below lies the notch, which bears nothing and stays as it is.
+    push *= smoothstep(unit[:, 2:], -0.8, -0.2)
     vertices = hemipelvis.vertices + mean.socket_pull @ push
     if roof_deg:
         away = vertices - centre

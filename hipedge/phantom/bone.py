@@ -185,7 +185,7 @@ def femur_piece(femur: Femur, bone: Quality, rng: np.random.Generator) -> Piece:
 def pelvis_piece(mesh: Mesh, centre: Points, bone: Quality, rng: np.random.Generator) -> Piece:
     """Give a left hemipelvis its cortex, thickest in the socket's roof, and its spongy bone."""
     mean = atlas()
-    thickness = np.full(len(mesh.vertices), 1.05)
+    thickness = np.full(len(mesh.vertices), 1.3)
     away = mean.hemipelvis.vertices[mean.socket] - np.array([83.7, 0.0, 0.0])
     up = away[:, 2] / np.linalg.norm(away, axis=1)
     thickness[mean.socket] += 0.3 + 1.3 * np.clip(up, 0.0, 1.0) ** 3
@@ -230,7 +230,7 @@ def _femoral_cortex_mm() -> NDArray[np.float64]:
     vertices = atlas().femur.vertices
     x, z = vertices[:, 0], vertices[:, 2]
     shaft = np.clip((-z - 45.0) / 90.0, 0.0, 1.0)
-    thickness = 1.0 + 5.4 * shaft**1.2
+    thickness = 1.35 + 5.8 * shaft**1.0
     calcar = np.exp(-0.5 * (((x - 90.0) / 9.0) ** 2 + ((z + 42.0) / 16.0) ** 2))
     lateral = np.exp(-0.5 * (((x - 134.0) / 9.0) ** 2 + ((z + 55.0) / 16.0) ** 2))
     return np.asarray(thickness + 3.2 * calcar + 0.8 * lateral)
@@ -263,8 +263,8 @@ def _femoral_base() -> tuple[Image, Image, Image]:
     tensile = np.exp(-0.5 * ((radius - 47.0) / 7.0) ** 2) * (y < 60.0)
     wards = _bell(x, y, 20.0, 27.0, 8.0, 10.0)
     greater = _bell(x, y, 44.0, 14.0, 14.0, 18.0)
-    even = 0.17 + 0.13 * head - 0.05 * greater
-    groups = 0.15 * compressive + 0.07 * tensile - 0.09 * wards
+    even = 0.19 + 0.09 * head - 0.05 * greater
+    groups = 0.12 * compressive + 0.06 * tensile - 0.09 * wards
     canal = 1.0 - np.clip((y - 42.0) / 48.0, 0.0, 1.0) ** 0.8
     return even, groups, canal + 0.0 * x
 
@@ -285,7 +285,7 @@ def _pelvic_base() -> Image:
     x, y = _axes(shape, (left, top))
     roof = 0.13 * _bell(x, y, 0.0, -38.0, 22.0, 20.0)
     pillar = 0.05 * _band(x, y, (-5.0, -30.0), (-45.0, -85.0), 16.0)
-    return np.asarray(0.14 + roof + pillar, np.float32)
+    return np.asarray(0.19 + roof + pillar, np.float32)
 
 
 def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, Image]:

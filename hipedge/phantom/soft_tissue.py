@@ -123,7 +123,7 @@ def _dome(offset, half_width, depth):  # type: ignore[no-untyped-def]  # noqa: A
     if half_width <= 0.0 or depth <= 0.0:
         return 0.0
     r = abs(offset / half_width)
-    return 2.0 * depth * np.sqrt(1.0 - r * r * np.sqrt(r)) if r < 1.0 else 0.0
+    return 2.0 * depth * np.sqrt(1.0 - r * r * r * np.sqrt(r)) if r < 1.0 else 0.0
 
 
 @njit(cache=True, fastmath=True)
@@ -152,7 +152,7 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
                 # Thighs are fuller on the inside, where they touch.
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
-                limb_depth = 0.80 * half_depth * taper
+                limb_depth = 0.90 * half_depth * taper
                 limb = leg * _dome(aside, limb_width, limb_depth)
                 inner = leg * _dome(aside, limb_width - 0.7 * fat_side, limb_depth - fat_depth)
                 whole = max(whole, limb)
@@ -223,14 +223,17 @@ def draw_body(
     """Draw a body around a pelvis: thin to obese, with its folds, planes and gas."""
     corpulence = float(np.clip(rng.gamma(2.0, 0.22), 0.02, 1.6))  # 0 thin, 1 obese
     fat = 8.0 + 45.0 * corpulence
+    half_width = pelvis_half_width + 18.0 + 0.9 * fat + rng.normal(0, 4)
+    # Two thighs fill the width of the hips, and touch or nearly so.
+    thigh = 0.5 * half_width * rng.uniform(0.93, 1.02)
     physique = Physique(
-        half_width=pelvis_half_width + 18.0 + 0.9 * fat + rng.normal(0, 4),
+        half_width=half_width,
         half_depth=82.0 + 48.0 * corpulence + rng.normal(0, 6),
         fat=fat,
         fat_depth=6.0 + 26.0 * corpulence,
         waist=float(np.clip(rng.normal(0.86 + 0.12 * corpulence, 0.06), 0.7, 1.1)),
-        thigh=78.0 + 0.55 * fat + rng.normal(0, 5),
-        thigh_apart=head_x + 2.0 + 0.42 * fat + rng.normal(0, 4),
+        thigh=thigh,
+        thigh_apart=half_width - thigh,
         crotch_z=rng.normal(-92.0, 8.0),
         muscle=float(np.clip(rng.normal(0.94, 0.04), 0.8, 1.0)),
     )
