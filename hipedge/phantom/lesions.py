@@ -174,6 +174,7 @@ class Osteonecrosis(Lesion):
     crescent_mm: float
     depression_mm: float
     waviness: tuple[float, ...]
+    pattern: tuple[float, ...]
     secondary: Arthritis | None = None
 
     def shape(self, shape: HipShape) -> HipShape:
@@ -201,7 +202,8 @@ class Osteonecrosis(Lesion):
         ))  # fmt: skip
         from_edge = np.hypot(x - dx, y + dz) - edge
         inside = _inside(-from_edge, 1.0) * _inside(radius + 1.0 - np.hypot(x, y), 0.8)
-        waves = np.sin(x * 0.55 + 2.0 * np.cos(y * 0.31)) * np.sin(y * 0.63 - 1.5 * np.sin(x * 0.27))
+        a, b, c, d = self.pattern
+        waves = np.sin(a * x + 2.0 * np.cos(b * y + c)) * np.sin(b * y - 1.5 * np.sin(a * x + d))
         content = self.lucency * (1.0 + self.patchiness * waves)
         rim = np.exp(-0.5 * ((from_edge - 0.5 * self.rim_mm) / (0.6 * self.rim_mm)) ** 2)
         rim = rim * _inside(radius - np.hypot(x, y), 0.8)
@@ -231,7 +233,8 @@ def draw_osteonecrosis(grade: str, rng: Rng) -> Osteonecrosis:
         patchiness=rng.uniform(0.15, 0.5),
         crescent_mm=rng.uniform(*crescent),
         depression_mm=rng.uniform(*depression),
-        waviness=tuple(rng.normal(0, 0.07, size=4)),
+        waviness=tuple(rng.normal(0, 0.10, size=4)),
+        pattern=(*rng.uniform(0.25, 0.8, size=2), *rng.uniform(0, 6.3, size=2)),
         secondary=draw_arthritis("kl3", rng) if grade == "arco4" else None,
     )
 
@@ -467,7 +470,7 @@ class Dysplasia(Lesion):
             head_scale=shape.head_scale * self.head_scale,
             neck_shaft_deg=self.neck_shaft_deg,
             version_deg=self.version_deg,
-            head_shift_mm=_plus(shape.head_shift_mm, (self.lateral_mm, 2.0, self.raised_mm)),
+            head_shift_mm=_plus(shape.head_shift_mm, (self.lateral_mm, 0.25 * self.raised_mm, self.raised_mm)),
         )
         return self.secondary.shape(shape) if self.secondary else shape
 
@@ -494,8 +497,8 @@ def draw_dysplasia(grade: str, rng: Rng) -> Dysplasia:
         "crowe1_contained": ((8, 20), (0, 5), (1, 5), (0, 3), (0.93, 1.02)),
         "crowe1": ((-4, 15), (7, 20), (4, 10), (2, 6), (0.90, 1.0)),
         "crowe2": ((-10, 8), (22, 33), (9, 16), (3, 8), (0.86, 0.98)),
-        "crowe3": ((-10, 5), (33, 44), (13, 20), (5, 10), (0.82, 0.96)),
-        "crowe4": ((-10, 5), (44, 80), (20, 28), (6, 12), (0.72, 0.92)),
+        "crowe3": ((-10, 5), (33, 44), (17, 25), (5, 10), (0.82, 0.96)),
+        "crowe4": ((-10, 5), (44, 80), (28, 38), (6, 12), (0.72, 0.92)),
     }[grade]
     secondary = None
     if rng.uniform() < 0.3:

@@ -118,12 +118,14 @@ def _on_hip_plane(view: View) -> NDArray[np.float64]:
 
 
 @njit(cache=True, fastmath=True)
-def _dome(offset, half_width, depth):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Return the path through a rounded section at `offset` from its middle."""
+def _dome(offset, half_width, depth, power):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Return the path through a section at `offset` from its middle: an ellipse at power 2, and
+    squarer above.
+    """
     if half_width <= 0.0 or depth <= 0.0:
         return 0.0
     r = abs(offset / half_width)
-    return 2.0 * depth * np.sqrt(1.0 - r * r * r * np.sqrt(r)) if r < 1.0 else 0.0
+    return 2.0 * depth * np.sqrt(1.0 - r**power) if r < 1.0 else 0.0
 
 
 @njit(cache=True, fastmath=True)
@@ -134,7 +136,7 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
     for i in range(muscle.shape[0]):
         z = corner[1] - (i + 0.5) * step
         up = min(max(z / 150.0, -1.0), 1.6)
-        width = half_width * (1.0 + (waist - 1.0) * up * up * (1.0 if up > 0 else 0.35))
+        width = half_width * (1.0 + (waist - 1.0) * max(up, 0.0) ** 2)
         depth = half_depth * (1.0 - 0.06 * max(up, 0.0))
         leg = min(max((60.0 - z) / 110.0, 0.0), 1.0)
         leg = leg * leg * (3.0 - 2.0 * leg)
@@ -146,15 +148,17 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
             end = crotch - 15.0 * np.exp(-(((abs(x) - 0.8 * apart) / 45.0) ** 2))
             trunk = min(max((z - end + 40.0) / 100.0, 0.0), 1.0)
             trunk = trunk * trunk * (3.0 - 2.0 * trunk)
-            whole = trunk * _dome(x, width, depth)
-            lean = trunk * _dome(x, width - fat_side, depth - fat_depth)
+            whole = trunk * _dome(x, width, depth, 3.5)
+            lean = trunk * _dome(x, width - fat_side, depth - fat_depth, 3.5)
             if leg > 0.0:
                 # Thighs are fuller on the inside, where they touch.
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
                 limb_depth = 0.90 * half_depth * taper
-                limb = leg * _dome(aside, limb_width, limb_depth)
-                inner = leg * _dome(aside, limb_width - 0.7 * fat_side, limb_depth - fat_depth)
+                power = 2.4 if aside > 0.0 else 5.0
+                limb = leg * _dome(aside, limb_width, limb_depth, power)
+                lean_width = limb_width - (0.8 if aside > 0.0 else 0.3) * fat_side
+                inner = leg * _dome(aside, lean_width, limb_depth - fat_depth, power)
                 whole = max(whole, limb)
                 lean = max(lean, inner)
             if whole <= 0.0:
