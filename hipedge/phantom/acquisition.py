@@ -83,7 +83,7 @@ class Scout:
 def expose(
     patient: Patient, technique: Technique, film: View, part: View, rng: np.random.Generator
 ) -> Image:
-    """Return the processed picture (H, W) of `part` of a `film`: 0 dark to 1 bright, bone bright."""
+    """Return the processed picture (H, W) of `part` of a `film`: 0 dark to 1 bright bone."""
     scout = take_scout(patient, technique, film)
     spectrum = spectrum_at(technique.kilovolts, technique.copper_mm)
     primary = transmission(spectrum, patient.paths_mm(part))
@@ -103,7 +103,7 @@ def take_scout(patient: Patient, technique: Technique, film: View) -> Scout:
     spectrum = spectrum_at(technique.kilovolts, technique.copper_mm)
     primary = transmission(spectrum, patient.paths_mm(view))
     # Scatter comes out of tissue: none where the beam meets nothing.
-    source = primary * (1.0 - np.sqrt(primary))
+    source = primary * (1 - np.sqrt(primary))
     scatter = technique.scatter * blurred(source, SCATTER_REACH_MM / SCOUT_MM)
     signal = primary + scatter
     attenuation = -np.log(signal)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hipedge.phantom.anatomy import Femur, atlas, landmark_of
+from hipedge.phantom.compiled import compiled_fast
 from hipedge.phantom.mesh import Mesh, Points, normals
 from hipedge.phantom.projection import View, add_thickness
 
@@ -102,7 +102,7 @@ class Piece:
         """Return the piece turned by a 3×3 `rotation` `about` a point, then shifted, in mm."""
 
         def move(points: Points) -> Points:
-            return (points - about) @ rotation.T + about + shift
+            return np.asarray((points - about) @ rotation.T + about + shift)
 
         return replace(
             self,
@@ -143,8 +143,8 @@ def add_piece(bone_mm: Image, view: View, piece: Piece) -> None:
     _compose(bone_mm[y0:y1, x0:x1], outer, inner, piece.spongiosa.density, to_map)
 
 
-@njit(cache=True, fastmath=True)
-def _compose(bone, outer, inner, density, to_map):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _compose(bone: Image, outer: Image, inner: Image, density: Image, to_map: Points) -> None:
     """Add cortex, and spongy bone by its map, sampled bilinearly and held at its edges."""
     rows, columns = density.shape
     for i in range(outer.shape[0]):
@@ -167,7 +167,7 @@ def _compose(bone, outer, inner, density, to_map):  # type: ignore[no-untyped-de
 
 def _affine(source: Points, target: Points) -> Points:
     """Return the 2×3 affine that carries three points (3, 2) onto three others."""
-    return np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T
+    return np.asarray(np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T)
 
 
 def femur_piece(femur: Femur, bone: Quality, rng: np.random.Generator) -> Piece:
@@ -332,8 +332,8 @@ def _grain() -> Image:
     return np.stack([threads, patches / patches.std()])
 
 
-@njit(cache=True, fastmath=True)
-def _line_integral(noise, cosine, sine, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _line_integral(noise: Image, cosine: Image, sine: Image, reach: int) -> Image:
     """Average noise along a direction field (Cabral, Leedom. SIGGRAPH 1993:263–270)."""
     height, width = noise.shape
     total = np.zeros_like(noise)

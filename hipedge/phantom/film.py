@@ -75,9 +75,7 @@ class Film:
     def box(self, side: Side, geometry: CropGeometry) -> Box:
         """Return what a network sees of a hip: its crop, in image coordinates."""
         lateral = -1 if side is Side.RIGHT else 1
-        return crop_box(
-            self.centre_px(side), self.hip_spacing_mm, geometry, image_lateral=lateral
-        )
+        return crop_box(self.centre_px(side), self.hip_spacing_mm, geometry, image_lateral=lateral)
 
 
 def draw_film(
@@ -91,9 +89,9 @@ def draw_film(
 ) -> Film:
     """Draw a film from a seed; what is given is not drawn, and changes nothing else.
 
-    `categories` and `grades` are per side; a side left out is drawn. With `only`, that side is in
-    the middle of what matters: the film shows it, and the other one is built roughly. Raises `KeyError` for an
-    unknown hospital or grade.
+    `categories` and `grades` are per side; a side left out is drawn. With `only`, the film shows
+    that side, and the other hip is a plain normal one. Raises `KeyError` for an unknown hospital
+    or grade.
     """
     rng = np.random.default_rng(seed)
     truth_rng, hospital_rng, patient_rng, view_rng, marker_rng = rng.spawn(5)

@@ -1,4 +1,4 @@
-"""One hip from a category and a grade: its joint, its bones, what is wrong, what was operated on."""
+"""One hip from a category and a grade: its joint and bones, its lesion, its operation."""
 
 from __future__ import annotations
 
@@ -19,22 +19,6 @@ from hipedge.phantom.anatomy import (
     shape_femur,
 )
 from hipedge.phantom.bone import Quality, femur_piece, pelvis_piece
-from hipedge.phantom.lesions import (
-    Bones,
-    Doubtful,
-    Joint,
-    Lesion,
-    centre_edge_deg,
-    clear_head,
-    clear_sphere,
-    cut_piece,
-    draw_arthritis,
-    draw_dysplasia,
-    draw_fixed_fracture,
-    draw_neck_fracture,
-    draw_osteonecrosis,
-    draw_trochanteric_fracture,
-)
 from hipedge.phantom.hardware import (
     ARTHROPLASTIES,
     FIXATIONS,
@@ -42,6 +26,15 @@ from hipedge.phantom.hardware import (
     FemurFrame,
     Implant,
     measure_femur,
+)
+from hipedge.phantom.lesions import (
+    Bones,
+    Joint,
+    centre_edge_deg,
+    clear_head,
+    clear_sphere,
+    cut_piece,
+    draw_lesion,
 )
 from hipedge.phantom.mesh import Mesh, Points
 from hipedge.phantom.scene import HipModel
@@ -59,24 +52,6 @@ class Person:
     bone: Quality
     shape: HipShape
     tilt_deg: float
-
-
-def draw_lesion(category: Category, grade: str, rng: np.random.Generator) -> Lesion:
-    """Draw what is wrong with the native bone of a hip of this category and grade."""
-    if category is Category.TOTAL_HIP_ARTHROPLASTY:
-        return Lesion()
-    if category is Category.INTERNAL_FIXATION:
-        return draw_fixed_fracture(grade, rng)
-    if category is Category.NORMAL:
-        return Doubtful(rng.uniform(0.5, 1.9)) if grade == "kl1" else Lesion()
-    draw = {
-        Category.OSTEOARTHRITIS: draw_arthritis,
-        Category.FEMORAL_HEAD_OSTEONECROSIS: draw_osteonecrosis,
-        Category.FEMORAL_NECK_FRACTURE: draw_neck_fracture,
-        Category.INTERTROCHANTERIC_FRACTURE: draw_trochanteric_fracture,
-        Category.DEVELOPMENTAL_DYSPLASIA: draw_dysplasia,
-    }
-    return draw[category](grade, rng)
 
 
 def build_hip(
@@ -110,9 +85,7 @@ def build_hip(
     return hip if side is Side.LEFT else _as_right(hip)
 
 
-def _replace_joint(
-    grade: str, joint: Joint, person: Person, rng: np.random.Generator
-) -> Implant:
+def _replace_joint(grade: str, joint: Joint, person: Person, rng: np.random.Generator) -> Implant:
     family = "hemiarthroplasty" if grade == "bipolar_hemiarthroplasty" else grade
     socket = AcetabulumFrame(
         joint.femur.at("head").copy(),
@@ -181,9 +154,7 @@ def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
     return Joint(clear_head(covered, femur, 0.3), femur, centre)
 
 
-def _varied(
-    shape: HipShape, category: Category, grade: str, rng: np.random.Generator
-) -> HipShape:
+def _varied(shape: HipShape, category: Category, grade: str, rng: np.random.Generator) -> HipShape:
     """Vary a person's shape for one side, within what its grade allows."""
     shape = replace(
         shape,

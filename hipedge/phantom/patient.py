@@ -1,4 +1,4 @@
-"""Draw a patient: who it is, how the bones are, what each hip has, and what else is on the table."""
+"""Draw a patient: who it is, how the bones are, what each hip has, what lies about."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from hipedge.phantom import anatomy
 from hipedge.phantom.anatomy import Build, HipShape, Pose, rotation_about_x, rotation_about_z
-from hipedge.phantom.bone import Piece, Quality, plain_piece, quality_at
+from hipedge.phantom.bone import Piece, plain_piece, quality_at
 from hipedge.phantom.distractors import draw_distractors
 from hipedge.phantom.hip import Person, build_hip
+from hipedge.phantom.mesh import Points
 from hipedge.phantom.scene import HipModel, Patient
 from hipedge.phantom.soft_tissue import draw_body
 from hipedge.phantom.spine import lumbar_spine
@@ -58,10 +59,17 @@ class Identity:
     age_years: int
     sex: str
 
+    @property
+    def patient_id(self) -> str:
+        """Return an identifier that can be no one's."""
+        return f"PHANTOM-{self.number:06d}"
+
 
 def draw_category(rng: np.random.Generator) -> Category:
     """Draw what a hip has."""
-    return Category(rng.choice([c.value for c in CATEGORY_SHARES], p=list(CATEGORY_SHARES.values())))
+    return Category(
+        rng.choice([c.value for c in CATEGORY_SHARES], p=list(CATEGORY_SHARES.values()))
+    )
 
 
 def draw_grade(category: Category, rng: np.random.Generator) -> str:
@@ -129,8 +137,7 @@ def draw_patient(
     rotation = rotation_about_z(np.radians(np.clip(rest_rng.normal(0, 3), -10, 10)))
     hips = tuple(_turned(hip, rotation) for hip in hips)
     trunk = tuple(
-        piece.moved(rotation, np.zeros(3), np.zeros(3))
-        for piece in _trunk(person, rest_rng)
+        piece.moved(rotation, np.zeros(3), np.zeros(3)) for piece in _trunk(person, rest_rng)
     )
     pelvis = hips[1].pieces[0].outer.vertices
     body = draw_body(
@@ -155,7 +162,7 @@ def _trunk(person: Person, rng: np.random.Generator) -> list[Piece]:
     ]
 
 
-def _turned(hip: HipModel, rotation: anatomy.Points) -> HipModel:
+def _turned(hip: HipModel, rotation: Points) -> HipModel:
     origin = np.zeros(3)
     return HipModel(
         side=hip.side,

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from hipedge.phantom.compiled import compiled_fast
 from hipedge.phantom.projection import View
 
 Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 CLOUD_MM = 6.0
 
@@ -117,10 +118,11 @@ def _on_hip_plane(view: View) -> NDArray[np.float64]:
     )
 
 
-@njit(cache=True, fastmath=True)
-def _dome(offset, half_width, depth, power):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Return the path through a section at `offset` from its middle: an ellipse at power 2, and
-    squarer above.
+@compiled_fast
+def _dome(offset: float, half_width: float, depth: float, power: float) -> float:
+    """Return the path through a section at `offset` from its middle.
+
+    The section is an ellipse at `power` 2, and squarer above.
     """
     if half_width <= 0.0 or depth <= 0.0:
         return 0.0
@@ -128,8 +130,10 @@ def _dome(offset, half_width, depth, power):  # type: ignore[no-untyped-def]  # 
     return 2.0 * depth * np.sqrt(1.0 - r**power) if r < 1.0 else 0.0
 
 
-@njit(cache=True, fastmath=True)
-def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _add_trunk(
+    muscle: Image, fat: Image, corner: Floats, step: float, p: Floats, cloud: Image
+) -> None:
     half_width, half_depth, fat_side, fat_depth = p[0], p[1], p[2], p[3]
     waist, thigh, apart, crotch, lean_share = p[4], p[5], p[6], p[7], p[8]
     rows, columns = cloud.shape
@@ -175,8 +179,8 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
             fat[i, j] += whole - lean
 
 
-@njit(cache=True, fastmath=True)
-def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _add_ellipsoid(target: Image, corner: Floats, step: float, p: Floats) -> None:
     x0, z0, half_width, half_height, depth, angle, softness = p
     reach = max(half_width, half_height)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -195,8 +199,8 @@ def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # 
                 target[i, j] += depth * (1.0 - r) ** softness
 
 
-@njit(cache=True, fastmath=True)
-def _add_streak(target, corner, step, p, rod):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _add_streak(target: Image, corner: Floats, step: float, p: Floats, rod: bool) -> None:
     x0, z0, x1, z1, width, depth = p
     reach = width if rod else 2.5 * width
     top, bottom = max(z0, z1) + reach, min(z0, z1) - reach
@@ -271,7 +275,7 @@ def _pelvic_organs(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
-    """Gas in loops of bowel, and stool: gas in crumbs."""
+    """Return gas in loops of bowel, and stool: gas in crumbs."""
     found: list[Ellipsoid] = []
     for _ in range(rng.poisson(4.0)):
         x, z = rng.normal(0, 50), rng.uniform(15, 170)
@@ -300,7 +304,7 @@ def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _folds(rng: np.random.Generator, body: Physique, corpulence: float) -> list[Ellipsoid]:
-    """The apron of an obese belly, and the buttocks' lower edges."""
+    """Return the apron of an obese belly, and the buttocks' lower edges."""
     found = [
         Ellipsoid("fat", side * body.thigh_apart * rng.uniform(0.9, 1.05), rng.normal(-5, 10),
                   body.thigh * rng.uniform(0.85, 1.05), rng.uniform(70, 95),
@@ -326,7 +330,7 @@ def _genitals(rng: np.random.Generator, body: Physique) -> list[Ellipsoid]:
 
 
 def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) -> list[Streak]:
-    """The fat planes a reader looks for at a hip: gluteal, iliopsoas, obturator; then the thigh's.
+    """Return the fat planes a reader looks for at a hip: gluteal, iliopsoas, obturator, thigh.
 
     Guerra, Armbuster, Resnick et al. The adult hip: an anatomic study. Part II: the soft-tissue
     landmarks. Radiology 1978;128:11–20.
@@ -360,7 +364,7 @@ def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) ->
 
 
 def _cleft(rng: np.random.Generator, body: Physique) -> list[Streak]:
-    """The cleft between the buttocks, and the groins' creases."""
+    """Return the cleft between the buttocks, and the groins' creases."""
     top = body.crotch_z + rng.uniform(10, 40)
     found = [
         Streak("muscle", (rng.normal(0, 3), top), (rng.normal(0, 3), body.crotch_z - 30),
