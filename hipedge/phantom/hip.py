@@ -58,17 +58,19 @@ def build_hip(
     person: Person, side: Side, category: Category, grade: str, leg: Pose, rng: np.random.Generator
 ) -> HipModel:
     """Build a hip, as a left one, and mirror it for the right."""
-    lesion = draw_lesion(category, grade, rng)
-    shape = lesion.shape(_varied(person.shape, category, grade, rng))
+    # Each draws from a stream of its own, so that a lesion changes nothing but what it is.
+    shape_rng, lesion_rng, tissue_rng, implant_rng = rng.spawn(4)
+    lesion = draw_lesion(category, grade, lesion_rng)
+    shape = lesion.shape(_varied(person.shape, category, grade, shape_rng))
     joint = lesion.surfaces(build_joint(person, shape, leg))
     bones = Bones(
-        pelvis_piece(joint.hemipelvis, joint.centre, person.bone, rng),
-        (femur_piece(joint.femur, person.bone, rng),),
+        pelvis_piece(joint.hemipelvis, joint.centre, person.bone, tissue_rng),
+        (femur_piece(joint.femur, person.bone, tissue_rng),),
     )
     bones = lesion.fragments(lesion.tissue(bones, joint), joint)
     implants: tuple[tuple[str, Mesh], ...] = ()
     if category in OPERATIONS:
-        implant = OPERATIONS[category](grade, joint, person, rng)
+        implant = OPERATIONS[category](grade, joint, person, implant_rng)
         bones = _operated(bones, implant)
         implants = tuple(
             (part.material.value, Mesh(part.vertices.astype(np.float64), part.faces))
@@ -86,13 +88,12 @@ def build_hip(
 
 
 def _replace_joint(grade: str, joint: Joint, person: Person, rng: np.random.Generator) -> Implant:
-    family = "hemiarthroplasty" if grade == "bipolar_hemiarthroplasty" else grade
     socket = AcetabulumFrame(
         joint.femur.at("head").copy(),
         joint.femur.radius_mm + person.shape.space_mm,
         np.array([1.0, 0.0, 0.0]),
     )
-    return ARTHROPLASTIES[family](_measured(joint, person), socket, rng)
+    return ARTHROPLASTIES[grade](_measured(joint, person), socket, rng)
 
 
 def _fix_bone(grade: str, joint: Joint, person: Person, rng: np.random.Generator) -> Implant:
@@ -142,9 +143,9 @@ def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
     centre = femur.at("head").copy()
     tilted = (hemipelvis.vertices - centre) @ rotation_about_x(np.radians(person.tilt_deg)).T
     hemipelvis = hemipelvis.moved(tilted + centre)
-    socket_mm = femur.radius_mm + shape.space_mm
     head = centre + np.array(shape.head_shift_mm)
     femur = pose(shape_femur(femur, shape), leg, head)
+    socket_mm = femur.radius_mm + shape.space_mm
     roof = 0.0
     covered = open_joint(hemipelvis, centre, socket_mm, roof)
     for _ in range(3):

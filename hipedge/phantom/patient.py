@@ -41,7 +41,7 @@ GRADE_SHARES: dict[Category, dict[str, float]] = {
         "crowe1_contained": 0.35, "crowe1": 0.3, "crowe2": 0.15, "crowe3": 0.1, "crowe4": 0.1,
     },
     Category.TOTAL_HIP_ARTHROPLASTY: {
-        "cemented_total_hip": 0.25, "bipolar_hemiarthroplasty": 0.25,
+        "cemented_total_hip": 0.25, "hemiarthroplasty": 0.25,
         "uncemented_total_hip": 0.35, "resurfacing": 0.15,
     },
     Category.INTERNAL_FIXATION: {

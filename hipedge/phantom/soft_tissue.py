@@ -119,15 +119,20 @@ def _on_hip_plane(view: View) -> NDArray[np.float64]:
 
 
 @compiled_fast
-def _dome(offset: float, half_width: float, depth: float, power: float) -> float:
+def _dome(offset: float, half_width: float, depth: float, halves: int) -> float:
     """Return the path through a section at `offset` from its middle.
 
-    The section is an ellipse at `power` 2, and squarer above.
+    The section is an ellipse at 4 `halves` (a power of 2), and squarer above.
     """
     if half_width <= 0.0 or depth <= 0.0:
         return 0.0
     r = abs(offset / half_width)
-    return 2.0 * depth * np.sqrt(1.0 - r**power) if r < 1.0 else 0.0
+    if r >= 1.0:
+        return 0.0
+    power = np.sqrt(r) if halves % 2 else 1.0
+    for _ in range(halves // 2):
+        power *= r
+    return float(2.0 * depth * np.sqrt(1.0 - power))
 
 
 @compiled_fast
@@ -152,14 +157,14 @@ def _add_trunk(
             end = crotch - 15.0 * np.exp(-(((abs(x) - 0.8 * apart) / 45.0) ** 2))
             trunk = min(max((z - end + 40.0) / 100.0, 0.0), 1.0)
             trunk = trunk * trunk * (3.0 - 2.0 * trunk)
-            whole = trunk * _dome(x, width, depth, 3.5)
-            lean = trunk * _dome(x, width - fat_side, depth - fat_depth, 3.5)
+            whole = trunk * _dome(x, width, depth, 7)
+            lean = trunk * _dome(x, width - fat_side, depth - fat_depth, 7)
             if leg > 0.0:
                 # Thighs are fuller on the inside, where they touch.
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
                 limb_depth = 0.90 * half_depth * taper
-                power = 2.4 if aside > 0.0 else 5.0
+                power = 5 if aside > 0.0 else 10
                 limb = leg * _dome(aside, limb_width, limb_depth, power)
                 lean_width = limb_width - (0.8 if aside > 0.0 else 0.3) * fat_side
                 inner = leg * _dome(aside, lean_width, limb_depth - fat_depth, power)

@@ -14,7 +14,7 @@ from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
 
-from hipedge.phantom.film import Film
+from hipedge.phantom.film import ORIENTATION, Film
 from hipedge.phantom.hospitals import (
     EXPLICIT_LITTLE_ENDIAN,
     JPEG_2000_LOSSLESS,
@@ -126,7 +126,7 @@ def _add_image(ds: Dataset, film: Film, stored: NDArray[np.uint16]) -> None:
     ds.AcquisitionTime = "120000"
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.DerivationDescription = "Simulated radiograph"
-    ds.PatientOrientation = ["L", "F"]
+    ds.PatientOrientation = list(ORIENTATION)
     ds.BurnedInAnnotation = "NO"
     ds.LossyImageCompression = "00"
     ds.PixelIntensityRelationship = "LOG"

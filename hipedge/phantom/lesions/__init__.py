@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hipedge.phantom.lesions.arthritis import draw_arthritis
-from hipedge.phantom.lesions.base import Bones, Doubtful, Joint, Lesion
+from hipedge.phantom.lesions.base import Bones, Joint, Lesion, draw_doubtful
 from hipedge.phantom.lesions.dysplasia import draw_dysplasia
 from hipedge.phantom.lesions.fractures import (
     cut_piece,
@@ -47,4 +47,4 @@ def draw_lesion(category: Category, grade: str, rng: np.random.Generator) -> Les
     """Draw what is wrong with the native bone of a hip of this category and grade."""
     if category in _DRAWN:
         return _DRAWN[category](grade, rng)
-    return Doubtful(rng.uniform(0.5, 1.9)) if grade == "kl1" else Lesion()
+    return draw_doubtful(rng) if grade == "kl1" else Lesion()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from hipedge.phantom.anatomy import Femur, HipShape
 from hipedge.phantom.bone import Piece
 from hipedge.phantom.lesions.surfaces import head_osteophytes
@@ -49,10 +51,24 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Doubtful(Lesion):
-    """Kellgren–Lawrence 1: one doubtful osteophyte, which is still normal."""
+    """Kellgren–Lawrence 1: one doubtful sign, which is still normal.
+
+    It is a small osteophyte of the head, or where that is 0, a joint space of `space_mm`.
+    """
 
     osteophyte_mm: float
+    space_mm: float
+
+    def shape(self, shape: HipShape) -> HipShape:
+        """Narrow the joint, all round."""
+        return shape if self.osteophyte_mm else replace(shape, space_mm=self.space_mm)
 
     def surfaces(self, joint: Joint) -> Joint:
         """Add the osteophyte to the head."""
         return replace(joint, femur=head_osteophytes(joint.femur, self.osteophyte_mm))
+
+
+def draw_doubtful(rng: np.random.Generator) -> Doubtful:
+    """Draw one sign or the other."""
+    osteophyte_mm = rng.uniform(0.5, 1.9) if rng.uniform() < 0.5 else 0.0
+    return Doubtful(osteophyte_mm, rng.uniform(2.8, 3.5))

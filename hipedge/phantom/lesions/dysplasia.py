@@ -69,8 +69,9 @@ def draw_dysplasia(grade: str, rng: np.random.Generator) -> Dysplasia:
     }[grade]
     secondary = None
     if rng.uniform() < 0.3:
+        # An osteophyte of the rim would cover the head again.
         secondary = replace(
-            draw_arthritis("kl2", rng), wear_mm=0.0, direction_deg=rng.normal(20, 8)
+            draw_arthritis("kl2", rng), rim_osteophyte_mm=0.5, direction_deg=rng.normal(20, 8)
         )
     return Dysplasia(
         centre_edge_deg=rng.uniform(*edge),
