@@ -188,7 +188,7 @@ def pelvis_piece(mesh: Mesh, centre: Points, bone: Quality, rng: np.random.Gener
     thickness = np.full(len(mesh.vertices), 1.3)
     away = mean.hemipelvis.vertices[mean.socket] - np.array([83.7, 0.0, 0.0])
     up = away[:, 2] / np.linalg.norm(away, axis=1)
-    thickness[mean.socket] += 0.3 + 1.3 * np.clip(up, 0.0, 1.0) ** 3
+    thickness[mean.socket] += 0.3 + rng.uniform(0.6, 2.2) * np.clip(up, 0.0, 1.0) ** 3
     thickness = np.minimum(thickness * bone.cortex, 0.42 * mean.hemipelvis_wall_mm)
     return Piece(
         outer=mesh,
@@ -246,7 +246,7 @@ def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     threads = share * fields[first] + (1 - share) * fields[second]
     threads *= 1.0 / np.hypot(share, 1 - share)
     _, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.13 * threads + 0.07 * patches)
+    texture = 1.0 + bone.texture * (0.13 * threads + 0.07 * patches) + _uneven(rng, base.shape)
     density = base * np.clip(texture, 0.3, 2.2)
     return Spongiosa(density.astype(np.float32), FEMUR_PLANE_MM[:2], FEMUR_ANCHORS_MM)
 
@@ -273,7 +273,7 @@ def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     """Draw spongy bone for a hemipelvis: dense above the socket, thin in the wing and rami."""
     base = _pelvic_base()
     threads, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.10 * threads + 0.11 * patches)
+    texture = 1.0 + bone.texture * (0.10 * threads + 0.11 * patches) + _uneven(rng, base.shape)
     density = base * (bone.spongiosa * np.clip(texture, 0.3, 2.2))
     return Spongiosa(density.astype(np.float32), PELVIS_PLANE_MM[:2], PELVIS_ANCHORS_MM)
 
@@ -295,6 +295,18 @@ def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, 
     column = rng.integers(fields.shape[2] - shape[1])
     threads, patches = fields[:, row : row + shape[0], column : column + shape[1]]
     return threads, patches
+
+
+def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
+    """Return slow waves of density (h, w), as no two bones are alike."""
+    x, y = _axes(shape, (0.0, 0.0))
+    total = np.zeros(shape, np.float32)
+    for _ in range(3):
+        angle, phase = rng.uniform(0, 2 * np.pi, size=2)
+        k = 2 * np.pi / rng.uniform(35.0, 120.0)
+        wave = np.sin(np.float32(k * np.cos(angle)) * x + np.float32(k * np.sin(angle)) * y + phase)
+        total += rng.uniform(0.0, 0.12) * wave
+    return total
 
 
 @lru_cache(maxsize=1)

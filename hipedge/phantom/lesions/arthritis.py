@@ -53,7 +53,7 @@ class Arthritis(Lesion):
         """Thicken bone beside the narrow place, and hollow out the cysts."""
         radius = joint.femur.radius_mm
         socket = radius + max(self.narrowest_mm, 0.3)
-        strength = 0.35 + 0.16 * self.sclerosis_mm
+        strength = 0.12 + 0.09 * self.sclerosis_mm
         pelvis = thickened(
             bones.hemipelvis.spongiosa, socket, self.direction_deg, self.sclerosis_mm, strength
         )

@@ -50,7 +50,7 @@ class Dysplasia(Lesion):
         push = np.zeros((len(mean.socket), 3))
         push[:, 0] = self.filled_mm * depth
         filled = joint.hemipelvis.moved(vertices + mean.socket_pull @ push)
-        joint = replace(joint, hemipelvis=clear_head(filled, joint.femur, 2.5))
+        joint = replace(joint, hemipelvis=clear_head(filled, joint.femur, 2.0))
         return self.secondary.surfaces(joint) if self.secondary else joint
 
     def tissue(self, bones: Bones, joint: Joint) -> Bones:
@@ -61,8 +61,8 @@ class Dysplasia(Lesion):
 def draw_dysplasia(grade: str, rng: np.random.Generator) -> Dysplasia:
     """Draw a dysplastic hip, contained or of Crowe type I to IV."""
     edge, raised, lateral, filled, scale = {
-        "crowe1_contained": ((8, 20), (0, 5), (1, 5), (0, 3), (0.93, 1.02)),
-        "crowe1": ((-4, 15), (7, 20), (4, 10), (2, 6), (0.90, 1.0)),
+        "crowe1_contained": ((10, 20), (0, 5), (0, 2), (0, 1), (0.96, 1.03)),
+        "crowe1": ((-4, 15), (7, 20), (2, 8), (1, 5), (0.90, 1.0)),
         "crowe2": ((-10, 8), (22, 33), (9, 16), (3, 8), (0.86, 0.98)),
         "crowe3": ((-10, 5), (33, 44), (17, 25), (5, 10), (0.82, 0.96)),
         "crowe4": ((-10, 5), (44, 80), (28, 38), (6, 12), (0.72, 0.92)),
@@ -79,7 +79,7 @@ def draw_dysplasia(grade: str, rng: np.random.Generator) -> Dysplasia:
         lateral_mm=rng.uniform(*lateral),
         filled_mm=rng.uniform(*filled),
         head_scale=rng.uniform(*scale),
-        neck_shaft_deg=rng.normal(138, 6),
-        version_deg=rng.normal(14, 8),
+        neck_shaft_deg=rng.normal(132, 6),
+        version_deg=rng.normal(6, 9),
         secondary=secondary,
     )

@@ -24,7 +24,7 @@ def thickened(
     depth = (distance - radius_mm) / depth_mm
     band = np.where(depth < 0, np.exp(-0.5 * (depth / 0.4) ** 2), np.exp(-0.5 * depth**2))
     sector = np.exp(-0.5 * ((bearing - direction_deg) / 32.0) ** 2)
-    return tissue.times((1.0 + 2.2 * strength * band * sector).astype(np.float32))
+    return tissue.times((1.0 + 1.6 * strength * band * sector).astype(np.float32))
 
 
 def hollowed(tissue: Spongiosa, cyst: Cyst, distance_mm: float) -> Spongiosa:
