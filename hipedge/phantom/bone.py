@@ -306,9 +306,11 @@ def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
     total = np.zeros(shape, np.float32)
     for _ in range(3):
         angle, phase = rng.uniform(0, 2 * np.pi, size=2)
-        k = 2 * np.pi / rng.uniform(35.0, 120.0)
-        wave = np.sin(np.float32(k * np.cos(angle)) * x + np.float32(k * np.sin(angle)) * y + phase)
-        total += rng.uniform(0.0, 0.12) * wave
+        k, height = 2 * np.pi / rng.uniform(35.0, 120.0), rng.uniform(0.0, 0.12)
+        across, down = (k * np.cos(angle)) * x + phase, (k * np.sin(angle)) * y
+        # sin(across + down), without a sine for each cell.
+        total += (height * np.sin(across)) * np.cos(down)
+        total += (height * np.cos(across)) * np.sin(down)
     return total
 
 

@@ -34,7 +34,7 @@ CATEGORY_SHARES: dict[Category, float] = {
 }
 GRADE_SHARES: dict[Category, dict[str, float]] = {
     Category.NORMAL: {"kl0": 0.5, "kl1": 0.2, "borderline": 0.3},
-    Category.OSTEOARTHRITIS: {"kl2": 0.5, "kl3": 0.35, "kl4": 0.15},
+    Category.OSTEOARTHRITIS: {"kl2": 0.55, "kl3": 0.32, "kl4": 0.13},
     Category.FEMORAL_HEAD_OSTEONECROSIS: {
         "arco2": 0.4, "arco3a": 0.3, "arco3b": 0.2, "arco4": 0.1,
     },
@@ -45,7 +45,7 @@ GRADE_SHARES: dict[Category, dict[str, float]] = {
         "jensen1": 0.35, "jensen2": 0.3, "jensen3": 0.12, "jensen4": 0.12, "jensen5": 0.11,
     },
     Category.DEVELOPMENTAL_DYSPLASIA: {
-        "crowe1_contained": 0.65, "crowe1": 0.22, "crowe2": 0.05, "crowe3": 0.04, "crowe4": 0.04,
+        "crowe1_contained": 0.7, "crowe1": 0.18, "crowe2": 0.05, "crowe3": 0.04, "crowe4": 0.03,
     },
     Category.TOTAL_HIP_ARTHROPLASTY: {
         "cemented_total_hip": 0.25, "hemiarthroplasty": 0.25,
@@ -103,7 +103,7 @@ def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
         space_mm=float(np.clip(rng.normal(4.2, 0.5), 3.0, 5.5)),
         centre_edge_deg=rng.uniform(25.5, 40),
     )
-    scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.055), 0.83, 1.18))
+    scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.06), 0.82, 1.2))
     return Person(
         build=Build(tuple(float(s) for s in scores), scale),
         bone=bone,
@@ -116,7 +116,7 @@ def draw_leg(rng: np.random.Generator) -> Pose:
     """Draw how a leg lies: mostly turned in a little, seldom far spread."""
     spread = rng.uniform(15, 40) if rng.uniform() < 0.08 else rng.normal(2, 7)
     return Pose(
-        internal_deg=float(np.clip(rng.normal(8, 13), -30, 30)),
+        internal_deg=float(np.clip(rng.normal(7, 15), -35, 32)),
         abduction_deg=float(spread),
         flexion_deg=float(np.clip(rng.normal(0, 5), -8, 18)),
     )

@@ -164,7 +164,7 @@ def _add_trunk(
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
                 limb_depth = 0.90 * half_depth * taper
-                power = 5 if aside > 0.0 else 10
+                power = 5 if aside > 0.0 else 7
                 limb = leg * _dome(aside, limb_width, limb_depth, power)
                 lean_width = limb_width - (0.8 if aside > 0.0 else 0.3) * fat_side
                 inner = leg * _dome(aside, lean_width, limb_depth - fat_depth, power)
