@@ -33,8 +33,8 @@ CATEGORY_SHARES: dict[Category, float] = {
     **{category: 0.10 for category in Category if category is not Category.NORMAL},
 }
 GRADE_SHARES: dict[Category, dict[str, float]] = {
-    Category.NORMAL: {"kl0": 0.5, "kl1": 0.2, "borderline": 0.3},
-    Category.OSTEOARTHRITIS: {"kl2": 0.55, "kl3": 0.32, "kl4": 0.13},
+    Category.NORMAL: {"kl0": 0.4, "kl1": 0.3, "borderline": 0.3},
+    Category.OSTEOARTHRITIS: {"kl2": 0.6, "kl3": 0.3, "kl4": 0.1},
     Category.FEMORAL_HEAD_OSTEONECROSIS: {
         "arco2": 0.4, "arco3a": 0.3, "arco3b": 0.2, "arco4": 0.1,
     },
@@ -45,7 +45,7 @@ GRADE_SHARES: dict[Category, dict[str, float]] = {
         "jensen1": 0.35, "jensen2": 0.3, "jensen3": 0.12, "jensen4": 0.12, "jensen5": 0.11,
     },
     Category.DEVELOPMENTAL_DYSPLASIA: {
-        "crowe1_contained": 0.7, "crowe1": 0.18, "crowe2": 0.05, "crowe3": 0.04, "crowe4": 0.03,
+        "crowe1_contained": 0.75, "crowe1": 0.15, "crowe2": 0.04, "crowe3": 0.03, "crowe4": 0.03,
     },
     Category.TOTAL_HIP_ARTHROPLASTY: {
         "cemented_total_hip": 0.25, "hemiarthroplasty": 0.25,
@@ -100,7 +100,7 @@ def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
         neck_shaft_deg=float(np.clip(rng.normal(129, 5), 120, 140)),
         version_deg=rng.normal(0, 8),
         head_scale=float(np.clip(rng.normal(1.0, 0.03), 0.92, 1.08)),
-        space_mm=float(np.clip(rng.normal(4.2, 0.5), 3.0, 5.5)),
+        space_mm=rng.uniform(3.1, 5.3),
         centre_edge_deg=rng.uniform(25.5, 40),
     )
     scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.06), 0.82, 1.2))

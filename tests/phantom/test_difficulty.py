@@ -30,12 +30,15 @@ def thumbnails():
 @pytest.mark.timeout(900)
 def test_a_linear_model_of_thumbnails_stays_below_half(thumbnails):
     pixels, categories, _ = thumbnails
-    linear = make_pipeline(
-        StandardScaler(),
-        LogisticRegression(C=1e-3, max_iter=200, tol=1e-3, class_weight="balanced"),
-    )
-    said = cross_val_predict(linear, pixels, categories, cv=FOLDS)
-    assert f1_score(categories, said, average="macro") < 0.5
+    reached = []
+    for penalty in (1e-4, 1e-3, 1e-2):
+        linear = make_pipeline(
+            StandardScaler(),
+            LogisticRegression(C=penalty, max_iter=100, tol=1e-3, class_weight="balanced"),
+        )
+        said = cross_val_predict(linear, pixels, categories, cv=FOLDS)
+        reached.append(f1_score(categories, said, average="macro"))
+    assert max(reached) < 0.5
 
 
 @pytest.mark.slow
