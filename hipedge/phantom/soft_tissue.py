@@ -164,7 +164,7 @@ def _add_trunk(
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
                 limb_depth = 0.90 * half_depth * taper
-                power = 5 if aside > 0.0 else 10
+                power = 5 if aside > 0.0 else 7
                 limb = leg * _dome(aside, limb_width, limb_depth, power)
                 lean_width = limb_width - (0.8 if aside > 0.0 else 0.3) * fat_side
                 inner = leg * _dome(aside, lean_width, limb_depth - fat_depth, power)
@@ -282,7 +282,7 @@ def _pelvic_organs(rng: np.random.Generator) -> list[Ellipsoid]:
 def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
     """Return gas in loops of bowel, and stool: gas in crumbs."""
     found: list[Ellipsoid] = []
-    for _ in range(rng.poisson(4.0)):
+    for _ in range(rng.poisson(5.0)):
         x, z = rng.normal(0, 50), rng.uniform(15, 170)
         size, angle = rng.uniform(6, 17), rng.uniform(0, 180)
         run = rng.uniform(0, 2 * np.pi)
@@ -296,8 +296,11 @@ def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
                 )
             )  # fmt: skip
             run += rng.normal(0, 0.5)
-    for _ in range(rng.poisson(1.2)):
-        x, z = rng.choice([-1, 1]) * rng.uniform(10, 100), rng.uniform(50, 160)
+    for _ in range(rng.poisson(2.5)):
+        # The colon lies over the ilium, the rectum within the true pelvis; none over the joint.
+        high = rng.uniform() < 0.6
+        x = rng.choice([-1, 1]) * (rng.uniform(30, 110) if high else rng.uniform(0, 28))
+        z = rng.uniform(75, 160) if high else rng.uniform(15, 75)
         spread = rng.uniform(10, 26)
         for _ in range(rng.integers(20, 70)):
             size = rng.uniform(1.5, 5.0)
