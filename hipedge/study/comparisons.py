@@ -1,0 +1,80 @@
+"""Tests for paired answers, and Holm's correction for making several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from hipedge.study.estimates import Interval
+from hipedge.study.resampling import Array, percentile_interval
+
+MARGIN = 0.05
+
+
+def mcnemar_exact(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return McNemar's exact two-sided p-value for two raters right or wrong on the same cases.
+
+    McNemar 1947, Psychometrika 12:153–157. It holds for independent cases. Without a discordant
+    pair there is nothing to test and p is 1.
+    """
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second).pvalue)
+
+
+def holm(p_values: Array) -> Array:
+    """Return p-values (M,) adjusted for M tests: Holm 1979, Scand J Stat 6:65–70.
+
+    An undefined one (NaN) stays so, and is not counted.
+    """
+    defined = np.flatnonzero(np.isfinite(p_values))
+    order = defined[np.argsort(p_values[defined], kind="stable")]
+    steps = p_values[order] * np.arange(order.size, 0, -1)
+    adjusted = np.full(p_values.shape, np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """A difference (new less old), its interval, the margin, and what follows.
+
+    `p_value` is one-sided, for the hypothesis that the new is worse by the margin or more.
+    """
+
+    difference: float
+    interval: Interval | None
+    margin: float
+    p_value: float
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says: at 95 %, a one-sided test at 2.5 %."""
+        if self.interval is None:
+            return "undefined"
+        if self.interval.low > 0:
+            return "superior"
+        if self.interval.low > -self.margin:
+            return "non-inferior"
+        if self.interval.high < -self.margin:
+            return "inferior"
+        return "not shown"
+
+
+def non_inferiority(
+    difference: float, replicates: Array, *, margin: float = MARGIN
+) -> NonInferiority:
+    """Judge a difference by the paired bootstrap's replicates (R,) of it.
+
+    Non-inferior where the lower end of the 95 % percentile interval lies above minus the margin.
+    """
+    defined = replicates[np.isfinite(replicates)]
+    interval = percentile_interval(replicates)
+    p_value = (1 + np.sum(defined <= -margin)) / (1 + defined.size)
+    return NonInferiority(
+        difference, interval, margin, float(p_value) if interval else float("nan")
+    )

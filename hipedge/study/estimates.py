@@ -1,0 +1,70 @@
+"""What an analysis returns: estimates with their intervals, in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+
+from hipedge.types import CATEGORIES, Category
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval; `None` stands wherever one is undefined."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic, its intervals by method, and how many cases it rests on.
+
+    `value` is NaN where the statistic is undefined, for instance the sensitivity for a category
+    of which there is no case. `n` is the statistic's own denominator.
+    """
+
+    value: float
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
+    n: int | None = None
+
+    @property
+    def defined(self) -> bool:
+        """Whether the data define this statistic."""
+        return isfinite(self.value)
+
+
+Cell = Estimate | str | int | float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under named columns. `key` names it in JSON and in CSV file names.
+
+    `percent` says that its estimates are proportions to be shown as percentages.
+    """
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    percent: bool = True
+
+
+def label_of(category: Category) -> str:
+    """Return a category's name for people."""
+    return category.value.replace("_", " ")
+
+
+CATEGORY_LABELS = tuple(label_of(category) for category in CATEGORIES)
+ABNORMAL = tuple(category is not Category.NORMAL for category in CATEGORIES)
+ACUTE_FRACTURE = tuple(
+    category in (Category.FEMORAL_NECK_FRACTURE, Category.INTERTROCHANTERIC_FRACTURE)
+    for category in CATEGORIES
+)
+QUESTIONS: Mapping[str, tuple[bool, ...]] = {
+    "any abnormality": ABNORMAL,
+    "any acute fracture": ACUTE_FRACTURE,
+}
