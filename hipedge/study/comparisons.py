@@ -39,6 +39,13 @@ def holm(p_values: Array) -> Array:
     return adjusted
 
 
+def p_text(p_value: float) -> str:
+    """Write a p-value with four digits, or say that it is undefined."""
+    if not np.isfinite(p_value):
+        return "undefined"
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
 @dataclass(frozen=True)
 class NonInferiority:
     """A difference (new less old), its interval, the margin, and what follows.
