@@ -199,10 +199,11 @@ def simulated_reader_power(
     """
     rng = np.random.default_rng(seed)
     parts = _latent_parts(plan)
+    planned = plan.accuracy + np.array([[0.0], [plan.gain]])
     found = 0
     for _ in range(simulations):
         own = rng.normal(scale=plan.reader_sd / np.sqrt(2), size=(2, plan.readers))
-        chance = np.clip(plan.accuracy + [[0.0], [plan.gain]] + own, 0.001, 0.999)
+        chance = np.clip(planned + own, 0.001, 0.999)
         right = _draw_right(chance, parts, hips, rng)
         left_out = (right.sum(axis=2) - right.transpose(2, 0, 1)) / (hips - 1)
         result = obuchowski_rockette(
