@@ -111,8 +111,9 @@ def fit_operating_points(
 ) -> tuple[OperatingPoint, OperatingPoint]:
     """Return the points `sensitive` and `specific`, for each category with enough cases.
 
-    `sensitive` has the highest thresholds that keep 95 % sensitivity, `specific` the lowest
-    that keep 95 % specificity; `normal` flags nothing.
+    The highest threshold that keeps 95 % sensitivity is the sensitive one, the lowest that keeps
+    95 % specificity the specific one. A model that can have both at once has them the other way
+    round, and they change places: `sensitive` never flags less. `normal` flags nothing.
     """
     sensitive: dict[Category, float] = {}
     specific: dict[Category, float] = {}
@@ -124,8 +125,10 @@ def fit_operating_points(
         positives, negatives = np.sort(score[is_k]), np.sort(score[~is_k])
         may_miss = int(np.floor((1 - AIM) * positives.size + 1e-9))
         must_clear = int(np.ceil(AIM * negatives.size - 1e-9))
-        sensitive[category] = float(positives[may_miss])
-        specific[category] = float(np.nextafter(negatives[must_clear - 1], 2))
+        keeps_sensitivity = float(positives[may_miss])
+        keeps_specificity = float(np.nextafter(negatives[must_clear - 1], 2))
+        sensitive[category] = min(keeps_sensitivity, keeps_specificity)
+        specific[category] = max(keeps_sensitivity, keeps_specificity)
     return OperatingPoint("sensitive", sensitive), OperatingPoint("specific", specific)
 
 

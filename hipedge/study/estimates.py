@@ -8,6 +8,8 @@ from math import isfinite
 
 from hipedge.types import CATEGORIES, Category
 
+PERCENT, POINTS, PLAIN = " %", " points", ""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -22,12 +24,20 @@ class Estimate:
     """A statistic, its intervals by method, and how many cases it rests on.
 
     `value` is NaN where the statistic is undefined, for instance the sensitivity for a category
-    of which there is no case. `n` is the statistic's own denominator.
+    of which there is no case. `n` is the statistic's own denominator. `unit` says how it is
+    shown: a proportion as a percentage, a difference of proportions in points, or as it is ("").
+    Tables show the first interval that is defined.
     """
 
     value: float
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
     n: int | None = None
+    unit: str = PERCENT
+
+    @property
+    def shown(self) -> Interval | None:
+        """The interval that tables show."""
+        return next((found for found in self.intervals.values() if found is not None), None)
 
     @property
     def defined(self) -> bool:
@@ -40,17 +50,13 @@ Cell = Estimate | str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under named columns. `key` names it in JSON and in CSV file names.
-
-    `percent` says that its estimates are proportions to be shown as percentages.
-    """
+    """Rows of cells under named columns. `key` names it in JSON and in CSV file names."""
 
     key: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
-    percent: bool = True
 
 
 def label_of(category: Category) -> str:

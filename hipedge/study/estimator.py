@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hipedge.study.auc import auc_interval, clustered_variance, delong_variance, placements
 from hipedge.study.cases import Cases
-from hipedge.study.estimates import CATEGORY_LABELS, QUESTIONS, Estimate, Interval
+from hipedge.study.estimates import CATEGORY_LABELS, PLAIN, QUESTIONS, Estimate, Interval
 from hipedge.study.intervals import clustered_wilson
 from hipedge.study.metrics import (
     ConfusionBootstrap,
@@ -114,25 +114,28 @@ class Estimator:
             replicates=self.replicates,
             seed=self.seed,
         )
-        estimates: Estimates = {
-            (metric, None): Estimate(
-                float(drawn.values[column]), drawn.intervals(column), len(cases)
+        estimates: Estimates = {}
+        for column, metric in enumerate(SCORE_METRICS):
+            intervals = drawn.intervals(column)
+            if metric == "ECE":  # Resampling inflates it: BCa, which corrects for bias, goes first.
+                intervals = dict(reversed(intervals.items()))
+            estimates[metric, None] = Estimate(
+                float(drawn.values[column]), intervals, len(cases), unit=PLAIN
             )
-            for column, metric in enumerate(SCORE_METRICS)
-        }
         n_questions = len(tables.questions)
         of_questions: dict[str, dict[str, Estimate]] = {}
         for q, (name, score, positive) in enumerate(score_questions(cases)):
             area, precision = len(SCORE_METRICS) + q, len(SCORE_METRICS) + n_questions + q
             formula = _auc_by_formula(score, positive, cases.patients)
             pair = {
-                "AUC": Estimate(
-                    float(drawn.values[area]), formula | drawn.intervals(area), len(cases)
-                ),
-                "average precision": Estimate(
-                    float(drawn.values[precision]), drawn.intervals(precision), len(cases)
-                ),
-            }
+                metric: Estimate(
+                    float(drawn.values[column]), of_formula | drawn.intervals(column), len(cases),
+                    unit=PLAIN,
+                )
+                for metric, column, of_formula in (
+                    ("AUC", area, formula), ("average precision", precision, {})
+                )
+            }  # fmt: skip
             if q < K:
                 estimates.update({(metric, q): value for metric, value in pair.items()})
             else:

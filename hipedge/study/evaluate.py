@@ -15,7 +15,17 @@ from hipedge.errors import InputError
 from hipedge.study.auc import roc_curve
 from hipedge.study.calibration import OperatingPoint, Reliability, reliability
 from hipedge.study.cases import Cases
-from hipedge.study.estimates import CATEGORY_LABELS, QUESTIONS, Cell, Estimate, Table
+from hipedge.study.comparisons import p_text
+from hipedge.study.estimates import (
+    CATEGORY_LABELS,
+    PERCENT,
+    PLAIN,
+    POINTS,
+    QUESTIONS,
+    Cell,
+    Estimate,
+    Table,
+)
 from hipedge.study.estimator import (
     SCORE_METRICS,
     Estimates,
@@ -193,15 +203,15 @@ def _differences(results: tuple[DataSet, ...]) -> Table:
             difference = Estimate(
                 value.value - first.overall[metric].value,
                 {"percentile": percentile_interval(draws)},
+                unit=POINTS if value.unit == PERCENT else PLAIN,
             )
-            p_value = bootstrap_p_value(draws)
             rows.append(
                 (f"{other.name} less {first.name}", metric, first.overall[metric], value,
-                 difference, f"{p_value:.4f}" if np.isfinite(p_value) else "undefined")
+                 difference, p_text(bootstrap_p_value(draws)))
             )  # fmt: skip
     return Table(
         "differences",
-        "Data sets side by side",
+        "Differences",
         ("comparison", "metric", "first", "second", "difference", "p"),
         tuple(rows),
         "The data sets are taken to be independent samples: no patient may be in two of them.",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.study.comparisons import NonInferiority, holm, mcnemar_exact, non_inferiority, p_text
-from hipedge.study.estimates import Cell, Estimate, Table
+from hipedge.study.estimates import POINTS, Cell, Estimate, Table
 from hipedge.study.estimator import K
 from hipedge.study.metrics import mean_of_defined, ratio
 from hipedge.study.reads import ReaderStudy
@@ -100,7 +100,9 @@ def paired_difference(
     """Return first less second with its percentile interval, and the p-value."""
     draws = first[1] - second[1]
     interval = percentile_interval(draws)
-    return Estimate(first[0] - second[0], {"percentile": interval}), bootstrap_p_value(draws)
+    return Estimate(first[0] - second[0], {"percentile": interval}, unit=POINTS), bootstrap_p_value(
+        draws
+    )
 
 
 Comparison = tuple[tuple[Cell, ...], Estimate, float, tuple[Cell, ...]]
@@ -186,8 +188,8 @@ def verdicts_table(verdicts: tuple[tuple[str, str, NonInferiority], ...], margin
         "Is the model non-inferior?",
         ("against", "metric", "difference", "margin", "p (one-sided)", "verdict"),
         tuple(
-            (name, metric, Estimate(v.difference, {"percentile": v.interval}),
-             Estimate(-v.margin), p_text(v.p_value), v.verdict)
+            (name, metric, Estimate(v.difference, {"percentile": v.interval}, unit=POINTS),
+             Estimate(-v.margin, unit=POINTS), p_text(v.p_value), v.verdict)
             for name, metric, v in verdicts
         ),
         f"Non-inferior where the interval lies above −{100 * margin:g} points: a one-sided test "

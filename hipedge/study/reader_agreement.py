@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -13,7 +14,7 @@ from hipedge.study.agreement import (
     fleiss_kappa,
     gwet_ac1,
 )
-from hipedge.study.estimates import Cell, Estimate, Table
+from hipedge.study.estimates import PLAIN, Cell, Estimate, Table
 from hipedge.study.estimator import K
 from hipedge.study.paired import count_cells, paired_difference
 from hipedge.study.reads import ReaderStudy
@@ -59,7 +60,9 @@ class Agreement:
         )
 
     def _estimate(self, column: int) -> Estimate:
-        return Estimate(float(self._drawn.values[column]), self._drawn.intervals(column))
+        return Estimate(
+            float(self._drawn.values[column]), self._drawn.intervals(column), unit=PLAIN
+        )
 
     def _pair_column(self, phase: int, pair: int) -> int:
         return len(_MEASURES) * len(self._study.phases) + phase * len(self._pairs) + pair
@@ -79,7 +82,6 @@ class Agreement:
             tuple(rows),
             "Bootstrap by patient"
             + (", and Gwet's formula for independent cases." if independent else "."),
-            percent=False,
         )
 
     def _together(self, p: int) -> list[tuple[Cell, ...]]:
@@ -89,7 +91,8 @@ class Agreement:
             estimate = self._estimate(len(_MEASURES) * p + m)
             if not self._study.cases.clustered:
                 formula = agreement_by_formula(RaterCounts(self._counts[p]), chance=chance)[2]
-                estimate = Estimate(estimate.value, {**estimate.intervals, "formula": formula})
+                intervals = {**estimate.intervals, "formula": formula}
+                estimate = replace(estimate, intervals=intervals)
             rows.append((self._study.phases[p], name, estimate, "all readers"))
         return rows
 
@@ -115,6 +118,7 @@ class Agreement:
                 for column in (m, len(_MEASURES) + m)
             )
             difference, _ = paired_difference(assisted, alone)
+            difference = replace(difference, unit=PLAIN)
             rows.append(("assisted less alone", name, difference, "all readers"))
         return rows
 
@@ -130,7 +134,6 @@ class Agreement:
             "Cohen's κ of each pair of readers",
             ("reader", "and", *self._study.phases),
             tuple(rows),
-            percent=False,
         )
 
     def matrices(self) -> Array:

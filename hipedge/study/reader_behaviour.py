@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.study.estimates import Cell, Estimate, Table
+from hipedge.study.estimates import PLAIN, Cell, Estimate, Table
 from hipedge.study.intervals import clustered_wilson
 from hipedge.study.metrics import ratio
 from hipedge.study.reads import ReaderStudy
@@ -36,8 +36,8 @@ def time_tables(study: ReaderStudy, *, replicates: int, seed: int) -> list[Table
         )
         n = int(timed.sum())
         medians = [float(np.median(phase[timed])) if n else np.nan for phase in seconds]
-        quicker = Estimate(float(drawn.values[0]), drawn.intervals(0), n)
-        rows.append((name, n, *(Estimate(median) for median in medians), quicker))
+        quicker = Estimate(float(drawn.values[0]), drawn.intervals(0), n, unit=PLAIN)
+        rows.append((name, n, *(Estimate(median, unit=PLAIN) for median in medians), quicker))
     return [
         Table(
             "reading-time",
@@ -46,7 +46,6 @@ def time_tables(study: ReaderStudy, *, replicates: int, seed: int) -> list[Table
              "ratio of geometric means"),
             tuple(rows),
             "Assisted over alone, of the reads timed in both phases; below 1 is faster.",
-            percent=False,
         )
     ]  # fmt: skip
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hipedge.study.comparisons import p_text
-from hipedge.study.estimates import QUESTIONS, Cell, Estimate, Table
+from hipedge.study.estimates import PERCENT, PLAIN, POINTS, QUESTIONS, Cell, Estimate, Table
 from hipedge.study.mrmc import (
-    Difference,
     ObuchowskiRockette,
     average_covariances,
     jackknife_covariance,
@@ -63,15 +62,12 @@ def multi_reader_tables(results: dict[str, ObuchowskiRockette]) -> list[Table]:
     rows: list[tuple[Cell, ...]] = []
     components: list[tuple[Cell, ...]] = []
     for name, found in results.items():
-        for kind, difference in (
-            ("random", found.random_readers),
-            ("fixed", found.fixed_readers),
-        ):
-            rows.append(
-                (name, kind, *(Estimate(float(m)) for m in found.figures.mean(axis=1)),
-                 _as_estimate(difference), f"{difference.degrees:.1f}",
-                 p_text(difference.p_value))
-            )  # fmt: skip
+        unit, of_difference = (PERCENT, POINTS) if name == "accuracy" else (PLAIN, PLAIN)
+        alone, assisted = (Estimate(float(mean), unit=unit) for mean in found.figures.mean(axis=1))
+        for kind, tested in (("random", found.random_readers), ("fixed", found.fixed_readers)):
+            difference = Estimate(tested.value, {"t": tested.interval}, unit=of_difference)
+            degrees = f"{tested.degrees:.1f}" if np.isfinite(tested.degrees) else "∞"
+            rows.append((name, kind, alone, assisted, difference, degrees, p_text(tested.p_value)))
         c = found.covariances
         parts = (found.reader_variance, found.reader_by_test_variance,
                  c.variance, c.cov1, c.cov2, c.cov3)  # fmt: skip
@@ -96,7 +92,3 @@ def multi_reader_tables(results: dict[str, ObuchowskiRockette]) -> list[Table]:
             "Estimates by analysis of variance, which may be negative.",
         ),
     ]
-
-
-def _as_estimate(difference: Difference) -> Estimate:
-    return Estimate(difference.value, {"t": difference.interval})
