@@ -224,7 +224,6 @@ class Screened:
     hips: tuple[ScoredHip, ...]
     findings: tuple[Finding, ...]
     marks: frozenset[Mark]
-    attempts: int = 1
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -241,7 +240,6 @@ class Refusal:
     sha256: str | None = None
     film: Film | None = None
     marks: frozenset[Mark] = frozenset()
-    attempts: int = 1
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property

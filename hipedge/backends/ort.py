@@ -1,0 +1,91 @@
+"""ONNX Runtime: part of every installation, runs on any CPU."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from hipedge.backends.base import Backend, Fingerprint
+from hipedge.errors import BackendError
+from hipedge.model.folder import ModelFolder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+CPU = "CPUExecutionProvider"
+LOG_ERRORS_ONLY = 3
+
+# ONNX Runtime's own exceptions have no common base; its Python wrapper raises the other two.
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        e
+        for e in vars(onnxruntime_pybind11_state).values()
+        if isinstance(e, type) and issubclass(e, Exception)
+    ),
+    RuntimeError,
+    ValueError,
+)
+
+
+class OnnxRuntimeBackend(Backend):
+    """The classifier in a session of ONNX Runtime.
+
+    `provider` is an execution provider's name; if it is not the one that runs, `BackendError`.
+    """
+
+    def __init__(
+        self, model: ModelFolder, *, threads: int | None = None, provider: str = CPU
+    ) -> None:
+        super().__init__(model.card.input.size_px)
+        self._threads = threads or len(os.sched_getaffinity(0))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = LOG_ERRORS_ONLY
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(model.classifier), options, providers=[provider], enable_fallback=False
+            )
+        except ORT_ERRORS as error:
+            raise BackendError(f"ONNX Runtime cannot load {model.classifier}: {error}") from error
+        self._provider = self._session.get_providers()[0]
+        if self._provider != provider:
+            raise BackendError(
+                f"ONNX Runtime would run on {self._provider} instead of {provider}:"
+                " install the build that has it, or choose another backend"
+            )
+
+    @classmethod
+    def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
+        """Load the classifier on the CPU, with as many threads as this process may use cores."""
+        return cls(model, threads=threads)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """ONNX Runtime's version, its provider as read back, and the number of threads."""
+        return Fingerprint(
+            runtime="onnxruntime",
+            version=onnxruntime.__version__,
+            provider=self._provider,
+            device=platform.machine(),
+            precision="fp16",
+            threads=self._threads,
+        )
+
+    def _infer(self, batch: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
+        try:
+            logits, maps = self._session.run(["logits", "maps"], {"pixels": batch})
+        except ORT_ERRORS as error:
+            raise BackendError(f"ONNX Runtime failed: {error}") from error
+        return logits, maps
+
+    def close(self) -> None:
+        """Free the session."""
+        super().close()
+        del self._session

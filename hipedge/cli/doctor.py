@@ -1,0 +1,37 @@
+"""`hipedge doctor`: what is installed, what would run here, what to do about what is missing."""
+
+from __future__ import annotations
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from hipedge.cli.console import output
+from hipedge.cli.options import ConfigOption, DbOption, ModelOption
+from hipedge.config import load_settings
+from hipedge.doctor import Check, examine
+
+STYLES = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]–[/]"}
+
+
+def doctor(db: DbOption = None, model: ModelOption = None, config: ConfigOption = None) -> None:
+    """Say what is installed, which backends would run, and what to do about what is missing.
+
+    Exit 1 if `hipedge screen` would not run here as it is set up.
+    """
+    checks = examine(load_settings({"db": db, "model": model}, config))
+    output.print(_table(checks))
+    if any(check.works is False and check.required for check in checks):
+        raise typer.Exit(1)
+
+
+def _table(checks: list[Check]) -> Table:
+    table = Table("", "works", "what was found", "what to do")
+    section = None
+    for check in checks:
+        if section not in (None, check.section):
+            table.add_section()
+        section = check.section
+        found, cure = escape(check.found), escape(check.cure)
+        table.add_row(f"{check.section}: {check.name}", STYLES[check.works], found, cure)
+    return table

@@ -1,0 +1,154 @@
+"""`hipedge screen`: screen files and folders into the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from hipedge import backends
+from hipedge.cli.console import errors, output
+from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
+from hipedge.config import load_settings, site_rule
+from hipedge.errors import CODES
+from hipedge.locate import GivenHips, read_hips_csv
+from hipedge.model import open_model
+from hipedge.model.card import card_json
+from hipedge.screen import Summary
+from hipedge.screen import screen as run_line
+from hipedge.store import Store
+from hipedge.types import Priority
+from hipedge.versions import versions
+
+
+def screen(
+    paths: Annotated[
+        list[Path], typer.Argument(help="DICOM, PNG, JPEG or TIFF files, or folders of them.")
+    ],
+    db: DbOption = None,
+    model: ModelOption = None,
+    backend: Annotated[
+        str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")
+    ] = None,
+    operating_point: OperatingPointOption = None,
+    hips: Annotated[
+        Path | None, typer.Option(help="CSV of femoral-head centres or boxes that win over ours.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
+    ] = None,
+    fail_on_flag: Annotated[
+        bool, typer.Option("--fail-on-flag", help="Exit 1 if a hip is flagged.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Find each hip, sort it into eight categories, flag what a doctor should see, record it all.
+
+    Screening a folder again adds nothing but what is new in it.
+    """
+    settings = load_settings(
+        {
+            "db": db,
+            "model": model,
+            "backend": backend,
+            "operating_point": operating_point,
+            "workers": workers,
+        },
+        config,
+    )
+    folder = open_model(settings.require_model())
+    rule = site_rule(folder.card, settings)
+    given_hips = read_hips_csv(hips) if hips else GivenHips()
+    name, reason = backends.choose(settings.backend)
+    with (
+        Store(settings.db) as store,
+        backends.open_backend(name, folder) as opened,
+        _progress() as bar,
+    ):
+        card = folder.card
+        errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
+        errors.print(f"backend [bold]{opened.fingerprint}[/]: {reason}", soft_wrap=True)
+        run = store.start_run(
+            model_id=folder.model_id,
+            model_name=card.name,
+            model_status=card.status.value,
+            card=card_json(card).decode(),
+            backend=str(opened.fingerprint),
+            backend_reason=reason,
+            versions=versions(),
+        )
+        task = bar.add_task("screening", total=None)
+        try:
+            summary = run_line(
+                paths,
+                model=folder,
+                backend=opened,
+                store=store,
+                run=run,
+                rule=rule,
+                given_hips=given_hips,
+                workers=settings.workers,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            errors.print("interrupted: what was recorded stays, and the same command goes on")
+            raise typer.Exit(130) from None
+        store.finish_run(run)
+    output.print(summary_table(summary))
+    if summary.flagged:
+        errors.print(f"see them with: hipedge flagged --db {settings.db}", soft_wrap=True)
+    if fail_on_flag and summary.flagged:
+        raise typer.Exit(1)
+
+
+def summary_table(summary: Summary) -> Table:
+    """Return what a run did as a table: screened, flagged, not read by reason."""
+    table = Table("", "files", "hips", title="Summary", title_justify="left")
+    table.add_row("screened", str(summary.screened), str(summary.hips))
+    for priority in (Priority.URGENT, Priority.ROUTINE):
+        table.add_row(f"  flagged, {priority.value}", "", str(summary.flagged[priority]))
+    for code, count in sorted(summary.refused.items(), key=lambda item: CODES[item[0]].state):
+        info = CODES[code]
+        state = info.state.value.replace("_", " ")
+        table.add_row(f"{state}: {info.meaning} [dim]({code.value})[/]", str(count), "")
+    for mark, count in sorted(summary.marks.items()):
+        table.add_row(f"  of all these marked {mark.value}", str(count), "")
+    if summary.known:
+        table.add_row("already recorded", str(summary.known), "")
+    if summary.left_aside:
+        table.add_row(
+            "left aside: hidden, or no images by their names", str(summary.left_aside), ""
+        )
+    return table
+
+
+class _RateColumn(ProgressColumn):
+    """Files a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} files/s")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+    )

@@ -1,0 +1,149 @@
+"""What a site can set: flags win, then the environment, then `hipedge.toml`, then the defaults."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hipedge.decide import ABNORMAL, Rule
+from hipedge.errors import ConfigError
+from hipedge.model.card import Card
+from hipedge.types import Category
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIG_FILE = Path("hipedge.toml")
+ENVIRONMENT_PREFIX = "HIPEDGE_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One site's settings; every field but `thresholds` can come from the environment too."""
+
+    db: Path = Path("hipedge.db")
+    model: Path | None = None
+    backend: str = "auto"
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    operating_point: str = "sensitive"
+    flag_hardware: bool = False
+    thresholds: Mapping[Category, float] = field(default_factory=dict)
+
+    def require_model(self) -> Path:
+        """Return the model folder; raise `ConfigError` if the site has named none."""
+        if self.model is None:
+            raise ConfigError(
+                "no model: name one with --model DIR (`hipedge model new DIR --seed 0` "
+                "makes an untrained one to try things with)"
+            )
+        return self.model
+
+
+def load_settings(
+    flags: Mapping[str, object],
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Merge flags (None means not given), environment and file into `Settings`.
+
+    `file` defaults to `./hipedge.toml`, which may be absent; a file that is named must exist.
+    Raises `ConfigError` naming the setting and where it came from.
+    """
+    if file is None and "HIPEDGE_CONFIG" in environment:
+        file = Path(environment["HIPEDGE_CONFIG"])
+    values = _from_file(file or CONFIG_FILE, required=file is not None)
+    values |= _from_environment(environment)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    return Settings(**values)
+
+
+def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"no such settings file: {path}") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {type(error).__name__}") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return {name: _parse(name, value, str(path)) for name, value in table.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: _parse(name, environment[variable], variable)
+        for name in _FIELDS
+        if name != "thresholds" and (variable := ENVIRONMENT_PREFIX + name.upper()) in environment
+    }
+
+
+_FIELDS = tuple(f.name for f in fields(Settings))
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _parse(name: str, value: object, where: str) -> object:
+    """Turn one value from a file or the environment into its field's type."""
+    if name not in _FIELDS:
+        close = difflib.get_close_matches(name, _FIELDS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"{where}: there is no setting {name!r}{hint}")
+    if name in ("db", "model") and isinstance(value, str) and value:
+        return Path(value)
+    if name in ("backend", "operating_point") and isinstance(value, str) and value:
+        return value
+    if name == "workers" and str(value).isdecimal() and int(str(value)) > 0:
+        return int(str(value))
+    if name == "flag_hardware" and str(value).lower() in _BOOLEANS:
+        return _BOOLEANS[str(value).lower()]
+    if name == "thresholds" and isinstance(value, dict):
+        return {_category(key, where): _probability(key, one, where) for key, one in value.items()}
+    raise ConfigError(f"{where}: {name} cannot be {value!r}")
+
+
+def _category(name: str, where: str) -> Category:
+    try:
+        category = Category(name)
+    except ValueError:
+        close = difflib.get_close_matches(name, ABNORMAL, n=1)
+        hint = f"; did you mean {Category(close[0]).value!r}?" if close else ""
+        raise ConfigError(f"{where}: thresholds has no category {name!r}{hint}") from None
+    if category not in ABNORMAL:
+        raise ConfigError(f"{where}: {name} raises no flag, so it has no threshold")
+    return category
+
+
+def _probability(name: str, value: object, where: str) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= float(str(value)) <= 1:
+        raise ConfigError(f"{where}: the threshold of {name} must lie between 0 and 1")
+    return float(str(value))
+
+
+def site_rule(card: Card, settings: Settings) -> Rule:
+    """Return the rule of a model at this site: the card's numbers, with the site's in their place.
+
+    Raises `ConfigError` if the card has no such operating point.
+    """
+    if settings.operating_point not in card.operating_points:
+        names = ", ".join(card.operating_points)
+        raise ConfigError(
+            f"the model has no operating point {settings.operating_point!r}, only {names}"
+        )
+    return Rule(
+        operating_point=settings.operating_point,
+        temperature=card.temperature,
+        thresholds={**card.operating_points[settings.operating_point], **settings.thresholds},
+        min_confidence=card.min_confidence,
+        flag_hardware=settings.flag_hardware,
+    )

@@ -1,0 +1,172 @@
+"""From stored values to P-values: the grayscale pipeline of PS3.3 C.11 as one lookup table.
+
+A value of at most 16 bits can only be one of 65536, so the whole pipeline is computed once for
+each possible value and then looked up for each pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.errors import Code, Refused
+
+WHITE = 65535
+# ITU-R BT.601, as PS3.3 C.7.6.3.1.2 has it for YBR_FULL.
+RED, GREEN, BLUE = 0.299, 0.587, 0.114
+
+
+@dataclass(frozen=True, eq=False)
+class LookupTable:
+    """A LUT (PS3.3 C.11.1.1.1): `entries` (N,) of `bits` bits, from the value `first` on."""
+
+    first: int
+    bits: int
+    entries: NDArray[np.uint16]
+
+    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Look up each value; below and above the table its first and last entry are used."""
+        index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.intp)
+        looked_up: NDArray[np.float64] = self.entries[index].astype(np.float64)
+        return looked_up
+
+    @property
+    def white(self) -> int:
+        """The largest output, by the number of bits or by the entries where they exceed it."""
+        return max((1 << min(self.bits, 16)) - 1, int(self.entries.max()), 1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A VOI window; `function` is VOI LUT Function (0028,1056)."""
+
+    centre: float
+    width: float
+    function: str = "LINEAR"
+
+    @property
+    def usable(self) -> bool:
+        """Whether the width is one that the function allows (PS3.3 C.11.2.1.2, C.11.2.1.3)."""
+        smallest = 1.0 if self.function == "LINEAR" else math.ulp(0.0)
+        return math.isfinite(self.centre) and smallest <= self.width < math.inf
+
+    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map values to 0–1."""
+        if self.function == "SIGMOID":  # C.11.2.1.3.1
+            steepness = -4.0 * (values - self.centre) / self.width
+            return np.asarray(1.0 / (1.0 + np.exp(np.clip(steepness, -700.0, 700.0))))
+        if self.function == "LINEAR_EXACT":  # C.11.2.1.3.2
+            return np.clip((values - self.centre) / self.width + 0.5, 0.0, 1.0)
+        if self.width == 1.0:  # C.11.2.1.2.1: a threshold
+            return (values > self.centre - 0.5).astype(np.float64)
+        return np.clip((values - (self.centre - 0.5)) / (self.width - 1.0) + 0.5, 0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Grayscale:
+    """What the header says about turning stored values into P-values.
+
+    `palette` takes the place of all else. `padding` is (lowest, highest) stored value that is no
+    image.
+    """
+
+    modality_lut: LookupTable | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    voi_lut: LookupTable | None = None
+    window: Window | None = None
+    inverted: bool = False
+    padding: tuple[int, int] | None = None
+    palette: tuple[LookupTable, LookupTable, LookupTable] | None = None
+
+
+def render(
+    values: NDArray[np.uint16] | NDArray[np.int16], bits_stored: int, grayscale: Grayscale
+) -> NDArray[np.uint16]:
+    """Return P-values 0 to 65535 (H, W), the larger the whiter: on a radiograph, bone.
+
+    `values` (H, W) are stored values within `bits_stored`. Modality LUT or rescale (C.11.1), then
+    the first VOI LUT, else the first window (C.11.2), else the full range of the values that are
+    there; then MONOCHROME1 or an INVERSE presentation LUT turns the result over (C.7.6.3.1.2,
+    C.11.6: together they say so twice, not that it is turned back). Padding is black
+    (C.7.5.1.1.2). Raises `Refused` (`unsupported_pixels`) if the rescale slope is no slope.
+    """
+    table = _lookup_table(values, bits_stored, grayscale)
+    # mode="wrap" reads negative values from the table's end, where `_stored` puts them.
+    return np.take(table, values, mode="wrap")
+
+
+def _lookup_table(
+    values: NDArray[np.uint16] | NDArray[np.int16], bits_stored: int, grayscale: Grayscale
+) -> NDArray[np.uint16]:
+    stored = _stored(bits_stored, signed=values.dtype.kind == "i")
+    mapped = _modality(stored, grayscale)
+    if grayscale.voi_lut is not None:
+        white = grayscale.voi_lut(mapped) / grayscale.voi_lut.white
+    elif grayscale.window is not None and grayscale.window.usable:
+        white = grayscale.window(mapped)
+    else:
+        white = _full_range(mapped, _present(stored, values, grayscale.padding))
+    if grayscale.inverted:
+        white = 1.0 - white
+    if grayscale.padding is not None:
+        white[_is_padding(stored, grayscale.padding)] = 0.0
+    return np.rint(white * WHITE).astype(np.uint16)
+
+
+def _stored(bits_stored: int, *, signed: bool) -> NDArray[np.float64]:
+    """Return every value that can be stored, 0 first, negative ones last as two's complement."""
+    stored = np.arange(1 << bits_stored, dtype=np.float64)
+    if signed:
+        stored[1 << (bits_stored - 1) :] -= 1 << bits_stored
+    return stored
+
+
+def _modality(stored: NDArray[np.float64], grayscale: Grayscale) -> NDArray[np.float64]:
+    if grayscale.palette is not None:
+        red, green, blue = (lut(stored) / lut.white for lut in grayscale.palette)
+        return RED * red + GREEN * green + BLUE * blue
+    if grayscale.modality_lut is not None:
+        return grayscale.modality_lut(stored)
+    slope, intercept = grayscale.slope, grayscale.intercept
+    if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
+        raise Refused(Code.UNSUPPORTED_PIXELS, "rescale")
+    return stored * slope + intercept
+
+
+def _present(
+    stored: NDArray[np.float64],
+    values: NDArray[np.uint16] | NDArray[np.int16],
+    padding: tuple[int, int] | None,
+) -> NDArray[np.bool_]:
+    """Say of each possible value whether it lies between the film's least and greatest."""
+    image = values if padding is None else values[~_is_padding(values, padding)]
+    if image.size == 0:
+        return np.zeros(stored.shape, np.bool_)
+    return (stored >= float(image.min())) & (stored <= float(image.max()))
+
+
+def _is_padding(
+    values: NDArray[np.float64] | NDArray[np.uint16] | NDArray[np.int16],
+    padding: tuple[int, int],
+) -> NDArray[np.bool_]:
+    return np.asarray((values >= padding[0]) & (values <= padding[1]))
+
+
+def _full_range(mapped: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    if not present.any():
+        return np.zeros_like(mapped)
+    low, high = float(mapped[present].min()), float(mapped[present].max())
+    if high == low:
+        return np.zeros_like(mapped)
+    return np.clip((mapped - low) / (high - low), 0.0, 1.0)
+
+
+def luminance(rgb: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return the luminance (H, W) of red, green and blue (H, W, 3), rounded to the same depth."""
+    red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)
+    gray: NDArray[np.float32] = RED * red + GREEN * green + BLUE * blue
+    return np.rint(gray).astype(np.uint16)

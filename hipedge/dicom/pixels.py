@@ -1,0 +1,278 @@
+"""Pixel Data to stored values: native or compressed, any bit depth, one component or three."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.dicom.codecs import CODECS, DECODER_ERRORS, RLE, Codec, Samples, decode_rle
+from hipedge.dicom.codestream import Codestream
+from hipedge.dicom.dataset import (
+    DEFLATED_LITTLE,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    PixelElement,
+)
+from hipedge.dicom.grayscale import luminance
+from hipedge.dicom.header import ImagePixel
+from hipedge.errors import Code, Refused
+
+# A whole leg, stitched, at 0.1 mm is 60 megapixels.
+MAX_PIXELS = 100_000_000
+NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE})
+
+SAMPLES_PER_PIXEL = {
+    "MONOCHROME1": 1,
+    "MONOCHROME2": 1,
+    "PALETTE COLOR": 1,
+    "RGB": 3,
+    "YBR_FULL": 3,
+    "YBR_FULL_422": 3,
+    "YBR_ICT": 3,
+    "YBR_RCT": 3,
+}
+# Their first component is the luminance itself (PS3.3 C.7.6.3.1.2). Of YBR_ICT and YBR_RCT the
+# JPEG 2000 decoder makes RGB.
+LUMINANCE_FIRST = frozenset({"YBR_FULL", "YBR_FULL_422"})
+
+StoredValues = NDArray[np.uint16] | NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """An Image Pixel Module that makes sense (PS3.3 C.7.6.3.1)."""
+
+    rows: int
+    columns: int
+    samples_per_pixel: int
+    photometric: str
+    planar: bool
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the stored values: (H, W) or (H, W, 3)."""
+        plane = (self.rows, self.columns)
+        return plane if self.samples_per_pixel == 1 else (*plane, self.samples_per_pixel)
+
+    @property
+    def shift(self) -> int:
+        """How many bits lie below the stored ones (PS3.5 8.1.1)."""
+        return self.high_bit + 1 - self.bits_stored
+
+
+def checked_format(module: ImagePixel) -> PixelFormat:
+    """Return the module's values if all are there, agree, and are within bounds.
+
+    Raises `Refused`: `malformed_header` where one is missing, `unsupported_pixels`, `too_large`.
+    """
+    rows, columns = _required(module.rows, "Rows"), _required(module.columns, "Columns")
+    allocated = _required(module.bits_allocated, "BitsAllocated")
+    stored = _required(module.bits_stored, "BitsStored")
+    samples = _required(module.samples_per_pixel, "SamplesPerPixel")
+    high_bit = stored - 1 if module.high_bit is None else module.high_bit
+    photometric = module.photometric or ""
+    if rows < 1 or columns < 1:
+        raise Refused(Code.UNSUPPORTED_PIXELS, f"{rows} rows, {columns} columns")
+    if rows * columns > MAX_PIXELS:
+        raise Refused(Code.TOO_LARGE, f"{rows} rows, {columns} columns")
+    if SAMPLES_PER_PIXEL.get(photometric) != samples:
+        raise Refused(Code.UNSUPPORTED_PIXELS, "PhotometricInterpretation")
+    if allocated not in (8, 16) or not 1 <= stored <= high_bit + 1 <= allocated:
+        raise Refused(
+            Code.UNSUPPORTED_PIXELS,
+            f"{allocated} bits allocated, {stored} stored, high bit {high_bit}",
+        )
+    return PixelFormat(
+        rows=rows,
+        columns=columns,
+        samples_per_pixel=samples,
+        photometric=photometric,
+        planar=module.planar_configuration == 1,
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=high_bit,
+        signed=module.pixel_representation == 1 and samples == 1,
+    )
+
+
+def _required(value: int | None, keyword: str) -> int:
+    if value is None:
+        raise Refused(Code.MALFORMED_HEADER, keyword)
+    return value
+
+
+def decode(
+    pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None
+) -> tuple[StoredValues, StoredValues]:
+    """Return the stored values, (H, W) or (H, W, 3), and their gray (H, W), for `render`.
+
+    Stored values are uint16, or int16 for Pixel Representation 1, whatever the encoding: the same
+    film has the same ones in each lossless syntax. Raises `Refused`: `unsupported_transfer_syntax`,
+    `unsupported_pixels`, `truncated`, `decode_failed`.
+    """
+    if transfer_syntax_uid in NATIVE:
+        if pixels.encapsulated:
+            raise Refused(Code.UNSUPPORTED_PIXELS, "encapsulated in a native transfer syntax")
+        values = _stored_values(_native(pixels, form, transfer_syntax_uid), form)
+        return values, _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
+    codec = CODECS.get(transfer_syntax_uid or "")
+    if codec is None and transfer_syntax_uid != RLE:
+        raise Refused(Code.UNSUPPORTED_TRANSFER_SYNTAX)
+    if not pixels.encapsulated:
+        raise Refused(Code.UNSUPPORTED_PIXELS, "not encapsulated in a compressed transfer syntax")
+    frame = single_frame(pixels.value)
+    if codec is None:
+        values = _stored_values(_rle(frame, form), form)
+        return values, _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
+    stream = codec.describe(frame)
+    _check_codestream(stream, form)
+    samples = _decode_frame(codec, frame, stream)
+    if samples.shape != form.shape:
+        raise Refused(Code.DECODE_FAILED, "shape")
+    values = _stored_values(samples, form, lossy=codec.lossy)
+    return values, _gray(values, form, luminance_first=_is_luminance_first(stream, form))
+
+
+def single_frame(value: memoryview) -> bytes:
+    """Join the fragments of the only frame (PS3.5 A.4).
+
+    The sequence delimiter may be missing. Raises `Refused`: `truncated` where a fragment is,
+    `malformed_header` where something else than a fragment is found, `unsupported_pixels` where
+    the Basic Offset Table lists several frames, `no_pixels` where there is no fragment.
+    """
+    items: list[memoryview] = []
+    offset = 0
+    while offset + 8 <= len(value):
+        group, element, length = struct.unpack_from("<HHL", value, offset)
+        if (group, element) == (0xFFFE, 0xE0DD):
+            break
+        if (group, element) != (0xFFFE, 0xE000):
+            raise Refused(Code.MALFORMED_HEADER, "fragment")
+        offset += 8 + length
+        if offset > len(value):
+            raise Refused(Code.TRUNCATED, f"{offset - len(value)} bytes of a fragment missing")
+        items.append(value[offset - length : offset])
+    if len(items) < 2:
+        raise Refused(Code.NO_PIXELS, "no fragment")
+    offset_table, *fragments = items
+    if len(offset_table) > 4:
+        raise Refused(Code.UNSUPPORTED_PIXELS, "offsets of several frames")
+    return b"".join(fragments)
+
+
+def _native(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None) -> Samples:
+    """Return uncompressed samples as a view of the file (PS3.5 8.2, A.1 to A.3, A.5)."""
+    order = ">" if transfer_syntax_uid == EXPLICIT_BIG else "<"
+    dtype = np.dtype(f"{order}u{form.bits_allocated // 8}")
+    plane = form.rows * form.columns
+    count = plane * form.samples_per_pixel
+    available = len(pixels.value) // dtype.itemsize
+    subsampled = form.photometric == "YBR_FULL_422" and available < count
+    if subsampled:
+        count = plane * 2
+    if available < count:
+        raise Refused(
+            Code.TRUNCATED, f"{count * dtype.itemsize} bytes promised, {len(pixels.value)} found"
+        )
+    samples: NDArray[Any] = np.frombuffer(
+        pixels.value, dtype, count + (count & 1 and available > count)
+    )
+    if pixels.swapped_words and dtype.itemsize == 1:
+        samples = samples[: len(samples) & ~1].view(">u2").astype("<u2").view(np.uint8)
+    if subsampled:  # PS3.3 C.7.6.3.1.2: Y1 Y2 Cb Cr for each two pixels
+        luma = samples.reshape(-1, 4)[:, :2].reshape(form.rows, form.columns, 1)
+        return np.repeat(luma, 3, axis=2)
+    return _interleaved(samples[:count], form, planar=form.planar)
+
+
+def _rle(frame: bytes, form: PixelFormat) -> Samples:
+    dtype = np.dtype(f"<u{form.bits_allocated // 8}")
+    count = form.rows * form.columns * form.samples_per_pixel
+    try:
+        samples = decode_rle(frame, dtype, count)
+    except DECODER_ERRORS as error:
+        raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
+    if samples.size < count:
+        raise Refused(Code.TRUNCATED, f"{count} samples promised, {samples.size} found")
+    return _interleaved(samples, form, planar=True)
+
+
+def _interleaved(samples: Samples, form: PixelFormat, *, planar: bool) -> Samples:
+    """Bring the planes, or pixels, of a flat array into the order of (H, W) or (H, W, 3)."""
+    if planar and form.samples_per_pixel > 1:
+        planes = samples.reshape(form.samples_per_pixel, form.rows, form.columns)
+        return np.moveaxis(planes, 0, -1)
+    return samples.reshape(form.shape)
+
+
+def _check_codestream(stream: Codestream, form: PixelFormat) -> None:
+    """Refuse a codestream that is not what the header says (PS3.5 8.2.1 to 8.2.4).
+
+    More bits than Bits Stored are common and harmless; more than Bits Allocated are not. Nor can
+    the sign be found where the stream has fewer bits than are stored.
+    """
+    size = (stream.rows, stream.columns, stream.components)
+    if size != (form.rows, form.columns, form.samples_per_pixel):
+        raise Refused(Code.UNSUPPORTED_PIXELS, "the codestream's size is not the header's")
+    if (
+        stream.bits > form.bits_allocated
+        or (form.signed and stream.bits < form.bits_stored)
+        or (form.shift > 0 and stream.bits <= form.high_bit)
+    ):
+        raise Refused(Code.UNSUPPORTED_PIXELS, "the codestream's depth is not the header's")
+    if not stream.complete:
+        raise Refused(Code.TRUNCATED, "no end marker")
+
+
+def _decode_frame(codec: Codec, frame: bytes, stream: Codestream) -> Samples:
+    try:
+        return codec.decode(frame, stream)
+    except DECODER_ERRORS as error:
+        raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
+
+
+def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) -> StoredValues:
+    """Cut the stored bits out of the allocated ones (PS3.5 8.1.1), as uint16 or int16.
+
+    The bits above the high bit are dropped: they may hold an overlay. Not so where a lossy
+    decoder has overshot the range: there they are part of the value, which is limited.
+    """
+    limit = 1 << form.bits_stored
+    if lossy and form.shift == 0 and (samples.dtype.kind == "i") == form.signed:
+        low = -limit // 2 if form.signed else 0
+        samples = np.clip(samples, low, low + limit - 1)
+    words = (
+        samples.astype(np.uint16, copy=False) >> form.shift
+        if form.shift
+        else samples.astype(np.uint16, copy=False)
+    )
+    if form.signed:
+        unused = 16 - form.bits_stored
+        return (words << unused).view(np.int16) >> unused
+    if form.bits_stored < 16 and words.max() >= limit:
+        words = words & (limit - 1)
+    return words
+
+
+def _is_luminance_first(stream: Codestream, form: PixelFormat) -> bool:
+    """Say whether the first of three components is luminance: the stream knows better."""
+    if stream.colour is not None:
+        return stream.colour == "YBR"
+    return form.photometric in LUMINANCE_FIRST
+
+
+def _gray(values: StoredValues, form: PixelFormat, *, luminance_first: bool) -> StoredValues:
+    if form.samples_per_pixel == 1:
+        return values
+    if luminance_first:
+        return values[..., 0]
+    return luminance(values.astype(np.uint16, copy=False))

@@ -1,0 +1,127 @@
+"""read: from a file to a `Radiograph`, or `Refused`."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hipedge.dicom.dataset import has_prefix, is_dicom
+from hipedge.dicom.gate import gate
+from hipedge.dicom.grayscale import Grayscale, render
+from hipedge.dicom.header import Header, read_header
+from hipedge.dicom.pictures import decode_picture, is_picture
+from hipedge.dicom.pixels import StoredValues, checked_format, decode
+from hipedge.errors import Code, Refused
+from hipedge.types import Film, Mark, Radiograph
+
+MAX_FILE_BYTES = 512 * 2**20
+
+# PS3.10 7.1 leaves the preamble to the application, so that a DICOM file can be a TIFF file too.
+# That is its purpose; what else begins like this would be run or unpacked by other programs.
+POLYGLOT_MAGIC = (
+    b"MZ", b"\x7fELF", b"#!", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe",
+    b"PK\x03\x04", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf", b"%PDF", b"<",
+    b"GIF8", b"\xff\xd8\xff", b"\x89PNG",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Payload:
+    """A file in memory, read once, and the SHA-256 of its bytes in hexadecimal."""
+
+    data: bytes
+    sha256: str
+
+
+def load(path: Path) -> Payload:
+    """Read a file from disk. Raises `Refused`: `unreadable`, `empty_file`, `too_large`.
+
+    Only regular files are read: a pipe may never end.
+    """
+    try:
+        # Checked before opening: to open a pipe waits for its writer.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Refused(Code.UNREADABLE, "not a regular file")
+        with path.open("rb", buffering=0) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Refused(Code.UNREADABLE, type(error).__name__) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise Refused(Code.TOO_LARGE, f"more than {MAX_FILE_BYTES} bytes")
+    if not data:
+        raise Refused(Code.EMPTY_FILE)
+    return Payload(data, hashlib.sha256(data).hexdigest())
+
+
+def read(path: Path, payload: Payload | None = None) -> Radiograph:
+    """Read one file: DICOM, PNG, JPEG or TIFF by its content, whatever it is called.
+
+    `payload` saves reading it again where the caller has called `load`. The gate is passed before
+    a pixel is decoded. Raises `Refused` with a code of the stages read and gate, and nothing else
+    for anything that a file can hold.
+    """
+    payload = load(path) if payload is None else payload
+    if is_dicom(payload.data):
+        return _read_dicom(path, payload)
+    if is_picture(payload.data):
+        return _read_picture(path, payload)
+    raise Refused(Code.NOT_AN_IMAGE)
+
+
+def _read_dicom(path: Path, payload: Payload) -> Radiograph:
+    header = read_header(payload.data)
+    gate(header)
+    form = checked_format(header.image_pixel)
+    if header.pixels is None or len(header.pixels.value) == 0:
+        raise Refused(Code.NO_PIXELS)
+    values, gray = decode(header.pixels, form, header.transfer_syntax_uid)
+    pixels = render(gray, form.bits_stored, header.grayscale)
+    return Radiograph(_film(path, payload, header, hash_pixels(values), pixels.shape), pixels)
+
+
+def _film(
+    path: Path, payload: Payload, header: Header, pixel_sha256: str, shape: tuple[int, int]
+) -> Film:
+    return Film(
+        source=path,
+        sha256=payload.sha256,
+        pixel_sha256=pixel_sha256,
+        shape=shape,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        study_instance_uid=header.study_instance_uid,
+        modality=header.modality,
+        view=header.view,
+        laterality=header.laterality,
+        orientation=header.orientation,
+        spacing_mm=header.spacing_mm,
+        age_years=header.age_years,
+        sex=header.sex,
+        manufacturer=header.manufacturer,
+        marks=_marks(payload.data),
+    )
+
+
+def _marks(data: bytes) -> frozenset[Mark]:
+    polyglot = has_prefix(data) and data.startswith(POLYGLOT_MAGIC)
+    return frozenset({Mark.POLYGLOT}) if polyglot else frozenset()
+
+
+def _read_picture(path: Path, payload: Payload) -> Radiograph:
+    values = decode_picture(payload.data)
+    pixels = render(values, 16, Grayscale())
+    film = Film(path, payload.sha256, hash_pixels(values), pixels.shape)
+    return Radiograph(film, pixels)
+
+
+def hash_pixels(values: StoredValues) -> str:
+    """Return the SHA-256 of stored values and their shape, the same in every lossless encoding."""
+    digest = hashlib.sha256(f"{values.shape}{values.dtype.kind}".encode())
+    little_endian = values.astype(f"<{values.dtype.kind}2", copy=False)
+    digest.update(np.ascontiguousarray(little_endian).data)
+    return digest.hexdigest()

@@ -1,0 +1,86 @@
+"""discover: which files to read, in a stable order, and which paths cannot be read at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hipedge.errors import Code, InputError
+from hipedge.types import Refusal
+
+# Files that lie beside radiographs and are none. A DICOM file under such a name is still read:
+# the name alone never loses a case.
+SIDECAR_SUFFIXES = frozenset(
+    {".cfg", ".csv", ".db", ".db-journal", ".db-shm", ".db-wal", ".html", ".ini", ".json", ".log"}
+    | {".md", ".pdf", ".py", ".sqlite", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
+)
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """The files to read, the paths that cannot be, and the files left aside as no images."""
+
+    files: tuple[Path, ...]
+    refusals: tuple[Refusal, ...]
+    left_aside: tuple[Path, ...]
+
+
+def discover(paths: Iterable[Path]) -> Discovered:
+    """Find the files under `paths`, each a file or a folder, folders deeply and in name order.
+
+    A file that is reached twice is listed once. Links to folders are not followed, so a loop
+    cannot trap the walk. Raises `InputError` for a path that does not exist: a mistyped name
+    must not look like an empty folder.
+    """
+    files: dict[Path, None] = {}
+    refusals: dict[Path, Refusal] = {}
+    left_aside: dict[Path, None] = {}
+    for top in paths:
+        if not os.path.lexists(top):
+            raise InputError(f"no such file or folder: {top}")
+        named = top.resolve()
+        for path in _walk(named, refusals):
+            if not _is_regular(path):
+                refusals[path] = Refusal(path, Code.UNREADABLE, "not a regular file")
+            elif path != named and _is_sidecar(path):
+                left_aside[path] = None
+            else:
+                files[path] = None
+    return Discovered(tuple(files), tuple(refusals.values()), tuple(left_aside))
+
+
+def _walk(top: Path, refusals: dict[Path, Refusal]) -> Iterator[Path]:
+    """Yield what is not a folder at or below `top`; note the folders that cannot be listed."""
+    if not top.is_dir():
+        yield top
+        return
+
+    def note(error: OSError) -> None:
+        folder = Path(error.filename)
+        refusals[folder] = Refusal(folder, Code.UNREADABLE, f"{type(error).__name__} on a folder")
+
+    for folder, subfolders, names in os.walk(top, onerror=note):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def _is_regular(path: Path) -> bool:
+    """Say whether opening the file is safe: a pipe or a device could block for ever."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_sidecar(path: Path) -> bool:
+    """Say whether the name is hidden or a sidecar's, and the content does not contradict it."""
+    if not path.name.startswith(".") and path.suffix.lower() not in SIDECAR_SUFFIXES:
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] != b"DICM"
+    except OSError:
+        return False

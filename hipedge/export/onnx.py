@@ -1,0 +1,67 @@
+"""From the network to `classifier.onnx`: one typed half-precision file for every runtime."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+import hipedge
+from hipedge.train.network import HipNet
+
+# What torch's exporter writes without conversion. JetPack's TensorRT 10.3 reads opsets to 20,
+# Python 3.10's last ONNX Runtime (1.23.2) reads opsets to 23 and IR versions to 11.
+OPSET = 18
+
+
+def export_classifier(network: HipNet, path: Path, *, size_px: int) -> None:
+    """Write `network` as an ONNX file: uint8 `pixels` (N, 1, S, S) in, `logits` and `maps` out.
+
+    The backbone is in half precision, GeM and head in single: features go up to 65504 there, and
+    their cubes beyond. Equal networks give equal bytes.
+    """
+    classifier = copy.deepcopy(network).cpu().eval()
+    # In single precision: running variances overflow half precision, or vanish in it.
+    _fold_batch_norms(classifier.backbone)
+    classifier.backbone.half()
+    program = torch.onnx.export(
+        classifier,
+        (torch.zeros(2, 1, size_px, size_px, dtype=torch.uint8),),
+        dynamo=True,
+        dynamic_shapes=({0: "N"},),
+        input_names=["pixels"],
+        output_names=["logits", "maps"],
+        opset_version=OPSET,
+        verbose=False,
+    )
+    assert program is not None  # it is, where `dynamo` is set
+    model = program.model_proto
+    _strip_traces(model)
+    model.producer_name, model.producer_version = "hipedge", hipedge.__version__
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, path)
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Fold each batch normalisation into the convolution before it, all the way down."""
+    before, convolution = "", None
+    for name, child in list(module.named_children()):
+        if isinstance(convolution, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
+            setattr(module, before, fuse_conv_bn_eval(convolution, child))
+            setattr(module, name, nn.Identity())
+        else:
+            _fold_batch_norms(child)
+        before, convolution = name, child
+
+
+def _strip_traces(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: they hold source lines and the paths of this machine."""
+    graph = model.graph
+    noted = [*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]
+    for part in (model, graph, *noted):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

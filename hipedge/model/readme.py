@@ -1,0 +1,49 @@
+"""The model card for people: what `card.json` says, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hipedge.model.card import ABNORMAL, OPERATING_POINTS, Card
+
+
+def render_readme(card: Card) -> str:
+    """Return the README.md of a model folder."""
+    geometry = card.input
+    ages = "no claim"
+    if card.age_range_years is not None:
+        ages = "{:g} to {:g} years".format(*card.age_range_years)
+    sections = [
+        f"# {card.name} {card.version}",
+        f"**{card.status.value.capitalize()}.** {card.status_text}",
+        "Research use only: not a medical device.",
+        "## Input",
+        f"One hip of a frontal radiograph, seen as a right hip: a square of {geometry.crop_mm:g} mm"
+        f" in {geometry.size_px} pixels, whose centre lies {geometry.lateral_mm:g} mm lateral and"
+        f" {geometry.distal_mm:g} mm distal of the femoral head's centre. Patients' ages: {ages}.",
+        "## Output",
+        f"Probabilities after a temperature of {card.temperature:g}, of which the largest names the"
+        f" category; under {card.min_confidence:g} it is uncertain. A hip is flagged for a category"
+        " from this probability on:",
+        _table(
+            ("category", *OPERATING_POINTS),
+            (
+                (
+                    category.value,
+                    *(f"{card.operating_points[p][category]:g}" for p in OPERATING_POINTS),
+                )
+                for category in ABNORMAL
+            ),
+        ),
+        "## Training data",
+        card.training_data,
+    ]
+    if card.metrics:
+        rows = ((name, f"{value:.4g}") for name, value in card.metrics.items())
+        sections += ["## Measured results", _table(("metric", "value"), rows)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,205 @@
+"""From the line's values to rows of the database, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.errors import Code, State
+from hipedge.types import (
+    Box,
+    Category,
+    Film,
+    Finding,
+    Hip,
+    Mark,
+    Outcome,
+    Priority,
+    Refusal,
+    ScoredHip,
+    Scores,
+    Side,
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One file as it is shown: what became of it, and its hips with their findings."""
+
+    file_id: int
+    path: Path
+    sha256: str | None
+    sop_instance_uid: str | None
+    study_instance_uid: str | None
+    state: State
+    code: Code | None
+    detail: str
+    marks: tuple[Mark, ...]
+    shape: tuple[int, int] | None
+    age_years: float | None
+    sex: str | None
+    manufacturer: str | None
+    recorded_at: str
+    model: str
+    model_status: str
+    backend: str
+    hips: tuple[ScoredHip, ...]
+    findings: tuple[Finding, ...]
+
+
+def path_to_text(path: Path) -> str:
+    """Return an absolute path as text that SQLite can hold, even where it is not valid UTF-8."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return path.as_uri()
+
+
+def path_from_text(text: str) -> Path:
+    """Undo `path_to_text`."""
+    if text.startswith("file://"):
+        return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file://"))))
+    return Path(text)
+
+
+def to_json(value: object) -> str:
+    """Return `value` as compact JSON."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def file_row(outcome: Outcome) -> Row:
+    """Return the columns of `files` that an outcome itself determines."""
+    film = outcome.film
+    row: Row = {
+        "state": State.SCREENED.value,
+        "marks": to_json(sorted(mark.value for mark in outcome.marks)),
+        "timings_ms": to_json({stage: round(ms, 3) for stage, ms in outcome.timings_ms.items()}),
+    }
+    if isinstance(outcome, Refusal):
+        row |= {
+            "state": outcome.state.value,
+            "stage": outcome.stage.value,
+            "code": outcome.code.value,
+            "detail": outcome.detail,
+        }
+    return row | (_film_columns(film) if film else {})
+
+
+def _film_columns(film: Film) -> Row:
+    row_spacing_mm, column_spacing_mm = film.spacing_mm or (None, None)
+    return {
+        "pixel_sha256": film.pixel_sha256,
+        "sop_instance_uid": film.sop_instance_uid,
+        "study_instance_uid": film.study_instance_uid,
+        "sop_class_uid": film.sop_class_uid,
+        "transfer_syntax_uid": film.transfer_syntax_uid,
+        "modality": film.modality,
+        "view": film.view.value,
+        "laterality": film.laterality.value if film.laterality else None,
+        "height_px": film.shape[0],
+        "width_px": film.shape[1],
+        "row_spacing_mm": row_spacing_mm,
+        "column_spacing_mm": column_spacing_mm,
+        "age_years": film.age_years,
+        "sex": film.sex,
+        "manufacturer": film.manufacturer,
+    }
+
+
+def hip_row(scored: ScoredHip) -> Row:
+    """Return a hip and its scores as columns of `hips`."""
+    hip, box = scored.hip, scored.hip.box
+    maps = np.stack([scores.maps for scores in scored.scores]).astype(np.float16)
+    return {
+        "side": hip.side.value,
+        "centre_x_px": hip.centre_px[0],
+        "centre_y_px": hip.centre_px[1],
+        "x0_px": box.x0,
+        "y0_px": box.y0,
+        "x1_px": box.x1,
+        "y1_px": box.y1,
+        "confidence": hip.confidence,
+        "mirrored": int(hip.mirrored),
+        "logits": to_json([scores.logits.tolist() for scores in scored.scores]),
+        "maps": maps.tobytes(),
+        "maps_shape": to_json(maps.shape),
+    }
+
+
+def hip_from_row(row: Mapping[str, Any]) -> ScoredHip:
+    """Undo `hip_row`; the maps come back with the precision of float16."""
+    hip = Hip(
+        side=Side(row["side"]),
+        centre_px=(row["centre_x_px"], row["centre_y_px"]),
+        box=Box(row["x0_px"], row["y0_px"], row["x1_px"], row["y1_px"]),
+        confidence=row["confidence"],
+        mirrored=bool(row["mirrored"]),
+    )
+    maps = np.frombuffer(row["maps"], np.float16).reshape(json.loads(row["maps_shape"]))
+    ways = zip(logits_from_json(row["logits"]), maps.astype(np.float32), strict=True)
+    return ScoredHip(hip, tuple(Scores(logits, map_) for logits, map_ in ways))
+
+
+def logits_from_json(text: str) -> list[NDArray[np.float32]]:
+    """Return the logits (K,) of each way that a hip was seen."""
+    return [np.array(logits, np.float32) for logits in json.loads(text)]
+
+
+def finding_row(finding: Finding) -> Row:
+    """Return a finding as columns of `decisions`."""
+    return {
+        "category": finding.category.value,
+        "probabilities": to_json(finding.probabilities),
+        "flagged": int(finding.flagged),
+        "flagged_for": to_json([category.value for category in finding.flagged_for]),
+        "uncertain": int(finding.uncertain),
+        "priority": finding.priority.value,
+        "operating_point": finding.operating_point,
+    }
+
+
+def finding_from_row(row: Mapping[str, Any]) -> Finding:
+    """Undo `finding_row`."""
+    return Finding(
+        category=Category(row["category"]),
+        probabilities=tuple(json.loads(row["probabilities"])),
+        flagged_for=tuple(Category(name) for name in json.loads(row["flagged_for"])),
+        uncertain=bool(row["uncertain"]),
+        priority=Priority(row["priority"]),
+        operating_point=row["operating_point"],
+    )
+
+
+def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]) -> Case:
+    """Return a row of `files`, joined with its model and run, and its hips as a case."""
+    return Case(
+        file_id=row["id"],
+        path=path_from_text(row["path"]),
+        sha256=row["sha256"],
+        sop_instance_uid=row["sop_instance_uid"],
+        study_instance_uid=row["study_instance_uid"],
+        state=State(row["state"]),
+        code=Code(row["code"]) if row["code"] else None,
+        detail=row["detail"] or "",
+        marks=tuple(Mark(mark) for mark in json.loads(row["marks"])),
+        shape=(row["height_px"], row["width_px"]) if row["height_px"] else None,
+        age_years=row["age_years"],
+        sex=row["sex"],
+        manufacturer=row["manufacturer"],
+        recorded_at=row["recorded_at"],
+        model=row["model_name"],
+        model_status=row["model_status"],
+        backend=row["backend"],
+        hips=tuple(hip for hip, _ in pairs),
+        findings=tuple(finding for _, finding in pairs),
+    )

@@ -1,0 +1,141 @@
+"""The tables, and how a database of an older hipedge becomes one of this.
+
+A *file* row is one content (SHA-256) seen by one model under one pipeline version: screening a
+folder twice adds none. A *path* is where a content was seen, and how often it was tried. A *hip*
+keeps its logits, so that a *decision*, keyed by the rule that made it, needs no new inference.
+
+A migration that has been released is never edited; a change of the schema is a new one below.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+# Raised whenever the same file could give other scores: then every file is screened anew.
+PIPELINE_VERSION = 1
+
+migrations = Migrations("hipedge")
+
+
+@migrations()
+def create_tables(db: Database) -> None:
+    """Create the first schema."""
+    for statement in _FIRST_SCHEMA:
+        db.execute(statement)
+
+
+_FIRST_SCHEMA = (
+    """
+    create table models (
+        model_id text primary key,          -- SHA-256 of the card, which holds the files' hashes
+        name text not null,
+        status text not null,
+        card text not null                  -- JSON
+    ) strict
+    """,
+    """
+    create table runs (
+        id integer primary key,
+        started_at text not null,
+        finished_at text,                   -- null: interrupted, or still at work
+        model_id text not null references models,
+        pipeline_version integer not null,
+        backend text not null,
+        backend_reason text not null,
+        versions text not null              -- JSON
+    ) strict
+    """,
+    """
+    create table files (
+        id integer primary key,
+        sha256 text,                        -- null: the bytes could not be read
+        path text not null,                 -- where this content was first seen
+        run_id integer not null references runs,
+        model_id text not null references models,
+        pipeline_version integer not null,
+        recorded_at text not null,
+        state text not null
+            check (state in ('screened', 'not_applicable', 'duplicate', 'quarantined')),
+        stage text,                         -- stage, code and detail: null when screened
+        code text,
+        detail text,
+        marks text not null,                -- JSON array
+        attempts integer not null,
+        duplicate_of integer references files,
+        pixel_sha256 text,
+        sop_instance_uid text,
+        study_instance_uid text,
+        sop_class_uid text,
+        transfer_syntax_uid text,
+        modality text,
+        view text,
+        laterality text,
+        height_px integer,
+        width_px integer,
+        row_spacing_mm real,
+        column_spacing_mm real,
+        age_years real,
+        sex text,
+        manufacturer text,
+        timings_ms text not null,           -- JSON object, by stage
+        check ((state = 'screened') = (code is null))
+    ) strict
+    """,
+    """
+    create unique index files_by_content on files (sha256, model_id, pipeline_version)
+        where sha256 is not null
+    """,
+    """
+    create unique index files_unread on files (path, model_id, pipeline_version)
+        where sha256 is null
+    """,
+    "create index files_by_instance on files (sop_instance_uid, pixel_sha256)",
+    """
+    create table paths (
+        path text primary key,
+        file_id integer references files on delete set null,
+        attempts integer not null,
+        seen_at text not null
+    ) strict
+    """,
+    """
+    create table hips (
+        id integer primary key,
+        file_id integer not null references files on delete cascade,
+        side text not null check (side in ('right', 'left', 'unknown')),
+        centre_x_px real not null,          -- the femoral head's centre
+        centre_y_px real not null,
+        x0_px real not null,                -- the box that the network saw
+        y0_px real not null,
+        x1_px real not null,
+        y1_px real not null,
+        confidence real not null,
+        mirrored integer not null,
+        logits text not null,               -- JSON, one array for each way the hip was seen
+        maps blob not null,                 -- float16, C order, of maps_shape
+        maps_shape text not null            -- JSON: (ways, categories, height, width)
+    ) strict
+    """,
+    "create index hips_by_file on hips (file_id)",
+    """
+    create table rules (
+        rule_id text primary key,           -- SHA-256 of the rule
+        rule text not null                  -- JSON
+    ) strict
+    """,
+    """
+    create table decisions (
+        id integer primary key,
+        hip_id integer not null references hips on delete cascade,
+        rule_id text not null references rules,
+        category text not null,
+        probabilities text not null,        -- JSON, in the order of the categories
+        flagged integer not null,
+        flagged_for text not null,          -- JSON array of categories
+        uncertain integer not null,
+        priority text not null check (priority in ('urgent', 'routine', 'recorded', 'none')),
+        operating_point text not null,
+        unique (hip_id, rule_id)
+    ) strict
+    """,
+)

@@ -1,0 +1,192 @@
+"""HipNet: one hip in, eight logits out, and where on the crop each logit came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.models.resnet import Bottleneck, ResNet
+from torch import Tensor, nn
+
+from hipedge.errors import ModelError
+from hipedge.model.card import Card, card_json, parse_card
+from hipedge.model.folder import GOLDEN_SAMPLES
+from hipedge.types import CATEGORIES
+
+# A byte becomes a number from -2 to 2; the difference is exact in half precision too.
+BYTE_CENTRE = 127.5
+BYTE_SCALE = 63.75
+
+GEM_POWER = 3.0
+# Powers of features from 1e-3 to 1e3 stay normal numbers in single precision up to p = 12.
+GEM_FLOOR = 1e-3
+
+# How much each block of an untrained network adds. At full gain, random blocks amplify any
+# difference between two inputs, rounding too, far more than trained ones.
+BRANCH_GAIN = 0.25
+
+# What reading a checkpoint raises where it is another file, or has other things in it.
+MALFORMED = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+)
+
+# A batch bounds the memory of scoring; the scores do not depend on it.
+SCORING_BATCH = 16
+
+
+class GeneralizedMean(nn.Module):
+    """Generalized-mean (GeM) pooling: Radenović, Tolias and Chum, 2018, arXiv:1711.02512, eq. 3.
+
+    A channel's value is (mean of f^p over positions)^(1/p): p = 1 is the mean, p → ∞ the maximum.
+    """
+
+    def __init__(self, p: float, *, learned: bool) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(p), requires_grad=learned)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Spread each channel's pooled value over the positions that it came from.
+
+        (N, C, h, w) -> (N, C, h, w), whose sum over (h, w) is the pooled value (N, C): a position
+        gets the share that its f^p has in the sum of f^p over all positions.
+        """
+        powers = features.clamp(min=GEM_FLOOR).pow(self.p)
+        mean = powers.mean((2, 3), keepdim=True)
+        return powers * mean.pow(1 / self.p - 1) / (features.shape[2] * features.shape[3])
+
+
+class HipNet(nn.Module):
+    """ResNet-50 with CBAM in each block, GeM pooling and a linear head.
+
+    CBAM is that of Woo et al., 2018, arXiv:1807.06521: channel attention by an MLP of reduction 16
+    that the mean and the maximum share, then spatial attention by a 7×7 convolution over both,
+    ahead of the residual sum. Without `cbam` the backbone is a plain ResNet-50; without `gem`
+    pooling is by the mean, which is GeM with p held at 1.
+    """
+
+    def __init__(self, *, cbam: bool = True, gem: bool = True) -> None:
+        super().__init__()
+        self.settings = {"cbam": cbam, "gem": gem}
+        self.backbone = ResNet(
+            Bottleneck,  # type: ignore[arg-type]  # timm's annotation asks for an instance
+            (3, 4, 6, 3),
+            in_chans=1,
+            num_classes=0,
+            global_pool="",
+            block_args={"attn_layer": "cbam"} if cbam else {},
+        )
+        self.pool = GeneralizedMean(GEM_POWER if gem else 1.0, learned=gem)
+        self.head = nn.Conv2d(self.backbone.num_features, len(CATEGORIES), 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(len(CATEGORIES)))
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and activation maps: uint8 (N, 1, S, S) -> (N, K), (N, K, S/32, S/32).
+
+        The head is linear, so it may come before the sum over positions: a logit is the sum of
+        its map plus a bias. Pooling and head run in single precision whatever the backbone's.
+        """
+        dtype = next(self.backbone.parameters()).dtype
+        features = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)  # (N, 2048, h, w)
+        maps = self.head(self.pool(features.float()))
+        return maps.sum((2, 3)) + self.bias, maps
+
+
+@torch.no_grad()
+def score(
+    network: HipNet, samples: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what the network says of uint8 (N, 1, S, S): logits (N, K) and maps (N, K, h, w)."""
+    network.eval()
+    starts = range(0, len(samples), SCORING_BATCH)
+    batches = [network(torch.from_numpy(samples[i : i + SCORING_BATCH])) for i in starts]
+    logits, maps = zip(*batches, strict=True)
+    return torch.cat(logits).numpy(), torch.cat(maps).numpy()
+
+
+@torch.no_grad()
+def untrained_network(seed: int, samples: NDArray[np.uint8]) -> HipNet:
+    """Return a network of random weights that tells samples apart, as a trained one does.
+
+    Batch normalisation takes its statistics from a part of `samples`, uint8 (N, 1, S, S), and
+    each logit is standardised over all of them: the faults of a runtime show, and no others.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = HipNet()
+    for block in network.modules():
+        if isinstance(block, Bottleneck):
+            nn.init.constant_(block.get_parameter("bn3.weight"), BRANCH_GAIN)
+    _settle_batch_norms(network, samples[:: max(1, len(samples) // SCORING_BATCH)])
+    spread, mean = torch.std_mean(torch.from_numpy(score(network, samples)[0]), 0)
+    network.head.weight /= spread[:, None, None, None]
+    network.bias.copy_(-mean / spread)
+    return network
+
+
+def _settle_batch_norms(network: HipNet, samples: NDArray[np.uint8]) -> None:
+    """Set the running statistics of each batch normalisation to those of `samples`."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    network.train()(torch.from_numpy(samples))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a training leaves behind, and a model folder is made of.
+
+    On disk it is a dict, written by `torch.save` and free of pickled classes: `settings`, the
+    arguments of `HipNet`; its `state_dict`; `card`, as JSON with no hashes in `files`;
+    `golden_samples`, uint8 (64, 1, S, S).
+    """
+
+    network: HipNet
+    card: Card
+    golden_samples: NDArray[np.uint8]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint to `path`."""
+        content = {
+            "settings": self.network.settings,
+            "state_dict": self.network.state_dict(),
+            "card": card_json(self.card).decode(),
+            "golden_samples": torch.from_numpy(self.golden_samples),
+        }
+        torch.save(content, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint without running code from it; raise `ModelError` if it is not one."""
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            network = HipNet(**content["settings"])
+            network.load_state_dict(content["state_dict"])
+            card = parse_card(content["card"].encode(), f"the card in {path}")
+            golden_samples = content["golden_samples"].numpy()
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+        except MALFORMED as error:
+            raise ModelError(
+                f"{path} is not a checkpoint of hipedge: give one that `hipedge train` wrote"
+            ) from error
+        size_px = card.input.size_px
+        expected = (GOLDEN_SAMPLES, 1, size_px, size_px)
+        if golden_samples.dtype != np.uint8 or golden_samples.shape != expected:
+            raise ModelError(
+                f"the golden samples in {path} are {golden_samples.dtype} {golden_samples.shape},"
+                f" not uint8 {expected}: train again"
+            )
+        return cls(network, card, golden_samples)

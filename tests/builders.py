@@ -1,0 +1,43 @@
+"""Small true-to-type values, for tests that need a film or a finding and not its pixels."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from hipedge.decide import ABNORMAL, Rule, decide
+from hipedge.types import CATEGORIES, Box, Category, Film, Hip, ScoredHip, Scores, Screened, Side
+
+RULE = Rule("sensitive", 1.0, dict.fromkeys(ABNORMAL, 0.3), 0.4)
+
+
+def sha(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def film(name="film", *, pixels="pixels", uid=None, folder=Path("/in"), **values):
+    return Film(
+        source=folder / f"{name}.dcm",
+        sha256=sha(name),
+        pixel_sha256=sha(pixels),
+        shape=(2140, 1760),
+        sop_instance_uid=uid,
+        **values,
+    )
+
+
+def scored_hip(category=Category.NORMAL, side=Side.RIGHT, sure=5.0):
+    logits = np.zeros(len(CATEGORIES), np.float32)
+    logits[CATEGORIES.index(category)] = sure
+    maps = np.zeros((len(CATEGORIES), 2, 2), np.float32)
+    maps[CATEGORIES.index(category)] = [[0.5, 1.0], [1.5, 2.0]]
+    ways = 2 if side is Side.UNKNOWN else 1
+    box = Box(-10.5, 0.0, 700.25, 800.0)
+    hip = Hip(side, (321.5, 400.25), box, 0.75, side is Side.LEFT)
+    return ScoredHip(hip, (Scores(logits, maps),) * ways)
+
+
+def screened(of, *hips, rule=RULE, marks=()):
+    hips = hips or (scored_hip(),)
+    findings = tuple(decide([one.logits for one in hip.scores], rule) for hip in hips)
+    return Screened(of, hips, findings, frozenset(marks), {"read": 1.25})

@@ -1,0 +1,297 @@
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hipedge.decide import Rule
+from hipedge.errors import Code, State, StoreError
+from hipedge.store import Store
+from hipedge.types import Category, Laterality, Mark, Refusal, Side
+from tests.builders import RULE, film, scored_hip, screened, sha
+
+RULES = {"model": RULE}
+
+
+@pytest.fixture
+def db(tmp_path):
+    return tmp_path / "cases.db"
+
+
+@pytest.fixture
+def store(db):
+    with Store(db) as opened:
+        yield opened
+
+
+def start(store, model_id="model"):
+    return store.start_run(
+        model_id=model_id,
+        model_name="test",
+        model_status="untrained",
+        card="{}",
+        backend="fake",
+        backend_reason="asked for",
+        versions={"python": "3"},
+    )
+
+
+def test_a_screened_film_comes_back_as_it_went_in(store):
+    went_in = film(uid="1.2.3", laterality=Laterality.BOTH, spacing_mm=(0.2, 0.2), age_years=71.0)
+    hips = scored_hip(Category.OSTEOARTHRITIS), scored_hip(side=Side.UNKNOWN)
+    outcome = screened(went_in, *hips, marks=[Mark.SIDE_UNCLEAR])
+    store.record(start(store), [outcome], RULE)
+    (case,) = store.all_cases(RULES)
+    assert case.path == went_in.source
+    assert (case.sha256, case.state, case.code) == (went_in.sha256, State.SCREENED, None)
+    assert (case.shape, case.age_years, case.marks) == ((2140, 1760), 71.0, (Mark.SIDE_UNCLEAR,))
+    assert case.findings == outcome.findings
+    for came_back, hip in zip(case.hips, hips, strict=True):
+        assert came_back.hip == hip.hip
+        assert len(came_back.scores) == len(hip.scores)
+        np.testing.assert_array_equal(came_back.scores[0].logits, hip.scores[0].logits)
+        np.testing.assert_array_equal(came_back.scores[0].maps, hip.scores[0].maps)
+
+
+def test_screening_the_same_content_again_adds_nothing(store):
+    for _ in range(2):
+        store.record(start(store), [screened(film())], RULE)
+    assert len(list(store.all_cases(RULES))) == 1
+
+
+def test_another_model_gives_the_same_content_another_row_and_the_newest_is_shown(store):
+    store.record(start(store, "model"), [screened(film())], RULE)
+    hip = scored_hip(Category.FEMORAL_NECK_FRACTURE)
+    store.record(start(store, "better"), [screened(film(), hip)], RULE)
+    (case,) = store.all_cases({"model": RULE, "better": RULE})
+    assert case.findings[0].category is Category.FEMORAL_NECK_FRACTURE
+
+
+def test_the_same_bytes_under_another_name_are_one_case_found_under_both(store):
+    run = start(store)
+    store.record(run, [screened(film())], RULE)
+    store.link(run, {Path("/in/copy.dcm"): sha("film")})
+    (by_name,) = store.find(RULES, "/in/film.dcm")
+    (by_copy,) = store.find(RULES, "/in/copy.dcm")
+    assert by_name.file_id == by_copy.file_id
+
+
+def test_linking_to_a_content_that_has_no_row_is_an_error(store):
+    with pytest.raises(StoreError, match="no row"):
+        store.link(start(store), {Path("/in/film.dcm"): sha("film")})
+
+
+def test_the_same_image_under_other_bytes_is_a_duplicate_of_the_first(store):
+    run = start(store)
+    store.record(run, [screened(film("raw", uid="1.2.3"))], RULE)
+    packed = film("packed", uid="1.2.3")
+    first = store.same_pixels(run, packed)
+    assert first is not None
+    refusal = Refusal(packed.source, Code.SAME_PIXELS, sha256=packed.sha256, film=packed)
+    store.record(run, [refusal], RULE)
+    (case,) = store.find(RULES, packed.sha256)
+    assert case.state is State.DUPLICATE
+
+
+def test_images_without_an_instance_uid_are_no_duplicates_of_each_other(store):
+    run = start(store)
+    store.record(run, [screened(film("one"))], RULE)
+    assert store.same_pixels(run, film("two")) is None
+
+
+def test_two_images_with_one_instance_uid_are_both_kept_and_both_marked(store):
+    run = start(store)
+    store.record(run, [screened(film("one", uid="1.2.3", pixels="a"))], RULE)
+    store.record(run, [screened(film("two", uid="1.2.3", pixels="b"))], RULE)
+    cases = list(store.worklist(RULES))
+    assert [case.marks for case in cases] == [(Mark.CONFLICT,)] * 2
+
+
+def test_a_refusal_keeps_its_stage_code_and_detail(store, db):
+    refusal = Refusal(Path("/in/x.dcm"), Code.DECODE_FAILED, "Jpeg2kError", sha256=sha("x"))
+    store.record(start(store), [refusal], RULE)
+    row = sqlite3.connect(db).execute("select state, stage, code, detail from files").fetchone()
+    assert row == ("quarantined", "read", "decode_failed", "Jpeg2kError")
+
+
+def test_a_file_that_could_not_be_read_has_one_row_until_it_can_be(store):
+    unread = Refusal(Path("/in/film.dcm"), Code.UNREADABLE)
+    for _ in range(2):
+        store.record(start(store), [unread], RULE)
+    assert [case.code for case in store.all_cases(RULES)] == [Code.UNREADABLE]
+    store.record(start(store), [screened(film())], RULE)
+    assert [case.state for case in store.all_cases(RULES)] == [State.SCREENED]
+
+
+def test_attempts_are_counted_by_what_was_claimed(store, db):
+    run = start(store)
+    store.claim([film().source])
+    store.claim([film().source])
+    store.record(run, [screened(film())], RULE)
+    assert sqlite3.connect(db).execute("select attempts from files").fetchone() == (2,)
+
+
+def test_a_claim_is_committed_before_anything_else_happens(store, db):
+    store.claim([Path("/in/film.dcm")])
+    row = sqlite3.connect(db).execute("select path, file_id, attempts from paths").fetchone()
+    assert row == ("/in/film.dcm", None, 1)
+
+
+def test_new_thresholds_give_new_decisions_without_new_scores(store, db):
+    run = start(store)
+    store.record(run, [screened(film(), scored_hip(Category.OSTEOARTHRITIS, sure=2.0))], RULE)
+    strict = Rule(**{**vars(RULE), "thresholds": dict.fromkeys(RULE.thresholds, 0.99)})
+    assert store.apply_rule("model", strict) == 1
+    assert store.apply_rule("model", strict) == 0
+    (before,) = store.all_cases(RULES)
+    (after,) = store.all_cases({"model": strict})
+    assert before.findings[0].flagged_for == (Category.OSTEOARTHRITIS,)
+    assert after.findings[0].flagged_for == ()
+    counts = sqlite3.connect(db).execute(
+        "select (select count(*) from hips), (select count(*) from decisions)"
+    )
+    assert counts.fetchone() == (1, 2)
+
+
+def test_the_worklist_is_flagged_hips_unread_films_and_marks_and_nothing_else(store):
+    run = start(store)
+    outcomes = [
+        screened(film("normal", uid="1")),
+        screened(film("arthritis", uid="2"), scored_hip(Category.OSTEOARTHRITIS)),
+        screened(film("marked", uid="3"), marks=[Mark.ONE_HIP_FOUND]),
+        Refusal(Path("/in/broken.dcm"), Code.TRUNCATED, sha256=sha("broken")),
+        Refusal(Path("/in/tibia.dcm"), Code.NO_HIP_FOUND, sha256=sha("tibia")),
+        Refusal(Path("/in/chest.dcm"), Code.WRONG_BODY_PART, sha256=sha("chest")),
+    ]
+    store.record(run, outcomes, RULE)
+    names = [case.path.stem for case in store.worklist(RULES)]
+    assert names == ["arthritis", "marked", "broken", "tibia"]
+
+
+def test_the_worklist_can_begin_at_a_moment(store):
+    store.record(start(store), [screened(film(), scored_hip(Category.OSTEOARTHRITIS))], RULE)
+    now = datetime.now(timezone.utc)
+    assert list(store.worklist(RULES, now - timedelta(minutes=1)))
+    assert not list(store.worklist(RULES, now + timedelta(minutes=1)))
+
+
+@pytest.mark.parametrize("what", ["1", "1.2.3", sha("film")[:8], sha("film"), "/in/film.dcm"])
+def test_a_case_is_found_by_row_instance_hash_or_path(store, what):
+    store.record(start(store), [screened(film(uid="1.2.3"))], RULE)
+    assert [case.file_id for case in store.find(RULES, what)] == [1]
+
+
+def test_a_few_letters_of_a_hash_find_nothing(store):
+    store.record(start(store), [screened(film())], RULE)
+    assert store.find(RULES, sha("film")[:5]) == []
+
+
+@pytest.mark.parametrize("name", ["a'b;--", "line\nbreak", "100%", "ünïcode"])
+def test_any_file_name_is_stored_and_found(store, name):
+    store.record(start(store), [screened(film(name))], RULE)
+    assert [case.path.stem for case in store.find(RULES, f"/in/{name}.dcm")] == [name]
+
+
+def test_a_file_name_that_is_not_utf8_is_stored_and_found(store):
+    path = Path(os.fsdecode(b"/in/\xff\xfe.dcm"))
+    store.record(start(store), [Refusal(path, Code.EMPTY_FILE, sha256=sha(""))], RULE)
+    (case,) = store.all_cases(RULES)
+    assert case.path == path
+
+
+def test_a_batch_is_recorded_whole_or_not_at_all(store):
+    run = start(store)
+    broken = screened(film("two"))
+    object.__setattr__(broken, "findings", ())
+    with pytest.raises(ValueError, match="zip"):
+        store.record(run, [screened(film("one")), broken], RULE)
+    assert list(store.all_cases(RULES)) == []
+
+
+def test_a_database_that_is_not_ours_is_an_error(db):
+    db.write_bytes(b"this is no database" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        Store(db)
+
+
+def test_a_database_in_a_folder_that_does_not_exist_is_an_error(tmp_path):
+    with pytest.raises(StoreError, match="unable to open"):
+        Store(tmp_path / "none" / "cases.db")
+
+
+def test_a_read_only_store_reads_and_says_what_it_cannot_do(store, db):
+    store.record(start(store), [screened(film())], RULE)
+    with Store(db, read_only=True) as reader:
+        assert len(list(reader.all_cases(RULES))) == 1
+        assert reader.apply_rule("model", RULE) == 0
+        other = Rule(**{**vars(RULE), "temperature": 2.0})
+        with pytest.raises(StoreError, match="hipedge flagged"):
+            reader.apply_rule("model", other)
+        with pytest.raises(StoreError, match="readonly"):
+            reader.claim([Path("/in/film.dcm")])
+
+
+def test_an_empty_database_opened_read_only_says_what_makes_it(db):
+    sqlite3.connect(db).close()
+    db.touch()
+    with pytest.raises(StoreError, match="hipedge screen"):
+        Store(db, read_only=True)
+
+
+def test_a_commit_is_durable_and_the_journal_is_sound_for_this_sqlite(store):
+    wal = sqlite3.sqlite_version_info >= (3, 51, 3)
+    modes = [
+        store._db.execute(f"pragma {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous")
+    ]
+    assert modes == (["wal", 2] if wal else ["delete", 3])
+
+
+def hold_the_lock(db, seconds, locked):
+    connection = sqlite3.connect(db, isolation_level=None)
+    connection.execute("begin immediate")
+    locked.set()
+    time.sleep(seconds)
+    connection.execute("commit")
+
+
+def test_a_writer_waits_for_another(store, db):
+    context = multiprocessing.get_context("spawn")
+    locked = context.Event()
+    other = context.Process(target=hold_the_lock, args=(db, 1.0, locked))
+    other.start()
+    assert locked.wait(30)
+    store.record(start(store), [screened(film())], RULE)
+    other.join()
+    assert len(list(store.all_cases(RULES))) == 1
+
+
+def record_until_killed(db, recorded):
+    with Store(db) as store:
+        run = start(store)
+        for number in range(10_000):
+            name = f"film{number}"
+            store.record(run, [screened(film(name, uid=f"1.{number}"))], RULE)
+            recorded.value = number + 1
+
+
+def test_a_process_killed_while_it_writes_loses_nothing_that_it_committed(db):
+    context = multiprocessing.get_context("spawn")
+    recorded = context.Value("i", 0)
+    writer = context.Process(target=record_until_killed, args=(db, recorded))
+    writer.start()
+    while recorded.value < 20:
+        time.sleep(0.01)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    connection = sqlite3.connect(db)
+    assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    (files,) = connection.execute("select count(*) from files").fetchone()
+    (decisions,) = connection.execute("select count(*) from decisions").fetchone()
+    assert files == decisions
+    assert recorded.value <= files <= recorded.value + 1

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from hipedge.config import Settings, load_settings
+from hipedge.errors import ConfigError
+from hipedge.types import Category
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Writes a settings file and reads it back, with flags and an environment."""
+
+    def load(text, flags=(), environment=()):
+        file = tmp_path / "hipedge.toml"
+        file.write_text(text, encoding="utf-8")
+        return load_settings(dict(flags), file, dict(environment))
+
+    return load
+
+
+def test_without_anything_the_defaults_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_settings({}, environment={}) == Settings()
+    assert Settings().db == Path("hipedge.db")
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(site):
+    text = 'db = "file.db"\nbackend = "fake"\nworkers = 3'
+    environment = {"HIPEDGE_DB": "environment.db", "HIPEDGE_BACKEND": "auto"}
+    settings = site(text, {"db": Path("flag.db"), "backend": None}, environment)
+    assert settings.db == Path("flag.db")
+    assert settings.backend == "auto"
+    assert settings.workers == 3
+
+
+def test_the_file_in_the_working_folder_is_found(tmp_path, monkeypatch):
+    (tmp_path / "hipedge.toml").write_text("flag_hardware = true")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings({}, environment={}).flag_hardware
+
+
+def test_the_environment_can_name_the_file(tmp_path):
+    file = tmp_path / "site.toml"
+    file.write_text('operating_point = "specific"')
+    settings = load_settings({}, environment={"HIPEDGE_CONFIG": str(file)})
+    assert settings.operating_point == "specific"
+
+
+def test_thresholds_are_by_category(site):
+    settings = site("[thresholds]\nosteoarthritis = 0.25")
+    assert settings.thresholds == {Category.OSTEOARTHRITIS: 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("bakcend = 'auto'", "did you mean 'backend'"),
+        ("workers = 0", "workers cannot be 0"),
+        ("workers = 'many'", "workers"),
+        ("flag_hardware = 'perhaps'", "flag_hardware"),
+        ("db = 3", "db cannot be 3"),
+        ("thresholds = 0.3", "thresholds"),
+        ("[thresholds]\nosteoartritis = 0.3", "did you mean 'osteoarthritis'"),
+        ("[thresholds]\nosteoarthritis = 1.3", "between 0 and 1"),
+        ("[thresholds]\nosteoarthritis = true", "between 0 and 1"),
+        ("[thresholds]\nosteoarthritis = nan", "between 0 and 1"),
+        ("[thresholds]\nnormal = 0.3", "has no threshold"),
+        ("db = ", "not valid TOML"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_an_error_that_says_which(site, text, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        site(text)
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="no such settings file"):
+        load_settings({}, tmp_path / "none.toml", {})
+
+
+def test_an_environment_variable_is_named_in_its_error(site):
+    with pytest.raises(ConfigError, match="HIPEDGE_WORKERS"):
+        site("", environment={"HIPEDGE_WORKERS": "-1"})
+
+
+def test_without_a_model_the_error_says_how_to_get_one():
+    with pytest.raises(ConfigError, match="hipedge model new"):
+        Settings().require_model()
