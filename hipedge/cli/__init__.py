@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 import hipedge
-from hipedge.cli import doctor, flagged, model, screen, show
+from hipedge.cli import (
+    calibrate,
+    doctor,
+    evaluate,
+    flagged,
+    model,
+    power,
+    readers,
+    screen,
+    show,
+)
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
 
@@ -26,6 +36,10 @@ app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
 app.add_typer(model.app, name="model")
+app.command()(evaluate.evaluate)
+app.command()(readers.readers)
+app.add_typer(power.app, name="power")
+app.command()(calibrate.calibrate)
 app.command()(doctor.doctor)
 
 
