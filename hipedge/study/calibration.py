@@ -1,32 +1,23 @@
 """How far probabilities can be believed, and refitting them on a site's own cases.
 
 Refitting changes two things: a factor on the model's temperature, and the thresholds of the two
-operating points. Both go into a site file beside `hipedge.toml`, never into the model folder,
-whose files are hashed.
+operating points. Both go into a site file (`site.py`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from hipedge import __version__
 from hipedge.errors import InputError
 from hipedge.study.cases import Cases
 from hipedge.study.resampling import SEED, Array
 from hipedge.study.scores import N_BINS, calibration_bins, ece_terms
+from hipedge.study.site import OperatingPoint, SiteCalibration
 from hipedge.types import CATEGORIES, Category, Side
-
-SITE_FILE = "hipedge.calibration.json"
-FORMAT = 1
 
 # A threshold for 95 % sensitivity is a quantile that one case in twenty decides.
 FEWEST_HIPS = 200
@@ -35,24 +26,6 @@ AIM = 0.95
 FOLDS = 5
 
 _SMALLEST = 1e-7  # stands in for a probability that was rounded to nothing
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A hip is flagged where a category's probability reaches its threshold.
-
-    Categories without a threshold flag nothing.
-    """
-
-    name: str
-    thresholds: Mapping[Category, float]
-
-    def flags(self, probabilities: Array) -> NDArray[np.bool_]:
-        """Return which hips (N,) of probabilities (N, K) are flagged."""
-        flagged = np.zeros(len(probabilities), dtype=bool)
-        for category, threshold in self.thresholds.items():
-            flagged |= probabilities[:, CATEGORIES.index(category)] >= threshold
-        return flagged
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,26 +105,6 @@ def fit_operating_points(
     return OperatingPoint("sensitive", sensitive), OperatingPoint("specific", specific)
 
 
-@dataclass(frozen=True)
-class SiteCalibration:
-    """What was fitted, on what, and what it changed.
-
-    The change is by cross-fitting: each hip by a fit to other patients. `left_out` are the
-    categories with too few cases: they keep the model's own thresholds.
-    """
-
-    temperature_factor: float
-    operating_points: tuple[OperatingPoint, ...]
-    hips: int
-    patients: int
-    counts: Mapping[str, int]
-    left_out: tuple[str, ...]
-    ece_before: float
-    ece_after: float
-    log_loss_before: float
-    log_loss_after: float
-
-
 def calibrate(cases: Cases) -> SiteCalibration:
     """Fit temperature and operating points to a site's labelled hips.
 
@@ -183,75 +136,12 @@ def calibrate(cases: Cases) -> SiteCalibration:
         patients=int(np.unique(usable.patients).size),
         counts=counts,
         left_out=tuple(c.value for c in abnormal if c not in points[0].thresholds),
-        ece_before=expected_calibration_error(probabilities, truth),
-        ece_after=expected_calibration_error(crossed, truth),
-        log_loss_before=log_loss(probabilities, truth),
-        log_loss_after=log_loss(crossed, truth),
+        ece=(
+            expected_calibration_error(probabilities, truth),
+            expected_calibration_error(crossed, truth),
+        ),
+        log_loss=(log_loss(probabilities, truth), log_loss(crossed, truth)),
     )
-
-
-def write_site_file(calibration: SiteCalibration, folder: Path, *, fitted_on: str) -> Path:
-    """Write the site file into a folder and return its path.
-
-    An earlier one is kept beside it under its revision. `fitted_on` names the labels' file.
-    Raises `InputError` for a model folder, whose files must not change.
-    """
-    if (folder / "card.json").exists():
-        raise InputError(f"{folder} is a model folder: write the site file beside hipedge.toml")
-    path = folder / SITE_FILE
-    revision = 1
-    if path.exists():
-        earlier = _load(path)["revision"]
-        path.replace(folder / f"hipedge.calibration.r{earlier}.json")
-        revision = earlier + 1
-    content = {
-        "format": FORMAT,
-        "revision": revision,
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "hipedge": __version__,
-        "temperature_factor": calibration.temperature_factor,
-        "operating_points": {
-            point.name: {c.value: t for c, t in point.thresholds.items()}
-            for point in calibration.operating_points
-        },
-        "fitted_on": {
-            "labels": fitted_on,
-            "hips": calibration.hips,
-            "patients": calibration.patients,
-            "categories": dict(calibration.counts),
-            "left_out": list(calibration.left_out),
-        },
-        "cross_fitted": {
-            "ece": [calibration.ece_before, calibration.ece_after],
-            "log_loss": [calibration.log_loss_before, calibration.log_loss_after],
-        },
-    }
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
-def read_operating_points(path: Path) -> tuple[OperatingPoint, ...]:
-    """Read the operating points of a site file. Raises `InputError` where it is none."""
-    points = _load(path)["operating_points"]
-    try:
-        return tuple(
-            OperatingPoint(name, {Category(c): float(t) for c, t in thresholds.items()})
-            for name, thresholds in points.items()
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{path.name} has operating points that cannot be read: {error}") from None
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        content = None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path.name} is not a site file that hipedge calibrate wrote")
-    return content
 
 
 def _cross_fit(cases: Cases) -> Array:

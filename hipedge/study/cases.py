@@ -1,7 +1,8 @@
 """Labels and predictions, matched: the arrays that every analysis starts from.
 
 How rows are matched. Films by the first of `sha256`, `sop_instance_uid`, `path` and `case` that
-all labels and the predictions have, compared letter by letter; hips by side. A film with a single
+all labels and the predictions have, compared letter by letter (paths once made absolute); hips
+by side. A film with a single
 label matches a prediction of another side only where one of the two sides is unknown.
 
 What becomes of the rest. A label whose film the predictions do not know is an error: nobody can
@@ -15,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +95,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
     first = next(stream, None)
     if first is None:
         raise InputError("there are no predictions")
-    key = _film_column([label.film for label in labels], first.film)
+    key = common_column(chain((label.film for label in labels), [first.film]), "predictions")
     by_film = _index(labels, key)
 
     answer = np.full(len(labels), -1, dtype=np.int8)
@@ -106,7 +108,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
     problems, unlabelled = Problems("the predictions"), 0
 
     for prediction in chain([first], stream):
-        film = getattr(prediction.film, key)
+        film = named_by(prediction.film, key)
         if film is None:
             problems.add(f"no {key}, by which films are matched", prediction.row)
             continue
@@ -132,7 +134,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
     _refuse_unknown_films(labels, key, unknown_films)
 
     return Cases(
-        films=[getattr(label.film, key) for label in labels],
+        films=[named_by(label.film, key) or "" for label in labels],
         sides=[label.side for label in labels],
         truth=np.array([label.category for label in labels], dtype=np.int8),
         answer=answer,
@@ -145,16 +147,26 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
     )
 
 
-def _film_column(films: Sequence[FilmName], other: FilmName) -> str:
-    """Return the first column by which both sides name every film."""
-    for column in FILM_COLUMNS:
-        if getattr(other, column) is not None and all(getattr(f, column) for f in films):
-            return column
+def common_column(films: Iterable[FilmName], others: str) -> str:
+    """Return the first column that names every one of these films.
+
+    Raises `InputError` where there is none; `others` says what should match the labels.
+    """
+    columns = list(FILM_COLUMNS)
+    for film in films:
+        columns = [column for column in columns if getattr(film, column) is not None]
+    if columns:
+        return columns[0]
     raise InputError(
-        "labels and predictions have no column in common that names films: give both one of "
-        + ", ".join(FILM_COLUMNS)
-        + ", filled in every row"
+        f"labels and {others} have no column in common that names films: give both one of "
+        f"{', '.join(FILM_COLUMNS)}, filled in every row"
     )
+
+
+def named_by(film: FilmName, column: str) -> str | None:
+    """Return what a column calls a film; a path is made absolute."""
+    name: str | None = getattr(film, column)
+    return str(Path(name).absolute()) if column == "path" and name else name
 
 
 def _index(labels: Sequence[Label], key: str) -> dict[str, tuple[int, ...]]:
@@ -162,7 +174,7 @@ def _index(labels: Sequence[Label], key: str) -> dict[str, tuple[int, ...]]:
     problems = Problems("the labels")
     by_film: dict[str, tuple[int, ...]] = {}
     for i, label in enumerate(labels):
-        film = getattr(label.film, key)
+        film = named_by(label.film, key) or ""
         others = by_film.get(film, ())
         if any(labels[j].side is label.side for j in others):
             problems.add("a second label for a hip", label.row)
@@ -187,7 +199,7 @@ def _describes(prediction: Prediction) -> bool:
 def _refuse_unknown_films(labels: Sequence[Label], key: str, films: set[str]) -> None:
     problems = Problems("the labels")
     for label in labels:
-        if getattr(label.film, key) in films:
+        if named_by(label.film, key) in films:
             problems.add(
                 f"no prediction has this {key} (screen the film, or take the row out)", label.row
             )

@@ -8,7 +8,7 @@ from math import isfinite
 
 from hipedge.types import CATEGORIES, Category
 
-PERCENT, POINTS, PLAIN = " %", " points", ""
+PERCENT, POINTS, PLAIN = "\N{NO-BREAK SPACE}%", "\N{NO-BREAK SPACE}points", ""
 
 
 @dataclass(frozen=True)

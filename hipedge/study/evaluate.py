@@ -13,7 +13,7 @@ import numpy as np
 
 from hipedge.errors import InputError
 from hipedge.study.auc import roc_curve
-from hipedge.study.calibration import OperatingPoint, Reliability, reliability
+from hipedge.study.calibration import Reliability, reliability
 from hipedge.study.cases import Cases
 from hipedge.study.comparisons import p_text
 from hipedge.study.estimates import (
@@ -54,6 +54,7 @@ from hipedge.study.resampling import (
     bootstrap_p_value,
     percentile_interval,
 )
+from hipedge.study.site import OperatingPoint
 
 
 @dataclass(frozen=True)

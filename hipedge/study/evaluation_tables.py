@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hipedge.study.calibration import OperatingPoint, Reliability
+from hipedge.study.calibration import Reliability
 from hipedge.study.cases import Cases
 from hipedge.study.estimates import CATEGORY_LABELS, QUESTIONS, Cell, Estimate, Table
 from hipedge.study.estimator import Estimates, Estimator, K, as_call
 from hipedge.study.intervals import clustered_wilson
 from hipedge.study.metrics import AT_PREVALENCE, OVERALL, PER_CATEGORY
 from hipedge.study.resampling import Array
+from hipedge.study.site import OperatingPoint
 from hipedge.types import CATEGORIES
 
 

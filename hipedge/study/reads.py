@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.errors import InputError
-from hipedge.study.cases import Cases
-from hipedge.study.inputs import FILM_COLUMNS, PHASES, Label, Problems, Read
+from hipedge.study.cases import Cases, common_column, named_by
+from hipedge.study.inputs import PHASES, Label, Problems, Read
 from hipedge.study.resampling import Array
 
 
@@ -110,17 +111,12 @@ def _grades(reads: Sequence[Read], readers: tuple[str, ...]) -> tuple[str, ...]:
 
 def _hips(reads: Sequence[Read], labels: Sequence[Label]) -> list[int]:
     """Return the index of each read's label."""
-    films = [label.film for label in labels] + [read.film for read in reads]
-    key = next((c for c in FILM_COLUMNS if all(getattr(film, c) for film in films)), None)
-    if key is None:
-        raise InputError(
-            "labels and reads have no column in common that names films: give both one of "
-            + ", ".join(FILM_COLUMNS)
-        )
-    index = {(getattr(label.film, key), label.side): i for i, label in enumerate(labels)}
+    films = chain((label.film for label in labels), (read.film for read in reads))
+    key = common_column(films, "reads")
+    index = {(named_by(label.film, key), label.side): i for i, label in enumerate(labels)}
     problems, hips = Problems("the reads"), []
     for read in reads:
-        hip = index.get((getattr(read.film, key), read.side))
+        hip = index.get((named_by(read.film, key), read.side))
         if hip is None:
             problems.add("a read of a hip that has no label", read.row)
         else:

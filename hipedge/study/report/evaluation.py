@@ -247,8 +247,9 @@ def _methods(evaluation: Evaluation) -> str:
                 else "DeLong's variance (1988)"
             )
             + ", on the logit scale.",
-            "Tables show Wilson's interval for proportions, the AUC's own for AUC, BCa for ECE (which "
-            "resampling inflates) and the percentile interval for the rest. The JSON and CSV files have all of them.",
+            "Tables show Wilson's interval for proportions, the AUC's own for AUC, BCa for ECE "
+            "(which resampling inflates) and the percentile interval for the rest. The JSON and "
+            "CSV files have all of them.",
             "A hip without an answer (film refused, or hip not found) is left out of the main "
             "figures and counted as an error in those marked so (intention to diagnose).",
         ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hipedge.study.estimates import Estimate
+from hipedge.study.estimates import POINTS, Estimate
 from hipedge.study.evaluate import DataSet
 from hipedge.study.readers import ReaderResults
-from hipedge.study.report.html import sentence
+from hipedge.study.report.html import number, sentence
 
 
 def plain_evaluation(data: DataSet) -> list[str]:
@@ -62,13 +62,15 @@ def plain_readers(results: ReaderResults) -> list[str]:
         )
     if "accuracy" in results.multi_reader:
         gain = results.multi_reader["accuracy"].random_readers
-        words = f"With the model's help, readers were right {100 * gain.value:+.1f} points"
+        change = "gained" if gain.value >= 0 else "lost"
+        words = f"With the model's help, readers {change} {100 * abs(gain.value):.1f} points"
         if gain.interval is not None:
-            words += (
-                f" (other readers and cases: {100 * gain.interval.low:.1f} to "
-                f"{100 * gain.interval.high:.1f})"
+            low, high = (
+                number(end, POINTS).removesuffix(POINTS)
+                for end in (gain.interval.low, gain.interval.high)
             )
-        sentences.append(words.replace("+", "more by ").replace("-", "−") + ".")
+            words += f" of accuracy (with other readers and cases: {low} to {high})"
+        sentences.append(words + ".")
     return sentences
 
 
