@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 import hipedge
 from hipedge.cli import (
@@ -63,5 +64,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, standalone_mode=True)
     except HipedgeError as error:
-        errors.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
