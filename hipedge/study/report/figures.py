@@ -239,6 +239,8 @@ def _thinned(roc: Roc) -> tuple[Array, Array]:
 def _svg(figure: Figure) -> str:
     """Return the figure as an SVG element for an HTML page, in the page's font."""
     buffer = StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(
+        buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    )
     text = buffer.getvalue()
     return text[text.index("<svg") :].replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Arial")
