@@ -40,7 +40,8 @@ def evaluate(
         typer.Option(help="State PPV and NPV at a prevalence: 'any acute fracture=0.05'."),
     ] = None,
     thresholds: Annotated[
-        Path | None, typer.Option(help="Site file whose operating points to evaluate.")
+        Path | None,
+        typer.Option(help="Site file whose operating points to evaluate, not the card's."),
     ] = None,
     images: ImagesOption = None,
     replicates: ReplicatesOption = 10_000,
@@ -61,14 +62,17 @@ def evaluate(
     from hipedge.study.site import read_operating_points
     from hipedge.study.sources import gather, split_cases
 
-    settings = Settings(
-        replicates,
-        seed,
-        dict(_share(text) for text in prevalence or ()),
-        read_operating_points(thresholds) if thresholds else (),
-    )
+    shares = dict(_share(text) for text in prevalence or ())
+    points = read_operating_points(thresholds) if thresholds else None
     site = load_settings({"db": db, "operating_point": operating_point}, config)
     with gather(labels, predictions, site, images) as material:
+        settings = Settings(
+            replicates,
+            seed,
+            shares,
+            material.operating_points if points is None else points,
+            site.flag_hardware,
+        )
         found = evaluate_data_sets(split_cases(material.cases, split or []), settings)
         report = write_evaluation(found, out, sources=material.files, pictures=material.pictures)
     for data in found.data_sets:

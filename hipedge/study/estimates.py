@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
+from hipedge.decide import ABNORMAL as ABNORMAL_CATEGORIES
+from hipedge.decide import HARDWARE
 from hipedge.types import CATEGORIES, Category
 
 PERCENT, POINTS, PLAIN = "\N{NO-BREAK SPACE}%", "\N{NO-BREAK SPACE}points", ""
@@ -65,10 +67,13 @@ def label_of(category: Category) -> str:
 
 
 CATEGORY_LABELS = tuple(label_of(category) for category in CATEGORIES)
-ABNORMAL = tuple(category is not Category.NORMAL for category in CATEGORIES)
+ABNORMAL = tuple(category in ABNORMAL_CATEGORIES for category in CATEGORIES)
 ACUTE_FRACTURE = tuple(
     category in (Category.FEMORAL_NECK_FRACTURE, Category.INTERTROCHANTERIC_FRACTURE)
     for category in CATEGORIES
+)
+ABNORMAL_BUT_HARDWARE = tuple(
+    category in ABNORMAL_CATEGORIES and category not in HARDWARE for category in CATEGORIES
 )
 QUESTIONS: Mapping[str, tuple[bool, ...]] = {
     "any abnormality": ABNORMAL,

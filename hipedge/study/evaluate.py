@@ -59,12 +59,16 @@ from hipedge.study.site import OperatingPoint
 
 @dataclass(frozen=True)
 class Settings:
-    """How an evaluation is made. `prevalence` is by category or question, as in the tables."""
+    """How an evaluation is made. `prevalence` is by category or question, as in the tables.
+
+    `flag_hardware` says that implants are flagged too, as the site's setting of that name does.
+    """
 
     replicates: int = REPLICATES
     seed: int = SEED
     prevalence: Mapping[str, float] = field(default_factory=dict)
     operating_points: tuple[OperatingPoint, ...] = ()
+    flag_hardware: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +158,7 @@ def _evaluate_one(name: str, cases: Cases, settings: Settings, seed: int) -> Dat
             category_table(answered, scores, settings.prevalence),
             question_table(questions, settings.prevalence),
             patient_table(cases, drawn),
-            *operating_tables(cases, settings.operating_points, drawn),
+            *operating_tables(cases, settings.operating_points, settings.flag_hardware, drawn),
             *group_tables(cases, drawn),
             category_error_table(as_errors),
             confusion_table(_confusion(cases)),

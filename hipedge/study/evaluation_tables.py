@@ -9,7 +9,14 @@ import numpy as np
 
 from hipedge.study.calibration import Reliability
 from hipedge.study.cases import Cases
-from hipedge.study.estimates import CATEGORY_LABELS, QUESTIONS, Cell, Estimate, Table
+from hipedge.study.estimates import (
+    ABNORMAL_BUT_HARDWARE,
+    CATEGORY_LABELS,
+    QUESTIONS,
+    Cell,
+    Estimate,
+    Table,
+)
 from hipedge.study.estimator import Estimates, Estimator, K, as_call
 from hipedge.study.intervals import clustered_wilson
 from hipedge.study.metrics import AT_PREVALENCE, OVERALL, PER_CATEGORY
@@ -131,20 +138,23 @@ def patient_table(cases: Cases, drawn: Estimator) -> Table:
 
 
 def operating_tables(
-    cases: Cases, points: tuple[OperatingPoint, ...], drawn: Estimator
+    cases: Cases, points: tuple[OperatingPoint, ...], flag_hardware: bool, drawn: Estimator
 ) -> list[Table]:
     """Report flags at each operating point, and the flags as they were recorded."""
+    questions = dict(QUESTIONS)
+    if not flag_hardware:
+        questions["any abnormality but hardware"] = ABNORMAL_BUT_HARDWARE
     calls = {}
     if (cases.flagged >= 0).any():
         calls["as recorded"] = np.where(cases.read, cases.flagged, -1)
     for point in points:
-        flags = point.flags(np.nan_to_num(cases.probabilities)).astype(np.int8)
-        calls[point.name] = np.where(cases.scored, flags, -1)
+        flags = point.flags(np.nan_to_num(cases.probabilities), hardware=flag_hardware)
+        calls[point.name] = np.where(cases.scored, flags.astype(np.int8), -1)
     if not calls:
         return []
     rows: list[tuple[Cell, ...]] = []
     for name, call in calls.items():
-        for question, positive in QUESTIONS.items():
+        for question, positive in questions.items():
             truth = np.asarray(positive)[cases.truth]
             of_read = drawn.binary(truth[call >= 0], call[call >= 0], cases.patients[call >= 0])
             of_all = drawn.binary(truth, call, cases.patients)
@@ -158,6 +168,7 @@ def operating_tables(
         ("operating point", "flag as a test for", *PER_CATEGORY[:4],
          "sensitivity, no answer an error", "specificity, no answer an error"),
         tuple(rows),
+        "" if flag_hardware else "Implants are recorded but raise no flag at this site.",
     )  # fmt: skip
     return [flag_table, *_threshold_tables(cases, points, drawn)]
 

@@ -7,6 +7,7 @@ phases.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,43 +106,59 @@ def paired_difference(
     )
 
 
-Comparison = tuple[tuple[Cell, ...], Estimate, float, tuple[Cell, ...]]
+@dataclass(frozen=True)
+class _Comparison:
+    """A row of a table of comparisons: what is compared, by how much, and the tests.
+
+    `discordant` are two raters' right answers (N,) for McNemar's test, where there are two.
+    """
+
+    head: tuple[Cell, ...]
+    difference: Estimate
+    p_value: float
+    discordant: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
 
-def _comparison_rows(
-    compared: Sequence[Comparison],
-) -> tuple[tuple[Cell, ...], ...]:
-    """Lay out comparisons as head, difference, p, Holm's p, tail: Holm over all of a table."""
-    adjusted = holm(np.array([p for _, _, p, _ in compared]))
-    return tuple(
-        (*head, difference, p_text(p), p_text(float(q)), *tail)
-        for (head, difference, p, tail), q in zip(compared, adjusted, strict=True)
-    )
+def _comparison_table(
+    key: str,
+    title: str,
+    columns: tuple[str, ...],
+    compared: Sequence[_Comparison],
+    note: str,
+    *,
+    exact: bool = False,
+) -> Table:
+    """Lay out comparisons, Holm's correction over all of them; `exact` adds McNemar's test."""
+    adjusted = holm(np.array([one.p_value for one in compared]))
+    rows: list[tuple[Cell, ...]] = []
+    for one, q in zip(compared, adjusted, strict=True):
+        mcnemar = p_text(mcnemar_exact(*one.discordant)) if one.discordant else None
+        tail = (mcnemar,) if exact else ()
+        rows.append((*one.head, one.difference, p_text(one.p_value), p_text(float(q)), *tail))
+    tests = ("p", "p (Holm)", *(("p (McNemar, exact)",) if exact else ()))
+    return Table(key, title, (*columns, *tests), tuple(rows), note)
 
 
 def against_readers(paired: Paired) -> Table:
     """Compare the model with each reader in each phase; McNemar too where hips are independent."""
-    study = paired.study
-    independent = not study.cases.clustered
-    compared = []
+    study, compared = paired.study, []
     for r, reader in enumerate(study.readers):
         for p, phase in enumerate(study.phases):
             for metric in COMPARED:
                 model, other = paired.model(metric), paired.readers(metric, [r], p)
-                difference, p_value = paired_difference(model, other)
-                exact = mcnemar_exact(study.model_right, study.right[r, p])
-                shown = p_text(exact) if independent and metric == "accuracy" else None
                 head = (reader, phase, metric, Estimate(model[0]), Estimate(other[0]))
-                compared.append((head, difference, p_value, (shown,)))
-    return Table(
+                right = (study.model_right, study.right[r, p]) if metric == "accuracy" else None
+                compared.append(_Comparison(head, *paired_difference(model, other), right))
+    clustered = study.cases.clustered
+    return _comparison_table(
         "model-less-readers",
         "Model less each reader",
-        ("reader", "phase", "metric", "model", "of the reader", "difference", "p", "p (Holm)",
-         "p (McNemar, exact)"),
-        _comparison_rows(compared),
+        ("reader", "phase", "metric", "model", "of the reader", "difference"),
+        compared,
         "Paired bootstrap by patient."
-        + ("" if independent else " McNemar's test is left out: some patients have several hips."),
-    )  # fmt: skip
+        + (" McNemar's test is left out: some patients have several hips." if clustered else ""),
+        exact=not clustered,
+    )
 
 
 def against_grades(paired: Paired) -> Table:
@@ -151,17 +168,15 @@ def against_grades(paired: Paired) -> Table:
         for p, phase in enumerate(paired.study.phases):
             for metric in COMPARED:
                 model, others = paired.model(metric), paired.readers(metric, chosen, p)
-                difference, p_value = paired_difference(model, others)
                 head = (name, len(chosen), phase, metric, Estimate(model[0]), Estimate(others[0]))
-                compared.append((head, difference, p_value, ()))
-    return Table(
+                compared.append(_Comparison(head, *paired_difference(model, others)))
+    return _comparison_table(
         "model-less-grades",
         "Model less the mean of each grade",
-        ("grade", "readers", "phase", "metric", "model", "of the grade", "difference", "p",
-         "p (Holm)"),
-        _comparison_rows(compared),
+        ("grade", "readers", "phase", "metric", "model", "of the grade", "difference"),
+        compared,
         "The readers of this study are taken as they are; cases are drawn.",
-    )  # fmt: skip
+    )
 
 
 def judge_non_inferiority(
@@ -199,25 +214,20 @@ def verdicts_table(verdicts: tuple[tuple[str, str, NonInferiority], ...], margin
 
 def assistance(paired: Paired) -> Table:
     """Compare each reader, and each grade, assisted with alone."""
-    study = paired.study
-    independent = not study.cases.clustered
+    study, compared = paired.study, []
     singles = {reader: [r] for r, reader in enumerate(study.readers)}
-    compared = []
     for name, chosen in (singles | groups_of(study)).items():
         for metric in COMPARED:
             alone, assisted = (paired.readers(metric, chosen, p) for p in (0, 1))
-            difference, p_value = paired_difference(assisted, alone)
-            exact = None
-            if independent and metric == "accuracy" and name in singles:
-                r = chosen[0]
-                exact = p_text(mcnemar_exact(study.right[r, 1], study.right[r, 0]))
             head = (name, metric, Estimate(alone[0]), Estimate(assisted[0]))
-            compared.append((head, difference, p_value, (exact,)))
-    return Table(
+            single = metric == "accuracy" and name in singles
+            right = (study.right[chosen[0], 1], study.right[chosen[0], 0]) if single else None
+            compared.append(_Comparison(head, *paired_difference(assisted, alone), right))
+    return _comparison_table(
         "assistance",
         "Gain from assistance",
-        ("reader or grade", "metric", "alone", "assisted", "gain", "p", "p (Holm)",
-         "p (McNemar, exact)"),
-        _comparison_rows(compared),
+        ("reader or grade", "metric", "alone", "assisted", "gain"),
+        compared,
         "Assisted less alone; paired bootstrap by patient.",
-    )  # fmt: skip
+        exact=not study.cases.clustered,
+    )

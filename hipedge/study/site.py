@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge import __version__
+from hipedge.decide import HARDWARE
 from hipedge.errors import InputError
 from hipedge.types import CATEGORIES, Category
 
@@ -28,17 +29,18 @@ FORMAT = 1
 class OperatingPoint:
     """A hip is flagged where a category's probability reaches its threshold.
 
-    Categories without a threshold flag nothing.
+    Categories without a threshold flag nothing, nor does hardware unless the site wants it to.
     """
 
     name: str
     thresholds: Mapping[Category, float]
 
-    def flags(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def flags(self, probabilities: NDArray[np.float64], *, hardware: bool) -> NDArray[np.bool_]:
         """Return which hips (N,) of probabilities (N, K) are flagged."""
         flagged = np.zeros(len(probabilities), dtype=bool)
         for category, threshold in self.thresholds.items():
-            flagged |= probabilities[:, CATEGORIES.index(category)] >= threshold
+            if hardware or category not in HARDWARE:
+                flagged |= probabilities[:, CATEGORIES.index(category)] >= threshold
         return flagged
 
 

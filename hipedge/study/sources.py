@@ -10,10 +10,13 @@ from pathlib import Path
 
 from hipedge.config import Settings
 from hipedge.errors import InputError
+from hipedge.model.card import parse_card
+from hipedge.store import Store
 from hipedge.study.cases import Cases, match
 from hipedge.study.inputs import Label, read_labels, read_predictions
 from hipedge.study.recorded import RecordedPictures, read_recorded
 from hipedge.study.report.pictures import FolderPictures, NoPictures, Pictures
+from hipedge.study.site import OperatingPoint
 from hipedge.worklist import open_review
 
 
@@ -21,7 +24,8 @@ from hipedge.worklist import open_review
 class Material:
     """Labels and predictions, matched; pictures, if any; and the files, by name and SHA-256.
 
-    `model` is what made the predictions, where a database says so.
+    Where a database holds one model's predictions, `model` is its identifier and
+    `operating_points` are those of its card.
     """
 
     labels: list[Label]
@@ -29,6 +33,7 @@ class Material:
     pictures: Pictures
     files: dict[str, str]
     model: str | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
 
 
 @contextmanager
@@ -54,7 +59,17 @@ def gather(
         files[settings.db.name] = "a database, which changes as films are screened"
         cases = match(labels, read_recorded(store, rules))
         pictures = RecordedPictures(store, rules) if images is None else FolderPictures(images)
-        yield Material(labels, cases, pictures, files, ", ".join(sorted(store.models())))
+        yield Material(labels, cases, pictures, files, *_only_model(store))
+
+
+def _only_model(store: Store) -> tuple[str | None, tuple[OperatingPoint, ...]]:
+    """Return a database's model and its card's operating points; of several models, none."""
+    models = store.models()
+    if len(models) != 1:
+        return None, ()
+    ((model_id, card),) = models.items()
+    points = parse_card(card.encode(), f"the card of model {model_id[:12]}").operating_points
+    return model_id, tuple(OperatingPoint(name, thresholds) for name, thresholds in points.items())
 
 
 def split_cases(cases: Cases, wanted: list[str]) -> dict[str, Cases]:

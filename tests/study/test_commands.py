@@ -1,19 +1,26 @@
 """The study's commands, as a clinic runs them: CSV files and a real database."""
 
 import csv
+import hashlib
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hipedge.cli import main
-from hipedge.decide import decide
+from hipedge.decide import ABNORMAL, decide
 from hipedge.errors import Code, InputError
+from hipedge.model.card import Card, Status, card_json
 from hipedge.store import Store
 from hipedge.study.cases import match
 from hipedge.study.inputs import FilmName, Label
 from hipedge.study.recorded import RecordedPictures, read_recorded
-from hipedge.types import CATEGORIES, Category, Refusal, Side
+from hipedge.study.simulate import simulate_study, write_study
+from hipedge.types import CATEGORIES, Category, CropGeometry, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
 RULES = {"model": RULE}
@@ -94,6 +101,26 @@ def test_what_cannot_be_done_is_said_and_exits_with_2(here, capsys, arguments, m
     assert message in " ".join(capsys.readouterr().err.split())
 
 
+def test_the_documented_commands_run(here, capsys):
+    documented = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    block = documented.split("```console\n")[1].split("```")[0]
+    commands = [line.removeprefix("$ ").split() for line in block.splitlines()]
+    assert commands[0][:3] == ["python", "-m", "hipedge.study.simulate"]
+    write_study(simulate_study(600), here / "simulated", n_read=100)
+    for name, *arguments in commands[1:]:
+        assert name == "hipedge"
+        quick = ("--replicates", 100) if arguments[0] in ("evaluate", "readers") else ()
+        assert run(*arguments, *quick) == 0, capsys.readouterr().err
+
+
+def test_simulate_writes_the_three_tables(tmp_path):
+    arguments = ["-m", "hipedge.study.simulate", tmp_path, "--hips", "20", "--read", "10"]
+    subprocess.run([sys.executable, *map(str, arguments)], check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "labels.csv", "predictions.csv", "reads.csv",
+    }  # fmt: skip
+
+
 def test_without_the_extra_the_commands_say_what_to_install():
     script = (
         "import sys; sys.modules['scipy'] = None\n"
@@ -105,15 +132,38 @@ def test_without_the_extra_the_commands_say_what_to_install():
     assert "pip install 'hipedge[study]'" in done.stderr
 
 
+CARD = Card(
+    name="test",
+    version="1",
+    status=Status.TRAINED,
+    status_text="trained for a test",
+    input=CropGeometry(64, 160.0, 10.0, 20.0),
+    temperature=1.0,
+    operating_points={"sensitive": RULE.thresholds, "specific": dict.fromkeys(ABNORMAL, 0.6)},
+    min_confidence=RULE.min_confidence,
+    age_range_years=None,
+    training_data="none",
+)
+
+
+def start(store, model_id="model", name="test"):
+    return store.start_run(
+        model_id=model_id,
+        model_name=name,
+        model_status="trained",
+        card=card_json(CARD).decode(),
+        backend="fake",
+        backend_reason="asked for",
+        versions={},
+    )
+
+
 @pytest.fixture
 def recorded(tmp_path):
     """A database with two hips read on one film, and one film that was not read."""
     path = tmp_path / "cases.db"
     with Store(path) as store:
-        run_of_model = store.start_run(
-            model_id="model", model_name="test", model_status="trained", card="{}",
-            backend="fake", backend_reason="asked for", versions={},
-        )  # fmt: skip
+        run_of_model = start(store)
         hips = scored_hip(Category.OSTEOARTHRITIS), scored_hip(side=Side.LEFT)
         read = screened(film("a", uid="1.2", sex="F", age_years=70.0), *hips)
         refused = film("b", pixels="other", uid="1.3")
@@ -152,10 +202,7 @@ def test_labels_find_a_database_by_hash_and_count_what_was_not_read(recorded):
 
 def test_films_of_two_models_are_not_mixed(recorded):
     with Store(recorded) as store:
-        other = store.start_run(
-            model_id="other", model_name="second", model_status="trained", card="{}",
-            backend="fake", backend_reason="asked for", versions={},
-        )  # fmt: skip
+        other = start(store, "other", "second")
         store.record(other, [screened(film("c", pixels="third"))], RULE)
         with pytest.raises(InputError, match=r"several models \(second, test\)"):
             list(read_recorded(store, {"model": RULE, "other": RULE}))
@@ -166,3 +213,25 @@ def test_a_film_that_is_gone_has_no_picture(recorded):
         pictures = RecordedPictures(store, RULES)
         assert pictures.picture(sha("a"), Side.RIGHT) is None
         assert pictures.picture("absent", Side.RIGHT) is None
+
+
+def test_evaluate_reads_a_database_and_shows_its_films(here):
+    """Three films, of which two are missed; one of those is still there to be shown."""
+    Image.fromarray(np.full((800, 700), 90, np.uint8)).save("there.png")
+    content = hashlib.sha256(Path("there.png").read_bytes()).hexdigest()
+    there = replace(film("there"), source=here / "there.png", sha256=content, shape=(800, 700))
+    films = [there, film("gone", pixels="2"), film("right", pixels="3")]
+    truths = ["femoral_neck_fracture", "femoral_neck_fracture", "normal"]
+    with Store(here / "cases.db") as store:
+        store.record(start(store), [screened(one) for one in films], RULE)
+    rows = [
+        f"{one.sha256},right,{truth},p{i}"
+        for i, (one, truth) in enumerate(zip(films, truths, strict=True))
+    ]
+    Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
+    assert run("evaluate", "labels.csv", "--db", "cases.db", "--replicates", 100) == 0
+    report = (here / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert report.count('src="data:image/png;base64,') == 1
+    with (here / "evaluation/tables/all-operating-points.csv").open() as file:
+        points = {row["operating point"] for row in csv.DictReader(file)}
+    assert points == {"as recorded", "sensitive", "specific"}

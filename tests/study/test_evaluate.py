@@ -144,6 +144,16 @@ def test_thresholds_are_judged_on_the_probabilities(cases, evaluation):
     assert flags[0][2].value == pytest.approx(called[internal.truth > 0].mean())
 
 
+def test_implants_raise_no_flag_unless_the_site_wants_it(cases):
+    points = (OperatingPoint("any", {Category.TOTAL_HIP_ARTHROPLASTY: 0.5}),)
+    for wanted in (False, True):
+        settings = Settings(replicates=100, operating_points=points, flag_hardware=wanted)
+        data = evaluate({"all": cases}, settings).data_sets[0]
+        rows = {row[1]: row for row in table_of(data, "operating-points").rows}
+        assert (rows["any abnormality"][2].value > 0) is wanted
+        assert ("any abnormality but hardware" in rows) is not wanted
+
+
 def test_groups_add_up_to_the_whole(evaluation):
     data = evaluation.data_sets[0]
     for group in ("site", "sex", "age", "vendor"):
