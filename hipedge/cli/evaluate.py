@@ -24,6 +24,9 @@ PredictionsOption = Annotated[
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder of <film>-<side>.png for the list of disagreements.")
 ]
+NoteOption = Annotated[
+    str, typer.Option(help="A line for the top of the report: which study, which model.")
+]
 ReplicatesOption = Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
 
@@ -44,6 +47,7 @@ def evaluate(
         typer.Option(help="Site file whose operating points to evaluate, not the card's."),
     ] = None,
     images: ImagesOption = None,
+    note: NoteOption = "",
     replicates: ReplicatesOption = 10_000,
     seed: SeedOption = 20_260,
     db: DbOption = None,
@@ -74,7 +78,9 @@ def evaluate(
             site.flag_hardware,
         )
         found = evaluate_data_sets(split_cases(material.cases, split or []), settings)
-        report = write_evaluation(found, out, sources=material.files, pictures=material.pictures)
+        report = write_evaluation(
+            found, out, sources=material.files, pictures=material.pictures, note=note
+        )
     for data in found.data_sets:
         accuracy = data.overall["accuracy"]
         output.print(f"{data.name}: {accuracy.n:,} hips, accuracy {accuracy.value:.1%}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hipedge.cli.console import output
-from hipedge.cli.evaluate import ImagesOption, ReplicatesOption, SeedOption
+from hipedge.cli.evaluate import ImagesOption, NoteOption, ReplicatesOption, SeedOption
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.study import check_installed
@@ -29,6 +29,7 @@ def readers(
         float, typer.Option(min=0.001, max=0.5, help="Margin of non-inferiority, as a share.")
     ] = 0.05,
     images: ImagesOption = None,
+    note: NoteOption = "",
     replicates: ReplicatesOption = 10_000,
     seed: SeedOption = 20_260,
     db: DbOption = None,
@@ -53,6 +54,7 @@ def readers(
             out,
             sources={reads.name: sha256_of(reads)} | material.files,
             pictures=material.pictures,
+            note=note,
         )
     for name, metric, verdict in results.non_inferiority:
         if name == "all readers":

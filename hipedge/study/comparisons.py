@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm
 
 from hipedge.study.estimates import Interval
-from hipedge.study.resampling import Array, percentile_interval
+from hipedge.study.resampling import CONFIDENCE, Array, percentile_interval
 
 MARGIN = 0.05
 
@@ -70,6 +71,55 @@ class NonInferiority:
         if self.interval.high < -self.margin:
             return "inferior"
         return "not shown"
+
+
+def tango_score(only_first: int, only_second: int, n: int, difference: float) -> float:
+    """Return the score statistic for a difference of two proportions on the same n cases.
+
+    `only_first` and `only_second` count the cases that one rater alone gets right. Tango 1998,
+    Stat Med 17:891–908. Zero where the data leave no room for error.
+    """
+    a, c = 2 * n, -only_second * difference * (1 - difference)
+    b = -only_first - only_second + (2 * n - only_first + only_second) * difference
+    only_second_share = (np.sqrt(max(b**2 - 4 * a * c, 0.0)) - b) / (2 * a)
+    variance = n * (2 * only_second_share + difference * (1 - difference))
+    excess = only_first - only_second - n * difference
+    return float(excess / np.sqrt(variance)) if variance > 0 else 0.0
+
+
+def tango_interval(
+    only_first: int, only_second: int, n: int, *, confidence: float = CONFIDENCE
+) -> Interval:
+    """Return the differences (first less second) that the score test does not reject."""
+    z = float(norm.ppf((1 + confidence) / 2))
+    value = (only_first - only_second) / n
+
+    def end(limit: float, wanted: float) -> float:
+        def excess(difference: float) -> float:
+            return tango_score(only_first, only_second, n, difference) - wanted
+
+        # The score falls as the difference grows; at a value of ±1 there is nothing beyond.
+        if abs(value) == 1 and np.sign(value) == np.sign(limit):
+            return value
+        return float(brentq(excess, min(value, limit), max(value, limit), xtol=1e-10))
+
+    edge = 1 - 1e-9
+    return Interval(end(-edge, z), end(edge, -z))
+
+
+def paired_non_inferiority(
+    new: NDArray[np.bool_], old: NDArray[np.bool_], *, margin: float = MARGIN
+) -> NonInferiority:
+    """Judge a difference in accuracy by Tango's score interval, for independent cases.
+
+    `new` and `old` (N,) say who is right. In studies of some hundred hips the bootstrap's test
+    is a little too bold; this one is not.
+    """
+    counts = int(np.sum(new & ~old)), int(np.sum(old & ~new)), new.size
+    p_value = float(norm.sf(tango_score(*counts, -margin)))
+    return NonInferiority(
+        (counts[0] - counts[1]) / new.size, tango_interval(*counts), margin, p_value
+    )
 
 
 def non_inferiority(

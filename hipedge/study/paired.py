@@ -12,7 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.study.comparisons import NonInferiority, holm, mcnemar_exact, non_inferiority, p_text
+from hipedge.study.comparisons import (
+    NonInferiority,
+    holm,
+    mcnemar_exact,
+    non_inferiority,
+    p_text,
+    paired_non_inferiority,
+)
 from hipedge.study.estimates import POINTS, Cell, Estimate, Table
 from hipedge.study.estimator import K
 from hipedge.study.metrics import mean_of_defined, ratio
@@ -182,17 +189,24 @@ def against_grades(paired: Paired) -> Table:
 def judge_non_inferiority(
     paired: Paired, margin: float
 ) -> tuple[tuple[str, str, NonInferiority], ...]:
-    """Judge the model against each reader and each group of readers reading alone."""
+    """Judge the model against each reader and each group of readers reading alone.
+
+    Accuracy against a single reader by Tango's interval where every hip is another patient's,
+    everything else by the bootstrap.
+    """
     study = paired.study
     singles = {reader: [r] for r, reader in enumerate(study.readers)}
     verdicts = []
     for name, chosen in (singles | groups_of(study)).items():
         for metric in COMPARED:
-            value, draws = paired.model(metric)
-            other, other_draws = paired.readers(metric, chosen, 0)
-            verdicts.append(
-                (name, metric, non_inferiority(value - other, draws - other_draws, margin=margin))
-            )
+            if metric == "accuracy" and name in singles and not study.cases.clustered:
+                alone = study.right[chosen[0], 0]
+                verdict = paired_non_inferiority(study.model_right, alone, margin=margin)
+            else:
+                value, draws = paired.model(metric)
+                other, other_draws = paired.readers(metric, chosen, 0)
+                verdict = non_inferiority(value - other, draws - other_draws, margin=margin)
+            verdicts.append((name, metric, verdict))
     return tuple(verdicts)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -104,7 +105,7 @@ def test_what_cannot_be_done_is_said_and_exits_with_2(here, capsys, arguments, m
 def test_the_documented_commands_run(here, capsys):
     documented = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
     block = documented.split("```console\n")[1].split("```")[0]
-    commands = [line.removeprefix("$ ").split() for line in block.splitlines()]
+    commands = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
     assert commands[0][:3] == ["python", "-m", "hipedge.study.simulate"]
     write_study(simulate_study(600), here / "simulated", n_read=100)
     for name, *arguments in commands[1:]:

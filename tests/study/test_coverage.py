@@ -19,8 +19,15 @@ def test_intervals_of_macro_f1_hold_the_truth_in_large_studies():
         assert 0.93 <= rate <= 0.97, method
 
 
+# 2.5 % by design, and three standard errors of 4,000 simulations.
+MOST_ERRORS = 0.025 + 0.0074
+
+
 @pytest.mark.parametrize("hips", [200, 5_000])
-@pytest.mark.parametrize("statistic", ["accuracy", "macro F1"])
-def test_non_inferiority_is_rarely_found_at_the_margin(statistic, hips):
-    """2.5 % by design; three standard errors of 4,000 simulations are 0.74 points."""
-    assert false_non_inferiority(statistic, hips) <= 0.025 + 0.0074
+def test_non_inferior_accuracy_is_rarely_found_at_the_margin(hips):
+    assert false_non_inferiority("accuracy", hips)["Tango"] <= MOST_ERRORS
+
+
+@pytest.mark.parametrize("hips", [200, 5_000])
+def test_non_inferior_macro_f1_is_rarely_found_at_the_margin(hips):
+    assert false_non_inferiority("macro F1", hips)["bootstrap"] <= MOST_ERRORS

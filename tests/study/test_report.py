@@ -24,6 +24,8 @@ from hipedge.study.report.pictures import FolderPictures, NoPictures
 from hipedge.study.report.reading import write_reader_study
 from hipedge.study.sources import gather, split_cases
 
+from .conftest import label, prediction, read_of
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -144,6 +146,24 @@ def test_a_browser_shows_every_section_with_its_figures(reports, tmp_path, name,
     assert seen["figures"] >= 4
     assert seen["flat"] == 0
     assert not seen["tooWide"]
+
+
+def test_a_tiny_study_without_fractures_or_errors_is_reported_too(table, tmp_path):
+    """Three normal hips, all right: nearly everything is undefined, and nothing breaks."""
+    names = ["1", "2", "3"]
+    labels = table("labels.csv", [label(name) for name in names])
+    predictions = table("predictions.csv", [prediction(name) for name in names])
+    reads = [read_of(name, reader, phase) for name in names for reader in ("R1", "R2")
+             for phase in ("alone", "assisted")]  # fmt: skip
+    with gather(labels, predictions, Site()) as material:
+        study = match_reads(read_reads(table("reads.csv", reads)), material.labels, material.cases)
+        found = evaluate({"all": material.cases}, Settings(replicates=100))
+        about = {"sources": material.files, "pictures": NoPictures()}
+        one = write_evaluation(found, tmp_path / "evaluation", **about)
+        results = analyse_readers(study, ReaderSettings(replicates=100))
+        two = write_reader_study(results, tmp_path / "readers", **about)
+    assert "undefined" in one.read_text(encoding="utf-8")
+    assert "agree on every hip" in two.read_text(encoding="utf-8")
 
 
 def test_json_holds_the_numbers_of_the_page(reports):

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the independent implementations are not installed")
 
+from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 from statsmodels.stats import contingency_tables, inter_rater, multitest, proportion
@@ -460,3 +461,40 @@ def test_a_bootstrap_p_value_is_near_the_exact_one_for_a_clear_case():
     drawn = resampling.bootstrap(mean, np.ones(100, dtype=np.int64), replicates=10_000)
     found = resampling.bootstrap_p_value(drawn.replicates[:, 0])
     assert found == pytest.approx(binomtest(62, 100).pvalue, abs=0.012)
+
+
+@pytest.mark.parametrize(("only_new", "only_old", "n"), [(40, 20, 160), (3, 9, 60), (0, 0, 50),
+                                                          (7, 0, 7), (12, 12, 400)])  # fmt: skip
+def test_tangos_interval_is_what_the_restricted_likelihood_gives(only_new, only_old, n):
+    """At each end the score, with the nuisance fitted numerically, is the normal quantile."""
+    found = comparisons.tango_interval(only_new, only_old, n)
+    assert found.low <= (only_new - only_old) / n <= found.high
+    for end in (found.low, found.high):
+        if abs(end) > 1 - 1e-6:
+            continue
+
+        def loss(share, end=end):
+            both = 1 - 2 * share - end
+            counts = only_new, only_old, n - only_new - only_old
+            chances = share + end, share, both
+            return -sum(k * np.log(p) for k, p in zip(counts, chances, strict=True) if k)
+
+        low, high = max(0.0, -end), (1 - end) / 2
+        share = minimize_scalar(
+            loss, bounds=(low + 1e-12, high - 1e-12), method="bounded", options={"xatol": 1e-12}
+        ).x
+        variance = (2 * share + end - end**2) / n
+        score = ((only_new - only_old) / n - end) / np.sqrt(variance)
+        assert abs(score) == pytest.approx(1.959964, abs=2e-3)
+
+
+def test_accuracy_against_one_reader_is_judged_by_tangos_test():
+    rng = np.random.default_rng(14)
+    old = rng.random(300) < 0.85
+    new = np.where(rng.random(300) < 0.1, rng.random(300) < 0.8, old)
+    judged = comparisons.paired_non_inferiority(new, old)
+    assert judged.verdict in ("non-inferior", "superior")
+    assert judged.p_value < 0.025
+    assert judged.difference == pytest.approx(new.mean() - old.mean())
+    wide = comparisons.paired_non_inferiority(new[:20], old[:20], margin=0.001)
+    assert (wide.p_value < 0.025) == (wide.interval.low > -0.001)

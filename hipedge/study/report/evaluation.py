@@ -39,11 +39,16 @@ RESEARCH_ONLY = (
 
 
 def write_evaluation(
-    evaluation: Evaluation, folder: Path, *, sources: Mapping[str, str], pictures: Pictures
+    evaluation: Evaluation,
+    folder: Path,
+    *,
+    sources: Mapping[str, str],
+    pictures: Pictures,
+    note: str = "",
 ) -> Path:
     """Write report, JSON and CSV into a folder and return the report's path.
 
-    `sources` names the input files and their SHA-256.
+    `sources` names the input files and their SHA-256; `note` stands at the top.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = {data.name: data.tables for data in evaluation.data_sets}
@@ -56,7 +61,7 @@ def write_evaluation(
         page(
             "Validation of the hip classifier",
             _lead(evaluation),
-            _sections(evaluation, pictures),
+            _sections(evaluation, pictures, note),
             footer(evaluation.settings, sources),
         ),
         encoding="utf-8",
@@ -72,6 +77,12 @@ def about(settings: Any, sources: Mapping[str, str]) -> dict[str, Any]:
         "seed": settings.seed,
         "sources": dict(sources),
     }
+
+
+def banner(note: str) -> str:
+    """Return what must be read first: the user's note, and that this is for research only."""
+    first = f"<b>{escape(note)}</b> " if note else ""
+    return f'<div class="banner">{first}{escape(RESEARCH_ONLY)}</div>'
 
 
 def footer(settings: Any, sources: Mapping[str, str]) -> str:
@@ -93,8 +104,8 @@ def _lead(evaluation: Evaluation) -> str:
     return "; ".join(parts) + "."
 
 
-def _sections(evaluation: Evaluation, pictures: Pictures) -> list[Section]:
-    sections = [Section("summary", "In plain language", _summary(evaluation))]
+def _sections(evaluation: Evaluation, pictures: Pictures, note: str) -> list[Section]:
+    sections = [Section("summary", "In plain language", _summary(evaluation, note))]
     if evaluation.differences is not None:
         sections.append(
             Section("comparison", "Data sets side by side", table_html(evaluation.differences))
@@ -109,8 +120,8 @@ def _sections(evaluation: Evaluation, pictures: Pictures) -> list[Section]:
     return sections
 
 
-def _summary(evaluation: Evaluation) -> str:
-    content = f'<div class="banner">{escape(RESEARCH_ONLY)}</div>'
+def _summary(evaluation: Evaluation, note: str) -> str:
+    content = banner(note)
     for data in evaluation.data_sets:
         fracture = data.questions["any acute fracture"]
         headline = [
@@ -206,6 +217,8 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
 
 def worklist(disagreements: Table, pictures: Pictures) -> str:
     """Return the pictures of the first disagreements, or say that there are none."""
+    if not disagreements.rows:
+        return paragraph("Model and truth agree on every hip.", "note")
     shown = []
     for film, side, truth, answer, *_ in disagreements.rows:
         png = pictures.picture(str(film), Side(side))

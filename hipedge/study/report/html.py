@@ -38,7 +38,7 @@ def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str
 
 
 def table_html(table: Table, *, most_rows: int | None = None, style: str = "") -> str:
-    """Return a table; beyond `most_rows` it says how many rows the CSV file has."""
+    """Return a table; beyond `most_rows` it says how many more the CSV file has."""
     rows = table.rows if most_rows is None else table.rows[:most_rows]
     words = [_are_words([row[i] for row in table.rows]) for i in range(len(table.columns))]
     head = "".join(
@@ -57,7 +57,7 @@ def table_html(table: Table, *, most_rows: int | None = None, style: str = "") -
     left = len(table.rows) - len(rows)
     notes = [table.note] if table.note else []
     if left > 0:
-        notes.append(f"{left} more in {table.key}.csv.")
+        notes.append(f"{left:,} more rows are in the CSV file.")
     note = f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
     return (
         f'<div class="scroll"><table{f" class={style}" if style else ""}>'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,9 @@ from hipedge.study.report.checklist import checklist_html
 from hipedge.study.report.evaluation import (
     NUMBERS,
     REPORT,
-    RESEARCH_ONLY,
     TABLES,
     about,
+    banner,
     footer,
     worklist,
 )
@@ -44,11 +43,16 @@ _MOST_DISAGREEMENTS = 40
 
 
 def write_reader_study(
-    results: ReaderResults, folder: Path, *, sources: Mapping[str, str], pictures: Pictures
+    results: ReaderResults,
+    folder: Path,
+    *,
+    sources: Mapping[str, str],
+    pictures: Pictures,
+    note: str = "",
 ) -> Path:
     """Write report, JSON and CSV into a folder and return the report's path.
 
-    `sources` names the input files and their SHA-256.
+    `sources` names the input files and their SHA-256; `note` stands at the top.
     """
     folder.mkdir(parents=True, exist_ok=True)
     disagreements = disagreements_table(results.study.cases)
@@ -64,7 +68,7 @@ def write_reader_study(
         page(
             "Reader study of the hip classifier",
             _lead(results),
-            _sections(results, disagreements, pictures),
+            _sections(results, disagreements, pictures, note),
             footer(results.settings, sources),
         ),
         encoding="utf-8",
@@ -82,14 +86,16 @@ def _lead(results: ReaderResults) -> str:
     )
 
 
-def _sections(results: ReaderResults, disagreements: Table, pictures: Pictures) -> list[Section]:
+def _sections(
+    results: ReaderResults, disagreements: Table, pictures: Pictures, note: str
+) -> list[Section]:
     tables = {table.key: table for table in results.tables}
 
     def of(*names: str) -> str:
         return "".join(table_html(tables[name]) for name in names if name in tables)
 
     sections = [
-        Section("summary", "In plain language", _summary(results)),
+        Section("summary", "In plain language", _summary(results, note)),
         Section("flow", "Cases and readers", of("reader-flow")),
         Section("performance", "Model and readers", _performance(results) + of("raters")
                 + folded("Sensitivity by category", of("rater-sensitivity"))),
@@ -125,7 +131,7 @@ def _sections(results: ReaderResults, disagreements: Table, pictures: Pictures) 
     return sections
 
 
-def _summary(results: ReaderResults) -> str:
+def _summary(results: ReaderResults, note: str) -> str:
     _, _, _, model = results.raters[0]
     headline = [("model: accuracy", model["accuracy", None])]
     for phase in results.study.phases:
@@ -137,11 +143,7 @@ def _summary(results: ReaderResults) -> str:
         if name == "all readers" and metric == "accuracy":
             shown = Estimate(verdict.difference, {"percentile": verdict.interval}, unit=POINTS)
             headline.append((f"model less readers alone: {verdict.verdict}", shown))
-    return (
-        f'<div class="banner">{escape(RESEARCH_ONLY)}</div>'
-        + cards(headline)
-        + bullets(prose.plain_readers(results))
-    )
+    return banner(note) + cards(headline) + bullets(prose.plain_readers(results))
 
 
 def _performance(results: ReaderResults) -> str:
@@ -150,37 +152,29 @@ def _performance(results: ReaderResults) -> str:
         figures.forest_figure(rows, "Accuracy", rows[0][2].value),
         "Accuracy of the model (dashed line) and of each reader: hollow alone, filled assisted.",
     )
-    return (
-        forest
-        + '<div class="beside">'
-        + "".join(
-            figure_html(
-                figures.reader_roc_figure(*_points(results, question)),
-                f"Readers on {question}: hollow alone, filled assisted; the model's curve in grey.",
-            )
-            for question in QUESTIONS
-        )
-        + "</div>"
-    )
+    questions = "".join(_reader_roc(results, question) for question in QUESTIONS)
+    return f'{forest}<div class="beside">{questions}</div>'
 
 
-def _points(
-    results: ReaderResults, question: str
-) -> tuple[Roc | None, list[tuple[str, list[tuple[float, float]]]], str]:
-    """Return the model's curve, each reader's (1 − specificity, sensitivity), and the title."""
+def _reader_roc(results: ReaderResults, question: str) -> str:
+    """Return readers as points over the model's ROC curve; nothing without both kinds of hip."""
     study, positive = results.study, QUESTIONS[question]
     truth = np.asarray(positive)[study.cases.truth]
+    if not truth.any() or truth.all():
+        return ""
     points = []
-    if truth.any() and not truth.all():
-        for r, reader in enumerate(study.readers):
-            calls = [as_call(answer, positive) == 1 for answer in study.answers[r]]
-            rates = [(float(c[~truth].mean()), float(c[truth].mean())) for c in calls]
-            points.append((reader, rates))
+    for reader, answers in zip(study.readers, study.answers, strict=True):
+        calls = [as_call(answer, positive) == 1 for answer in answers]
+        rates = [(float(call[~truth].mean()), float(call[truth].mean())) for call in calls]
+        points.append((reader, rates))
     roc = None
-    if study.cases.scored.all() and points:
+    if study.cases.scored.all():
         false, true = roc_curve(question_score(study.cases.probabilities, positive), truth)
         roc = Roc(question, false, true, Estimate(float("nan")))
-    return roc, points, question.capitalize()
+    return figure_html(
+        figures.reader_roc_figure(roc, points, question.capitalize()),
+        f"Readers on {question}: hollow alone, filled assisted; the model's curve in grey.",
+    )
 
 
 def _methods(results: ReaderResults) -> list[str]:
@@ -191,7 +185,13 @@ def _methods(results: ReaderResults) -> list[str]:
         "all their hips, for model, readers and phases together; Holm's correction within each "
         "table; McNemar's exact test where every hip is another patient's.",
         f"Non-inferiority: the 95 % interval of the difference against a margin of "
-        f"{100 * settings.margin:g} points.",
+        f"{100 * settings.margin:g} points; "
+        + (
+            "the bootstrap's percentile interval."
+            if results.study.cases.clustered
+            else "Tango's score interval (1998) for accuracy against one reader, the bootstrap's "
+            "percentile interval for the rest."
+        ),
         "Agreement: Cohen's κ of each pair, Fleiss' κ and Gwet's AC1 of all, over eight "
         "categories.",
         "Assisted against alone, over readers and cases: Obuchowski and Rockette 1995 with "
