@@ -114,6 +114,16 @@ def test_the_documented_commands_run(here, capsys):
         assert run(*arguments, *quick) == 0, capsys.readouterr().err
 
 
+def test_the_benchmark_compares_itself_with_scikit_learn():
+    script = Path(__file__).parents[2] / "benchmarks" / "resampling.py"
+    arguments = ["--cases", "400", "--replicates", "50", "--loop", "1"]
+    done = subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert "all metrics: " in done.stdout
+    assert "times faster" in done.stdout
+
+
 def test_simulate_writes_the_three_tables(tmp_path):
     arguments = ["-m", "hipedge.study.simulate", tmp_path, "--hips", "20", "--read", "10"]
     subprocess.run([sys.executable, *map(str, arguments)], check=True)

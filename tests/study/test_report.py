@@ -217,6 +217,16 @@ def test_numbers_are_written_for_people():
     assert cell_html(12345) == "12,345"
 
 
+def test_long_names_of_films_are_cut_but_kept_for_the_pointer():
+    sha256, path = "ab" * 32, "/archive/" + "x" * 60 + "/film.dcm"
+    assert f'title="{sha256}"' in cell_html(sha256)
+    assert ">abab" in cell_html(sha256)
+    assert "film.dcm<" in cell_html(path)
+    assert cell_html("a remark that is long enough to be cut, were it not made of words") == (
+        "a remark that is long enough to be cut, were it not made of words"
+    )
+
+
 def test_the_first_interval_that_is_defined_is_shown():
     estimate = Estimate(0.5, {"wilson": None, "percentile": Interval(0.4, 0.6)})
     assert estimate.shown == Interval(0.4, 0.6)

@@ -10,6 +10,8 @@ from math import isfinite
 
 from hipedge.study.estimates import PLAIN, Cell, Estimate, Table
 
+_LONGEST = 44
+
 
 @dataclass(frozen=True)
 class Section:
@@ -112,7 +114,15 @@ def cell_html(cell: Cell) -> str:
         return number(cell.value, cell.unit) + below
     if isinstance(cell, int):
         return f"{cell:,}"
-    return escape(str(cell))
+    return _short(str(cell))
+
+
+def _short(text: str) -> str:
+    """Return words; of a film's long name, the start of a hash or UID, or the end of a path."""
+    if len(text) <= _LONGEST or " " in text:
+        return escape(text)
+    kept = "…" + text[-_LONGEST:] if "/" in text or "\\" in text else text[: _LONGEST // 2] + "…"
+    return f'<span title="{escape(text)}">{escape(kept)}</span>'
 
 
 def number(value: float, unit: str) -> str:
