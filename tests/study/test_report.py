@@ -18,9 +18,9 @@ from hipedge.study.inputs import read_reads
 from hipedge.study.readers import ReaderSettings, analyse_readers
 from hipedge.study.reads import match_reads
 from hipedge.study.report.checklist import CHECKLISTS
-from hipedge.study.report.evaluation import worklist, write_evaluation
+from hipedge.study.report.evaluation import write_evaluation
 from hipedge.study.report.html import cell_html, number, table_html
-from hipedge.study.report.pictures import FolderPictures, NoPictures
+from hipedge.study.report.pictures import FolderPictures, NoPictures, worklist
 from hipedge.study.report.reading import write_reader_study
 from hipedge.study.sources import gather, split_cases
 

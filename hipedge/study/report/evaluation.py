@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from hipedge import __version__
-from hipedge.study.estimates import CATEGORY_LABELS, Table
+from hipedge.study.estimates import CATEGORY_LABELS
 from hipedge.study.evaluate import DataSet, Evaluation, Settings
 from hipedge.study.report import figures, prose
 from hipedge.study.report.checklist import checklist_html
-from hipedge.study.report.export import slug, write_csv, write_json
+from hipedge.study.report.document import Document, Provenance, banner
+from hipedge.study.report.export import slug
 from hipedge.study.report.html import (
     Section,
     bullets,
     cards,
     figure_html,
     folded,
-    page,
-    paragraph,
     sentence,
     table_html,
 )
-from hipedge.study.report.pictures import Pictures
-from hipedge.types import Side
+from hipedge.study.report.pictures import Pictures, worklist
 
-REPORT, NUMBERS, TABLES = "report.html", "results.json", "tables"
 _MOST_DISAGREEMENTS = 40
-_MOST_PICTURES = 24
-
-RESEARCH_ONLY = (
-    "Research use only: not a medical device. The figures hold for cases like those labelled here, "
-    "and for the model, thresholds and software that made these predictions."
-)
 
 
 def write_evaluation(
@@ -50,50 +39,17 @@ def write_evaluation(
 
     `sources` names the input files and their SHA-256; `note` stands at the top.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tables = {data.name: data.tables for data in evaluation.data_sets}
     if evaluation.differences is not None:
         tables["comparison"] = (evaluation.differences,)
-    write_json(folder / NUMBERS, about(evaluation.settings, sources), tables)
-    write_csv(folder / TABLES, tables)
-    report = folder / REPORT
-    report.write_text(
-        page(
-            "Validation of the hip classifier",
-            _lead(evaluation),
-            _sections(evaluation, pictures, note),
-            footer(evaluation.settings, sources),
-        ),
-        encoding="utf-8",
+    document = Document(
+        "Validation of the hip classifier",
+        _lead(evaluation),
+        _sections(evaluation, pictures, note),
+        tables,
+        Provenance(evaluation.settings.replicates, evaluation.settings.seed, sources),
     )
-    return report
-
-
-def about(settings: Any, sources: Mapping[str, str]) -> dict[str, Any]:
-    """Return what made the numbers: version, bootstrap and input files."""
-    return {
-        "hipedge": __version__,
-        "replicates": settings.replicates,
-        "seed": settings.seed,
-        "sources": dict(sources),
-    }
-
-
-def banner(note: str) -> str:
-    """Return what must be read first: the user's note, and that this is for research only."""
-    first = f"<b>{escape(note)}</b> " if note else ""
-    return f'<div class="banner">{first}{escape(RESEARCH_ONLY)}</div>'
-
-
-def footer(settings: Any, sources: Mapping[str, str]) -> str:
-    """Return the report's last lines: what made it, and from which files."""
-    files = "".join(
-        f"<br>{escape(name)}: SHA-256 {escape(digest)}" for name, digest in sources.items()
-    )
-    return (
-        f"Made by hipedge {__version__} with {settings.replicates:,} bootstrap replicates, seed "
-        f"{settings.seed}. All intervals are 95 %.{files}"
-    )
+    return document.write(folder)
 
 
 def _lead(evaluation: Evaluation) -> str:
@@ -213,27 +169,6 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
         )
     )
     return sections
-
-
-def worklist(disagreements: Table, pictures: Pictures) -> str:
-    """Return the pictures of the first disagreements, or say that there are none."""
-    if not disagreements.rows:
-        return paragraph("Model and truth agree on every hip.", "note")
-    shown = []
-    for film, side, truth, answer, *_ in disagreements.rows:
-        png = pictures.picture(str(film), Side(side))
-        if png is not None:
-            caption = f"{film}, {side}: {answer}, in truth {truth}"
-            image = b64encode(png).decode("ascii")
-            shown.append(
-                f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{image}">'
-                f"<figcaption>{escape(caption)}</figcaption></figure>"
-            )
-        if len(shown) == _MOST_PICTURES:
-            break
-    if not shown:
-        return paragraph("No images: the predictions came without any.", "note")
-    return f'<div class="worklist">{"".join(shown)}</div>'
 
 
 def _methods(evaluation: Evaluation) -> str:

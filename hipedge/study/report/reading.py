@@ -16,27 +16,17 @@ from hipedge.study.evaluation_tables import disagreements_table
 from hipedge.study.readers import ReaderResults
 from hipedge.study.report import figures, prose
 from hipedge.study.report.checklist import checklist_html
-from hipedge.study.report.evaluation import (
-    NUMBERS,
-    REPORT,
-    TABLES,
-    about,
-    banner,
-    footer,
-    worklist,
-)
-from hipedge.study.report.export import write_csv, write_json
+from hipedge.study.report.document import Document, Provenance, banner
 from hipedge.study.report.html import (
     Section,
     bullets,
     cards,
     figure_html,
     folded,
-    page,
     sentence,
     table_html,
 )
-from hipedge.study.report.pictures import Pictures
+from hipedge.study.report.pictures import Pictures, worklist
 from hipedge.study.scores import question_score
 
 _MOST_DISAGREEMENTS = 40
@@ -54,26 +44,15 @@ def write_reader_study(
 
     `sources` names the input files and their SHA-256; `note` stands at the top.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     disagreements = disagreements_table(results.study.cases)
-    tables = {"readers": (*results.tables, disagreements)}
-    write_json(
-        folder / NUMBERS,
-        about(results.settings, sources) | {"margin": results.settings.margin},
-        tables,
+    document = Document(
+        "Reader study of the hip classifier",
+        _lead(results),
+        _sections(results, disagreements, pictures, note),
+        {"readers": (*results.tables, disagreements)},
+        Provenance(results.settings.replicates, results.settings.seed, sources),
     )
-    write_csv(folder / TABLES, tables)
-    report = folder / REPORT
-    report.write_text(
-        page(
-            "Reader study of the hip classifier",
-            _lead(results),
-            _sections(results, disagreements, pictures, note),
-            footer(results.settings, sources),
-        ),
-        encoding="utf-8",
-    )
-    return report
+    return document.write(folder)
 
 
 def _lead(results: ReaderResults) -> str:
