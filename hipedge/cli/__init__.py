@@ -16,6 +16,7 @@ from hipedge.cli import (
     evaluate,
     flagged,
     model,
+    phantom,
     power,
     readers,
     screen,
@@ -37,6 +38,7 @@ app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
 app.add_typer(model.app, name="model")
+app.command()(phantom.phantom)
 app.command()(evaluate.evaluate)
 app.command()(readers.readers)
 app.add_typer(power.app, name="power")
