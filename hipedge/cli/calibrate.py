@@ -28,8 +28,8 @@ def calibrate(
     The model folder stays as it is. Too few cases are refused.
     """
     check_installed()
+    from hipedge.site import write_site_file
     from hipedge.study import calibration, sources
-    from hipedge.study.site import write_site_file
 
     settings = load_settings({"db": db}, config)
     with sources.gather(labels, predictions, settings) as material:

@@ -60,14 +60,14 @@ def evaluate(
     reported left out and counted as errors.
     """
     check_installed()
+    from hipedge.site import read_site_file
     from hipedge.study.evaluate import Settings
     from hipedge.study.evaluate import evaluate as evaluate_data_sets
     from hipedge.study.report.evaluation import write_evaluation
-    from hipedge.study.site import read_operating_points
     from hipedge.study.sources import gather, split_cases
 
     shares = dict(_share(text) for text in prevalence or ())
-    points = read_operating_points(thresholds) if thresholds else None
+    points = read_site_file(thresholds).operating_points if thresholds else None
     site = load_settings({"db": db, "operating_point": operating_point}, config)
     with gather(labels, predictions, site, images) as material:
         settings = Settings(

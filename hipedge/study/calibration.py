@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from hipedge.errors import InputError
+from hipedge.site import OperatingPoint, SiteCalibration
 from hipedge.study.cases import Cases
 from hipedge.study.resampling import SEED, Array
 from hipedge.study.scores import N_BINS, calibration_bins, ece_terms
-from hipedge.study.site import OperatingPoint, SiteCalibration
 from hipedge.types import CATEGORIES, Category, Side
 
 # A threshold for 95 % sensitivity is a quantile that one case in twenty decides.

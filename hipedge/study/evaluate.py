@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hipedge.errors import InputError
+from hipedge.site import OperatingPoint
 from hipedge.study.auc import roc_curve
 from hipedge.study.calibration import Reliability, reliability
 from hipedge.study.cases import Cases
@@ -54,7 +55,6 @@ from hipedge.study.resampling import (
     bootstrap_p_value,
     percentile_interval,
 )
-from hipedge.study.site import OperatingPoint
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hipedge.site import OperatingPoint
 from hipedge.study.calibration import Reliability
 from hipedge.study.cases import Cases
 from hipedge.study.estimates import (
@@ -21,7 +22,6 @@ from hipedge.study.estimator import Estimates, Estimator, K, as_call
 from hipedge.study.intervals import clustered_wilson
 from hipedge.study.metrics import AT_PREVALENCE, OVERALL, PER_CATEGORY
 from hipedge.study.resampling import Array
-from hipedge.study.site import OperatingPoint
 from hipedge.types import CATEGORIES
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from hipedge.config import Settings
 from hipedge.errors import InputError
 from hipedge.model.card import parse_card
+from hipedge.site import OperatingPoint
 from hipedge.store import Store
 from hipedge.study.cases import Cases, match
 from hipedge.study.inputs import Label, read_labels, read_predictions
 from hipedge.study.recorded import RecordedPictures, read_recorded
 from hipedge.study.report.pictures import FolderPictures, NoPictures, Pictures
-from hipedge.study.site import OperatingPoint
 from hipedge.worklist import open_review
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hipedge.errors import InputError
+from hipedge.site import SITE_FILE, read_site_file, write_site_file
 from hipedge.study.calibration import (
     calibrate,
     expected_calibration_error,
@@ -17,7 +18,6 @@ from hipedge.study.calibration import (
 )
 from hipedge.study.cases import match
 from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
-from hipedge.study.site import SITE_FILE, read_operating_points, write_site_file
 from hipedge.types import CATEGORIES, Category, Side
 
 
@@ -113,7 +113,7 @@ def test_the_site_file_says_what_it_was_fitted_on_and_keeps_the_one_before(cases
     assert content["fitted_on"]["hips"] == fitted.hips
     kept = json.loads((tmp_path / "hipedge.calibration.r1.json").read_text())
     assert kept["fitted_on"]["labels"] == "labels.csv"
-    assert read_operating_points(second) == fitted.operating_points
+    assert read_site_file(second).operating_points == fitted.operating_points
 
 
 def test_a_model_folder_is_never_written_to(cases, tmp_path):
@@ -137,4 +137,4 @@ def test_a_file_that_is_no_site_file_is_an_input_error(tmp_path, text):
     path = tmp_path / SITE_FILE
     path.write_text(text)
     with pytest.raises(InputError):
-        read_operating_points(path)
+        read_site_file(path)

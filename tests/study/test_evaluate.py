@@ -5,11 +5,11 @@ import pytest
 from sklearn import metrics as sk
 
 from hipedge.errors import InputError
+from hipedge.site import OperatingPoint
 from hipedge.study.cases import match
 from hipedge.study.estimates import CATEGORY_LABELS, Estimate
 from hipedge.study.evaluate import Settings, evaluate
 from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
-from hipedge.study.site import OperatingPoint
 from hipedge.study.sources import split_cases
 from hipedge.types import Category, Side
 

@@ -7,6 +7,7 @@ revision. This module needs no extra, so that screening can read the file.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -64,6 +65,24 @@ class SiteCalibration:
     log_loss: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class SiteFile:
+    """What screening takes from a site file.
+
+    `model` is the identifier of the model that it was fitted for, or None where that is not
+    known: then it is for the one that the site uses.
+    """
+
+    model: str | None
+    temperature_factor: float
+    operating_points: tuple[OperatingPoint, ...]
+
+    def thresholds(self, operating_point: str) -> Mapping[Category, float]:
+        """Return the thresholds of an operating point, none where the file has none of it."""
+        named = (one.thresholds for one in self.operating_points if one.name == operating_point)
+        return next(named, {})
+
+
 def write_site_file(
     calibration: SiteCalibration, folder: Path, *, fitted_on: str, model: str | None
 ) -> Path:
@@ -106,15 +125,20 @@ def write_site_file(
     return path
 
 
-def read_operating_points(path: Path) -> tuple[OperatingPoint, ...]:
-    """Read the operating points of a site file. Raises `InputError` where it is none."""
+def read_site_file(path: Path) -> SiteFile:
+    """Read a site file. Raises `InputError` where it is none."""
+    content = _load(path)
     try:
-        return tuple(
+        points = tuple(
             OperatingPoint(name, {Category(c): float(t) for c, t in thresholds.items()})
-            for name, thresholds in _load(path)["operating_points"].items()
+            for name, thresholds in content["operating_points"].items()
         )
+        factor = float(content["temperature_factor"])
+        if not 0 < factor < math.inf:
+            raise ValueError
+        return SiteFile(content["model"], factor, points)
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(f"{path.name} has operating points that cannot be read") from None
+        raise InputError(f"{path.name} has a value that cannot be read") from None
 
 
 def _load(path: Path) -> dict[str, Any]:
