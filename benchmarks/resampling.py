@@ -1,7 +1,7 @@
 """How fast the study's bootstrap is, beside a loop over scikit-learn doing the same work.
 
-    OMP_NUM_THREADS=1 python benchmarks/resampling.py            # 10,000 replicates, 5,000 cases
-    OMP_NUM_THREADS=1 python benchmarks/resampling.py --million  # a million cases, and its memory
+    OMP_NUM_THREADS=1 python -m benchmarks.resampling            # 10,000 replicates, 5,000 cases
+    OMP_NUM_THREADS=1 python -m benchmarks.resampling --million  # a million cases, and its memory
 
 Ours is timed over all replicates, the loop over a few; the ratio is of the time for one replicate,
 in the same run. Both compute the same metrics of the same data, and are checked to agree. Times
@@ -19,9 +19,9 @@ import time
 import numpy as np
 import scipy
 import sklearn
-from environment import environment
 from sklearn import metrics as sk
 
+from benchmarks.environment import environment
 from hipedge.study import scores
 from hipedge.study.metrics import bootstrap_confusion, confusion_cells, patterns_of
 from hipedge.study.resampling import bootstrap, draw_weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,8 @@ def calibrate(
     from hipedge.site import write_site_file
     from hipedge.study import calibration, sources
 
-    settings = load_settings({"db": db}, config)
+    # Without an earlier calibration, which would be fitted again on top of itself.
+    settings = replace(load_settings({"db": db}, config), calibration=None)
     with sources.gather(labels, predictions, settings) as material:
         fitted = calibration.calibrate(material.cases)
         path = write_site_file(fitted, folder, fitted_on=labels.name, model=material.model)

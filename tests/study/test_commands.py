@@ -115,10 +115,14 @@ def test_the_documented_commands_run(here, capsys):
 
 
 def test_the_benchmark_compares_itself_with_scikit_learn():
-    script = Path(__file__).parents[2] / "benchmarks" / "resampling.py"
+    root = Path(__file__).parents[2]
     arguments = ["--cases", "400", "--replicates", "50", "--loop", "1"]
     done = subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.resampling", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
     )
     assert "all metrics: " in done.stdout
     assert "times faster" in done.stdout
