@@ -8,6 +8,7 @@ Nagrath, Maini. J Bone Joint Surg Am 1970;52:457–467) and a texture of threads
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -305,9 +306,9 @@ def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
     x, y = _axes(shape, (0.0, 0.0))
     total = np.zeros(shape, np.float32)
     for _ in range(3):
-        angle, phase = rng.uniform(0, 2 * np.pi, size=2)
-        k, height = 2 * np.pi / rng.uniform(35.0, 120.0), rng.uniform(0.0, 0.12)
-        across, down = (k * np.cos(angle)) * x + phase, (k * np.sin(angle)) * y
+        angle, phase = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
+        k, height = 2 * math.pi / rng.uniform(35.0, 120.0), rng.uniform(0.0, 0.12)
+        across, down = k * math.cos(angle) * x + phase, k * math.sin(angle) * y
         # sin(across + down), without a sine for each cell.
         total += (height * np.sin(across)) * np.cos(down)
         total += (height * np.cos(across)) * np.sin(down)

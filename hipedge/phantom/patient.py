@@ -45,7 +45,7 @@ GRADE_SHARES: dict[Category, dict[str, float]] = {
         "jensen1": 0.35, "jensen2": 0.3, "jensen3": 0.12, "jensen4": 0.12, "jensen5": 0.11,
     },
     Category.DEVELOPMENTAL_DYSPLASIA: {
-        "crowe1_contained": 0.75, "crowe1": 0.15, "crowe2": 0.04, "crowe3": 0.03, "crowe4": 0.03,
+        "crowe1_contained": 0.78, "crowe1": 0.14, "crowe2": 0.03, "crowe3": 0.03, "crowe4": 0.02,
     },
     Category.TOTAL_HIP_ARTHROPLASTY: {
         "cemented_total_hip": 0.25, "hemiarthroplasty": 0.25,

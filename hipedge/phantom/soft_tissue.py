@@ -88,12 +88,21 @@ class Body:
             p.crotch_z, p.muscle,
         ])  # fmt: skip
         _add_trunk(paths_mm["muscle"], paths_mm["fat"], corner, step, numbers, self.cloud)
-        for blob in self.ellipsoids:
-            _add_ellipsoid(
-                _map_of(paths_mm, blob.material, view), corner, step,
-                np.array([blob.x, blob.z, blob.half_width, blob.half_height, blob.depth,
-                          np.radians(blob.angle_deg), blob.softness]),
-            )  # fmt: skip
+        for material in dict.fromkeys(blob.material for blob in self.ellipsoids):
+            rows = [
+                (
+                    blob.x,
+                    blob.z,
+                    blob.half_width,
+                    blob.half_height,
+                    blob.depth,
+                    np.radians(blob.angle_deg),
+                    blob.softness,
+                )
+                for blob in self.ellipsoids
+                if blob.material == material
+            ]
+            _add_ellipsoids(_map_of(paths_mm, material, view), corner, step, np.array(rows))
         for streak in self.streaks:
             _add_streak(
                 _map_of(paths_mm, streak.material, view), corner, step,
@@ -185,23 +194,24 @@ def _add_trunk(
 
 
 @compiled_fast
-def _add_ellipsoid(target: Image, corner: Floats, step: float, p: Floats) -> None:
-    x0, z0, half_width, half_height, depth, angle, softness = p
-    reach = max(half_width, half_height)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    first_row = max(0, int((corner[1] - z0 - reach) / step))
-    last_row = min(target.shape[0] - 1, int((corner[1] - z0 + reach) / step) + 1)
-    first = max(0, int((x0 - reach - corner[0]) / step))
-    last = min(target.shape[1] - 1, int((x0 + reach - corner[0]) / step) + 1)
-    for i in range(first_row, last_row + 1):
-        z = corner[1] - (i + 0.5) * step - z0
-        for j in range(first, last + 1):
-            x = corner[0] + (j + 0.5) * step - x0
-            u = (cosine * x + sine * z) / half_width
-            v = (-sine * x + cosine * z) / half_height
-            r = u * u + v * v
-            if r < 1.0:
-                target[i, j] += depth * (1.0 - r) ** softness
+def _add_ellipsoids(target: Image, corner: Floats, step: float, rows: Floats) -> None:
+    for n in range(rows.shape[0]):
+        x0, z0, half_width, half_height, depth, angle, softness = rows[n]
+        reach = max(half_width, half_height)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        first_row = max(0, int((corner[1] - z0 - reach) / step))
+        last_row = min(target.shape[0] - 1, int((corner[1] - z0 + reach) / step) + 1)
+        first = max(0, int((x0 - reach - corner[0]) / step))
+        last = min(target.shape[1] - 1, int((x0 + reach - corner[0]) / step) + 1)
+        for i in range(first_row, last_row + 1):
+            z = corner[1] - (i + 0.5) * step - z0
+            for j in range(first, last + 1):
+                x = corner[0] + (j + 0.5) * step - x0
+                u = (cosine * x + sine * z) / half_width
+                v = (-sine * x + cosine * z) / half_height
+                r = u * u + v * v
+                if r < 1.0:
+                    target[i, j] += depth * (1.0 - r) ** softness
 
 
 @compiled_fast

@@ -68,7 +68,7 @@ def draw_dysplasia(grade: str, rng: np.random.Generator) -> Dysplasia:
         "crowe4": ((-10, 5), (44, 80), (28, 38), (6, 12), (0.72, 0.92)),
     }[grade]
     secondary = None
-    if rng.uniform() < 0.3:
+    if rng.uniform() < 0.2:
         # An osteophyte of the rim would cover the head again.
         secondary = replace(
             draw_arthritis("kl2", rng), rim_osteophyte_mm=0.5, direction_deg=rng.normal(20, 8)
@@ -80,7 +80,7 @@ def draw_dysplasia(grade: str, rng: np.random.Generator) -> Dysplasia:
         lateral_mm=rng.uniform(*lateral),
         filled_mm=rng.uniform(*filled),
         head_scale=rng.uniform(*scale),
-        neck_shaft_deg=rng.normal(132, 6),
-        version_deg=rng.normal(6, 9),
+        neck_shaft_deg=rng.normal(131, 6),
+        version_deg=rng.normal(4, 9),
         secondary=secondary,
     )
