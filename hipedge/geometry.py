@@ -1,11 +1,13 @@
-"""Where a hip's crop lies, and how big it is in pixels."""
+"""Where a hip's crop lies, how big it is in pixels, and which way the patient faces on an image."""
 
 from __future__ import annotations
 
 from hipedge.types import Box, CropGeometry, Side
 
-# Without a believable spacing the body itself is the ruler. Both figures are of adults on a film
-# taken at about 1 m, magnified by some 15 %; a child's hips then fill the crop as an adult's do.
+# Without a believable spacing the body itself is the ruler; a child's hips then fill the crop as
+# an adult's do. An adult's hip joint centres lie 166 mm apart (mean of the LLP26 shape model) to
+# 173 mm (Harrington et al., J Biomech 40:595, 2007, for anterior superior iliac spines 240 mm
+# apart), and a film at about 1 m magnifies them by some 15 %. The widths are what usual films show.
 HEAD_DISTANCE_MM = 195.0
 PELVIC_FILM_WIDTH_MM = 400.0
 SINGLE_HIP_FILM_WIDTH_MM = 240.0
@@ -16,22 +18,46 @@ def crop_box(
     spacing_mm: tuple[float, float],
     geometry: CropGeometry,
     *,
-    image_lateral: int,
+    lateral: int,
 ) -> Box:
     """Return the box of `geometry` around a femoral head's centre (x, y).
 
-    `spacing_mm` is (between rows, between columns). `image_lateral` says where the patient's
-    lateral side is on the image: -1 to the left (a right hip on a frontal film), 1 to the right,
-    0 unknown, which centres the box on the head in x.
+    `spacing_mm` is (between rows, between columns). `lateral` says where the hip's lateral side
+    is on the image: -1 to the left (a right hip on a usual frontal film), 1 to the right, 0
+    unknown, which centres the box on the head in x.
     """
     row_mm, column_mm = spacing_mm
-    x = centre_px[0] + image_lateral * geometry.lateral_mm / column_mm
+    x = centre_px[0] + lateral * geometry.lateral_mm / column_mm
     y = centre_px[1] + geometry.distal_mm / row_mm
     half_x = geometry.crop_mm / 2 / column_mm
     half_y = geometry.crop_mm / 2 / row_mm
     return Box(x - half_x, y - half_y, x + half_x, y + half_y)
 
 
-def is_mirrored(side: Side) -> bool:
-    """Say whether the network sees a hip of this side flipped: it sees every hip as a right one."""
-    return side is Side.LEFT
+def head_in_box(box: Box, geometry: CropGeometry, *, lateral: int) -> tuple[float, float]:
+    """Return the femoral head's centre (x, y) for a box of `geometry`: `crop_box` undone."""
+    x = (box.x0 + box.x1) / 2 - lateral * geometry.lateral_mm / geometry.crop_mm * box.width
+    y = (box.y0 + box.y1) / 2 - geometry.distal_mm / geometry.crop_mm * box.height
+    return x, y
+
+
+def image_lateral(side: Side, orientation: tuple[str, str] | None) -> int:
+    """Return where a hip's lateral side is on the image: -1 left, 1 right, 0 for an unknown side.
+
+    The patient's left is at the image's right, as if they faced the reader, unless Patient
+    Orientation (0020,0020) says that rows run towards the right (PS3.3 C.7.6.1.1.1).
+    """
+    if side is Side.UNKNOWN:
+        return 0
+    rows_run_to = Side.RIGHT if orientation and orientation[0].startswith("R") else Side.LEFT
+    return 1 if side is rows_run_to else -1
+
+
+def is_turned(orientation: tuple[str, str] | None) -> bool:
+    """Say whether the header has the rows run from head to foot or front to back, not sideways."""
+    return orientation is not None and orientation[0][:1] not in ("", "L", "R")
+
+
+def is_mirrored(side: Side, orientation: tuple[str, str] | None) -> bool:
+    """Say whether the network sees a hip flipped: it sees every hip's lateral side at the left."""
+    return image_lateral(side, orientation) == 1

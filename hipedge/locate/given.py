@@ -1,0 +1,130 @@
+"""Hips that a person has marked: `--hips hips.csv`.
+
+A row names one hip: its film by `path`, `sha256` or `sop_instance_uid`; its `side` (right, left or
+unknown); and either the femoral head's centre, `x` and `y`, or the box to look at, `x0`, `y0`,
+`x1` and `y1`. Coordinates are in pixels of the film as stored, from its top left corner. A path
+is absolute or relative to the CSV's folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hipedge.errors import InputError
+from hipedge.types import Box, Film, Side
+
+FILM_COLUMNS = ("sha256", "path", "sop_instance_uid")
+CENTRE_COLUMNS = ("x", "y")
+BOX_COLUMNS = ("x0", "y0", "x1", "y1")
+COLUMNS = (*FILM_COLUMNS, "side", *CENTRE_COLUMNS, *BOX_COLUMNS)
+
+
+@dataclass(frozen=True)
+class GivenHip:
+    """One hip as a person marked it: the femoral head's centre (x, y), or the box to look at."""
+
+    side: Side
+    marked: tuple[float, float] | Box
+
+
+@dataclass(frozen=True)
+class GivenHips:
+    """All hips of a CSV, by the film's SHA-256, absolute path or SOP Instance UID."""
+
+    by_film: Mapping[str, tuple[GivenHip, ...]] = field(default_factory=dict)
+
+    def of(self, film: Film) -> tuple[GivenHip, ...]:
+        """Return a film's hips under the first of its names that the CSV has: bytes, path, UID."""
+        names = (film.sha256, str(film.source.resolve()), film.sop_instance_uid or "")
+        return next((self.by_film[name] for name in names if name in self.by_film), ())
+
+
+def read_hips_csv(path: Path) -> GivenHips:
+    """Read the hips of `path`.
+
+    Raises `InputError`, which names the file and the line, for the first row that cannot be used.
+    """
+    by_film: dict[str, tuple[GivenHip, ...]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            _check_columns(rows.fieldnames or ())
+            for row in rows:
+                name, hip = _read_row(row, path.parent)
+                by_film[name] = _with(by_film.get(name, ()), hip)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text") from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path}, line {rows.reader.line_num}: {error}") from error
+    return GivenHips(by_film)
+
+
+def _check_columns(names: Iterable[str]) -> None:
+    unknown = sorted(set(names) - set(COLUMNS))
+    if unknown:
+        raise ValueError(f"unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}")
+    if len(list(names)) > len(set(names)):
+        raise ValueError("a column is named twice")
+    if "side" not in names or not set(FILM_COLUMNS) & set(names):
+        raise ValueError(f"needs the column side and one of {', '.join(FILM_COLUMNS)}")
+
+
+def _read_row(row: Mapping[str | None, str | None], folder: Path) -> tuple[str, GivenHip]:
+    if None in row:
+        raise ValueError("more cells than columns")
+    cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
+    try:
+        side = Side(cells["side"].lower())
+    except ValueError:
+        raise ValueError("side must be right, left or unknown") from None
+    return _film_name(cells, folder), GivenHip(side, _marked(cells))
+
+
+def _film_name(cells: Mapping[str, str], folder: Path) -> str:
+    filled = [name for name in FILM_COLUMNS if cells.get(name)]
+    if len(filled) != 1:
+        raise ValueError(f"must name the film by exactly one of {', '.join(FILM_COLUMNS)}")
+    value = cells[filled[0]]
+    if filled[0] == "path":
+        return str((folder / value).resolve())
+    if filled[0] == "sha256":
+        if len(value) != 64 or set(value.lower()) - set("0123456789abcdef"):
+            raise ValueError("sha256 must be 64 hexadecimal digits")
+        return value.lower()
+    return value
+
+
+def _marked(cells: Mapping[str, str]) -> tuple[float, float] | Box:
+    centre = {name: cells[name] for name in CENTRE_COLUMNS if cells.get(name)}
+    box = {name: cells[name] for name in BOX_COLUMNS if cells.get(name)}
+    if len(centre) == len(CENTRE_COLUMNS) and not box:
+        return _number(centre["x"]), _number(centre["y"])
+    if len(box) == len(BOX_COLUMNS) and not centre:
+        x0, y0, x1, y1 = (_number(box[name]) for name in BOX_COLUMNS)
+        if x1 <= x0 or y1 <= y0:
+            raise ValueError("a box needs x0 < x1 and y0 < y1")
+        return Box(x0, y0, x1, y1)
+    raise ValueError("must give either x and y, or x0, y0, x1 and y1")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a finite number")
+    return number
+
+
+def _with(hips: tuple[GivenHip, ...], hip: GivenHip) -> tuple[GivenHip, ...]:
+    if len(hips) == 2:
+        raise ValueError("a third hip for one film")
+    if any(other.marked == hip.marked for other in hips):
+        raise ValueError("the same hip twice")
+    if hip.side is not Side.UNKNOWN and any(other.side is hip.side for other in hips):
+        raise ValueError(f"a second {hip.side.value} hip for one film")
+    return (*hips, hip)

@@ -1,0 +1,241 @@
+"""Where the femoral heads are, from the pixels alone: a drawn pelvis is matched to the film.
+
+A generalised Hough transform (Ballard, Pattern Recognition 13:111, 1981): the directions of a drawn
+half pelvis's edges are correlated with those of the film's edges at a range of sizes. Its two
+halves mirror each other about the body's midline, whose place is thereby found too: two heads where
+both halves fit, one where the other would lie beyond the film's edge.
+
+A learned locator has to return `Heads` too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hipedge.locate.pelvis import (
+    HALF_DISTANCE_MM,
+    HALF_DISTANCE_PX,
+    HEAD_RADIUS_MM,
+    REACH_PX,
+    Array,
+    edge_directions,
+    half_pelvis,
+)
+
+Point = tuple[float, float]
+
+# The film is searched as a thumbnail of this many pixels along its longer side, without its
+# collimated borders: lines along which the values differ by less than this part of their range.
+THUMBNAIL_PX = 160
+FLAT = 0.02
+# Sizes searched: half the distance between the heads as a part of the exposed field's width, from
+# a child's whole trunk to one hip that fills the film; and in mm, from an infant's to any adult's.
+# A size far from that of a pelvic film needs the better fit, by a log-normal weight.
+SIZES = (0.09, 0.36)
+SIZES_MM = (30.0, 125.0)
+SIZE_STEP = 1.134
+USUAL_SIZE = 0.22
+SIZE_SPREAD = 1.0
+# A level finer than the thumbnail by more than this shows nothing new.
+FINEST = 0.5
+# Height of the drawing against its width: as the pelvis tilts, its shadow grows shorter.
+TILTS = (1.0, 0.8)
+# In pixels of a level of the search: how far each half may lie from where symmetry has it, and how
+# near to the film's edge a head's centre may lie for the head to be on the film.
+GIVE_PX = 1
+MARGIN_PX = round(HEAD_RADIUS_MM / HALF_DISTANCE_MM * HALF_DISTANCE_PX)
+# One half by itself must fit better than both halves together by this factor.
+ALONE = 0.8
+# Below this likeness edges run by chance: an empty cassette, noise.
+CHANCE = 0.2
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Centres (x, y) in pixels of the femoral heads on a film.
+
+    `image_left` and `image_right` are where the heads are on the image, whosever side they are;
+    at least one is there. `distance_px` is the distance from head to head, a ruler also where
+    only one is on the film. `likeness` is how far the film's edges run as a pelvis's do: 0 by
+    chance or not at all, 1 all of them. It is no probability.
+    """
+
+    image_left: Point | None
+    image_right: Point | None
+    distance_px: float
+    likeness: float
+
+
+def find_heads(
+    pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
+) -> Heads | None:
+    """Find the femoral heads on a film (H, W) with bone bright; None where it shows nothing.
+
+    `spacing_mm` (between rows, between columns) narrows the search where it is known.
+    """
+    thumbnail = shrink(pixels, spacing_mm or (1.0, 1.0))
+    rows, columns = exposed_field(thumbnail)
+    scale = np.array(pixels.shape[::-1]) / thumbnail.shape[::-1]
+    column_mm = spacing_mm[1] * scale[0] if spacing_mm else None
+    matches = _matches(thumbnail[rows, columns], column_mm)
+    best = max(matches, key=lambda match: match.weight, default=None)
+    if best is None or best.likeness < CHANCE:
+        return None
+
+    def on_film(head: Point | None) -> Point | None:
+        if head is None:
+            return None
+        x, y = (np.array(head) * best.pixel + (columns.start, rows.start)) * scale
+        return float(x), float(y)
+
+    left, right = on_film(best.left), on_film(best.right)
+    distance_px = 2 * HALF_DISTANCE_PX * best.pixel * float(scale[0])
+    if left and right:
+        distance_px = math.dist(left, right)
+    return Heads(left, right, distance_px, min(1.0, best.likeness))
+
+
+def shrink(pixels: NDArray[np.uint16], spacing_mm: tuple[float, float]) -> Array:
+    """Shrink a film (H, W) to square pixels, `THUMBNAIL_PX` along its longer side."""
+    height, width = pixels.shape[0] * spacing_mm[0], pixels.shape[1] * spacing_mm[1]
+    zoom = THUMBNAIL_PX / max(height, width)
+    size = max(1, round(width * zoom)), max(1, round(height * zoom))
+    # Of a large film every few pixels are enough: what lies between is finer than the thumbnail.
+    step = max(1, min(pixels.shape) // (2 * THUMBNAIL_PX))
+    sparse = pixels[step // 2 :: step, step // 2 :: step].astype(np.float32)
+    return np.asarray(Image.fromarray(sparse).resize(size, Image.Resampling.BOX))
+
+
+def exposed_field(values: Array) -> tuple[slice, slice]:
+    """Return the rows and columns of an image (H, W) within its collimated or bare borders."""
+    threshold = FLAT * float(np.ptp(values))
+    return _lively(values, threshold), _lively(values.T, threshold)
+
+
+def _lively(lines: Array, threshold: float) -> slice:
+    """Return the first to the last line with more than `threshold` between its deciles."""
+    low, high = np.quantile(lines, (0.1, 0.9), axis=1)
+    (lively,) = np.nonzero(high - low > threshold)
+    return slice(int(lively[0]), int(lively[-1]) + 1) if len(lively) else slice(0, 0)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Where the drawing fits at one size: heads (x, y) in pixels of that level of the search.
+
+    `pixel` is such a pixel's size in the field's; `weight` is the likeness with the prior on it.
+    """
+
+    left: Point | None
+    right: Point | None
+    pixel: float
+    likeness: float
+    weight: float
+
+
+def _matches(field: Array, column_mm: float | None) -> Iterator[_Match]:
+    """Yield where both halves fit best, and each alone, at each size and tilt."""
+    height, width = field.shape
+    for half_distance in _half_distances(width, column_mm):
+        pixel = half_distance / HALF_DISTANCE_PX
+        size = round(width / pixel), round(height / pixel)
+        if min(size) < 2 * HALF_DISTANCE_PX or pixel < FINEST:
+            continue
+        resampling = Image.Resampling.BOX if pixel > 1 else Image.Resampling.BILINEAR
+        edges = edge_directions(np.asarray(Image.fromarray(field).resize(size, resampling)))
+        unusual = np.log(half_distance / width / USUAL_SIZE) / SIZE_SPREAD
+        prior = float(np.exp(-(unusual**2) / 2))
+        for tilt in TILTS:
+            left, right = (correlate(edges, tilt, side) for side in (-1, 1))
+            for left_head, right_head, likeness in _fits(left, right):
+                alone = left_head is None or right_head is None
+                weight = likeness * prior * (ALONE if alone else 1.0)
+                yield _Match(left_head, right_head, pixel, likeness, weight)
+
+
+def _half_distances(width: int, column_mm: float | None) -> list[float]:
+    """Return the sizes to search, in pixels of a field of this width."""
+    low, high = SIZES[0] * width, SIZES[1] * width
+    if column_mm is not None:
+        low, high = max(low, SIZES_MM[0] / column_mm), min(high, SIZES_MM[1] / column_mm)
+    if low >= high:
+        return []
+    steps = round(np.log(high / low) / np.log(SIZE_STEP)) + 1
+    return [float(size) for size in np.geomspace(low, high, steps)]
+
+
+def correlate(edges: Array, tilt: float, side: int) -> Array:
+    """Return how a film's edges (2, H, W) run along a half pelvis's with its head at each pixel."""
+    _, height, width = edges.shape
+    shape = _fast(height + REACH_PX), _fast(width + REACH_PX)
+    spectrum = np.fft.rfft2(edges, shape) * _spectrum(tilt, side, shape)
+    scores: Array = np.fft.irfft2(spectrum.sum(axis=0), shape)[:height, :width]
+    return scores
+
+
+@lru_cache(maxsize=128)
+def _spectrum(tilt: float, side: int, shape: tuple[int, int]) -> NDArray[np.complexfloating[Any]]:
+    """Return the conjugate spectra (2, H, W) of a half pelvis's edges, its head at pixel (0, 0)."""
+    edges, (x, y) = half_pelvis(tilt, side)
+    padded = np.zeros((2, *shape), np.float32)
+    padded[:, : edges.shape[1], : edges.shape[2]] = edges
+    spectrum: NDArray[np.complexfloating[Any]] = np.fft.rfft2(
+        np.roll(padded, (-y, -x), (1, 2))
+    ).conj()
+    return spectrum
+
+
+def _fast(length: int) -> int:
+    """Return the next length without a prime factor over 5: an FFT of such is fast."""
+    rest = length
+    for prime in (2, 3, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return length if rest == 1 else _fast(length + 1)
+
+
+def _fits(left: Array, right: Array) -> Iterator[tuple[Point | None, Point | None, float]]:
+    """Yield the best heads (x, y) and their likeness: both, the left alone, the right alone."""
+    distance = 2 * HALF_DISTANCE_PX
+    first, last = MARGIN_PX, left.shape[1] - MARGIN_PX
+    if last - first > distance:
+        pairs = _nearby_best(left)[:, first : last - distance]
+        pairs = (pairs + _nearby_best(right)[:, first + distance : last]) / 2
+        x, y = _best(pairs)
+        likeness = float(pairs[y, x])
+        yield _nearby(left, x + first, y), _nearby(right, x + first + distance, y), likeness
+    # Alone, a head must have its counterpart beyond the film's edge.
+    start = max(first, last - distance)
+    x, y = _best(left[:, start:last])
+    yield (x + start + 0.5, y + 0.5), None, float(left[y, x + start])
+    x, y = _best(right[:, first : min(last, first + distance)])
+    yield None, (x + first + 0.5, y + 0.5), float(right[y, x + first])
+
+
+def _best(scores: Array) -> tuple[int, int]:
+    y, x = np.unravel_index(int(scores.argmax()), scores.shape)
+    return int(x), int(y)
+
+
+def _nearby_best(scores: Array) -> Array:
+    """Return for each pixel the best score within `GIVE_PX` of it."""
+    padded = np.pad(scores, GIVE_PX, constant_values=-1.0)
+    span = range(2 * GIVE_PX + 1)
+    rows = np.maximum.reduce([padded[i : i + scores.shape[0]] for i in span])
+    best: Array = np.maximum.reduce([rows[:, i : i + scores.shape[1]] for i in span])
+    return best
+
+
+def _nearby(scores: Array, x: int, y: int) -> Point:
+    """Return the centre of the pixel with the best score within `GIVE_PX` of (x, y)."""
+    x0, y0 = max(0, x - GIVE_PX), max(0, y - GIVE_PX)
+    dx, dy = _best(scores[y0 : y + GIVE_PX + 1, x0 : x + GIVE_PX + 1])
+    return x0 + dx + 0.5, y0 + dy + 0.5
