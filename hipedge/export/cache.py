@@ -136,12 +136,16 @@ def sidecar_of(engine: Path) -> Path:
     return engine.with_name(engine.name + ".json")
 
 
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return hipedge's folder in the user's cache (the XDG Base Directory Specification)."""
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hipedge"
+
+
 def engines_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where engines are kept: HIPEDGE_ENGINES, or `hipedge/engines` in the user's cache."""
+    """Return where engines are kept: HIPEDGE_ENGINES, or `engines` in the user's cache."""
     if "HIPEDGE_ENGINES" in environment:
         return Path(environment["HIPEDGE_ENGINES"])
-    cache = environment.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "hipedge" / "engines"
+    return cache_folder(environment) / "engines"
 
 
 def engine_path(folder: Path, model_name: str, key: EngineKey) -> Path:
