@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 import hipedge
-from hipedge.cli import doctor, flagged, model, screen, show
+from hipedge.cli import benchmark, doctor, export, flagged, model, screen, show
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
 
@@ -26,6 +27,8 @@ app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
 app.add_typer(model.app, name="model")
+app.add_typer(export.app, name="export")
+app.command()(benchmark.benchmark)
 app.command()(doctor.doctor)
 
 
@@ -49,5 +52,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, standalone_mode=True)
     except HipedgeError as error:
-        errors.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -106,13 +106,13 @@ def load(flavour: Flavour) -> Any:
 
 
 def _load_libraries(flavour: Flavour) -> None:
-    """Make the wheel's libraries known to the linker, which looks for them by their sonames."""
+    """Load the wheel's libraries: the bindings ask the linker for what has their sonames."""
     spec = find_spec(RTX_LIBRARIES) if flavour.libraries else None
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     for folder in folders:
         for pattern in flavour.libraries:
             for library in sorted(Path(folder).glob(pattern)):
-                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+                ctypes.CDLL(str(library))
 
 
 def open_log(module: Any) -> Any:
