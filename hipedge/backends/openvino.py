@@ -70,7 +70,7 @@ class OpenVinoBackend(Backend):
         """OpenVINO's version, the processor, the precision and the number of threads."""
         return Fingerprint(
             runtime="openvino",
-            version=openvino.__version__,
+            version=openvino.__version__.split("-")[0],  # the rest names a build server
             provider="CPU",
             device=self._device,
             precision=PRECISIONS[self._precision],

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hipedge import backends
 from hipedge.bench import STATISTICS, Requirement, Sweep, sweep
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
 from hipedge.errors import ConfigError
@@ -114,7 +114,7 @@ def _throughput(sweeps: list[Sweep]) -> Table:
             f"{point.images_per_s:.1f} (×{point.images_per_s / first.images_per_s:.2f})"
             for point, first in pairs
         ]
-        table.add_row(one.backend.replace(" ", "\n"), *rates)
+        table.add_row(fingerprint_lines(one.backend), *rates)
     return table
 
 

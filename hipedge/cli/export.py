@@ -16,7 +16,7 @@ from rich.table import Table
 
 from hipedge import backends
 from hipedge.backends.trt import Gpu
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
 from hipedge.export.cache import Profile
@@ -133,7 +133,7 @@ def _runnable() -> Iterator[str]:
 
 def _table(found: dict[str, Parity]) -> Table:
     """Return a column for each backend, which is narrower than a row."""
-    table = Table("", *(name.replace(" ", "\n") for name in found))
+    table = Table("", *(fingerprint_lines(name) for name in found))
     rows: dict[str, Callable[[Parity], str]] = {
         "agrees": lambda one: "[green]yes[/]" if one.agrees else "[red]no[/]",
         "largest Δ probability": lambda one: f"{one.probability_difference:.4f}",
