@@ -97,7 +97,8 @@ class HipNet(nn.Module):
         """
         dtype = next(self.backbone.parameters()).dtype
         features = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)  # (N, 2048, h, w)
-        maps = self.head(self.pool(features.float()))
+        with torch.autocast(features.device.type, enabled=False):
+            maps = self.head(self.pool(features.float()))
         return maps.sum((2, 3)) + self.bias, maps
 
 
@@ -118,7 +119,8 @@ def untrained_network(seed: int, samples: NDArray[np.uint8]) -> HipNet:
     """Return a network of random weights that tells samples apart, as a trained one does.
 
     Batch normalisation takes its statistics from a part of `samples`, uint8 (N, 1, S, S), and
-    each logit is standardised over all of them: the faults of a runtime show, and no others.
+    each logit is standardised over all of them, so that rounding is to them what it is to a
+    trained network's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -177,7 +179,7 @@ class Checkpoint:
             card = parse_card(content["card"].encode(), f"the card in {path}")
             golden_samples = content["golden_samples"].numpy()
         except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+            raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
         except MALFORMED as error:
             raise ModelError(
                 f"{path} is not a checkpoint of hipedge: give one that `hipedge train` wrote"
