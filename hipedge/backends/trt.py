@@ -158,6 +158,9 @@ class TensorRtBackend(Pipelined):
         self._log = open_log(module)
         self._lost: str | None = None
         self._slots: list[_Slot] = []
+        self._runtime: tensorrt.Runtime | None = None
+        self._engine: tensorrt.ICudaEngine | None = None
+        self._runtime_cache: Any = None
         self.uses_graphs = flavour.has_runtime_config or graphs is not None
         try:
             with gpu.current():
@@ -360,7 +363,8 @@ class _Slot:
         _require(profile_is_set, "set_optimization_profile_async")
         for name in (INPUT, *OUTPUTS):
             dtype = np.uint8 if name == INPUT else np.float32
-            shape = (max_batch, *tuple(engine.get_tensor_shape(name))[1:])
+            whole: Any = engine.get_tensor_shape(name)
+            shape = (max_batch, *tuple(whole)[1:])
             self._host[name] = cuda.pagelocked_empty(shape, dtype)
             self._device[name] = cuda.mem_alloc(prod(shape) * np.dtype(dtype).itemsize)
             _require(

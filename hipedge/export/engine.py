@@ -197,7 +197,10 @@ def _check_tensors(network: tensorrt.INetworkDefinition, module: Any, onnx: Path
 def _profile(
     builder: tensorrt.Builder, profile: Profile, size_px: int
 ) -> tensorrt.IOptimizationProfile:
-    shapes = [(n, 1, size_px, size_px) for n in (profile.least, profile.best, profile.most)]
+    # TensorRT takes tuples for its `Dims`, which its stubs do not know.
+    shapes: list[Any] = [
+        (size, 1, size_px, size_px) for size in (profile.least, profile.best, profile.most)
+    ]
     made = builder.create_optimization_profile()
     made.set_shape("pixels", *shapes)
     return made
