@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hipedge.backends.base import Backend
 from hipedge.decide import softmax
+from hipedge.errors import BackendError
 from hipedge.model import Golden, ModelFolder
 from hipedge.model.card import ABNORMAL, Card
 from hipedge.types import CATEGORIES
@@ -82,10 +83,13 @@ class Parity:
 def check(backend: Backend, model: ModelFolder) -> Parity:
     """Score the golden samples with `backend`, in several batch sizes, and compare with FP32.
 
-    Raises `BackendError` where the backend fails.
+    Raises `BackendError` where the backend fails, or has heat maps of another size.
     """
     golden = model.golden()
     passes = [_score(backend, golden.samples, size, turned) for size, turned in PASSES]
+    found, expected = passes[0][1].shape, golden.maps.shape
+    if found != expected:
+        raise BackendError(f"the backend gives maps {found}, and the model's are {expected}")
     return compare(golden, passes, model.card)
 
 
@@ -125,11 +129,11 @@ def compare(golden: Golden, passes: Sequence[Scored], card: Card) -> Parity:
 
 
 def _probabilities(logits: NDArray[np.float32], card: Card) -> NDArray[np.float64]:
-    """Return calibrated probabilities, (N, K) -> (N, K); NaN in the rows of logits that are not."""
-    finite = np.isfinite(logits).all(1)
-    rows = np.full(logits.shape, np.nan)
-    rows[finite] = [softmax(one, card.temperature) for one in logits[finite]]
-    return rows
+    """Return calibrated probabilities, (N, K) -> (N, K); NaN in a row of logits that are not."""
+    nothing = np.full(logits.shape[1], np.nan)
+    return np.stack(
+        [softmax(row, card.temperature) if np.isfinite(row).all() else nothing for row in logits]
+    )
 
 
 def _category_margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
