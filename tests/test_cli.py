@@ -31,6 +31,7 @@ def site(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIPEDGE_MODEL", str(model))
     monkeypatch.setenv("HIPEDGE_WORKERS", "2")
+    monkeypatch.setenv("HIPEDGE_BACKEND", "onnxruntime")  # `auto` depends on what is installed
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     return tmp_path
 

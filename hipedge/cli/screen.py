@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -79,7 +80,7 @@ def screen(
     ):
         card = folder.card
         errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
-        errors.print(f"backend [bold]{opened.fingerprint}[/]: {reason}", soft_wrap=True)
+        errors.print(f"backend [bold]{opened.fingerprint}[/]: {escape(reason)}", soft_wrap=True)
         run = store.start_run(
             model_id=folder.model_id,
             model_name=card.name,
