@@ -84,7 +84,6 @@ class OpenVinoBackend(Backend):
             raise BackendError(f"OpenVINO failed: {error}") from error
         return results["logits"], results["maps"]
 
-    def close(self) -> None:
+    def _release(self) -> None:
         """Free the compiled model."""
-        super().close()
         self._request = None

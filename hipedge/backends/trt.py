@@ -32,6 +32,7 @@ from hipedge.export.cache import (
     record_proof,
     write_atomically,
 )
+from hipedge.export.engine import Progress, Recipe, export_engine
 from hipedge.export.flavours import (
     FLAVOURS,
     Flavour,
@@ -166,7 +167,7 @@ class TensorRtBackend(Pipelined):
             with gpu.current():
                 self._load(engine, graphs)
         except (gpu.cuda.Error, TensorRtFault) as error:
-            self._release()
+            self._free()
             raise BackendError(f"the engine cannot be loaded: {self._why(error)}") from error
 
     def _load(self, data: bytes, graphs: CudaGraphs | None) -> None:
@@ -307,14 +308,11 @@ class TensorRtBackend(Pipelined):
         """Return the error, and what TensorRT logged of late."""
         return "; ".join([str(error), *self._log.errors[-2:]])
 
-    def close(self) -> None:
-        """Keep what RTX compiled, free the GPU's memory and release the context."""
-        if not self._is_open:
-            return
-        super().close()
+    def _release(self) -> None:
+        """Keep what RTX compiled, then give everything back."""
         if self._lost is None:
             self._save_kernels()
-        self._release()
+        self._free()
 
     def _save_kernels(self) -> None:
         if self._runtime_cache is None or self._kernels is None:
@@ -324,8 +322,8 @@ class TensorRtBackend(Pipelined):
         except OSError as error:
             log.warning("RTX will compile again: %s: %s", self._kernels, error.strerror)
 
-    def _release(self) -> None:
-        """Give everything back; in a broken context CUDA refuses that, and it ends with it."""
+    def _free(self) -> None:
+        """Free the memory and release the context; a broken one frees nothing until the process ends."""
         try:
             with self._gpu.current():
                 for slot in self._slots:
@@ -476,6 +474,21 @@ def _find(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
         except BackendError as error:
             refusals.append(error)
     raise refusals[0]
+
+
+def ensure_engine(model: ModelFolder, progress: Progress) -> None:
+    """Build an engine of `model` for the GPU here, unless the cache has one that fits.
+
+    Raises as `TensorRtBackend.open` and `export_engine` do.
+    """
+    flavour = choose_flavour()
+    gpu = Gpu.open()
+    gpu.context.detach()
+    try:
+        _find(model, gpu.device)
+    except BackendError:
+        device = None if flavour.builds_without_gpu else str(gpu.device)
+        export_engine(model, Recipe(flavour), device=device, progress=progress)
 
 
 def prove(backend: TensorRtBackend, model: ModelFolder, path: Path) -> None:

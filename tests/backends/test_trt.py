@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hipedge.backends import choose
+from hipedge.backends import choose, trt
 from hipedge.backends.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.fake import FakeBackend
-from hipedge.backends.trt import Gpu, TensorRtBackend, obstacle
+from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, obstacle
 from hipedge.errors import BackendError, BackendLost, InstallationError
 from hipedge.export.cache import Device, EngineKey, Profile, Sidecar, sidecar_of, write_engine
 from hipedge.export.flavours import FLAVOURS
@@ -390,6 +390,16 @@ def test_a_stale_or_missing_engine_is_an_error_with_the_cure(model_on_gpu, chang
         TensorRtBackend.open(model_on_gpu.model)
     assert f"run `hipedge export engine {model_on_gpu.model.path}" in str(caught.value)
     assert model_on_gpu.double.names()[-1] == "detach"
+
+
+def test_an_engine_is_built_where_the_cache_has_none_that_fits(model_on_gpu, monkeypatch):
+    built = []
+    monkeypatch.setattr(trt, "export_engine", lambda model, recipe, **how: built.append(how))
+    ensure_engine(model_on_gpu.model, print)
+    assert built == []
+    model_on_gpu.double.module.__version__ = "10.4.0"
+    ensure_engine(model_on_gpu.model, print)
+    assert built == [{"device": "Test GPU (8.9)", "progress": print}]
 
 
 def test_an_engine_that_was_changed_is_not_used(model_on_gpu):
