@@ -323,7 +323,7 @@ class TensorRtBackend(Pipelined):
             log.warning("RTX will compile again: %s: %s", self._kernels, error.strerror)
 
     def _free(self) -> None:
-        """Free the memory and release the context; a broken one frees nothing until the process ends."""
+        """Free the memory and release the context; a broken one is freed as the process ends."""
         try:
             with self._gpu.current():
                 for slot in self._slots:

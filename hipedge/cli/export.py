@@ -70,7 +70,7 @@ def engine(
         optimization_level=optimization_level,
         timing_cache=timing_cache,
     )
-    with _progress() as report:
+    with build_progress() as report:
         made = export_engine(
             folder,
             recipe,
@@ -150,7 +150,7 @@ def _table(found: dict[str, Parity]) -> Table:
 
 
 @contextmanager
-def _progress() -> Iterator[Report]:
+def build_progress() -> Iterator[Report]:
     """Show the phase of the build that TensorRT is in."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, console=errors, transient=True) as bar:

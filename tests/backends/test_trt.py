@@ -12,6 +12,8 @@ from hipedge.backends import choose, trt
 from hipedge.backends.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, obstacle
+from hipedge.config import Settings
+from hipedge.doctor import examine
 from hipedge.errors import BackendError, BackendLost, InstallationError
 from hipedge.export.cache import Device, EngineKey, Profile, Sidecar, sidecar_of, write_engine
 from hipedge.export.flavours import FLAVOURS
@@ -437,6 +439,14 @@ def test_a_gpu_that_cannot_be_used_says_why_and_what_to_do(installed, symptom, c
     assert symptom in reason
     with pytest.raises(InstallationError, match="no backend can run: tensorrt cannot run"):
         choose(require_gpu=True)
+
+
+def test_the_doctor_says_why_the_gpu_is_not_used_and_what_to_do(installed):
+    installed.cuda.init = failing(doubles.CudaError("cuInit failed: no CUDA-capable device"))
+    checks = {(one.section, one.name): one for one in examine(Settings())}
+    check = checks["backend", "tensorrt"]
+    assert check.works is None
+    assert "check `nvidia-smi`" in check.cure
 
 
 def test_a_missing_driver_says_so(installed, monkeypatch, tmp_path):
