@@ -124,9 +124,14 @@ def _print_latency(one: Sweep) -> None:
                   title=f"{one.backend}{graphs}", title_justify="left")  # fmt: skip
     for point in one.points:
         for name, times in {"latency": point.latency, **point.parts}.items():
-            figures = [f"{getattr(times, statistic):.2f}" for statistic in STATISTICS]
+            figures = [_short(getattr(times, statistic)) for statistic in STATISTICS]
             table.add_row(str(point.batch), name, *figures)
     output.print(table)
     for point in one.points:
         for text in point.warnings:
             errors.print(f"batch {point.batch}: {text}", soft_wrap=True)
+
+
+def _short(milliseconds: float) -> str:
+    """Return four digits, so that seven columns fit a terminal."""
+    return f"{milliseconds:.2f}" if milliseconds < 100 else f"{milliseconds:.0f}"
