@@ -10,7 +10,20 @@ import typer
 from rich.markup import escape
 
 import hipedge
-from hipedge.cli import benchmark, doctor, export, flagged, model, screen, show
+from hipedge.cli import (
+    benchmark,
+    calibrate,
+    doctor,
+    evaluate,
+    export,
+    flagged,
+    model,
+    phantom,
+    power,
+    readers,
+    screen,
+    show,
+)
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
 
@@ -27,6 +40,11 @@ app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
 app.add_typer(model.app, name="model")
+app.command()(phantom.phantom)
+app.command()(evaluate.evaluate)
+app.command()(readers.readers)
+app.add_typer(power.app, name="power")
+app.command()(calibrate.calibrate)
 app.add_typer(export.app, name="export")
 app.command()(benchmark.benchmark)
 app.command()(doctor.doctor)
