@@ -76,9 +76,9 @@ def _backends() -> Iterator[Check]:
     for name, row in backends.BACKENDS.items():
         if not row.automatic:
             continue
-        lacks = backends.missing(name)
-        found = f"needs {', '.join(lacks)}" if lacks else "installed"
-        yield Check("backend", name, None if lacks else True, found, row.install if lacks else "")
+        obstacle = backends.obstacle(name)
+        found = "can run" if obstacle is None else "cannot run"
+        yield Check("backend", name, None if obstacle else True, found, obstacle or "")
     try:
         name, reason = backends.choose("auto")
         yield Check("backend", "auto", True, f"{name}: {reason}")

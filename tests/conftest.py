@@ -9,6 +9,14 @@ from hipedge.model import new_model, open_model
 from hipedge.types import CropGeometry
 
 
+@pytest.fixture(scope="session", autouse=True)
+def a_cache_of_its_own(tmp_path_factory):
+    """Keep tests out of the user's cache, where engines and verdicts are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data():
     """The folder of real radiographs, which lies beside a checkout and never inside it."""

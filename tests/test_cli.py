@@ -31,6 +31,7 @@ def site(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HIPEDGE_MODEL", str(model))
     monkeypatch.setenv("HIPEDGE_WORKERS", "2")
+    monkeypatch.setenv("HIPEDGE_BACKEND", "onnxruntime")  # `auto` depends on what is installed
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     return tmp_path
 
@@ -340,3 +341,9 @@ def test_the_help_of_every_command_fits_its_purpose_without_a_model_or_database(
     for command in ("screen", "flagged", "show", "model", "doctor"):
         assert run(command, "--help") == 0
         assert "Usage" in capsys.readouterr().out
+
+
+def test_where_a_gpu_is_required_nothing_runs_on_the_cpu(incoming, capsys):
+    assert run("screen", incoming, "--require-gpu") == 2
+    assert "onnxruntime runs on the CPU, and a GPU is required" in capsys.readouterr().err
+    assert not Path("hipedge.db").exists()

@@ -11,14 +11,24 @@ from hipedge.backends.base import Backend, Fingerprint
 from hipedge.errors import ConfigError, InstallationError
 from hipedge.model.folder import ModelFolder
 
-__all__ = ["BACKENDS", "Backend", "BackendRow", "Fingerprint", "choose", "missing", "open_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendRow",
+    "Fingerprint",
+    "choose",
+    "missing",
+    "obstacle",
+    "open_backend",
+]
 
 
 @dataclass(frozen=True)
 class BackendRow:
     """Where a backend's class is, what it imports, and how to install that.
 
-    `automatic` says whether `auto` may choose it.
+    `automatic` says whether `auto` may choose it. A backend that `needs_gpu` can say what stands
+    in its way, by a function `obstacle` in its module.
     """
 
     module: str
@@ -26,10 +36,24 @@ class BackendRow:
     needs: tuple[str, ...]
     install: str
     automatic: bool = True
+    needs_gpu: bool = False
 
 
-# `auto` takes the first that is installed.
+# `auto` takes the first that can run, which is the fastest.
 BACKENDS: Mapping[str, BackendRow] = {
+    "tensorrt": BackendRow(
+        "hipedge.backends.trt",
+        "TensorRtBackend",
+        ("pycuda",),  # and one of TensorRT's flavours: `obstacle` says which is missing
+        "pip install 'hipedge[tensorrt]'",
+        needs_gpu=True,
+    ),
+    "openvino": BackendRow(
+        "hipedge.backends.openvino",
+        "OpenVinoBackend",
+        ("openvino",),
+        "pip install 'hipedge[openvino]'",
+    ),
     "onnxruntime": BackendRow(
         "hipedge.backends.ort", "OnnxRuntimeBackend", ("onnxruntime",), "pip install onnxruntime"
     ),
@@ -42,26 +66,38 @@ def missing(name: str) -> tuple[str, ...]:
     return tuple(module for module in _row(name).needs if find_spec(module) is None)
 
 
-def choose(name: str = "auto") -> tuple[str, str]:
-    """Return the backend to use and why: the one asked for, or the first that is installed.
+def obstacle(name: str) -> str | None:
+    """Return why the backend cannot run here and what to do about it, or None where it can."""
+    row = _row(name)
+    if lacks := missing(name):
+        return f"{name} needs {', '.join(lacks)}: {row.install}"
+    if row.needs_gpu:
+        found: str | None = import_module(row.module).obstacle()
+        return None if found is None else f"{name} cannot run: {found}"
+    return None
 
-    Raises `ConfigError` for an unknown name and `InstallationError` where nothing can be used.
+
+def choose(name: str = "auto", *, require_gpu: bool = False) -> tuple[str, str]:
+    """Return the backend to use and why: the one asked for, or the first that can run.
+
+    With `require_gpu` none on the CPU is chosen. Raises `ConfigError` for an unknown name, or one
+    that runs on no GPU although that is required; `InstallationError` where nothing can be used.
     """
     if name != "auto":
-        if lacks := missing(name):
-            raise InstallationError(
-                f"backend {name} needs {', '.join(lacks)}: {_row(name).install}"
-            )
+        if require_gpu and not _row(name).needs_gpu:
+            raise ConfigError(f"backend {name} runs on the CPU, and a GPU is required")
+        if (reason := obstacle(name)) is not None:
+            raise InstallationError(f"backend {reason}")
         return name, "asked for"
     passed_over: list[str] = []
     for candidate, row in BACKENDS.items():
-        if not row.automatic:
+        if not row.automatic or (require_gpu and not row.needs_gpu):
             continue
-        lacks = missing(candidate)
-        if not lacks:
-            return candidate, "; ".join([*passed_over, "first in order that is installed"])
-        passed_over.append(f"{candidate} needs {', '.join(lacks)} ({row.install})")
-    raise InstallationError("no backend is installed: " + "; ".join(passed_over))
+        reason = obstacle(candidate)
+        if reason is None:
+            return candidate, "; ".join([*passed_over, "first in order that can run"])
+        passed_over.append(reason)
+    raise InstallationError("no backend can run: " + "; ".join(passed_over))
 
 
 def open_backend(name: str, model: ModelFolder, *, threads: int | None = None) -> Backend:

@@ -11,9 +11,11 @@ from rich.markup import escape
 
 import hipedge
 from hipedge.cli import (
+    benchmark,
     calibrate,
     doctor,
     evaluate,
+    export,
     flagged,
     model,
     phantom,
@@ -43,6 +45,8 @@ app.command()(evaluate.evaluate)
 app.command()(readers.readers)
 app.add_typer(power.app, name="power")
 app.command()(calibrate.calibrate)
+app.add_typer(export.app, name="export")
+app.command()(benchmark.benchmark)
 app.command()(doctor.doctor)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hipedge import backends
+from hipedge.backends.trt import ensure_engine
 from hipedge.cli.console import errors, output
+from hipedge.cli.export import build_progress
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
 from hipedge.config import load_settings, site_rule
 from hipedge.errors import CODES
@@ -49,6 +52,12 @@ def screen(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
     ] = None,
+    require_gpu: Annotated[
+        bool, typer.Option("--require-gpu", help="Never run on the CPU.")
+    ] = False,
+    build_engine: Annotated[
+        bool, typer.Option("--build-engine", help="Build TensorRT's engine where it is missing.")
+    ] = False,
     fail_on_flag: Annotated[
         bool, typer.Option("--fail-on-flag", help="Exit 1 if a hip is flagged.")
     ] = False,
@@ -71,7 +80,10 @@ def screen(
     folder = open_model(settings.require_model())
     rule = site_rule(folder.card, settings)
     given_hips = read_hips_csv(hips) if hips else GivenHips()
-    name, reason = backends.choose(settings.backend)
+    name, reason = backends.choose(settings.backend, require_gpu=require_gpu)
+    if build_engine and name == "tensorrt":
+        with build_progress() as report:
+            ensure_engine(folder, report)
     with (
         Store(settings.db) as store,
         backends.open_backend(name, folder) as opened,
@@ -79,7 +91,7 @@ def screen(
     ):
         card = folder.card
         errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
-        errors.print(f"backend [bold]{opened.fingerprint}[/]: {reason}", soft_wrap=True)
+        errors.print(f"backend [bold]{opened.fingerprint}[/]: {escape(reason)}", soft_wrap=True)
         run = store.start_run(
             model_id=folder.model_id,
             model_name=card.name,

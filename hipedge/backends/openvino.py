@@ -1,0 +1,89 @@
+"""OpenVINO: the faster way on a CPU, in bfloat16 where it has that and the model bears it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from hipedge.backends.base import Backend, Fingerprint
+from hipedge.errors import BackendError
+from hipedge.export.proofs import parity_of
+from hipedge.model.folder import ModelFolder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+log = logging.getLogger("hipedge.openvino")
+
+# OpenVINO's own exceptions reach Python as these.
+OPENVINO_ERRORS = (RuntimeError, ValueError, TypeError)
+
+# OpenVINO's names for a precision, and ours.
+PRECISIONS = {"f32": "fp32", "bf16": "bf16"}
+
+
+class OpenVinoBackend(Backend):
+    """The classifier compiled by OpenVINO for this CPU; `precision` is f32 or bf16."""
+
+    def __init__(
+        self, model: ModelFolder, *, precision: str = "f32", threads: int | None = None
+    ) -> None:
+        super().__init__(model.card.input.size_px)
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._precision = precision
+        core = openvino.Core()
+        self._device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",  # all threads on one batch: batches come one by one
+            "INFERENCE_NUM_THREADS": self._threads,
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        try:
+            compiled = core.compile_model(str(model.classifier), "CPU", settings)
+        except OPENVINO_ERRORS as error:
+            raise BackendError(f"OpenVINO cannot load {model.classifier}: {error}") from error
+        self._request: Any = compiled.create_infer_request()
+
+    @classmethod
+    def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
+        """Load the classifier in the fastest precision in which it agrees with the FP32 scores.
+
+        bfloat16 is tried on the golden samples the first time that this model is opened here,
+        which takes seconds; the verdict is remembered.
+        """
+        if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            backend = cls(model, precision="bf16", threads=threads)
+            parity = parity_of(backend, model)
+            if parity.agrees:
+                return backend
+            log.info("bfloat16 is not used for this model: %s", "; ".join(parity.faults))
+            backend.close()
+        return cls(model, threads=threads)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """OpenVINO's version, the processor, the precision and the number of threads."""
+        return Fingerprint(
+            runtime="openvino",
+            version=openvino.__version__.split("-")[0],  # the rest names a build server
+            provider="CPU",
+            device=self._device,
+            precision=PRECISIONS[self._precision],
+            threads=self._threads,
+        )
+
+    def _infer(self, batch: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
+        try:
+            results = self._request.infer({"pixels": batch})
+        except OPENVINO_ERRORS as error:
+            raise BackendError(f"OpenVINO failed: {error}") from error
+        return results["logits"], results["maps"]
+
+    def _release(self) -> None:
+        """Free the compiled model."""
+        self._request = None

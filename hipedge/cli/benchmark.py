@@ -1,0 +1,137 @@
+"""`hipedge benchmark`: how fast the backends are here, in `trtexec`'s terms."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from hipedge import backends
+from hipedge.bench import STATISTICS, Requirement, Sweep, sweep
+from hipedge.cli.console import errors, fingerprint_lines, output
+from hipedge.cli.options import ConfigOption
+from hipedge.config import load_settings
+from hipedge.errors import ConfigError
+from hipedge.machine import machine
+from hipedge.model import open_model
+
+
+def benchmark(
+    model: Annotated[
+        Path | None, typer.Argument(help="Model folder (default: the one in the settings).")
+    ] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")
+    ] = None,
+    compare: Annotated[
+        str, typer.Option(help="Other backends to measure too, with commas between.")
+    ] = "",
+    batches: Annotated[
+        str, typer.Option("--batch", help="Batch sizes, with commas between.")
+    ] = "1,8,32",
+    duration: Annotated[float, typer.Option(min=0, help="Seconds for each batch size.")] = 3.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds before, unmeasured.")] = 1.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a backend on the CPU (default: all).")
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="Exit 1 unless it holds, as 'p99_ms<=8'; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Measure the latency and throughput of a backend with a model, for several batch sizes.
+
+    A requirement is put to every batch size of the first backend.
+    """
+    requirements = [Requirement.parse(text) for text in require or ()]
+    sizes = _sizes(batches)
+    settings = load_settings({"model": model, "backend": backend}, config)
+    folder = open_model(settings.require_model())
+    samples = folder.golden().samples
+    name, reason = backends.choose(settings.backend)
+    errors.print(f"backend [bold]{name}[/]: {escape(reason)}", soft_wrap=True)
+    sweeps = []
+    for one in [name, *filter(None, compare.split(","))]:
+        with backends.open_backend(one, folder, threads=threads) as opened:
+            sweeps.append(sweep(opened, samples, sizes, warmup_s=warm_up, duration_s=duration))
+    broken = [
+        text
+        for requirement in requirements
+        for point in sweeps[0].points
+        if (text := requirement.broken_by(point)) is not None
+    ]
+    where = machine()
+    if as_json:
+        content = {
+            "machine": where,
+            "model": {"name": folder.card.name, "id": folder.model_id},
+            "warm_up_s": warm_up,
+            "duration_s": duration,
+            "sweeps": [_record(one) for one in sweeps],
+            "broken": broken,
+        }
+        json.dump(content, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        for fact, value in where.items():
+            output.print(f"{fact}: {value}", soft_wrap=True, markup=False)
+        output.print(_throughput(sweeps))
+        for measured in sweeps:
+            _print_latency(measured)
+    for text in broken:
+        errors.print(f"[red]required:[/] {text}", soft_wrap=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _sizes(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--batch {text!r} is not a list of sizes such as 1,8,32")
+    return [int(part) for part in parts]
+
+
+def _record(one: Sweep) -> dict[str, object]:
+    points = [{**asdict(point), "warnings": point.warnings} for point in one.points]
+    return {**asdict(one), "points": points}
+
+
+def _throughput(sweeps: list[Sweep]) -> Table:
+    """Return images a second, and how many times the first backend's that is."""
+    table = Table("images/s at batch", *(str(point.batch) for point in sweeps[0].points))
+    for one in sweeps:
+        pairs = zip(one.points, sweeps[0].points, strict=True)
+        rates = [
+            f"{point.images_per_s:.1f} (×{point.images_per_s / first.images_per_s:.2f})"
+            for point, first in pairs
+        ]
+        table.add_row(fingerprint_lines(one.backend), *rates)
+    return table
+
+
+def _print_latency(one: Sweep) -> None:
+    graphs = " with CUDA graphs" if one.cuda_graphs else ""
+    table = Table("batch", "ms", *STATISTICS, box=box.SIMPLE_HEAD, pad_edge=False,
+                  title=f"{one.backend}{graphs}", title_justify="left")  # fmt: skip
+    for point in one.points:
+        for name, times in {"latency": point.latency, **point.parts}.items():
+            figures = [_short(getattr(times, statistic)) for statistic in STATISTICS]
+            table.add_row(str(point.batch), name, *figures)
+    output.print(table)
+    for point in one.points:
+        for text in point.warnings:
+            errors.print(f"batch {point.batch}: {text}", soft_wrap=True)
+
+
+def _short(milliseconds: float) -> str:
+    """Return four digits, so that seven columns fit a terminal."""
+    return f"{milliseconds:.2f}" if milliseconds < 100 else f"{milliseconds:.0f}"

@@ -1,0 +1,160 @@
+"""`hipedge export`: build an engine, or hold backends to the model's FP32 scores."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from hipedge import backends
+from hipedge.backends.trt import Gpu
+from hipedge.cli.console import errors, fingerprint_lines, output
+from hipedge.cli.options import ConfigOption
+from hipedge.config import load_settings
+from hipedge.export.cache import Profile
+from hipedge.export.engine import Progress as Report
+from hipedge.export.engine import Recipe, export_engine
+from hipedge.export.flavours import choose_flavour
+from hipedge.export.parity import Parity, check
+from hipedge.model import open_model
+
+app = typer.Typer(
+    no_args_is_help=True, help="Build an engine for this device, or prove that backends agree."
+)
+
+ModelArgument = Annotated[
+    Path | None, typer.Argument(help="Model folder (default: the one in the settings).")
+]
+
+
+@app.command()
+def engine(
+    model: ModelArgument = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write it (default: the cache).")
+    ] = None,
+    flavour: Annotated[str, typer.Option(help="auto, tensorrt or rtx.")] = "auto",
+    batch: Annotated[
+        str, typer.Option(help="Batch sizes: the least, the one to be fastest at, the most.")
+    ] = "1:8:32",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Compute capability to build for, as 8.9; may be repeated. RTX only."),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File of measured tactics to take and bring up to date.")
+    ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="TensorRT's, from 0 to 5.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build it though it is there.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Build an FP16 engine of a model, for the GPU at hand or with RTX for any.
+
+    An engine is used only after it has agreed with the model's FP32 scores on its GPU.
+    """
+    folder = open_model(load_settings({"model": model}, config).require_model())
+    recipe = Recipe(
+        flavour=choose_flavour(flavour),
+        profile=Profile.parse(batch),
+        targets=tuple(target or ()),
+        optimization_level=optimization_level,
+        timing_cache=timing_cache,
+    )
+    with build_progress() as report:
+        made = export_engine(
+            folder,
+            recipe,
+            device=None if recipe.flavour.builds_without_gpu else str(Gpu.open().device),
+            output=out,
+            force=force,
+            progress=report,
+        )
+    if made.built:
+        errors.print(f"{made.path}: built in {made.sidecar.build_s:.1f} s", soft_wrap=True)
+    else:
+        errors.print(f"{made.path}: there already, --force builds it anew", soft_wrap=True)
+    if not made.sidecar.verified:
+        errors.print("It is not verified on a GPU yet: its first use there does that, as does")
+    folder_of_engines = f"HIPEDGE_ENGINES={out.absolute().parent} " if out else ""
+    output.print(
+        f"{folder_of_engines}hipedge export verify {folder.path} --backend tensorrt", soft_wrap=True
+    )
+
+
+@app.command()
+def verify(
+    model: ModelArgument = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="Which to hold to the scores; may be repeated (default: all here)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Hold backends to the FP32 scores of the model's golden samples. Exit 1 if one disagrees."""
+    folder = open_model(load_settings({"model": model}, config).require_model())
+    found: dict[str, Parity] = {}
+    for name in backend or _runnable():
+        with backends.open_backend(name, folder) as opened:
+            found[str(opened.fingerprint)] = check(opened, folder)
+    if as_json:
+        records = {
+            name: {**asdict(parity), "agrees": parity.agrees, "faults": parity.faults}
+            for name, parity in found.items()
+        }
+        json.dump(records, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        output.print(_table(found))
+    if not all(parity.agrees for parity in found.values()):
+        raise typer.Exit(1)
+
+
+def _runnable() -> Iterator[str]:
+    """Yield each backend that can run here, and say why the others cannot."""
+    for name, row in backends.BACKENDS.items():
+        if not row.automatic:
+            continue
+        if (reason := backends.obstacle(name)) is None:
+            yield name
+        else:
+            errors.print(f"left out: {reason}", soft_wrap=True, markup=False)
+
+
+def _table(found: dict[str, Parity]) -> Table:
+    """Return a column for each backend, which is narrower than a row."""
+    table = Table("", *(fingerprint_lines(name) for name in found))
+    rows: dict[str, Callable[[Parity], str]] = {
+        "agrees": lambda one: "[green]yes[/]" if one.agrees else "[red]no[/]",
+        "largest Δ probability": lambda one: f"{one.probability_difference:.4f}",
+        "largest Δ heat map": lambda one: f"{one.map_difference:.4f}",
+        "largest Δ by batch": lambda one: f"{one.batch_difference:.6f}",
+        "categories changed": lambda one: str(one.category_changes),
+        "flags changed": lambda one: str(one.flag_changes),
+        "close calls left out": lambda one: f"{one.close_calls} of {one.decisions}",
+        "samples not finite": lambda one: f"{one.not_finite} of {one.samples}",
+    }
+    for name, cell in rows.items():
+        table.add_row(name, *(cell(parity) for parity in found.values()))
+    return table
+
+
+@contextmanager
+def build_progress() -> Iterator[Report]:
+    """Show the phase of the build that TensorRT is in."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("Building engine", total=None)
+        yield lambda phase, done, total: bar.update(
+            task, description=phase, completed=done, total=total
+        )

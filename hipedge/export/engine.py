@@ -1,0 +1,265 @@
+"""From `classifier.onnx` to an engine of TensorRT, by one path for every version and flavour.
+
+Networks are strongly typed: each tensor has the precision that the ONNX file gives it, so there
+are no precision flags, which TensorRT 11 no longer has. What differs between the flavours is in
+the table of `hipedge.export.flavours`; between versions 10.3 and 11 nothing that is used here does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hipedge
+from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
+from hipedge.export.cache import (
+    EngineKey,
+    Profile,
+    Sidecar,
+    engine_path,
+    engines_folder,
+    locked,
+    read_engine,
+    sidecar_of,
+    write_atomically,
+    write_engine,
+)
+from hipedge.export.flavours import Flavour, load, open_log
+from hipedge.model import ModelFolder
+from hipedge.model.card import CLASSIFIER
+
+if TYPE_CHECKING:
+    import tensorrt
+
+# A phase of the build, how many of its steps are done, and how many it has.
+Progress = Callable[[str, int, int], None]
+
+# The classifier takes a tenth of this at a batch of 32; a Jetson shares its memory with the rest.
+WORKSPACE_BYTES = 1 << 30
+
+DEFAULT_PROFILE = Profile(least=1, best=8, most=32)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to build: the flavour, the batch sizes, and what the user set.
+
+    `targets` are compute capabilities such as `8.6`, for a flavour whose engines are portable;
+    `timing_cache` is a file of measured tactics that is read and brought up to date.
+    """
+
+    flavour: Flavour
+    profile: Profile = DEFAULT_PROFILE
+    targets: tuple[str, ...] = ()
+    optimization_level: int | None = None
+    timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.targets and not self.flavour.builds_without_gpu:
+            raise ConfigError("TensorRT builds for the GPU at hand: --target is for flavour rtx")
+        if self.timing_cache and not self.flavour.has_timing_cache:
+            raise ConfigError("TensorRT for RTX has no timing cache: leave out --timing-cache")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine in its place. `built` is False where it was there already."""
+
+    path: Path
+    sidecar: Sidecar
+    built: bool
+
+
+def export_engine(
+    model: ModelFolder,
+    recipe: Recipe,
+    *,
+    device: str | None,
+    output: Path | None = None,
+    force: bool = False,
+    progress: Progress = lambda phase, done, total: None,
+) -> Engine:
+    """Build an engine of `model` into the cache, or to `output`, unless it is there already.
+
+    `device` is the GPU that it is for, None for a portable one. A second process that builds the
+    same waits for the first and takes its engine. `progress` may raise to stop the build.
+
+    Raises `ModelError`, naming the node, where TensorRT cannot read the model; `BackendError`
+    where it cannot build or the engine cannot be written; `InstallationError` without TensorRT.
+    """
+    module = load(recipe.flavour)
+    key = EngineKey(
+        onnx_sha256=model.card.files[CLASSIFIER],
+        flavour=recipe.flavour.name,
+        version=module.__version__,
+        device=device,
+        targets=recipe.targets,
+        precision="fp16",
+        profile=recipe.profile,
+    )
+    path = output or engine_path(engines_folder(), model.card.name, key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path):
+            if not force and (found := _present(path, key)) is not None:
+                return Engine(path, found, built=False)
+            start = time.perf_counter()
+            data = build(model.classifier, model.card.input.size_px, recipe, module, progress)
+            sidecar = Sidecar(
+                key=key,
+                engine_sha256=hashlib.sha256(data).hexdigest(),
+                engine_bytes=len(data),
+                model_id=model.model_id,
+                model_name=model.card.name,
+                hipedge=hipedge.__version__,
+                built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                build_s=round(time.perf_counter() - start, 3),
+                optimization_level=recipe.optimization_level,
+            )
+            write_engine(path, data, sidecar)
+    except OSError as error:
+        raise BackendError(f"{path} cannot be written: {error.strerror}") from error
+    return Engine(path, sidecar, built=True)
+
+
+def _present(path: Path, key: EngineKey) -> Sidecar | None:
+    """Return what the JSON says of an engine of this very key that is there and whole."""
+    if not sidecar_of(path).exists():
+        return None
+    _, sidecar = read_engine(path)
+    if sidecar.key != key:
+        raise BackendError(f"{path} holds an engine of another kind: --force replaces it")
+    return sidecar
+
+
+def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progress) -> bytes:
+    """Return the serialized engine of an ONNX file, built by TensorRT's Python `module`."""
+    log = open_log(module)
+    builder: tensorrt.Builder = module.Builder(log)
+    network = builder.create_network(_creation_flags(module))
+    # The network refers to weights that the parser owns.
+    parser: tensorrt.OnnxParser = module.OnnxParser(network, log)
+    _parse(parser, onnx)
+    _check_tensors(network, module, onnx)
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    if recipe.optimization_level is not None:
+        config.builder_optimization_level = recipe.optimization_level
+    config.add_optimization_profile(_profile(builder, recipe.profile, size_px))
+    _set_targets(config, recipe, module)
+    _read_timing_cache(config, recipe)
+    monitor = _monitor(module, progress)
+    config.progress_monitor = monitor
+    serialized = builder.build_serialized_network(network, config)
+    if monitor.stopped_by is not None:
+        raise monitor.stopped_by
+    if serialized is None:
+        raise BackendError(f"TensorRT cannot build {onnx}: {'; '.join(log.errors) or 'no reason'}")
+    _write_timing_cache(config, recipe)
+    return bytes(serialized)
+
+
+def _creation_flags(module: Any) -> int:
+    """Ask for a strongly typed network where that is not the only kind there is."""
+    flag = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _parse(parser: tensorrt.OnnxParser, onnx: Path) -> None:
+    if parser.parse(onnx.read_bytes()):
+        return
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    reasons = [_reason(error) for error in errors]
+    raise ModelError(f"TensorRT cannot read {onnx}: {'; '.join(reasons) or 'no reason'}")
+
+
+def _reason(error: tensorrt.ParserError) -> str:
+    if not error.node_name():
+        return str(error.desc())
+    return f"node {error.node_name()!r} ({error.node_operator()}): {error.desc()}"
+
+
+def _check_tensors(network: tensorrt.INetworkDefinition, module: Any, onnx: Path) -> None:
+    """Make sure that bytes go in and single precision comes out: the backend relies on it."""
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    found = {tensor.name: tensor.dtype for tensor in [*inputs, *outputs]}
+    kinds = module.DataType
+    if found != {"pixels": kinds.UINT8, "logits": kinds.FLOAT, "maps": kinds.FLOAT}:
+        raise ModelError(f"{onnx} has other tensors than a classifier of hipedge: export it again")
+
+
+def _profile(
+    builder: tensorrt.Builder, profile: Profile, size_px: int
+) -> tensorrt.IOptimizationProfile:
+    # TensorRT takes tuples for its `Dims`, which its stubs do not know.
+    shapes: list[Any] = [
+        (size, 1, size_px, size_px) for size in (profile.least, profile.best, profile.most)
+    ]
+    made = builder.create_optimization_profile()
+    made.set_shape("pixels", *shapes)
+    return made
+
+
+def _set_targets(config: Any, recipe: Recipe, module: Any) -> None:
+    """Name the compute capabilities to build for; only TensorRT for RTX has these calls."""
+    if not recipe.targets:
+        return
+    config.num_compute_capabilities = len(recipe.targets)
+    for index, target in enumerate(recipe.targets):
+        capability = getattr(module.ComputeCapability, f"SM{target.replace('.', '')}", None)
+        if capability is None or not config.set_compute_capability(capability, index):
+            raise ConfigError(f"this TensorRT for RTX builds for no compute capability {target!r}")
+
+
+def _read_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
+    if recipe.timing_cache is None:
+        return
+    data = recipe.timing_cache.read_bytes() if recipe.timing_cache.exists() else b""
+    # A cache of another device or version is one that TensorRT refuses, with a warning.
+    config.set_timing_cache(config.create_timing_cache(data), ignore_mismatch=False)
+
+
+def _write_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
+    if recipe.timing_cache is not None:
+        write_atomically(recipe.timing_cache, bytes(config.get_timing_cache().serialize()))
+
+
+def _monitor(module: Any, progress: Progress) -> Any:
+    """Return an `IProgressMonitor` that reports to `progress`.
+
+    What `progress` raises cannot pass through TensorRT: it stops the build, and is kept in
+    `stopped_by` to be raised after it.
+    """
+
+    class Monitor(module.IProgressMonitor):  # type: ignore[misc]  # known at run time alone
+        def __init__(self) -> None:
+            module.IProgressMonitor.__init__(self)
+            self.stopped_by: BaseException | None = None
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self.steps[phase] = steps
+            self._report(phase, 0)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            self._report(phase, step + 1)
+            return self.stopped_by is None
+
+        def phase_finish(self, phase: str) -> None:
+            self._report(phase, self.steps[phase])
+
+        def _report(self, phase: str, done: int) -> None:
+            if self.stopped_by is not None:
+                return
+            try:
+                progress(phase, done, self.steps[phase])
+            except (KeyboardInterrupt, HipedgeError) as error:
+                self.stopped_by = error
+
+    return Monitor()

@@ -1,0 +1,139 @@
+"""TensorRT and TensorRT for RTX: where each one's Python module comes from, and how they differ."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hipedge.errors import ConfigError, InstallationError
+
+log = logging.getLogger("hipedge.tensorrt")
+
+# The wheel that brings the libraries of TensorRT for RTX; the bindings come in another.
+RTX_LIBRARIES = "onnxruntime_ep_nv_tensorrt_rtx"
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One flavour of TensorRT; everything that hipedge does differently for it is in this row.
+
+    `modules` are the names that its Python API goes by, of which the first that is installed is
+    taken; `libraries` are the shared libraries of `RTX_LIBRARIES` that a module of bindings
+    alone needs loaded before it.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    libraries: tuple[str, ...]
+    install: str
+    builds_without_gpu: bool  # engines are portable, and made for compute capabilities
+    has_timing_cache: bool
+    has_runtime_config: bool  # CUDA graphs and a cache of compiled kernels are settings of it
+
+
+FLAVOURS: Mapping[str, Flavour] = {
+    "tensorrt": Flavour(
+        name="tensorrt",
+        modules=("tensorrt",),
+        libraries=(),
+        install="pip install 'hipedge[tensorrt]', or on a Jetson the packages of JetPack",
+        builds_without_gpu=False,
+        has_timing_cache=True,
+        has_runtime_config=False,
+    ),
+    "rtx": Flavour(
+        name="rtx",
+        modules=("tensorrt_rtx", "tensorrt_rtx_bindings"),
+        libraries=("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*"),
+        install="pip install 'hipedge[rtx]'",
+        builds_without_gpu=True,
+        has_timing_cache=False,  # its functions do nothing since 1.2
+        has_runtime_config=True,
+    ),
+}
+
+
+def installed_module(flavour: Flavour) -> str | None:
+    """Return the name of the flavour's Python module here, or None."""
+    for name in flavour.modules:
+        spec = find_spec(name)
+        # A folder with nothing but type stubs in it is found too, as a namespace package.
+        if spec is not None and spec.origin is not None:
+            return name
+    return None
+
+
+def choose_flavour(name: str = "auto") -> Flavour:
+    """Return the flavour asked for, or the first that is installed.
+
+    Raises `ConfigError` for an unknown name and `InstallationError` where there is none.
+    """
+    if name == "auto":
+        for flavour in FLAVOURS.values():
+            if installed_module(flavour):
+                return flavour
+        cures = "; or ".join(flavour.install for flavour in FLAVOURS.values())
+        raise InstallationError(f"TensorRT is not installed: {cures}")
+    if name not in FLAVOURS:
+        raise ConfigError(f"flavour {name!r} is unknown: choose auto, {', '.join(FLAVOURS)}")
+    flavour = FLAVOURS[name]
+    if not installed_module(flavour):
+        raise InstallationError(f"TensorRT flavour {name} is not installed: {flavour.install}")
+    return flavour
+
+
+def load(flavour: Flavour) -> Any:
+    """Import and return the flavour's Python module.
+
+    Raises `InstallationError` where it is not installed, or its libraries cannot be loaded.
+    """
+    name = installed_module(flavour)
+    if name is None:
+        raise InstallationError(
+            f"TensorRT flavour {flavour.name} is not installed: {flavour.install}"
+        )
+    try:
+        _load_libraries(flavour)
+        return import_module(name)
+    except (ImportError, OSError) as error:
+        raise InstallationError(f"{name} cannot be loaded ({error}): {flavour.install}") from error
+
+
+def _load_libraries(flavour: Flavour) -> None:
+    """Load the wheel's libraries: the bindings ask the linker for what has their sonames."""
+    spec = find_spec(RTX_LIBRARIES) if flavour.libraries else None
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    for folder in folders:
+        for pattern in flavour.libraries:
+            for library in sorted(Path(folder).glob(pattern)):
+                ctypes.CDLL(str(library))
+
+
+def open_log(module: Any) -> Any:
+    """Return an `ILogger` that passes TensorRT's log on to ours, and keeps its `errors`."""
+    levels = {
+        module.ILogger.INTERNAL_ERROR: logging.ERROR,
+        module.ILogger.ERROR: logging.ERROR,
+        module.ILogger.WARNING: logging.WARNING,
+        module.ILogger.INFO: logging.INFO,
+        module.ILogger.VERBOSE: logging.DEBUG,
+    }
+
+    class Log(module.ILogger):  # type: ignore[misc]  # the base is known at run time alone
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: object, message: str) -> None:
+            level = levels[severity]
+            if level == logging.ERROR:
+                self.errors.append(message)
+            log.log(level, "%s", message)
+
+    return Log()

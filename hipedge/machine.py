@@ -1,0 +1,59 @@
+"""The machine that figures were measured on: processor, GPU, clocks, driver, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from hipedge.versions import package_version, versions
+
+# What is asked of NVIDIA's tool, and by what name it is told.
+GPU_FACTS = {
+    "name": "gpu",
+    "driver_version": "driver",
+    "clocks.sm": "clock now",
+    "clocks.max.sm": "clock at most",
+    "clocks.mem": "memory clock now",
+    "pstate": "performance state",
+    "temperature.gpu": "temperature in °C",
+    "power.limit": "power limit",
+}
+RUNTIMES = ("openvino", "pycuda", "tensorrt", "tensorrt-rtx-cu13-bindings", "cuda-bindings")
+
+
+def machine() -> dict[str, str]:
+    """Return what can change a figure, by name; the GPU's facts where there is a GPU."""
+    runtimes = {name: found for name in RUNTIMES if (found := package_version(name))}
+    software = ", ".join(f"{name} {found}" for name, found in (versions() | runtimes).items())
+    return {
+        "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores for this process",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        **_gpu(),
+        "versions": software,
+    }
+
+
+def _processor() -> str:
+    """Return the model's name; a Jetson's processor gives none there, but its board does."""
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    board = Path("/proc/device-tree/model")
+    if board.exists():
+        names.insert(0, board.read_text(encoding="utf-8").strip("\0"))
+    return names[0] if names else platform.machine()
+
+
+def _gpu() -> dict[str, str]:
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FACTS)}", "--format=csv,noheader", "-i0"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    values = done.stdout.strip().split(", ")
+    return dict(zip(GPU_FACTS.values(), values, strict=False))

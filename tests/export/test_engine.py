@@ -1,0 +1,277 @@
+"""Engines, built for real by TensorRT for RTX on the CPU. None is run: that needs a GPU."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from hipedge.errors import BackendError, ConfigError, InstallationError, ModelError
+from hipedge.export.cache import Device, Profile, Sidecar, engines_folder, find_engine, sidecar_of
+from hipedge.export.engine import Recipe, build, export_engine
+from hipedge.export.flavours import FLAVOURS, choose_flavour, load
+from hipedge.model.card import CLASSIFIER
+from tests.export.bindings import ROOT, rtx_libraries, run_with
+
+RTX = FLAVOURS["rtx"]
+
+
+@pytest.fixture(scope="module")
+def rtx():
+    rtx_libraries()
+    return load(RTX)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIPEDGE_ENGINES", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def built(rtx, untrained_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("engines") / "one.engine"
+    return export_engine(untrained_model, Recipe(RTX), device=None, output=path)
+
+
+def validity(rtx, data):
+    """What the runtime says of an engine: whether it is malformed, which needs no GPU to see."""
+    runtime = rtx.Runtime(rtx.Logger(rtx.Logger.INTERNAL_ERROR))
+    _, diagnostics = runtime.get_engine_validity(data)
+    return bool(diagnostics & int(rtx.EngineInvalidityDiagnostics.MALFORMED_ENGINE))
+
+
+def test_an_engine_is_built_and_can_be_read_back_as_far_as_a_cpu_goes(rtx, built, untrained_model):
+    data = built.path.read_bytes()
+    # Every weight is in it, in half precision as in the ONNX file.
+    onnx_bytes = untrained_model.classifier.stat().st_size
+    assert onnx_bytes * 0.95 < len(data) < onnx_bytes * 1.5
+    assert not validity(rtx, data)
+    assert validity(rtx, b"x" * len(data))
+
+
+def test_the_sidecar_says_what_the_engine_is(rtx, built, untrained_model):
+    content = json.loads(sidecar_of(built.path).read_text())
+    assert content["key"] == {
+        "onnx_sha256": untrained_model.card.files[CLASSIFIER],
+        "flavour": "rtx",
+        "version": rtx.__version__,
+        "device": None,
+        "targets": [],
+        "precision": "fp16",
+        "profile": {"least": 1, "best": 8, "most": 32},
+    }
+    assert content["model_id"] == untrained_model.model_id
+    assert content["engine_bytes"] == built.path.stat().st_size
+    assert content["build_s"] > 0
+    assert content["verified"] == {}
+    assert Sidecar.read(sidecar_of(built.path)) == built.sidecar
+
+
+def test_what_is_there_is_not_built_again(built, untrained_model):
+    again = export_engine(untrained_model, Recipe(RTX), device=None, output=built.path)
+    assert not again.built
+    assert again.sidecar == built.sidecar
+
+
+def test_force_builds_it_again(built, untrained_model):
+    again = export_engine(untrained_model, Recipe(RTX), device=None, output=built.path, force=True)
+    assert again.built
+    assert sorted(p.name for p in built.path.parent.iterdir()) == [
+        *("one.engine", "one.engine.json", "one.engine.lock")
+    ]
+
+
+def test_an_engine_in_the_cache_is_found_by_model_version_and_device(rtx, folder, untrained_model):
+    made = export_engine(untrained_model, Recipe(RTX, targets=("8.6", "12.0")), device=None)
+    wanted = {
+        "onnx_sha256": untrained_model.card.files[CLASSIFIER],
+        "flavour": "rtx",
+        "version": rtx.__version__,
+        "cure": "build it",
+    }
+    assert made.path.parent == engines_folder() == folder
+    assert find_engine(folder, device=Device("RTX 5090", (12, 0)), **wanted) == made.path
+    with pytest.raises(BackendError, match=r"on compute capability 8.6, 12.0, and this is .*8.9"):
+        find_engine(folder, device=Device("RTX 4090", (8, 9)), **wanted)
+
+
+def test_an_engine_for_no_target_is_for_all_since_ampere(built):
+    assert built.sidecar.key.runs_on(Device("RTX 3090", (8, 6)))
+    assert built.sidecar.key.runs_on(Device("RTX 5090", (12, 0)))
+    assert not built.sidecar.key.runs_on(Device("RTX 2080", (7, 5)))
+
+
+def test_each_target_and_profile_has_an_engine_of_its_own(rtx, folder, untrained_model):
+    recipes = [Recipe(RTX), Recipe(RTX, targets=("8.9",)), Recipe(RTX, profile=Profile(1, 1, 4))]
+    paths = {export_engine(untrained_model, one, device=None).path for one in recipes}
+    assert len(paths) == 3
+
+
+@pytest.mark.parametrize("target", ["8.7", "nine"])
+def test_a_target_that_cannot_be_built_for_is_an_error(rtx, folder, untrained_model, target):
+    with pytest.raises(ConfigError, match=f"builds for no compute capability '{target}'"):
+        export_engine(untrained_model, Recipe(RTX, targets=(target,)), device=None)
+    assert list(folder.glob("*.engine*")) == [next(folder.glob("*.lock"))]
+
+
+def test_what_a_flavour_cannot_do_is_an_error():
+    with pytest.raises(ConfigError, match="--target is for flavour rtx"):
+        Recipe(FLAVOURS["tensorrt"], targets=("8.6",))
+    with pytest.raises(ConfigError, match="RTX has no timing cache"):
+        Recipe(RTX, timing_cache="cache")
+
+
+def test_no_call_that_is_deprecated_is_made(rtx, untrained_model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recipe = Recipe(RTX, targets=("8.6",), optimization_level=3)
+        build(untrained_model.classifier, 64, recipe, rtx, lambda *_: None)
+
+
+def test_progress_counts_the_steps_of_each_phase(rtx, untrained_model):
+    seen = []
+    build(untrained_model.classifier, 64, Recipe(RTX), rtx, lambda *step: seen.append(step))
+    assert seen[0][:2] == ("Building engine", 0)
+    assert len({phase for phase, _, _ in seen}) > 3
+    assert all(0 <= done <= total for _, done, total in seen)
+    phase, done, total = seen[-1]
+    assert phase == "Building engine"
+    assert done == total
+
+
+def test_an_interrupt_stops_the_build_and_leaves_no_engine(rtx, folder, untrained_model):
+    def interrupt(phase, done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_engine(untrained_model, Recipe(RTX), device=None, progress=interrupt)
+    assert [path.suffix for path in folder.iterdir()] == [".lock"]
+
+
+def test_a_parser_error_names_the_node(rtx, tmp_path):
+    helper = pytest.importorskip("onnx.helper", reason="onnx writes the bad file")
+    float32 = 1
+    nodes = [
+        helper.make_node("Relu", ["pixels"], ["a"], name="first"),
+        helper.make_node("NoSuchThing", ["a"], ["logits"], name="the_bad_node"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("pixels", float32, ["N", 1])],
+        [helper.make_tensor_value_info("logits", float32, ["N", 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"node 'the_bad_node' \(NoSuchThing\): creator"):
+        build(path, 64, Recipe(RTX), rtx, lambda *_: None)
+
+
+def test_a_file_that_is_no_network_is_an_error(rtx, tmp_path):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"not a network")
+    with pytest.raises(ModelError, match=r"cannot read .*bad.onnx: .*parse the ONNX model"):
+        build(path, 64, Recipe(RTX), rtx, lambda *_: None)
+
+
+def test_a_network_with_other_tensors_is_an_error(rtx, tmp_path):
+    helper = pytest.importorskip("onnx.helper", reason="onnx writes the other file")
+    float32 = 1
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["pixels"], ["logits"])],
+        "graph",
+        [helper.make_tensor_value_info("pixels", float32, ["N", 1])],
+        [helper.make_tensor_value_info("logits", float32, ["N", 1])],
+    )
+    path = tmp_path / "other.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="other tensors than a classifier"):
+        build(path, 64, Recipe(RTX), rtx, lambda *_: None)
+
+
+def test_two_processes_that_build_at_once_make_one_engine(rtx, folder, untrained_model):
+    script = (
+        "from pathlib import Path\n"
+        "from hipedge.export.engine import Recipe, export_engine\n"
+        "from hipedge.export.flavours import FLAVOURS\n"
+        "from hipedge.model import open_model\n"
+        f"model = open_model(Path({str(untrained_model.path)!r}))\n"
+        "print(export_engine(model, Recipe(FLAVOURS['rtx']), device=None).built)\n"
+    )
+    command = [sys.executable, "-c", script]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = sorted(process.communicate()[0].strip() for process in processes)
+    assert said == ["False", "True"]
+    assert len(list(folder.glob("*.engine"))) == 1
+
+
+def test_an_engine_of_another_kind_is_not_written_over(built, untrained_model):
+    other = Recipe(RTX, profile=Profile(1, 1, 1))
+    with pytest.raises(BackendError, match="another kind: --force replaces it"):
+        export_engine(untrained_model, other, device=None, output=built.path)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(rtx, untrained_model, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BackendError, match="cannot be written"):
+        export_engine(
+            untrained_model, Recipe(RTX), device=None, output=tmp_path / "file" / "x.engine"
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"format": 2}'])
+def test_a_sidecar_that_is_none_is_an_error_with_the_cure(tmp_path, content):
+    (tmp_path / "one.engine.json").write_bytes(content)
+    with pytest.raises(BackendError, match="does not describe an engine: build the engine again"):
+        Sidecar.read(tmp_path / "one.engine.json")
+
+
+@pytest.mark.parametrize("text", ["8", "1:8", "0:1:2", "8:1:32", "a:b:c", "1:8:32:64"])
+def test_a_profile_is_three_rising_sizes(text):
+    with pytest.raises(ConfigError, match="LEAST:BEST:MOST"):
+        Profile.parse(text)
+
+
+def test_an_unknown_flavour_is_an_error():
+    with pytest.raises(ConfigError, match="choose auto, tensorrt, rtx"):
+        choose_flavour("lean")
+
+
+def test_a_flavour_that_is_not_installed_names_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(InstallationError, match=r"pip install 'hipedge\[tensorrt\]'"):
+        load(FLAVOURS["tensorrt"])
+
+
+BUILD_TWICE = """
+import logging, sys
+from pathlib import Path
+from hipedge.export.engine import Recipe, export_engine
+from hipedge.export.flavours import FLAVOURS
+from hipedge.model import open_model
+
+logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+model, cache = open_model(Path(sys.argv[1] if len(sys.argv) > 1 else {model!r})), Path({cache!r})
+recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=cache, optimization_level=1)
+for _ in range(2):
+    made = export_engine(model, recipe, device="no GPU", force=True)
+    print(made.built, made.sidecar.key.version, made.sidecar.engine_bytes, cache.stat().st_size)
+"""
+
+
+def test_the_tensorrt_flavour_builds_and_rebuilds_from_its_timing_cache(
+    rtx, folder, untrained_model, tmp_path
+):
+    libraries = tmp_path / "stand-ins"
+    libraries.mkdir()
+    script = BUILD_TWICE.format(model=str(untrained_model.path), cache=str(folder / "timings"))
+    first, second = (line.split() for line in run_with("11.4", script, libraries).splitlines())
+    assert first[:2] == second[:2] == ["True", "11.4.0.106"]
+    assert int(first[2]) > 50_000_000
+    assert int(first[3]) > 0

@@ -1,0 +1,176 @@
+"""What counts as agreeing with the FP32 scores, and what does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hipedge.backends.ort import OnnxRuntimeBackend
+from hipedge.export.parity import check, compare
+from hipedge.export.proofs import parity_of
+from hipedge.model import Golden
+from hipedge.model.card import ABNORMAL
+from hipedge.types import CATEGORIES, Category
+from tests.backends.golden_backend import GoldenBackend
+
+NORMAL, ARTHRITIS = (CATEGORIES.index(c) for c in (Category.NORMAL, Category.OSTEOARTHRITIS))
+
+
+@pytest.fixture
+def golden(untrained_model):
+    return untrained_model.golden()
+
+
+def checked(model, err):
+    return check(GoldenBackend(model.golden(), err), model)
+
+
+def test_onnx_runtime_agrees(untrained_model):
+    with OnnxRuntimeBackend.open(untrained_model) as backend:
+        parity = check(backend, untrained_model)
+    assert parity.agrees, parity.faults
+    assert 0 < parity.probability_difference < 0.01
+    assert parity.samples == 64
+
+
+def test_the_same_scores_agree_exactly(untrained_model):
+    parity = checked(untrained_model, lambda logits, maps: None)
+    assert parity.agrees
+    assert parity.probability_difference == parity.map_difference == parity.batch_difference == 0
+    # 64 categories; 7 thresholds at two operating points and one least confidence each.
+    assert parity.decisions == 64 * (1 + 2 * 7 + 1)
+
+
+def test_samples_are_scored_alone_and_in_batches_of_two_sizes(untrained_model):
+    backend = GoldenBackend(untrained_model.golden())
+    check(backend, untrained_model)
+    assert backend.batches == [1] * 64 + [8] * 8 + [32] * 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_a_fault(untrained_model, value):
+    def err(logits, maps):
+        logits[0, 3] = value
+
+    parity = checked(untrained_model, err)
+    assert parity.not_finite > 0
+    assert not parity.agrees
+
+
+def test_a_map_that_is_not_finite_is_a_fault(untrained_model):
+    def err(logits, maps):
+        maps[-1, 0, 0, 0] = np.nan
+
+    assert "samples with NaN or infinity" in checked(untrained_model, err).faults[0]
+
+
+def test_a_probability_that_differs_is_a_fault(untrained_model):
+    def err(logits, maps):
+        logits[:, 0] += 0.1
+
+    (fault,) = [f for f in checked(untrained_model, err).faults if f.startswith("a probability d")]
+    assert fault.endswith("more than 0.01")
+
+
+def test_a_heat_map_that_differs_is_a_fault(untrained_model):
+    def err(logits, maps):
+        maps += 0.1 * maps.max()
+
+    (fault,) = checked(untrained_model, err).faults
+    assert fault.startswith("a heat map")
+
+
+def test_a_score_that_depends_on_its_place_in_the_batch_is_a_fault(untrained_model):
+    def err(logits, maps):
+        logits[1:, 0] += 0.03  # too little to be told from rounding by itself
+
+    parity = checked(untrained_model, err)
+    assert parity.probability_difference < 0.01
+    (fault,) = parity.faults
+    assert fault.startswith("a probability in another batch")
+
+
+def one_sample(card, logits, *others):
+    """A golden sample with these logits, scored by backends that say the others."""
+    maps = np.ones((1, len(CATEGORIES), 2, 2), np.float32)
+    golden = Golden(np.zeros((1, 1, 2, 2), np.uint8), np.float32([logits]), maps)
+    return compare(golden, [(np.float32([other]), maps) for other in others], card)
+
+
+def logits_of(**probabilities):
+    """Logits whose softmax is these probabilities, what is left shared by the other categories."""
+    named = {Category(name): p for name, p in probabilities.items()}
+    rest = (1 - sum(named.values())) / (len(CATEGORIES) - len(named))
+    return np.log([named.get(category, rest) for category in CATEGORIES])
+
+
+@pytest.fixture
+def card(untrained_model):
+    points = {name: dict.fromkeys(ABNORMAL, 0.9) for name in ("sensitive", "specific")}
+    return replace(untrained_model.card, operating_points=points, min_confidence=0.0)
+
+
+def test_a_category_that_changes_is_a_fault_where_fp32_is_clear(card):
+    parity = one_sample(
+        card,
+        logits_of(normal=0.406, osteoarthritis=0.394),
+        logits_of(normal=0.399, osteoarthritis=0.401),
+    )
+    assert parity.category_changes == 1
+    assert parity.faults == ("1 categories differ", *parity.faults[1:])
+
+
+def test_a_category_that_changes_in_a_close_call_is_counted_and_no_fault(card):
+    parity = one_sample(
+        card,
+        logits_of(normal=0.402, osteoarthritis=0.398),
+        logits_of(normal=0.399, osteoarthritis=0.401),
+    )
+    assert parity.agrees
+    assert (parity.category_changes, parity.close_calls) == (0, 1)
+
+
+@pytest.mark.parametrize(("fp32", "faults", "close_calls"), [(0.512, 1, 0), (0.505, 0, 1)])
+def test_a_flag_that_changes_is_a_fault_where_fp32_is_clear(card, fp32, faults, close_calls):
+    card.operating_points["sensitive"][Category.OSTEOARTHRITIS] = 0.5
+    parity = one_sample(card, logits_of(osteoarthritis=fp32), logits_of(osteoarthritis=0.499))
+    assert (parity.flag_changes, parity.close_calls) == (faults, close_calls)
+
+
+def test_a_change_in_one_pass_counts_once(card):
+    clear = logits_of(normal=0.6)
+    changed = logits_of(osteoarthritis=0.6)
+    assert one_sample(card, clear, clear, changed, changed).category_changes == 1
+
+
+def test_a_verdict_is_remembered_for_the_same_model_and_backend(
+    untrained_model, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = parity_of(GoldenBackend(untrained_model.golden()), untrained_model)
+    again = GoldenBackend(untrained_model.golden())
+    assert parity_of(again, untrained_model) == first
+    assert again.batches == []
+    other = replace(untrained_model, model_id="another")
+    parity_of(again, other)
+    assert again.batches != []
+
+
+def test_a_spoilt_verdict_is_measured_again(untrained_model, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    parity_of(GoldenBackend(untrained_model.golden()), untrained_model)
+    (path,) = (tmp_path / "hipedge" / "parity").iterdir()
+    for content in ("", "{}", "[]", '{"of": "another"}'):
+        path.write_text(content)
+        backend = GoldenBackend(untrained_model.golden())
+        assert parity_of(backend, untrained_model).agrees
+        assert backend.batches != []
+
+
+def test_a_cache_that_cannot_be_written_costs_time_alone(
+    untrained_model, monkeypatch, tmp_path, caplog
+):
+    (tmp_path / "hipedge").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert parity_of(GoldenBackend(untrained_model.golden()), untrained_model).agrees
+    assert "made at each start" in caplog.text
