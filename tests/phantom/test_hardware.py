@@ -268,6 +268,17 @@ def test_the_saw_takes_head_and_neck_and_spares_trochanters_and_shaft(family):
             np.testing.assert_array_equal(np.all(beyond, axis=0), expected)
 
 
+@pytest.mark.parametrize("family", ARTHROPLASTIES)
+@pytest.mark.parametrize("radius_mm", [18.0, 21.0, 24.0, 34.0])
+def test_every_prosthesis_comes_for_the_smallest_and_the_largest_socket(family, radius_mm):
+    femur = femur_frame()
+    socket = replace(acetabulum_frame(femur), radius_mm=radius_mm)
+    for seed in range(10):
+        implant = ARTHROPLASTIES[family](femur, socket, np.random.default_rng(seed))
+        for part in implant.parts:
+            assert_closed(part.faces, len(part.vertices))
+
+
 def test_resurfacing_keeps_the_femur():
     assert operated("resurfacing", 0).resection == ()
 

@@ -125,7 +125,9 @@ def uncemented_total_hip(
     """Replace both sides by press fit: a metal shell with a liner, one of four kinds of stem."""
     shell_radius = _in_steps(acetabulum.radius_mm + rng.uniform(0.0, 2.0), 22.0, 32.0)
     largest = 2 * (shell_radius - SHELL_MM - LINER_MM)
-    head_radius = float(rng.choice([d for d in (28.0, 32.0, 36.0) if d <= largest])) / 2
+    # The smallest shells take only the 22.2 mm head of Charnley's low-friction arthroplasty.
+    fitting = [d for d in (28.0, 32.0, 36.0) if d <= largest] or [22.2]
+    head_radius = float(rng.choice(fitting)) / 2
     opening, angles = _opening(acetabulum, rng)
     inner = shell_radius - SHELL_MM
     # The inserter's hole is left open at the pole.
