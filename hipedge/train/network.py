@@ -86,8 +86,16 @@ class HipNet(nn.Module):
         The head is linear, so it may come before the sum over positions: a logit is the sum of
         its map plus a bias. Pooling and head run in single precision whatever the backbone's.
         """
+        return self.read_out(self.features(pixels))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return the backbone's features: uint8 (N, 1, S, S) -> (N, 2048, S/32, S/32)."""
         dtype = next(self.backbone.parameters()).dtype
-        features = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)  # (N, 2048, h, w)
+        features: Tensor = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)
+        return features
+
+    def read_out(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool and score features: (N, 2048, h, w) -> logits (N, K) and maps (N, K, h, w)."""
         maps = self.head(self.pool(features.float()))
         return maps.sum((2, 3)) + self.bias, maps
 
