@@ -82,9 +82,8 @@ def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     noise = rng.standard_normal(shape, np.float32)
     if rng.uniform() < 0.5:
         return noise
-    return (
-        noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))
-    ) / 2
+    beside = np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))
+    return np.asarray((noise + beside) / 2, np.float32)
 
 
 def _cut_out(pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength) -> None:

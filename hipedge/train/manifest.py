@@ -5,7 +5,8 @@
 `path` is absolute or relative to the CSV's folder, `side` is right or left, `category` one of the
 eight, `age` in years. The femoral head's centre (`x`, `y`) or a box is in pixels of the film as
 stored; where a row has both, the centre counts, and where it has none the hip is looked for.
-`split` is train, validation or test, in every row or in none. Other columns are left unread.
+`split` is train, val, test or external (another hospital's test), in every row or in none. Other
+columns are left unread.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ T = TypeVar("T")
 REQUIRED = ("path", "side", "category", "patient")
 CENTRE, BOX = ("x", "y"), ("x0", "y0", "x1", "y1")
 
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
-SPLITS = (TRAIN, VALIDATION, TEST)
+TRAIN, VAL, TEST, EXTERNAL = "train", "val", "test", "external"
+SPLITS = (TRAIN, VAL, TEST, EXTERNAL)
 # Where the manifest splits nothing: parts of the patients for validation and for the test.
-VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
+VAL_SHARE, TEST_SHARE = 0.15, 0.15
 
 OLDEST_YEARS = 120
 # So many faults are named; who has more has one fault in every row.
@@ -124,7 +125,7 @@ def split_of(patient: str, seed: int) -> str:
     part = int.from_bytes(digest[:8], "big") / 2**64
     if part < TEST_SHARE:
         return TEST
-    return VALIDATION if part < TEST_SHARE + VALIDATION_SHARE else TRAIN
+    return VAL if part < TEST_SHARE + VAL_SHARE else TRAIN
 
 
 def _cells(text: str, path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
