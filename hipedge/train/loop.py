@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ class MovingAverage:
 
 def fit(
     objective: Objective,
-    samples: Dataset[tuple[Tensor, ...]],
+    samples: Dataset[Any],
     validate: Validate,
     schedule: Schedule,
     folder: Path,

@@ -61,8 +61,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The rows of a manifest, each in its split, and the SHA-256 of the file."""
+    """The rows of a manifest, each in its split; where the file is, and its SHA-256."""
 
+    path: Path
     rows: tuple[Row, ...]
     sha256: str
 
@@ -116,7 +117,7 @@ def read_manifest(path: Path, *, seed: int = 0) -> Manifest:
         raise InputError(f"{path} has no rows under its header")
     if not rows[0].split:
         rows = [replace(row, split=split_of(row.patient, seed)) for row in rows]
-    return Manifest(tuple(rows), hashlib.sha256(data).hexdigest())
+    return Manifest(path, tuple(rows), hashlib.sha256(data).hexdigest())
 
 
 def split_of(patient: str, seed: int) -> str:
