@@ -41,7 +41,7 @@ def discover(paths: Iterable[Path]) -> Discovered:
     for top in paths:
         if not os.path.lexists(top):
             raise InputError(f"no such file or folder: {top}")
-        named = top.absolute()
+        named = top.resolve()
         for path in _walk(named, refusals):
             if not _is_regular(path):
                 refusals[path] = Refusal(path, Code.UNREADABLE, "not a regular file")

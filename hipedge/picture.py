@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from hipedge.decide import HARDWARE, softmax
 from hipedge.types import CATEGORIES, Box, Finding, Hip, Priority, ScoredHip, Scores
 
-LONGEST_SIDE_PX = 1400
-FOOTER_PX = 34
+# Of the longer side: large enough for the words in the boxes, small enough for a screen.
+SIDE_PX = (900, 1400)
+FOOTER_LINE_PX = 22
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = {
     Priority.URGENT: (213, 94, 0),
@@ -28,26 +29,29 @@ def draw_case(
     pixels: NDArray[np.uint16],
     hips: Sequence[ScoredHip],
     findings: Sequence[Finding],
-    caption: str,
+    caption: Sequence[str],
 ) -> Image.Image:
     """Draw a film (H, W), bone bright, with the boxes, findings and heat maps of its hips.
 
-    `caption` goes under the film: which model and backend said this.
+    The lines of `caption` go under the film: which model and backend said this.
     """
-    scale = min(1.0, LONGEST_SIDE_PX / max(pixels.shape))
+    longest = max(pixels.shape)
+    scale = min(max(longest, SIDE_PX[0]), SIDE_PX[1]) / longest
     height, width = (max(1, round(length * scale)) for length in pixels.shape)
     grey = Image.fromarray(pixels.astype(np.float32) / 257).resize(
-        (width, height), Image.Resampling.BOX
+        (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
     )
     film = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
     for scored, finding in zip(hips, findings, strict=True):
         _blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
-    picture = Image.new("RGB", (max(width, 640), height + FOOTER_PX))
+    footer_px = FOOTER_LINE_PX * (len(caption) + 1)
+    picture = Image.new("RGB", (max(width, SIDE_PX[0]), height + footer_px))
     picture.paste(Image.fromarray(np.rint(film).astype(np.uint8)))
     draw = ImageDraw.Draw(picture)
     for scored, finding in zip(hips, findings, strict=True):
         _outline(draw, scored.hip, _scaled(scored.hip.box, scale), finding, (width, height))
-    draw.text((8, height + 8), caption, fill=(200, 200, 200), font=ImageFont.load_default(14))
+    text = "\n".join(caption)
+    draw.text((8, height + 8), text, fill=(200, 200, 200), font=ImageFont.load_default(14))
     return picture
 
 
@@ -61,8 +65,8 @@ def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
     way = max(range(len(scored.scores)), key=lambda one: probability(scored.scores[one]))
     # A hip of unknown side is seen plain first, then mirrored.
     mirrored = scored.hip.mirrored or way == 1
-    evidence = np.clip(scored.scores[way].maps[label], 0, None)
-    evidence = evidence / max(float(evidence.max()), 1e-9)
+    evidence: NDArray[np.float32] = np.maximum(scored.scores[way].maps[label], 0)
+    evidence /= max(float(evidence.max()), 1e-9)
     return evidence[:, ::-1] if mirrored else evidence
 
 

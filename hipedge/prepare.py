@@ -36,40 +36,57 @@ def resample(pixels: NDArray[np.uint16], box: Box, size_px: int) -> NDArray[np.f
 
     Shrinking, each output pixel is the exact mean over its area; enlarging, it is interpolated.
     """
-    height, width = pixels.shape
-    x0, x1 = max(0, math.floor(box.x0) - 1), min(width, math.ceil(box.x1) + 1)
-    y0, y1 = max(0, math.floor(box.y0) - 1), min(height, math.ceil(box.y1) + 1)
-    if min(box.x1, width) <= max(box.x0, 0) or min(box.y1, height) <= max(box.y0, 0):
-        raise Refused(Code.HIP_OUTSIDE_IMAGE)
-    columns = _covered(box.x0, box.x1, width, size_px)
-    rows = _covered(box.y0, box.y1, height, size_px)
-    inside = Box(
-        box.x0 + columns.start * box.width / size_px - x0,
-        box.y0 + rows.start * box.height / size_px - y0,
-        box.x0 + columns.stop * box.width / size_px - x0,
-        box.y0 + rows.stop * box.height / size_px - y0,
-    )
-    shrinks = box.width >= size_px and box.height >= size_px
-    image = Image.fromarray(pixels[y0:y1, x0:x1].astype(np.float32))
+    columns, x = _covered(box.x0, box.x1, pixels.shape[1], size_px)
+    rows, y = _covered(box.y0, box.y1, pixels.shape[0], size_px)
+    # With one pixel more all around, which interpolation reads.
+    left, top = max(0, math.floor(x[0]) - 1), max(0, math.floor(y[0]) - 1)
+    film = pixels[top : math.ceil(y[-1]) + 1, left : math.ceil(x[-1]) + 1]
     square = np.full((size_px, size_px), np.nan, np.float32)
-    square[rows, columns] = np.asarray(
-        image.resize(
-            (columns.stop - columns.start, rows.stop - rows.start),
-            Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR,
-            box=(inside.x0, inside.y0, inside.x1, inside.y1),
-        )
-    )
+    if box.width >= size_px and box.height >= size_px:
+        square[rows, columns] = area_means(area_means(film, y - top).T, x - left).T
+    else:
+        square[rows, columns] = _interpolate(film, x - left, y - top)
     return square
 
 
-def _covered(start: float, stop: float, length: int, size_px: int) -> slice:
-    """Return which of `size_px` cells from `start` to `stop` lie wholly on an axis of `length`."""
+def _covered(
+    start: float, stop: float, length: int, size_px: int
+) -> tuple[slice, NDArray[np.float64]]:
+    """Return which of `size_px` cells from `start` to `stop` lie wholly on an axis of `length`.
+
+    With them come their edges on that axis, one more than there are cells.
+    """
     cell = (stop - start) / size_px
     first = max(0, math.ceil(-start / cell - 1e-9))
     last = min(size_px, math.floor((length - start) / cell + 1e-9))
     if last <= first:
         raise Refused(Code.HIP_OUTSIDE_IMAGE)
-    return slice(first, last)
+    edges = start + cell * np.arange(first, last + 1)
+    return slice(first, last), np.clip(edges, 0, length)
+
+
+def area_means(lines: NDArray[np.generic], edges: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Average `lines` (N, M) over the cells between `edges` (K + 1,) along N: (K, M)."""
+    first = np.floor(edges[:-1]).astype(np.intp)
+    means = np.zeros((len(first), lines.shape[1]), np.float32)
+    for step in range(int((np.ceil(edges[1:]) - first).max())):
+        line = first + step
+        inside = np.minimum(edges[1:], line + 1) - np.maximum(edges[:-1], line)
+        weight = np.clip(inside, 0, None) / np.diff(edges)
+        means += weight.astype(np.float32)[:, None] * lines[np.minimum(line, len(lines) - 1)]
+    return means
+
+
+def _interpolate(
+    film: NDArray[np.uint16], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Interpolate `film` (H, W) at cells between edges `x` and `y`, as Pillow does: bilinear."""
+    resized = Image.fromarray(film.astype(np.float32)).resize(
+        (len(x) - 1, len(y) - 1),
+        Image.Resampling.BILINEAR,
+        box=(float(x[0]), float(y[0]), float(x[-1]), float(y[-1])),
+    )
+    return np.asarray(resized)
 
 
 def to_bytes(square: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -68,7 +68,7 @@ class Workers(Generic[T, R]):
             if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
                 done, _ = wait(pending)
                 self._replace_pool()
-            finished, suspects = [], []
+            finished, suspects = list[tuple[T, R | Died]](), list[T]()
             for future in done:
                 item = pending.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
@@ -92,7 +92,8 @@ class Workers(Generic[T, R]):
     def _alone(self, item: T) -> R | Died:
         with self._new_pool(1) as pool:
             try:
-                return pool.submit(_call, item).result()
+                result: R = pool.submit(_call, item).result()
+                return result
             except BrokenProcessPool:
                 return Died()
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hipedge.model import new_model, open_model
+from hipedge.types import CropGeometry
+
 
 @pytest.fixture(scope="session")
 def shared_data():
@@ -14,3 +17,16 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no shared radiographs at {folder}: set HIPEDGE_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def untrained_model(tmp_path_factory):
+    """A model folder from seed 0 with crops of 64 pixels, so that it is quick to make and run.
+
+    Without torch it cannot be made: HIPEDGE_TEST_MODEL then names one made before.
+    """
+    if "HIPEDGE_TEST_MODEL" in os.environ:
+        return open_model(Path(os.environ["HIPEDGE_TEST_MODEL"]))
+    pytest.importorskip("torch", reason="no torch to make a model with: set HIPEDGE_TEST_MODEL")
+    folder = tmp_path_factory.mktemp("models") / "untrained"
+    return new_model(folder, seed=0, geometry=CropGeometry(64, 160.0, 10.0, 20.0))

@@ -1,6 +1,7 @@
 """Who may import whom, as `docs/architecture.md` says."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,15 @@ def test_every_runtime_module_is_imported_without_any_extra():
         f"for name in {runtime}: importlib.import_module(name)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_every_package_is_declared_so_that_the_wheel_has_it():
+    project = (PACKAGE.parent / "pyproject.toml").read_text()
+    declared = re.search(r"packages = \[(.*?)\]", project, re.DOTALL)
+    names = set(re.findall(r'"([\w.]+)"', declared[1]))
+    found = {".".join(("hipedge", *path.parent.relative_to(PACKAGE).parts))
+             for path in MODULES if path.name == "__init__.py"}  # fmt: skip
+    assert names == found
 
 
 def test_every_code_has_its_row_and_every_row_its_sentence():

@@ -7,7 +7,7 @@ from hipedge.types import Category, Mark, Priority
 RULE = Rule(
     operating_point="sensitive",
     temperature=1.0,
-    thresholds={category: 0.2 for category in ABNORMAL},
+    thresholds=dict.fromkeys(ABNORMAL, 0.2),
     min_confidence=0.4,
 )
 

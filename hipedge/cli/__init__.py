@@ -15,7 +15,9 @@ from hipedge.errors import HipedgeError
 
 app = typer.Typer(
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # a pretty traceback prints values, and values can name patients
+    # A pretty traceback prints values, and values can name patients.
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Screen hip radiographs in batches: DICOM in, flagged hips in SQLite out. "
     "Research use only: not a medical device.",

@@ -20,7 +20,7 @@ from hipedge.decide import HARDWARE, HARDWARE_NOTE
 from hipedge.errors import CODES
 from hipedge.model.card import Status
 from hipedge.store import Case
-from hipedge.types import CATEGORIES, Priority
+from hipedge.types import CATEGORIES, Finding, Priority
 from hipedge.worklist import (
     FlaggedHip,
     Worklist,
@@ -114,41 +114,59 @@ def warn_of_untrained(cases: Iterable[Case]) -> None:
 
 
 def _flagged_table(hips: Iterable[FlaggedHip]) -> Table:
-    table = Table("priority", "side", "category", "p", "flagged for", "marks", "id", "file",
-                  title="Flagged", title_justify="left")  # fmt: skip
+    table = _table("Flagged", "priority", "hip", "finding", "id")
     for one in hips:
-        finding = one.finding
-        reasons = [_spoken(category.value) for category in finding.flagged_for]
+        priority = one.finding.priority
         table.add_row(
-            f"[{STYLES[finding.priority]}]{finding.priority.value}[/]",
+            f"[{STYLES[priority]}]{priority.value}[/]",
             one.hip.side.value,
-            _spoken(finding.category.value),
-            f"{finding.probabilities[CATEGORIES.index(finding.category)]:.2f}",
-            ", ".join([*reasons, *(["uncertain"] if finding.uncertain else [])]),
-            ", ".join(mark.value for mark in one.case.marks),
+            _finding_text(one.finding),
             str(one.case.file_id),
-            escape(one.case.path.name),
+            _file_text(one.case),
         )
     return table
 
 
+def _finding_text(finding: Finding) -> str:
+    """Name the most probable category, then on a line each what else a hip is flagged for."""
+    probability = dict(zip(CATEGORIES, finding.probabilities, strict=True))
+    lines = [
+        f"{_spoken(category.value)} {probability[category]:.0%}"
+        for category in dict.fromkeys((finding.category, *finding.flagged_for))
+    ]
+    if finding.uncertain:
+        lines[0] += ", uncertain"
+    return "\n".join([lines[0], *(f"[dim]and[/] {line}" for line in lines[1:])])
+
+
+def _file_text(case: Case) -> str:
+    """Name the file, or its whole path where it was never read; below it its marks."""
+    name = escape(str(case.path) if case.sha256 is None else case.path.name)
+    marks = ", ".join(mark.value for mark in case.marks)
+    return f"{name}\n[dim]{marks}[/]" if marks else name
+
+
 def _not_read_table(cases: Iterable[Case]) -> Table:
-    table = Table("code", "what it means", "detail", "id", "file",
-                  title="Not read: a human must look", title_justify="left")  # fmt: skip
+    table = _table("Not read: a human must look", "reason", "id")
     for case in cases:
-        meaning = CODES[case.code].meaning if case.code else ""
-        name = escape(str(case.path)) if case.sha256 is None else escape(case.path.name)
-        table.add_row(
-            case.code.value if case.code else "", meaning, case.detail, str(case.file_id), name
-        )
+        assert case.code is not None
+        detail = f"\n[dim]{escape(case.detail)}[/]" if case.detail else ""
+        reason = f"{CODES[case.code].meaning} [dim]({case.code.value})[/]{detail}"
+        table.add_row(reason, str(case.file_id), _file_text(case))
     return table
 
 
 def _marked_table(cases: Iterable[Case]) -> Table:
-    table = Table("marks", "id", "file", title="Read, but look again", title_justify="left")
+    table = _table("Read, but look again", "id")
     for case in cases:
-        marks = ", ".join(mark.value for mark in case.marks)
-        table.add_row(marks, str(case.file_id), escape(case.path.name))
+        table.add_row(str(case.file_id), _file_text(case))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    """Return an empty table whose last column, the file, is never cut short."""
+    table = Table(*columns, title=title, title_justify="left")
+    table.add_column("file", overflow="fold")
     return table
 
 

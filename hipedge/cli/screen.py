@@ -77,13 +77,14 @@ def screen(
         backends.open_backend(name, folder) as opened,
         _progress() as bar,
     ):
-        errors.print(f"model [bold]{folder.card.name}[/], {folder.card.status_text}")
+        card = folder.card
+        errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
         errors.print(f"backend [bold]{opened.fingerprint}[/]: {reason}", soft_wrap=True)
         run = store.start_run(
             model_id=folder.model_id,
-            model_name=folder.card.name,
-            model_status=folder.card.status.value,
-            card=card_json(folder.card).decode(),
+            model_name=card.name,
+            model_status=card.status.value,
+            card=card_json(card).decode(),
             backend=str(opened.fingerprint),
             backend_reason=reason,
             versions=versions(),
@@ -121,13 +122,16 @@ def summary_table(summary: Summary) -> Table:
         table.add_row(f"  flagged, {priority.value}", "", str(summary.flagged[priority]))
     for code, count in sorted(summary.refused.items(), key=lambda item: CODES[item[0]].state):
         info = CODES[code]
-        table.add_row(f"{info.state.value}: {info.meaning} ({code.value})", str(count), "")
+        state = info.state.value.replace("_", " ")
+        table.add_row(f"{state}: {info.meaning} [dim]({code.value})[/]", str(count), "")
     for mark, count in sorted(summary.marks.items()):
-        table.add_row(f"marked {mark.value}", str(count), "")
+        table.add_row(f"  of all these marked {mark.value}", str(count), "")
     if summary.known:
         table.add_row("already recorded", str(summary.known), "")
     if summary.left_aside:
-        table.add_row("left aside: hidden, or no images by their names", str(summary.left_aside), "")
+        table.add_row(
+            "left aside: hidden, or no images by their names", str(summary.left_aside), ""
+        )
     return table
 
 

@@ -77,7 +77,8 @@ def _print_case(case: Case) -> None:
         output.print(_probabilities_table(case))
     if any(finding.category in HARDWARE for finding in case.findings):
         output.print(f"Arthroplasty and fixation are {HARDWARE_NOTE}.")
-    output.print(f"model {case.model} ({case.model_status}); backend {case.backend}", soft_wrap=True)
+    output.print(f"model {case.model} ({case.model_status})")
+    output.print(f"backend {case.backend}", soft_wrap=True)
     warn_of_untrained([case])
 
 
@@ -104,7 +105,7 @@ def _write_picture(case: Case, target: Path) -> None:
         raise InputError(f"the film can no longer be read from {case.path}: {refused}") from refused
     if payload.sha256 != case.sha256:
         raise InputError(f"{case.path} no longer holds the film that was screened")
-    caption = f"{case.model} ({case.model_status}), {case.backend}. Research use only."
+    caption = (f"{case.model} ({case.model_status}). Research use only.", case.backend)
     try:
         draw_case(pixels, case.hips, case.findings, caption).save(target, "PNG")
     except OSError as error:

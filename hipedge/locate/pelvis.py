@@ -1,7 +1,8 @@
 """The drawn pelvis: the outlines of half a pelvis and femur as an AP film shows them, as edges.
 
 Proportions after the mean adult of the LLP26 shape model (heads 166 mm apart, iliac crests 155 mm
-above them), tilted as patients lie on the table. Nothing here is learned from films.
+above them), then drawn by eye over the average of twelve adult pelvic films of FracAtlas, because
+patients lie on the table with another tilt than the model has.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def locate(
         raise Refused(Code.NO_HIP_FOUND)
     hips = _found_hips(film, geometry, heads)
     marks = _marks(film, hips)
-    if len(hips) == 1 and film.laterality in SIDES and hips[0].side is Side.UNKNOWN:
+    if _lies_on_the_wrong_side(film, heads):
         marks |= {Mark.HEADER_DISAGREES}
     return Located(hips, marks)
 
@@ -101,18 +101,29 @@ def _sides(film: Film, heads: Heads) -> tuple[Side, Side]:
     """Return whose heads those at the image's left and right are, if they are there."""
     if is_turned(film.orientation):
         return Side.UNKNOWN, Side.UNKNOWN
-    by_position = (
-        (Side.RIGHT, Side.LEFT)
-        if image_lateral(Side.RIGHT, film.orientation) == -1
-        else (Side.LEFT, Side.RIGHT)
-    )
+    left, right = _sides_by_position(film)
     if heads.image_left and heads.image_right:
-        return by_position
+        return left, right
     # A single hip may have been taken from behind or stored flipped: its header must say its side,
     # and the half of the pelvis beside it must lie where that side has it.
-    by_header = SIDES.get(film.laterality) if film.laterality else None
-    left, right = (side if side is by_header else Side.UNKNOWN for side in by_position)
-    return left, right
+    stated = SIDES.get(film.laterality) if film.laterality else None
+    return left if left is stated else Side.UNKNOWN, right if right is stated else Side.UNKNOWN
+
+
+def _sides_by_position(film: Film) -> tuple[Side, Side]:
+    usual = image_lateral(Side.RIGHT, film.orientation) == -1
+    return (Side.RIGHT, Side.LEFT) if usual else (Side.LEFT, Side.RIGHT)
+
+
+def _lies_on_the_wrong_side(film: Film, heads: Heads) -> bool:
+    """Say whether a film's only hip lies on the image where one of the other side would."""
+    if film.laterality not in SIDES or is_turned(film.orientation):
+        return False
+    left, right = _sides_by_position(film)
+    stated = SIDES[film.laterality]
+    return (heads.image_right is None and left is not stated) or (
+        heads.image_left is None and right is not stated
+    )
 
 
 def _given_hips(

@@ -106,7 +106,7 @@ def parse_card(data: bytes, source: str) -> Card:
     """
     try:
         content = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{source} is not JSON: {error}") from error
     top = _Object(content, source, "the card")
     if (found := top.take("format")) != CARD_FORMAT:

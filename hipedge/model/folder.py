@@ -25,6 +25,7 @@ from hipedge.model.card import (
 from hipedge.model.readme import render_readme
 
 CARD = "card.json"
+GOLDEN_SAMPLES = 64
 CURE = "copy the model folder again, or make it anew with `hipedge model new`"
 
 
@@ -44,9 +45,9 @@ class Golden:
     def load(cls, path: Path) -> Golden:
         """Read what `save` wrote; raise `ModelError` where it is something else."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls(arrays["samples"], arrays["logits"], arrays["maps"])
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise ModelError(f"{path} does not hold golden samples: {CURE}") from error
 
 

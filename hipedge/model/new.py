@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,12 +14,11 @@ from numpy.typing import NDArray
 
 from hipedge.errors import ConfigError, InstallationError, ModelError
 from hipedge.model.card import ABNORMAL, CLASSIFIER, GOLDEN, Card, Status
-from hipedge.model.folder import Golden, ModelFolder, open_model, write_card
+from hipedge.model.folder import GOLDEN_SAMPLES, Golden, ModelFolder, open_model, write_card
 from hipedge.prepare import to_bytes
 from hipedge.types import CropGeometry
 
 DEFAULT_GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
-GOLDEN_SAMPLES = 64
 
 # The extra `train`: onnxscript is imported by torch's exporter.
 NEEDS = ("torch", "timm", "onnx", "onnxscript")
@@ -49,23 +49,19 @@ def new_model(
     from hipedge.export.onnx import export_classifier
     from hipedge.train.network import Checkpoint, score, untrained_network
 
-    if checkpoint is not None:
-        source = Checkpoint.load(checkpoint)
-    else:
-        assert seed is not None
-        samples = synthetic_crops(geometry.size_px)
-        source = Checkpoint(
-            untrained_network(seed, samples), untrained_card(seed, geometry), samples
-        )
-
-    def fill(partial: Path) -> None:
+    with _whole_or_not_at_all(folder) as partial:
+        if checkpoint is not None:
+            source = Checkpoint.load(checkpoint)
+        else:
+            assert seed is not None
+            samples = synthetic_crops(geometry.size_px)
+            network = untrained_network(seed, samples)
+            source = Checkpoint(network, untrained_card(seed, geometry), samples)
         size_px = source.card.input.size_px
         export_classifier(source.network, partial / CLASSIFIER, size_px=size_px)
-        samples = source.golden_samples
-        Golden(samples, *score(source.network, samples)).save(partial / GOLDEN)
+        scores = score(source.network, source.golden_samples)
+        Golden(source.golden_samples, *scores).save(partial / GOLDEN)
         write_card(partial, source.card)
-
-    _write_whole(folder, fill)
     return open_model(folder)
 
 
@@ -94,6 +90,7 @@ def synthetic_crops(size_px: int) -> NDArray[np.uint8]:
     The power of a radiograph falls with spatial frequency as f^-β, β about 3 (Burgess, 1999,
     doi:10.1364/JOSAA.16.000633, for mammograms); here β goes from 2 to 4.
     """
+    # 1000: in a radiograph's order of magnitude, as to_bytes expects.
     rng = np.random.default_rng(0)
     rows, columns = np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]
     frequency = np.maximum(np.hypot(rows, columns), 1 / size_px)
@@ -101,19 +98,19 @@ def synthetic_crops(size_px: int) -> NDArray[np.uint8]:
     for beta in np.linspace(2.0, 4.0, GOLDEN_SAMPLES):
         spectrum = np.fft.rfft2(rng.standard_normal((size_px, size_px))) * frequency ** (-beta / 2)
         field = np.fft.irfft2(spectrum, s=(size_px, size_px))
-        # to_bytes takes a radiograph's values
         crops.append(to_bytes((1000 * field / field.std()).astype(np.float32)))
     return np.stack(crops)[:, None]
 
 
-def _write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a hidden folder beside `folder`, then rename it: a half-written one is never seen."""
+@contextmanager
+def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder to fill, which is renamed to `folder` once that is done."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty: name a new folder")
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
-        fill(partial)
+        yield partial
         partial.rename(folder)
     except OSError as error:
         raise ModelError(f"{folder} cannot be written: {error.strerror}") from error

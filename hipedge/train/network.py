@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hipedge.errors import ModelError
 from hipedge.model.card import Card, card_json, parse_card
+from hipedge.model.folder import GOLDEN_SAMPLES
 from hipedge.types import CATEGORIES
 
 # A byte becomes a number from -2 to 2; the difference is exact in half precision too.
@@ -29,7 +30,15 @@ GEM_FLOOR = 1e-3
 BRANCH_GAIN = 0.25
 
 # What reading a checkpoint raises where it is another file, or has other things in it.
-MALFORMED = (AttributeError, EOFError, KeyError, RuntimeError, TypeError, UnpicklingError)
+MALFORMED = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+)
 
 # A batch bounds the memory of scoring; the scores do not depend on it.
 SCORING_BATCH = 16
@@ -174,10 +183,18 @@ class Checkpoint:
             network = HipNet(**content["settings"])
             network.load_state_dict(content["state_dict"])
             card = parse_card(content["card"].encode(), f"the card in {path}")
-            return cls(network, card, content["golden_samples"].numpy())
+            golden_samples = content["golden_samples"].numpy()
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror}") from error
         except MALFORMED as error:
             raise ModelError(
                 f"{path} is not a checkpoint of hipedge: give one that `hipedge train` wrote"
             ) from error
+        size_px = card.input.size_px
+        expected = (GOLDEN_SAMPLES, 1, size_px, size_px)
+        if golden_samples.dtype != np.uint8 or golden_samples.shape != expected:
+            raise ModelError(
+                f"the golden samples in {path} are {golden_samples.dtype} {golden_samples.shape},"
+                f" not uint8 {expected}: train again"
+            )
+        return cls(network, card, golden_samples)

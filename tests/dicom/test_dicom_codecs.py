@@ -7,17 +7,12 @@ import numpy as np
 import pytest
 from dicom_films import (
     BIG_ENDIAN,
-    DEFLATED,
     EXPLICIT,
     HAS_HTJ2K,
     HTJ2K_LOSSLESS,
-    IMPLICIT,
     JPEG_2000,
-    JPEG_2000_LOSSLESS,
     JPEG_BASELINE,
     JPEG_EXTENDED,
-    JPEG_LOSSLESS,
-    JPEG_LOSSLESS_SV1,
     JPEG_LS,
     JPEG_LS_NEAR,
     LOSSLESS,

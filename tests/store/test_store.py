@@ -246,7 +246,8 @@ def test_an_empty_database_opened_read_only_says_what_makes_it(db):
 def test_a_commit_is_durable_and_the_journal_is_sound_for_this_sqlite(store):
     wal = sqlite3.sqlite_version_info >= (3, 51, 3)
     modes = [
-        store._db.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+        store._db.execute(f"pragma {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous")
     ]
     assert modes == (["wal", 2] if wal else ["delete", 3])
 

@@ -1,0 +1,221 @@
+"""locate: how many hips, whose side, what the network sees of each, and what a person must know."""
+
+import numpy as np
+import pytest
+
+from hipedge.errors import Code, Refused
+from hipedge.geometry import HEAD_DISTANCE_MM, crop_box, is_mirrored
+from hipedge.locate import GivenHip, Heads, locate
+from hipedge.types import Box, CropGeometry, Laterality, Mark, Radiograph, Side
+from tests.builders import film
+
+GEOMETRY = CropGeometry(size_px=224, crop_mm=150, lateral_mm=20, distal_mm=15)
+LEFT_HEAD, RIGHT_HEAD = (600.0, 900.0), (1500.0, 920.0)
+BOTH = Heads(LEFT_HEAD, RIGHT_HEAD, 900.0, 0.6)
+AT_LEFT = Heads(LEFT_HEAD, None, 900.0, 0.4)
+AT_RIGHT = Heads(None, RIGHT_HEAD, 900.0, 0.4)
+USUAL, FLIPPED, TURNED = ("L", "F"), ("R", "F"), ("F", "L")
+
+
+def radiograph(**header):
+    return Radiograph(film(**header), np.zeros((2140, 1760), np.uint16))
+
+
+def located(heads, *given, **header):
+    """What `locate` says where the pixels show `heads`."""
+    return locate(radiograph(**header), GEOMETRY, given, find=lambda pixels, spacing_mm: heads)
+
+
+def sides(result):
+    return [hip.side for hip in result.hips]
+
+
+@pytest.mark.parametrize("orientation", [None, USUAL, ("LH", "FP"), ("", "")])
+def test_the_patients_right_is_at_the_images_left(orientation):
+    result = located(BOTH, orientation=orientation)
+    assert sides(result) == [Side.RIGHT, Side.LEFT]
+    assert [hip.centre_px for hip in result.hips] == [LEFT_HEAD, RIGHT_HEAD]
+    assert [hip.mirrored for hip in result.hips] == [False, True]
+    assert not result.marks
+
+
+@pytest.mark.parametrize("orientation", [FLIPPED, ("RH", "F")])
+def test_on_a_flipped_film_the_right_hip_is_mirrored(orientation):
+    result = located(BOTH, orientation=orientation)
+    assert sides(result) == [Side.LEFT, Side.RIGHT]
+    assert [hip.mirrored for hip in result.hips] == [False, True]
+
+
+@pytest.mark.parametrize("orientation", [USUAL, FLIPPED])
+@pytest.mark.parametrize("side", [Side.RIGHT, Side.LEFT])
+def test_the_network_sees_every_hips_lateral_side_at_the_left(side, orientation):
+    result = located(BOTH, orientation=orientation)
+    (hip,) = (hip for hip in result.hips if hip.side is side)
+    # The crop reaches farther to the lateral side, so the head lies off its middle, medially.
+    head = (hip.centre_px[0] - hip.box.x0) / hip.box.width
+    assert (1 - head if hip.mirrored else head) > 0.5
+    assert hip.mirrored == is_mirrored(side, orientation)
+
+
+@pytest.mark.parametrize(
+    ("heads", "laterality"), [(BOTH, None), (AT_LEFT, None), (AT_RIGHT, Laterality.RIGHT)]
+)
+def test_a_film_turned_on_its_side_leaves_the_sides_open(heads, laterality):
+    result = located(heads, orientation=TURNED, laterality=laterality)
+    assert set(sides(result)) == {Side.UNKNOWN}
+    assert result.marks == {Mark.SIDE_UNCLEAR}
+
+
+@pytest.mark.parametrize("laterality", [None, Laterality.BOTH, Laterality.UNPAIRED])
+def test_a_bilateral_film_needs_no_laterality(laterality):
+    assert not located(BOTH, laterality=laterality).marks
+
+
+@pytest.mark.parametrize("laterality", [Laterality.RIGHT, Laterality.LEFT])
+def test_both_hips_are_screened_though_the_header_names_one(laterality):
+    result = located(BOTH, laterality=laterality)
+    assert sides(result) == [Side.RIGHT, Side.LEFT]
+    assert result.marks == {Mark.HEADER_DISAGREES}
+
+
+@pytest.mark.parametrize(
+    ("heads", "laterality", "orientation", "side", "mirrored"),
+    [
+        (AT_LEFT, Laterality.RIGHT, None, Side.RIGHT, False),
+        (AT_RIGHT, Laterality.LEFT, None, Side.LEFT, True),
+        (AT_RIGHT, Laterality.RIGHT, FLIPPED, Side.RIGHT, True),
+        (AT_LEFT, Laterality.LEFT, FLIPPED, Side.LEFT, False),
+    ],
+)
+def test_a_single_hips_side_is_the_headers(heads, laterality, orientation, side, mirrored):
+    result = located(heads, laterality=laterality, orientation=orientation)
+    (hip,) = result.hips
+    assert (hip.side, hip.mirrored) == (side, mirrored)
+    assert not result.marks
+
+
+@pytest.mark.parametrize("heads", [AT_LEFT, AT_RIGHT])
+@pytest.mark.parametrize("laterality", [None, Laterality.UNPAIRED])
+def test_a_single_hip_without_a_header_is_of_unknown_side(heads, laterality):
+    result = located(heads, laterality=laterality)
+    assert sides(result) == [Side.UNKNOWN]
+    assert not result.hips[0].mirrored
+    assert result.marks == {Mark.SIDE_UNCLEAR}
+
+
+@pytest.mark.parametrize(
+    ("heads", "laterality", "orientation"),
+    [
+        (AT_LEFT, Laterality.LEFT, None),
+        (AT_RIGHT, Laterality.RIGHT, USUAL),
+        (AT_LEFT, Laterality.RIGHT, FLIPPED),
+    ],
+)
+def test_where_the_pelvis_lies_on_the_wrong_side_nothing_is_corrected(
+    heads, laterality, orientation
+):
+    result = located(heads, laterality=laterality, orientation=orientation)
+    assert sides(result) == [Side.UNKNOWN]
+    assert result.marks == {Mark.HEADER_DISAGREES, Mark.SIDE_UNCLEAR}
+
+
+def test_one_hip_on_a_film_said_to_be_of_both_is_work_for_a_person():
+    result = located(AT_LEFT, laterality=Laterality.BOTH)
+    assert result.marks == {Mark.ONE_HIP_FOUND, Mark.HEADER_DISAGREES, Mark.SIDE_UNCLEAR}
+
+
+def test_the_box_follows_the_spacing():
+    for hip in located(BOTH, spacing_mm=(0.2, 0.1)).hips:
+        assert (hip.box.width, hip.box.height) == pytest.approx((1500, 750))
+    right, left = located(BOTH, spacing_mm=(0.2, 0.1)).hips
+    assert (right.box.x0 + right.box.x1) / 2 == pytest.approx(LEFT_HEAD[0] - 200)
+    assert (left.box.x0 + left.box.x1) / 2 == pytest.approx(RIGHT_HEAD[0] + 200)
+    assert (left.box.y0 + left.box.y1) / 2 == pytest.approx(RIGHT_HEAD[1] + 75)
+
+
+@pytest.mark.parametrize("heads", [BOTH, AT_LEFT])
+def test_without_spacing_the_distance_between_the_heads_is_the_ruler(heads):
+    for hip in located(heads).hips:
+        assert hip.box.width == pytest.approx(150 / HEAD_DISTANCE_MM * 900)
+        assert hip.box.height == pytest.approx(hip.box.width)
+
+
+def test_a_single_hips_box_reaches_to_where_the_pixels_show_its_lateral_side():
+    (hip,) = located(AT_RIGHT, spacing_mm=(0.2, 0.2)).hips
+    assert hip.side is Side.UNKNOWN
+    assert hip.box == crop_box(RIGHT_HEAD, (0.2, 0.2), GEOMETRY, lateral=1)
+
+
+def test_the_confidence_is_the_likeness():
+    assert [hip.confidence for hip in located(BOTH).hips] == [0.6, 0.6]
+
+
+def test_a_film_without_a_hip_is_refused():
+    with pytest.raises(Refused) as refused:
+        locate(radiograph(), GEOMETRY)
+    assert refused.value.code is Code.NO_HIP_FOUND
+
+
+def never(pixels, spacing_mm):
+    raise AssertionError("the pixels were searched")
+
+
+def test_a_given_hip_wins_and_no_other_is_sought():
+    given = (GivenHip(Side.LEFT, (1000.0, 700.0)),)
+    result = locate(radiograph(spacing_mm=(0.2, 0.2)), GEOMETRY, given, find=never)
+    (hip,) = result.hips
+    assert (hip.side, hip.centre_px, hip.confidence) == (Side.LEFT, (1000.0, 700.0), 1.0)
+    assert hip.mirrored
+    assert hip.box == crop_box((1000.0, 700.0), (0.2, 0.2), GEOMETRY, lateral=1)
+    assert not result.marks
+
+
+def test_a_given_box_is_what_the_network_sees():
+    box = Box(100, 200, 700, 800)
+    result = locate(radiograph(), GEOMETRY, (GivenHip(Side.RIGHT, box),), find=never)
+    (hip,) = result.hips
+    assert hip.box == box
+    # 20 mm lateral and 15 mm distal of the head, at 4 pixels a millimetre.
+    assert hip.centre_px == pytest.approx((480, 440))
+
+
+def test_an_oblong_box_is_made_square_on_the_patient():
+    film = radiograph(spacing_mm=(0.2, 0.1))
+    given = (GivenHip(Side.UNKNOWN, Box(100, 200, 500, 500)),)
+    (hip,) = locate(film, GEOMETRY, given, find=never).hips
+    assert (hip.box.x0, hip.box.y0, hip.box.x1, hip.box.y1) == pytest.approx((0, 200, 600, 500))
+
+
+def test_two_given_centres_are_a_ruler():
+    given = (GivenHip(Side.RIGHT, (300.0, 400.0)), GivenHip(Side.LEFT, (690.0, 400.0)))
+    for hip in locate(radiograph(), GEOMETRY, given, find=never).hips:
+        assert hip.box.width == pytest.approx(150 / HEAD_DISTANCE_MM * 390)
+
+
+def test_one_given_centre_is_measured_by_the_pelvis_on_the_film():
+    (hip,) = located(BOTH, GivenHip(Side.RIGHT, (300.0, 400.0))).hips
+    assert hip.box.width == pytest.approx(150 / HEAD_DISTANCE_MM * 900)
+
+
+def test_one_given_centre_without_a_pelvis_is_measured_by_the_films_width():
+    (hip,) = located(None, GivenHip(Side.RIGHT, (300.0, 400.0))).hips
+    assert hip.box.width == pytest.approx(150 / 240 * 1760)
+
+
+def test_a_given_hip_of_unknown_side_is_marked():
+    result = located(BOTH, GivenHip(Side.UNKNOWN, (300.0, 400.0)))
+    assert result.marks == {Mark.SIDE_UNCLEAR}
+
+
+@pytest.mark.parametrize(
+    ("laterality", "marks"),
+    [
+        (Laterality.LEFT, set()),
+        (Laterality.RIGHT, {Mark.HEADER_DISAGREES}),
+        (Laterality.BOTH, {Mark.HEADER_DISAGREES, Mark.ONE_HIP_FOUND}),
+    ],
+)
+def test_a_given_hip_is_held_against_the_header(laterality, marks):
+    result = located(BOTH, GivenHip(Side.LEFT, (300.0, 400.0)), laterality=laterality)
+    assert result.marks == marks
+    assert sides(result) == [Side.LEFT]

@@ -1,0 +1,97 @@
+"""classifier.onnx: what it holds, for runtimes that cannot be asked here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+
+from onnx import TensorProto, numpy_helper  # noqa: E402
+
+# Operators that TensorRT 10.3 (JetPack 6), 11 and TensorRT for RTX import in these types.
+TENSORRT_OPERATORS = {
+    "Add",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Div",
+    "MaxPool",
+    "Mul",
+    "Pow",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "Relu",
+    "Sigmoid",
+    "Sub",
+}
+
+
+@pytest.fixture(scope="module")
+def classifier(untrained_model):
+    return onnx.load(untrained_model.classifier)
+
+
+@pytest.fixture(scope="module")
+def types(classifier):
+    """The element type of every value by name, as inferred."""
+    graph = onnx.shape_inference.infer_shapes(classifier, strict_mode=True).graph
+    values = [*graph.value_info, *graph.input, *graph.output]
+    inferred = {value.name: value.type.tensor_type.elem_type for value in values}
+    return inferred | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def describe(value):
+    tensor = value.type.tensor_type
+    shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    return value.name, tensor.elem_type, shape
+
+
+def test_it_takes_bytes_and_gives_logits_and_maps_for_any_batch(classifier):
+    assert [describe(value) for value in classifier.graph.input] == [
+        ("pixels", TensorProto.UINT8, ["N", 1, 64, 64])
+    ]
+    assert [describe(value) for value in classifier.graph.output] == [
+        ("logits", TensorProto.FLOAT, ["N", 8]),
+        ("maps", TensorProto.FLOAT, ["N", 8, 2, 2]),
+    ]
+
+
+def test_the_backbone_is_in_half_precision_and_the_pool_and_head_are_not(classifier, types):
+    convolutions = [node for node in classifier.graph.node if node.op_type == "Conv"]
+    *backbone, head = convolutions
+    assert {types[name] for node in backbone for name in node.input} == {TensorProto.FLOAT16}
+    assert {types[name] for name in head.input} == {TensorProto.FLOAT}
+    powers = [node for node in classifier.graph.node if node.op_type == "Pow"]
+    assert len(powers) == 2
+    assert {types[name] for node in powers for name in node.input} == {TensorProto.FLOAT}
+
+
+def test_batch_normalisation_is_folded_and_every_operator_is_one_that_tensorrt_has(classifier):
+    assert {node.op_type for node in classifier.graph.node} <= TENSORRT_OPERATORS
+
+
+def test_no_weight_overflows_half_precision(classifier):
+    for tensor in classifier.graph.initializer:
+        assert np.isfinite(numpy_helper.to_array(tensor)).all(), tensor.name
+
+
+def test_runtimes_of_jetpack_6_can_read_it(classifier):
+    """TensorRT 10.3 reads opsets up to 20; ONNX Runtime 1.23.2 IR versions up to 11."""
+    assert [(opset.domain, opset.version) for opset in classifier.opset_import] == [("", 18)]
+    assert classifier.ir_version <= 11
+
+
+def test_it_is_one_file_of_some_52_megabytes(untrained_model):
+    names = {path.name for path in untrained_model.path.iterdir()}
+    assert names == {"README.md", "card.json", "classifier.onnx", "golden.npz"}
+    assert 51e6 < untrained_model.classifier.stat().st_size < 54e6
+
+
+def test_it_keeps_no_trace_of_the_machine_that_made_it(untrained_model, classifier):
+    data = untrained_model.classifier.read_bytes()
+    for trace in (b".py", b"site-packages", b"stack_trace", str(Path.home()).encode() + b"/"):
+        assert trace not in data
+    assert (classifier.producer_name, classifier.producer_version) == ("hipedge", "0.1.0")

@@ -1,0 +1,93 @@
+"""What the documents show is what happens."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(name):
+    """The code block of the README that follows the comment with this name."""
+    return re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)[1]
+
+
+def in_shell(script, folder):
+    script = f'hipedge() {{ "{sys.executable}" -m hipedge "$@"; }}\n{script}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    return subprocess.run(
+        ["bash", "-ec", script], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory, shared_data):
+    """A clinic that has followed the README, with some of the real films in ./incoming."""
+    folder = tmp_path_factory.mktemp("clinic")
+    incoming = folder / "incoming"
+    incoming.mkdir()
+    for name in ("wg04/RG2_RLE.dcm", "wg04/RG1_J2KI_chest.dcm", "radoss_ddh/331_DDH_1.dcm"):
+        (incoming / Path(name).name).symlink_to((shared_data / name).resolve())
+    command = block("run")
+    assert command.startswith("pip install")
+    done = in_shell(command.split("&&", 1)[1], folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.mark.timeout(300)
+def test_the_first_command_screens_and_prints_what_the_readme_shows(clinic):
+    _, done = clinic
+    shown = block("output: screen")
+    assert done.stdout.splitlines()[0].strip() == shown.splitlines()[0].strip() == "Summary"
+    for line in ("screened", "flagged, urgent", "wrong_body_part"):
+        assert line in shown
+        assert line in done.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("line", block("look").strip().splitlines())
+def test_each_command_to_look_with_runs(clinic, line):
+    folder, _ = clinic
+    options = " --model ./model" if "doctor" in line else ""
+    command = line.split("#")[0].strip() + options
+    done = in_shell(command, folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_test_command_is_the_one_that_ci_runs():
+    assert "pytest" in block("test")
+    assert "<!-- test -->" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_settings_of_the_readme_are_valid(tmp_path):
+    from hipedge.config import load_settings
+
+    file = tmp_path / "hipedge.toml"
+    file.write_text(re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1])
+    settings = load_settings({}, file, {})
+    assert settings.operating_point == "sensitive"
+    assert len(settings.thresholds) == 1
+
+
+def test_the_page_of_commands_is_what_the_commands_say():
+    page = runpy.run_path(str(ROOT / "docs/make_cli.py"))
+    written = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    assert written == page["render"](), "out of date: run python docs/make_cli.py"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_link_between_documents_leads_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    missing = [one for one in targets if not ((ROOT / page).parent / one).exists()]
+    assert missing == []
