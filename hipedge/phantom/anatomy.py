@@ -1,0 +1,290 @@
+"""The bones: a pelvis and two femora of one person, from the LLP26 shape model.
+
+Everything is built as a left hip, and a right one is mirrored at the end. The frame is in mm about
+the midline at the height of the femoral heads: x to the patient's left, y to the back, z to the
+head. `data/NOTICE` names the model's source and licence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from hipedge.phantom.mesh import Mesh, Points, normals
+
+# Places on the mean left femur, in the frame above. They ride along with the mesh as vertices
+# that no face uses, so that whatever bends, breaks or turns the bone moves them too.
+LANDMARKS_MM: dict[str, tuple[float, float, float]] = {
+    "head": (83.7, 0.0, 0.0),
+    "neck": (97.0, 6.6, -17.0),
+    "greater": (124.0, 30.0, 0.0),
+    "lesser": (82.0, 38.0, -54.0),
+    "crest": (112.0, 20.0, -40.0),
+    "shaft": (97.1, 21.8, -119.5),
+    "distal": (75.9, 22.5, -240.0),
+}
+NECK_AXIS = np.array([0.60, 0.28, -0.75]) / np.linalg.norm([0.60, 0.28, -0.75])
+MEAN_NECK_SHAFT_DEG = 129.0
+SYMPHYSIS_MM = 4.5
+SOCKET_REACH_MM = 34.0
+FOSSA_MM = 4.0
+
+
+@dataclass(frozen=True)
+class Build:
+    """A person's frame: scores of the shape modes in standard deviations (10,), and a scale."""
+
+    modes: tuple[float, ...]
+    scale: float
+
+
+@dataclass(frozen=True)
+class HipShape:
+    """One hip joint.
+
+    `space_mm` is the joint space all round before the head is displaced; `head_shift_mm` is the
+    head's displacement in the socket (x lateral, y back, z up), which narrows the space on one
+    side. `centre_edge_deg` is the lateral centre-edge angle.
+    """
+
+    neck_shaft_deg: float = MEAN_NECK_SHAFT_DEG
+    version_deg: float = 0.0
+    head_scale: float = 1.0
+    space_mm: float = 4.2
+    head_shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    centre_edge_deg: float = 32.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How the leg lies: turned in, spread, and bent at the hip, in degrees."""
+
+    internal_deg: float = 12.0
+    abduction_deg: float = 3.0
+    flexion_deg: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Femur:
+    """A femur, and where its landmarks are among the vertices; `radius_mm` is the head's."""
+
+    mesh: Mesh
+    radius_mm: float
+
+    def at(self, landmark: str) -> Points:
+        """Return a landmark's place (3,)."""
+        return landmark_of(self.mesh, landmark)
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """The mean shapes and modes as shipped, in float64, with what is worked out from them once."""
+
+    hemipelvis: Mesh
+    hemipelvis_modes: Points  # (10, V, 3)
+    hemipelvis_wall_mm: NDArray[np.float64]
+    sacrum: Mesh
+    sacrum_modes: Points
+    sacrum_wall_mm: NDArray[np.float64]
+    femur: Mesh
+    femur_modes: Points
+    femur_wall_mm: NDArray[np.float64]
+    head: NDArray[np.intp]  # vertices of the femur on the head's sphere
+    socket: NDArray[np.intp]  # vertices of the hemipelvis on the socket's surface
+    socket_pull: NDArray[np.float64]  # (V, socket): how each vertex follows the socket's surface
+
+
+@lru_cache(maxsize=1)
+def atlas() -> Atlas:
+    """Load the shipped anatomy, once a process."""
+    with (files("hipedge.phantom") / "data" / "anatomy.npz").open("rb") as file:
+        stored = np.load(file)
+        arrays = {name: stored[name] for name in stored.files}
+    hemipelvis = Mesh(
+        arrays["hemipelvis_vertices"].astype(np.float64),
+        arrays["hemipelvis_faces"].astype(np.int32),
+    )
+    femur, femur_modes, femur_wall_mm = _with_landmarks(
+        Mesh(
+            arrays["femur_vertices"].astype(np.float64), arrays["femur_faces"].astype(np.int32)
+        ),
+        arrays["femur_modes"].astype(np.float64),
+        arrays["femur_wall_mm"].astype(np.float64),
+    )
+    centre = np.array(LANDMARKS_MM["head"])
+    off_sphere_mm = np.abs(np.linalg.norm(femur.vertices - centre, axis=1) - 22.8)
+    socket = _socket(hemipelvis, centre)
+    return Atlas(
+        hemipelvis=hemipelvis,
+        hemipelvis_modes=arrays["hemipelvis_modes"].astype(np.float64),
+        hemipelvis_wall_mm=arrays["hemipelvis_wall_mm"].astype(np.float64),
+        sacrum=Mesh(
+            arrays["sacrum_vertices"].astype(np.float64), arrays["sacrum_faces"].astype(np.int32)
+        ),
+        sacrum_modes=arrays["sacrum_modes"].astype(np.float64),
+        sacrum_wall_mm=arrays["sacrum_wall_mm"].astype(np.float64),
+        femur=femur,
+        femur_modes=femur_modes,
+        femur_wall_mm=femur_wall_mm,
+        head=np.flatnonzero(off_sphere_mm < 1.5),
+        socket=socket,
+        socket_pull=_pull(hemipelvis.vertices, socket),
+    )
+
+
+def landmark_of(mesh: Mesh, landmark: str) -> Points:
+    """Return the place (3,) of a femoral landmark; cutting a mesh keeps its landmarks."""
+    return mesh.vertices[_landmark_index(landmark)]
+
+
+@lru_cache(maxsize=16)
+def _landmark_index(landmark: str) -> int:
+    first = len(atlas().femur.vertices) - len(LANDMARKS_MM)
+    return first + list(LANDMARKS_MM).index(landmark)
+
+
+def _with_landmarks(
+    femur: Mesh, modes: Points, wall_mm: NDArray[np.float64]
+) -> tuple[Mesh, Points, NDArray[np.float64]]:
+    """Append the landmarks as vertices, each moving as the surface nearest to it does."""
+    places = np.array(list(LANDMARKS_MM.values()))
+    _, near = cKDTree(femur.vertices).query(places, k=24)
+    return (
+        Mesh(np.concatenate([femur.vertices, places]), femur.faces),
+        np.concatenate([modes, modes[:, near].mean(axis=2)], axis=1),
+        np.concatenate([wall_mm, np.full(len(places), 60.0)]),
+    )
+
+
+def _socket(hemipelvis: Mesh, centre: Points) -> NDArray[np.intp]:
+    """Return the vertices of the socket's surface: near the head, and facing it."""
+    towards = centre - hemipelvis.vertices
+    distance = np.linalg.norm(towards, axis=1)
+    facing = (normals(hemipelvis) * towards).sum(axis=1) / distance
+    return np.flatnonzero((distance < SOCKET_REACH_MM) & (facing > 0.6))
+
+
+def _pull(vertices: Points, socket: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return weights (V, socket) by which the bone around follows its socket, dying away."""
+    distance = np.linalg.norm(vertices[:, None] - vertices[None, socket], axis=2)
+    weights = np.exp(-0.5 * (distance / 5.0) ** 2) + 1e-12
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights *= np.exp(-0.5 * (distance.min(axis=1, keepdims=True) / 11.0) ** 2)
+    weights[socket] = np.eye(len(socket))
+    return np.asarray(weights)
+
+
+def pelvis_and_femur(build: Build) -> tuple[Mesh, Femur]:
+    """Return the left hemipelvis and femur of this build, the head still inside the socket."""
+    mean = atlas()
+    scores = np.asarray(build.modes)
+    hemipelvis = mean.hemipelvis.vertices + np.tensordot(scores, mean.hemipelvis_modes, axes=1)
+    femur = mean.femur.vertices + np.tensordot(scores, mean.femur_modes, axes=1)
+    # The model's femora stand where they stood in the scanner: put the head back in its socket.
+    socket = (hemipelvis - mean.hemipelvis.vertices)[mean.socket].mean(axis=0)
+    femur += np.array(LANDMARKS_MM["head"]) + socket - femur[_landmark_index("head")]
+    hemipelvis *= build.scale
+    femur *= build.scale
+    aside = SYMPHYSIS_MM / 2 - hemipelvis[:, 0].min()
+    hemipelvis[:, 0] += aside
+    femur[:, 0] += aside
+    mesh = mean.femur.moved(femur)
+    centre = landmark_of(mesh, "head")
+    radius = float(np.median(np.linalg.norm(femur[mean.head] - centre, axis=1)))
+    return mean.hemipelvis.moved(hemipelvis), Femur(mesh, radius)
+
+
+def sacrum(build: Build) -> Mesh:
+    """Return the sacrum of this build."""
+    mean = atlas()
+    moved = mean.sacrum.vertices + np.tensordot(np.asarray(build.modes), mean.sacrum_modes, axes=1)
+    return mean.sacrum.moved(moved * build.scale)
+
+
+def shape_femur(femur: Femur, shape: HipShape) -> Femur:
+    """Bend the neck, turn it, and scale the head; the head's centre stays where it was."""
+    vertices = femur.mesh.vertices.copy()
+    head, neck, crest = (femur.at(name) for name in ("head", "neck", "crest"))
+    axis = (neck - head) / np.linalg.norm(neck - head)
+    along = (vertices - neck) @ axis  # from the middle of the neck towards the trochanters
+    proximal = 1.0 - smoothstep(along, -6.0, 24.0)
+    bend = np.radians(shape.neck_shaft_deg - MEAN_NECK_SHAFT_DEG)
+    turn = np.radians(shape.version_deg)
+    rotation = rotation_about_y(-bend) @ rotation_about_z(-turn)
+    turned = (vertices - crest) @ rotation.T + crest
+    vertices += proximal[:, None] * (turned - vertices)
+    centre = vertices[_landmark_index("head")].copy()
+    on_head = 1.0 - smoothstep((vertices - centre) @ axis, 8.0, 20.0)
+    vertices += (shape.head_scale - 1.0) * on_head[:, None] * (vertices - centre)
+    return Femur(
+        femur.mesh.moved(vertices + (head - centre)), femur.radius_mm * shape.head_scale
+    )
+
+
+def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: float) -> Mesh:
+    """Make the socket a sphere of radius `socket_mm` about `centre`, its roof turned up.
+
+    The model's head stands up to 5 mm inside its socket. Bone around the socket follows.
+    """
+    mean = atlas()
+    away = hemipelvis.vertices[mean.socket] - centre
+    distance = np.linalg.norm(away, axis=1, keepdims=True)
+    unit = away / distance
+    # The fossa, below and medially, lies deeper than the surface that bears.
+    fossa = smoothstep(-unit[:, 0], 0.35, 0.8) * smoothstep(-unit[:, 2], -0.45, 0.1)
+    push = unit * (socket_mm + FOSSA_MM * fossa[:, None] - distance)
+    vertices = hemipelvis.vertices + mean.socket_pull @ push
+    if roof_deg:
+        away = vertices - centre
+        reach = np.linalg.norm(away, axis=1)
+        weight = np.exp(-0.5 * (np.maximum(reach - socket_mm, 0.0) / 12.0) ** 2)
+        weight *= smoothstep(away[:, 2], -6.0, 12.0)
+        turned = away @ rotation_about_y(np.radians(-roof_deg)).T
+        vertices = vertices + weight[:, None] * (turned - away)
+    return hemipelvis.moved(vertices)
+
+
+def pose(femur: Femur, leg: Pose, head_at: Points) -> Femur:
+    """Turn the leg about the head's centre and put that at `head_at`."""
+    rotation = (
+        rotation_about_y(np.radians(-leg.abduction_deg))
+        @ rotation_about_x(np.radians(leg.flexion_deg))
+        @ rotation_about_z(np.radians(-leg.internal_deg))
+    )
+    vertices = (femur.mesh.vertices - femur.at("head")) @ rotation.T + head_at
+    return Femur(femur.mesh.moved(vertices), femur.radius_mm)
+
+
+def mirrored(mesh: Mesh) -> Mesh:
+    """Return a mesh mirrored in the midline, its faces turned back to the outside."""
+    return Mesh(mesh.vertices * np.array([-1.0, 1.0, 1.0]), mesh.faces[:, ::-1].copy())
+
+
+def rotation_about_x(angle: float) -> Points:
+    """Return the 3×3 rotation that turns y towards z."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+
+
+def rotation_about_y(angle: float) -> Points:
+    """Return the 3×3 rotation that turns z towards x."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+
+
+def rotation_about_z(angle: float) -> Points:
+    """Return the 3×3 rotation that turns x towards y."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def smoothstep(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Return 0 below `low`, 1 above `high`, and a smooth rise between."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+

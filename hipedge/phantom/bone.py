@@ -1,0 +1,382 @@
+"""Bone as the beam meets it: a cortex between two surfaces, and spongy bone inside.
+
+The cortex is what lies between a bone's surface and an inner one; its thickness follows the site
+and falls with age. Spongy bone is a density map over a plane through the bone (its flat shadow),
+since a radiograph shows no more of it: a base that follows the femur's trabecular groups (Singh,
+Nagrath, Maini. J Bone Joint Surg Am 1970;52:457–467) and a texture of threads along them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from hipedge.phantom.anatomy import Femur, atlas, landmark_of
+from hipedge.phantom.mesh import Mesh, Points, normals
+from hipedge.phantom.projection import View, add_thickness
+
+Image = NDArray[np.float32]
+
+GRID_MM = 0.5
+THREAD_FIELDS = 12
+# The planes of the maps: (left, top) and (width, height) in mm, x lateral and y down from the
+# centre of the femoral head.
+FEMUR_PLANE_MM = (-40.0, -40.0, 130.0, 190.0)
+PELVIS_PLANE_MM = (-100.0, -150.0, 180.0, 230.0)
+FEMUR_ANCHORS = ("head", "greater", "shaft")
+FEMUR_ANCHORS_MM = np.array([[0.0, 0.0], [48.0, -3.0], [24.0, 118.0]])
+PELVIS_ANCHORS_MM = np.array([[0.0, 0.0], [-83.0, 0.0], [0.0, 100.0]])
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How strong a skeleton is.
+
+    `cortex` scales the cortex's thickness, `spongiosa` the density of spongy bone; `groups` is
+    how far the trabecular groups stand out (they fade last under load, Singh 1970); `texture` is
+    the relative amplitude of the threads.
+    """
+
+    cortex: float
+    spongiosa: float
+    groups: float
+    texture: float
+
+
+def quality_at(age_years: float, robustness: float, porosis: float = 0.0) -> Quality:
+    """Return a skeleton's quality from age, a person's `robustness` (sd) and `porosis` (0 to 1).
+
+    Cortex and spongy bone fall from the forties on, spongy bone faster (Riggs et al. J Bone
+    Miner Res 2004;19:1945–1954).
+    """
+    years = max(age_years - 40.0, 0.0)
+    return Quality(
+        cortex=float(np.clip(1.0 - 0.006 * years + 0.10 * robustness - 0.20 * porosis, 0.45, 1.3)),
+        spongiosa=float(
+            np.clip(1.0 - 0.009 * years + 0.14 * robustness - 0.30 * porosis, 0.30, 1.4)
+        ),
+        groups=float(np.clip(0.8 + 0.008 * years + 0.3 * porosis, 0.6, 1.6)),
+        texture=float(np.clip(0.9 + 0.006 * years, 0.8, 1.4)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Spongiosa:
+    """A density map (h, w) relative to cortex, and the plane it lies on.
+
+    `corner_mm` is the map's upper left corner; `anchors_mm` (3, 2) are the points of the plane
+    that lie at the piece's three anchors.
+    """
+
+    density: Image
+    corner_mm: tuple[float, float]
+    anchors_mm: Points
+
+    def grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return x (1, w) and y (h, 1) of the map's cells, in mm on its plane."""
+        return _axes(self.density.shape, self.corner_mm)
+
+    def times(self, factor: NDArray[np.float32]) -> Spongiosa:
+        """Return the map with its density multiplied by `factor` (h, w)."""
+        return replace(self, density=(self.density * factor).astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A piece of bone that moves as one: its two surfaces, its spongy bone and three anchors.
+
+    `anchors` (3, 3) are where the anchors of the map's plane lie in the patient, in mm.
+    """
+
+    outer: Mesh
+    inner: Mesh
+    spongiosa: Spongiosa
+    anchors: Points
+
+    def moved(self, rotation: Points, about: Points, shift: Points) -> Piece:
+        """Return the piece turned by a 3×3 `rotation` `about` a point, then shifted, in mm."""
+
+        def move(points: Points) -> Points:
+            return (points - about) @ rotation.T + about + shift
+
+        return replace(
+            self,
+            outer=self.outer.moved(move(self.outer.vertices)),
+            inner=self.inner.moved(move(self.inner.vertices)),
+            anchors=move(self.anchors),
+        )
+
+    def mirrored(self) -> Piece:
+        """Return the piece mirrored in the midline."""
+        flip = np.array([-1.0, 1.0, 1.0])
+        return replace(
+            self,
+            outer=Mesh(self.outer.vertices * flip, self.outer.faces[:, ::-1].copy()),
+            inner=Mesh(self.inner.vertices * flip, self.inner.faces[:, ::-1].copy()),
+            anchors=self.anchors * flip,
+        )
+
+
+def add_piece(bone_mm: Image, view: View, piece: Piece) -> None:
+    """Add a piece's shadow to `bone_mm` (H, W): its path as if all were cortex."""
+    image = view.project(piece.outer.vertices)
+    x0, y0 = np.floor(image.min(axis=0)).astype(int) - 1
+    x1, y1 = np.ceil(image.max(axis=0)).astype(int) + 1
+    height, width = view.shape
+    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    if x1 <= x0 or y1 <= y0:
+        return
+    part = view.window(x0, y0, (y1 - y0, x1 - x0), 1.0)
+    outer = np.zeros(part.shape, np.float32)
+    inner = np.zeros(part.shape, np.float32)
+    add_thickness(outer, part, piece.outer)
+    add_thickness(inner, part, piece.inner)
+    to_plane = _affine(part.project(piece.anchors), piece.spongiosa.anchors_mm)
+    corner = np.asarray(piece.spongiosa.corner_mm)
+    to_map = to_plane / GRID_MM
+    to_map[:, 2] -= corner / GRID_MM
+    _compose(bone_mm[y0:y1, x0:x1], outer, inner, piece.spongiosa.density, to_map)
+
+
+@njit(cache=True, fastmath=True)
+def _compose(bone, outer, inner, density, to_map):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Add cortex, and spongy bone by its map, sampled bilinearly and held at its edges."""
+    rows, columns = density.shape
+    for i in range(outer.shape[0]):
+        for j in range(outer.shape[1]):
+            if outer[i, j] <= 0.0:
+                continue
+            spongy = min(max(inner[i, j], 0.0), outer[i, j])
+            x, y = j + 0.5, i + 0.5
+            u = to_map[0, 0] * x + to_map[0, 1] * y + to_map[0, 2] - 0.5
+            v = to_map[1, 0] * x + to_map[1, 1] * y + to_map[1, 2] - 0.5
+            u = min(max(u, 0.0), columns - 1.001)
+            v = min(max(v, 0.0), rows - 1.001)
+            p, q = int(u), int(v)
+            a, b = u - p, v - q
+            value = (1 - b) * ((1 - a) * density[q, p] + a * density[q, p + 1]) + b * (
+                (1 - a) * density[q + 1, p] + a * density[q + 1, p + 1]
+            )
+            bone[i, j] += outer[i, j] - spongy + spongy * value
+
+
+def _affine(source: Points, target: Points) -> Points:
+    """Return the 2×3 affine that carries three points (3, 2) onto three others."""
+    return np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T
+
+
+def femur_piece(femur: Femur, bone: Quality, rng: np.random.Generator) -> Piece:
+    """Give a femur its cortex and its trabeculae."""
+    mesh, wall_mm = femur.mesh, atlas().femur_wall_mm
+    thickness = np.minimum(_femoral_cortex_mm() * bone.cortex, 0.46 * wall_mm)
+    return Piece(
+        outer=mesh,
+        inner=_inner(mesh, thickness),
+        spongiosa=femoral_spongiosa(bone, rng),
+        anchors=np.array([landmark_of(mesh, name) for name in FEMUR_ANCHORS]),
+    )
+
+
+def pelvis_piece(mesh: Mesh, centre: Points, bone: Quality, rng: np.random.Generator) -> Piece:
+    """Give a left hemipelvis its cortex, thickest in the socket's roof, and its spongy bone."""
+    mean = atlas()
+    thickness = np.full(len(mesh.vertices), 1.05)
+    away = mean.hemipelvis.vertices[mean.socket] - np.array([83.7, 0.0, 0.0])
+    up = away[:, 2] / np.linalg.norm(away, axis=1)
+    thickness[mean.socket] += 0.3 + 1.3 * np.clip(up, 0.0, 1.0) ** 3
+    thickness = np.minimum(thickness * bone.cortex, 0.42 * mean.hemipelvis_wall_mm)
+    return Piece(
+        outer=mesh,
+        inner=_inner(mesh, thickness),
+        spongiosa=pelvic_spongiosa(bone, rng),
+        anchors=centre + np.array([[0.0, 0.0, 0.0], [-83.0, 0.0, 0.0], [0.0, 0.0, -100.0]]),
+    )
+
+
+def plain_piece(
+    mesh: Mesh,
+    wall_mm: NDArray[np.float64],
+    cortex_mm: float,
+    bone: Quality,
+    rng: np.random.Generator,
+) -> Piece:
+    """Give any other bone an even cortex and a texture without a direction of its own."""
+    thickness = np.minimum(cortex_mm * bone.cortex, 0.42 * wall_mm)
+    middle = mesh.vertices.mean(axis=0)
+    return Piece(
+        outer=mesh,
+        inner=_inner(mesh, thickness),
+        spongiosa=pelvic_spongiosa(bone, rng),
+        anchors=middle + np.array([[0.0, 0.0, 0.0], [-83.0, 0.0, 0.0], [0.0, 0.0, -100.0]]),
+    )
+
+
+def _inner(mesh: Mesh, thickness_mm: NDArray[np.float64]) -> Mesh:
+    return mesh.moved(mesh.vertices - normals(mesh) * thickness_mm[:, None])
+
+
+@lru_cache(maxsize=1)
+def _femoral_cortex_mm() -> NDArray[np.float64]:
+    """Return the thickness of a young femur's cortex at each vertex (V,).
+
+    About 1 mm over the head and trochanters, 6 to 7 mm in the shaft, and a thick calcar on the
+    neck's lower side (Treece et al. Bone 2010;46:1456–1467; Noble et al. Clin Orthop 1988;235:148).
+    """
+    vertices = atlas().femur.vertices
+    x, z = vertices[:, 0], vertices[:, 2]
+    shaft = np.clip((-z - 45.0) / 90.0, 0.0, 1.0)
+    thickness = 1.0 + 5.4 * shaft**1.2
+    calcar = np.exp(-0.5 * (((x - 90.0) / 9.0) ** 2 + ((z + 42.0) / 16.0) ** 2))
+    lateral = np.exp(-0.5 * (((x - 134.0) / 9.0) ** 2 + ((z + 55.0) / 16.0) ** 2))
+    return np.asarray(thickness + 3.2 * calcar + 0.8 * lateral)
+
+
+def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
+    """Draw the proximal femur's spongy bone: compressive and tensile groups, Ward's triangle."""
+    even, groups, canal = _femoral_base()
+    base = np.clip(even + bone.groups * groups, 0.04, None) * canal * bone.spongiosa + 0.012
+    first, second = rng.choice(THREAD_FIELDS, size=2, replace=False)
+    share = rng.uniform(0.3, 0.7)
+    fields = _femoral_threads()
+    threads = share * fields[first] + (1 - share) * fields[second]
+    threads *= 1.0 / np.hypot(share, 1 - share)
+    _, patches = _grain_at(rng, base.shape)
+    texture = 1.0 + bone.texture * (0.13 * threads + 0.07 * patches)
+    density = base * np.clip(texture, 0.3, 2.2)
+    return Spongiosa(density.astype(np.float32), FEMUR_PLANE_MM[:2], FEMUR_ANCHORS_MM)
+
+
+@lru_cache(maxsize=1)
+def _femoral_base() -> tuple[Image, Image, Image]:
+    """Return maps (h, w): even density, what the trabecular groups add to it, and the canal."""
+    left, top, width, height = FEMUR_PLANE_MM
+    shape = (round(height / GRID_MM), round(width / GRID_MM))
+    x, y = _axes(shape, (left, top))
+    head = _bell(x, y, 0.0, 0.0, 22.0, 22.0)
+    compressive = _band(x, y, (-3.0, -20.0), (7.0, 42.0), 8.0)
+    radius = np.hypot(x - 14.0, y - 46.0)
+    tensile = np.exp(-0.5 * ((radius - 47.0) / 7.0) ** 2) * (y < 60.0)
+    wards = _bell(x, y, 20.0, 27.0, 8.0, 10.0)
+    greater = _bell(x, y, 44.0, 14.0, 14.0, 18.0)
+    even = 0.17 + 0.13 * head - 0.05 * greater
+    groups = 0.15 * compressive + 0.07 * tensile - 0.09 * wards
+    canal = 1.0 - np.clip((y - 42.0) / 48.0, 0.0, 1.0) ** 0.8
+    return even, groups, canal + 0.0 * x
+
+
+def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
+    """Draw spongy bone for a hemipelvis: dense above the socket, thin in the wing and rami."""
+    base = _pelvic_base()
+    threads, patches = _grain_at(rng, base.shape)
+    texture = 1.0 + bone.texture * (0.10 * threads + 0.11 * patches)
+    density = base * (bone.spongiosa * np.clip(texture, 0.3, 2.2))
+    return Spongiosa(density.astype(np.float32), PELVIS_PLANE_MM[:2], PELVIS_ANCHORS_MM)
+
+
+@lru_cache(maxsize=1)
+def _pelvic_base() -> Image:
+    left, top, width, height = PELVIS_PLANE_MM
+    shape = (round(height / GRID_MM), round(width / GRID_MM))
+    x, y = _axes(shape, (left, top))
+    roof = 0.13 * _bell(x, y, 0.0, -38.0, 22.0, 20.0)
+    pillar = 0.05 * _band(x, y, (-5.0, -30.0), (-45.0, -85.0), 16.0)
+    return np.asarray(0.14 + roof + pillar, np.float32)
+
+
+def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, Image]:
+    """Cut threads and patches of a shape out of the process's grain."""
+    fields = _grain()
+    row = rng.integers(fields.shape[1] - shape[0])
+    column = rng.integers(fields.shape[2] - shape[1])
+    threads, patches = fields[:, row : row + shape[0], column : column + shape[1]]
+    return threads, patches
+
+
+@lru_cache(maxsize=1)
+def _femoral_threads() -> Image:
+    """Return fields of threads (N, h, w) along the trabecular groups, made once a process.
+
+    Threads run down the compressive group, and about a circle in the tensile one.
+    """
+    left, top, width, height = FEMUR_PLANE_MM
+    shape = (round(height / GRID_MM), round(width / GRID_MM))
+    x, y = _axes(shape, (left, top))
+    rng = np.random.default_rng(0)
+    fan = np.arctan2(y + 70.0, 0.35 * x + 8.0)
+    around = np.arctan2(y - 46.0, x - 14.0) + np.pi / 2
+    compressive = _band(x, y, (-3.0, -20.0), (7.0, 42.0), 8.0)
+    tensile = np.exp(-0.5 * ((np.hypot(x - 14.0, y - 46.0) - 47.0) / 7.0) ** 2)
+    share = np.clip(0.5 + 0.5 * (compressive - tensile), 0.25, 0.75)
+    fields = []
+    for _ in range(THREAD_FIELDS):
+        along = _threads(rng.standard_normal(shape, dtype=np.float32), fan, 8)
+        across = _threads(rng.standard_normal(shape, dtype=np.float32), around, 8)
+        fields.append(share * along + (1 - share) * across)
+    return np.asarray(fields, np.float32)
+
+
+@lru_cache(maxsize=1)
+def _grain() -> Image:
+    """Return threads and patches (2, h, w) without one direction, made once a process."""
+    rng = np.random.default_rng(1)
+    shape = (1200, 1200)
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    wander = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 40.0)
+    threads = _threads(noise, (wander / wander.std() * 1.2).astype(np.float32), 5)
+    patches = gaussian_filter(noise[:, ::-1], 6.0)
+    return np.stack([threads, patches / patches.std()])
+
+
+@njit(cache=True, fastmath=True)
+def _line_integral(noise, cosine, sine, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Average noise along a direction field (Cabral, Leedom. SIGGRAPH 1993:263–270)."""
+    height, width = noise.shape
+    total = np.zeros_like(noise)
+    for i in range(height):
+        for j in range(width):
+            value = noise[i, j]
+            for direction in (-1.0, 1.0):
+                x, y = j + 0.5, i + 0.5
+                for _ in range(reach):
+                    p, q = int(x), int(y)
+                    x += direction * cosine[q, p]
+                    y += direction * sine[q, p]
+                    if x < 0 or y < 0 or x >= width or y >= height:
+                        break
+                    value += noise[int(y), int(x)]
+            total[i, j] = value
+    return total
+
+
+def _threads(noise: Image, angle: Image, reach: int) -> Image:
+    """Return threads along `angle` (h, w), of unit variance, without their coarsest waves."""
+    lines = _line_integral(noise, np.cos(angle), np.sin(angle), reach)
+    lines = lines - gaussian_filter(lines, 6.0)
+    return np.asarray(lines / lines.std(), np.float32)
+
+
+def _axes(
+    shape: tuple[int, ...], corner_mm: tuple[float, float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    x = corner_mm[0] + (np.arange(shape[1], dtype=np.float32) + 0.5) * GRID_MM
+    y = corner_mm[1] + (np.arange(shape[0], dtype=np.float32) + 0.5) * GRID_MM
+    return x[None, :], y[:, None]
+
+
+def _bell(x: Image, y: Image, x0: float, y0: float, sx: float, sy: float) -> Image:
+    return np.exp(-0.5 * (((x - x0) / sx) ** 2 + ((y - y0) / sy) ** 2))
+
+
+def _band(
+    x: Image, y: Image, start: tuple[float, float], stop: tuple[float, float], width: float
+) -> Image:
+    """Return a soft band about the segment from `start` to `stop`."""
+    dx, dy = stop[0] - start[0], stop[1] - start[1]
+    t = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0.0, 1.0)
+    away = (x - start[0] - t * dx) ** 2 + (y - start[1] - t * dy) ** 2
+    return np.exp(-0.5 * away / width**2)

@@ -1,0 +1,54 @@
+"""Hip crops drawn on the fly, for training without files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.phantom.film import crop_of, draw_film
+from hipedge.types import Category, CropGeometry, Side
+
+
+@dataclass(frozen=True)
+class CropTruth:
+    """What a crop shows."""
+
+    category: Category
+    grade: str
+    side: Side
+    hospital: str
+    age_years: int
+    sex: str
+
+
+def crop(
+    rng: np.random.Generator | int,
+    geometry: CropGeometry,
+    category: Category | None = None,
+    style: str | None = None,
+) -> tuple[NDArray[np.uint8], CropTruth]:
+    """Draw one hip as the network sees it: uint8 (1, S, S) as a right hip, and its truth.
+
+    The same seed, geometry and arguments give the same crop; a generator gives the next one.
+    `category` and `style`, a hospital's name, are drawn as on whole films where not given.
+    """
+    rng = np.random.default_rng(rng)
+    side = Side(rng.choice([Side.RIGHT.value, Side.LEFT.value]))
+    film = draw_film(
+        int(rng.integers(2**63)),
+        categories={side: category} if category else None,
+        hospital=style,
+        only=side,
+    )
+    hip = film.hip(side)
+    truth = CropTruth(
+        category=hip.category,
+        grade=hip.grade,
+        side=side,
+        hospital=film.hospital.name,
+        age_years=film.identity.age_years,
+        sex=film.identity.sex,
+    )
+    return crop_of(film, side, geometry), truth

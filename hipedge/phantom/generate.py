@@ -1,0 +1,159 @@
+"""Many films with their truth: in parallel, resumable, the same for the same seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import astuple, dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from hipedge.phantom.film import Film, develop, draw_film
+from hipedge.phantom.hospitals import EXTERNAL
+from hipedge.phantom.write import write_film
+from hipedge.types import CropGeometry
+
+TRUTH = "truth.csv"
+# The box of a hip in `truth.csv`: from above the roof of the socket to below the lesser trochanter.
+TRUTH_BOX = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
+SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+@dataclass(frozen=True)
+class TruthRow:
+    """One hip of one film: a line of `truth.csv`, and of a training manifest.
+
+    `x`, `y` are the femoral head's centre, or its implant's, and `x0` to `y1` the box of the hip,
+    in image coordinates.
+    """
+
+    path: str
+    side: str
+    category: str
+    grade: str
+    x: float
+    y: float
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    patient: str
+    age: int
+    sex: str
+    site: str
+    split: str
+
+
+COLUMNS = tuple(field.name for field in fields(TruthRow))
+
+
+def generate(
+    directory: Path,
+    *,
+    count: int,
+    seed: int,
+    workers: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Write films 0 to `count` − 1 of a seed into `directory`, and return their `truth.csv`.
+
+    Films whose file and truth are there already are kept, so an interrupted run goes on, and a
+    larger `count` adds to a smaller one. `progress` is called with (done, total) films.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    truth = directory / TRUTH
+    rows = _rows_so_far(directory)
+    missing = [k for k in range(count) if file_name(k) not in rows]
+    progress(count - len(missing), count)
+    with truth.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if file.tell() == 0:
+            writer.writerow(COLUMNS)
+        for done, film_rows in enumerate(_films(directory, missing, seed, workers), 1):
+            writer.writerows(astuple(row) for row in film_rows)
+            file.flush()
+            rows[film_rows[0].path] = [[str(v) for v in astuple(row)] for row in film_rows]
+            progress(count - len(missing) + done, count)
+    _write_sorted(truth, rows)
+    return truth
+
+
+def file_name(number: int) -> str:
+    """Return the name of a film's file."""
+    return f"phantom-{number:06d}.dcm"
+
+
+def make_film(directory: Path, number: int, seed: int) -> list[TruthRow]:
+    """Draw, develop and write one film; return its hips."""
+    film = draw_film(np.random.SeedSequence([seed, number]), number=number)
+    write_film(directory / file_name(number), film, develop(film))
+    return truth_of(film, file_name(number), seed)
+
+
+def truth_of(film: Film, path: str, seed: int) -> list[TruthRow]:
+    """Return the rows of a film, its hips in the order right, left."""
+    split = _split(film, seed)
+    rows = []
+    for side in film.sides:
+        hip = film.hip(side)
+        x, y = film.centre_px(side)
+        box = film.box(side, TRUTH_BOX)
+        rows.append(
+            TruthRow(
+                path, side.value, hip.category.value, hip.grade,
+                *(round(v, 2) for v in (x, y, box.x0, box.y0, box.x1, box.y1)),
+                f"PHANTOM-{film.identity.number:06d}", film.identity.age_years,
+                film.identity.sex, film.hospital.name, split,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _films(
+    directory: Path, numbers: list[int], seed: int, workers: int
+) -> Iterator[list[TruthRow]]:
+    """Make films, here or in worker processes; each as soon as it is done."""
+    if workers <= 1:
+        for number in numbers:
+            yield make_film(directory, number, seed)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(make_film, directory, number, seed) for number in numbers]
+        for job in as_completed(jobs):
+            yield job.result()
+
+
+def _rows_so_far(directory: Path) -> dict[str, list[list[str]]]:
+    """Read the truth of films whose file is there, by file name."""
+    truth = directory / TRUTH
+    found: dict[str, list[list[str]]] = {}
+    if not truth.exists():
+        return found
+    with truth.open(newline="", encoding="utf-8") as file:
+        for row in csv.reader(file):
+            if len(row) == len(COLUMNS) and (directory / row[0]).exists():
+                found.setdefault(row[0], []).append(row)
+    return found
+
+
+def _write_sorted(truth: Path, rows: dict[str, list[list[str]]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for path in sorted(rows):
+        writer.writerows(rows[path])
+    partial = truth.with_suffix(".part")
+    partial.write_text(text.getvalue(), encoding="utf-8")
+    partial.replace(truth)
+
+
+def _split(film: Film, seed: int) -> str:
+    """Return the split of a film's patient; the outside hospital is one of its own."""
+    if film.hospital.name == EXTERNAL:
+        return "external"
+    rng = np.random.default_rng([seed, film.identity.number, 1])
+    return str(rng.choice(list(SPLIT_SHARES), p=list(SPLIT_SHARES.values())))

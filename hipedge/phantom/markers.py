@@ -1,0 +1,31 @@
+"""Lead letters that say which side is which."""
+
+from __future__ import annotations
+
+from hipedge.phantom.soft_tissue import Streak
+
+# Strokes in a box one high and 0.7 wide, from the lower left corner.
+STROKES: dict[str, tuple[tuple[float, float, float, float], ...]] = {
+    "L": ((0.1, 1.0, 0.1, 0.0), (0.1, 0.0, 0.6, 0.0)),
+    "R": (
+        (0.1, 1.0, 0.1, 0.0), (0.1, 1.0, 0.4, 1.0), (0.4, 1.0, 0.58, 0.86), (0.58, 0.86, 0.58, 0.64),
+        (0.58, 0.64, 0.4, 0.5), (0.4, 0.5, 0.1, 0.5), (0.32, 0.5, 0.62, 0.0),
+    ),
+}  # fmt: skip
+LEAD_MM = 1.0
+
+
+def letter(name: str, corner: tuple[float, float], height_mm: float) -> list[Streak]:
+    """Return a letter of lead, its lower left corner at (x, z) of the hips' plane."""
+    x, z = corner
+    return [
+        Streak(
+            "lead",
+            (x + x0 * height_mm, z + z0 * height_mm),
+            (x + x1 * height_mm, z + z1 * height_mm),
+            0.075 * height_mm,
+            LEAD_MM,
+            rod=True,
+        )
+        for x0, z0, x1, z1 in STROKES[name]
+    ]

@@ -1,0 +1,169 @@
+"""Draw a patient: who it is, how the bones are, what each hip has, and what else is on the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hipedge.phantom import anatomy
+from hipedge.phantom.anatomy import Build, HipShape, Pose, rotation_about_x, rotation_about_z
+from hipedge.phantom.bone import Piece, Quality, plain_piece, quality_at
+from hipedge.phantom.distractors import draw_distractors
+from hipedge.phantom.hip import Person, build_hip
+from hipedge.phantom.scene import HipModel, Patient
+from hipedge.phantom.soft_tissue import draw_body
+from hipedge.phantom.spine import lumbar_spine
+from hipedge.types import Category, Side
+
+MODE_SPREAD = 0.9
+
+# How often a hip has each category, and each grade within it: at least 40 % of every abnormal
+# category lie in its two mildest grades (`docs/categories.md`).
+CATEGORY_SHARES: dict[Category, float] = {
+    Category.NORMAL: 0.30,
+    **{category: 0.10 for category in Category if category is not Category.NORMAL},
+}
+GRADE_SHARES: dict[Category, dict[str, float]] = {
+    Category.NORMAL: {"kl0": 0.6, "kl1": 0.2, "borderline": 0.2},
+    Category.OSTEOARTHRITIS: {"kl2": 0.3, "kl3": 0.4, "kl4": 0.3},
+    Category.FEMORAL_HEAD_OSTEONECROSIS: {
+        "arco2": 0.35, "arco3a": 0.25, "arco3b": 0.25, "arco4": 0.15,
+    },
+    Category.FEMORAL_NECK_FRACTURE: {
+        "garden1": 0.25, "garden2": 0.25, "garden3": 0.25, "garden4": 0.25,
+    },
+    Category.INTERTROCHANTERIC_FRACTURE: {
+        "jensen1": 0.3, "jensen2": 0.25, "jensen3": 0.15, "jensen4": 0.15, "jensen5": 0.15,
+    },
+    Category.DEVELOPMENTAL_DYSPLASIA: {
+        "crowe1_contained": 0.35, "crowe1": 0.3, "crowe2": 0.15, "crowe3": 0.1, "crowe4": 0.1,
+    },
+    Category.TOTAL_HIP_ARTHROPLASTY: {
+        "cemented_total_hip": 0.25, "bipolar_hemiarthroplasty": 0.25,
+        "uncemented_total_hip": 0.35, "resurfacing": 0.15,
+    },
+    Category.INTERNAL_FIXATION: {
+        "cannulated_screws": 0.25, "sliding_hip_screw": 0.25,
+        "cephalomedullary_nail": 0.3, "proximal_plate": 0.2,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a phantom is: a number, an age in years and a sex, M or F."""
+
+    number: int
+    age_years: int
+    sex: str
+
+
+def draw_category(rng: np.random.Generator) -> Category:
+    """Draw what a hip has."""
+    return Category(rng.choice([c.value for c in CATEGORY_SHARES], p=list(CATEGORY_SHARES.values())))
+
+
+def draw_grade(category: Category, rng: np.random.Generator) -> str:
+    """Draw how far it has gone."""
+    shares = GRADE_SHARES[category]
+    return str(rng.choice(list(shares), p=list(shares.values())))
+
+
+def draw_identity(number: int, rng: np.random.Generator) -> Identity:
+    """Draw an adult."""
+    age = int(np.clip(rng.normal(64, 16), 22, 97))
+    return Identity(number, age, "M" if rng.uniform() < 0.45 else "F")
+
+
+def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
+    """Draw a skeleton."""
+    male = identity.sex == "M"
+    scores = np.clip(rng.normal(size=10), -2.0, 2.0) * MODE_SPREAD
+    bone = quality_at(identity.age_years, rng.normal(0.3 if male else -0.3, 1.0))
+    shape = HipShape(
+        neck_shaft_deg=float(np.clip(rng.normal(129, 4), 120, 140)),
+        version_deg=rng.normal(0, 6),
+        head_scale=float(np.clip(rng.normal(1.0, 0.025), 0.93, 1.07)),
+        space_mm=float(np.clip(rng.normal(4.2, 0.5), 3.0, 5.5)),
+        centre_edge_deg=float(np.clip(rng.normal(32, 4), 25.5, 40)),
+    )
+    scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.04), 0.86, 1.15))
+    return Person(
+        build=Build(tuple(float(s) for s in scores), scale),
+        bone=bone,
+        shape=shape,
+        tilt_deg=float(np.clip(rng.normal(-11, 5), -24, 2)),
+    )
+
+
+def draw_leg(rng: np.random.Generator) -> Pose:
+    """Draw how a leg lies: mostly turned in a little, seldom far spread."""
+    spread = rng.uniform(15, 40) if rng.uniform() < 0.05 else rng.normal(2, 4)
+    return Pose(
+        internal_deg=float(np.clip(rng.normal(9, 9), -25, 25)),
+        abduction_deg=float(spread),
+        flexion_deg=float(np.clip(rng.normal(0, 4), -8, 15)),
+    )
+
+
+def draw_patient(
+    identity: Identity,
+    categories: dict[Side, tuple[Category, str]],
+    rng: np.random.Generator,
+    *,
+    only: Side | None = None,
+) -> Patient:
+    """Build a patient whose hips have these categories and grades.
+
+    With `only`, the other hip is a plain normal one: it lies outside the crop, but scatters.
+    """
+    person_rng, body_rng, right_rng, left_rng, rest_rng = rng.spawn(5)
+    person = draw_person(identity, person_rng)
+    if only:
+        categories = {**dict.fromkeys(Side, (Category.NORMAL, "kl0")), only: categories[only]}
+    hips = tuple(
+        build_hip(person, side, *categories[side], draw_leg(hip_rng), hip_rng)
+        for side, hip_rng in ((Side.RIGHT, right_rng), (Side.LEFT, left_rng))
+    )
+    rotation = rotation_about_z(np.radians(np.clip(rest_rng.normal(0, 3), -10, 10)))
+    hips = tuple(_turned(hip, rotation) for hip in hips)
+    trunk = tuple(
+        piece.moved(rotation, np.zeros(3), np.zeros(3))
+        for piece in _trunk(person, rest_rng)
+    )
+    pelvis = hips[1].pieces[0].outer.vertices
+    body = draw_body(
+        body_rng,
+        pelvis_half_width=float(np.abs(pelvis[:, 0]).max()),
+        head_x=float(np.abs(hips[1].centre_mm[0])),
+        male=identity.sex == "M",
+    )
+    return Patient(hips, trunk, draw_distractors(body, body_rng))
+
+
+def _trunk(person: Person, rng: np.random.Generator) -> list[Piece]:
+    """Return the sacrum and the lumbar spine."""
+    mean = anatomy.atlas()
+    tilt = rotation_about_x(np.radians(person.tilt_deg))
+    sacrum = anatomy.sacrum(person.build)
+    sacrum = sacrum.moved(sacrum.vertices @ tilt.T)
+    spine = lumbar_spine(sacrum, person.build.scale, rng.normal(0, 6))
+    return [
+        plain_piece(sacrum, mean.sacrum_wall_mm, 0.9, person.bone, rng),
+        plain_piece(spine, np.full(len(spine.vertices), 7.0), 0.55, person.bone, rng),
+    ]
+
+
+def _turned(hip: HipModel, rotation: anatomy.Points) -> HipModel:
+    origin = np.zeros(3)
+    return HipModel(
+        side=hip.side,
+        pieces=tuple(piece.moved(rotation, origin, origin) for piece in hip.pieces),
+        implants=tuple(
+            (material, mesh.moved(mesh.vertices @ rotation.T)) for material, mesh in hip.implants
+        ),
+        centre_mm=rotation @ hip.centre_mm,
+        category=hip.category,
+        grade=hip.grade,
+    )

@@ -1,0 +1,368 @@
+"""Everything soft: the body's outline, its fat and muscle, folds, fat planes and bowel gas.
+
+The trunk and thighs are cylinders of elliptical section, seen as they fall on the plane of the
+hips; what lies in or on them are ellipsoids and thin streaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from hipedge.phantom.projection import View
+
+Image = NDArray[np.float32]
+
+CLOUD_MM = 6.0
+
+
+@dataclass(frozen=True)
+class Physique:
+    """A body's size in mm at the height of the hips; depths and widths are halves."""
+
+    half_width: float
+    half_depth: float
+    fat: float  # under the skin at the sides
+    fat_depth: float  # under the skin in front and behind
+    waist: float  # half-width at the iliac crests relative to that at the hips
+    thigh: float  # half-width of a thigh
+    thigh_apart: float  # from the midline to a thigh's middle
+    crotch_z: float
+    muscle: float = 1.0  # how much of the inside is lean
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """An ellipsoid that adds (or with a negative depth takes) `material` along the ray, in mm.
+
+    A `softness` of 0.5 is an ellipsoid's own profile; more lets it fade out towards its edge.
+    """
+
+    material: str
+    x: float
+    z: float
+    half_width: float
+    half_height: float
+    depth: float
+    angle_deg: float = 0.0
+    softness: float = 0.5
+
+
+@dataclass(frozen=True)
+class Streak:
+    """A streak from one point (x, z) to another; a negative depth takes away.
+
+    It fades out sideways with a standard deviation of `width`, or where `rod` is set is a round
+    rod of that radius.
+    """
+
+    material: str
+    start: tuple[float, float]
+    stop: tuple[float, float]
+    width: float
+    depth: float
+    rod: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A body: its physique, what is in and on it, and a cloud (h, w) of uneven lean tissue."""
+
+    physique: Physique
+    ellipsoids: tuple[Ellipsoid, ...]
+    streaks: tuple[Streak, ...]
+    cloud: Image
+
+    def add_to(self, paths_mm: dict[str, Image], view: View) -> None:
+        """Add the body's paths to the maps (H, W) of each material."""
+        step = view.pixel_mm / view.magnification(0.0)
+        corner = _on_hip_plane(view)
+        p = self.physique
+        numbers = np.array([
+            p.half_width, p.half_depth, p.fat, p.fat_depth, p.waist, p.thigh, p.thigh_apart,
+            p.crotch_z, p.muscle,
+        ])  # fmt: skip
+        _add_trunk(paths_mm["muscle"], paths_mm["fat"], corner, step, numbers, self.cloud)
+        for blob in self.ellipsoids:
+            _add_ellipsoid(
+                _map_of(paths_mm, blob.material, view), corner, step,
+                np.array([blob.x, blob.z, blob.half_width, blob.half_height, blob.depth,
+                          np.radians(blob.angle_deg), blob.softness]),
+            )  # fmt: skip
+        for streak in self.streaks:
+            _add_streak(
+                _map_of(paths_mm, streak.material, view), corner, step,
+                np.array([*streak.start, *streak.stop, streak.width, streak.depth]), streak.rod,
+            )  # fmt: skip
+        np.maximum(paths_mm["muscle"], 0.0, out=paths_mm["muscle"])
+        np.maximum(paths_mm["fat"], 0.0, out=paths_mm["fat"])
+
+
+def _map_of(paths_mm: dict[str, Image], material: str, view: View) -> Image:
+    if material not in paths_mm:
+        paths_mm[material] = np.zeros(view.shape, np.float32)
+    return paths_mm[material]
+
+
+def _on_hip_plane(view: View) -> NDArray[np.float64]:
+    """Return where the view's upper left corner falls on the plane y = 0: (x, z)."""
+    shrink = 1.0 / view.magnification(0.0)
+    fx, _, fz = view.focus_mm
+    return np.array(
+        [fx + (view.origin_mm[0] - fx) * shrink, fz + (view.origin_mm[1] - fz) * shrink]
+    )
+
+
+@njit(cache=True, fastmath=True)
+def _dome(offset, half_width, depth):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Return the path through a rounded section at `offset` from its middle."""
+    if half_width <= 0.0 or depth <= 0.0:
+        return 0.0
+    r = abs(offset / half_width)
+    return 2.0 * depth * np.sqrt(1.0 - r * r * np.sqrt(r)) if r < 1.0 else 0.0
+
+
+@njit(cache=True, fastmath=True)
+def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    half_width, half_depth, fat_side, fat_depth = p[0], p[1], p[2], p[3]
+    waist, thigh, apart, crotch, lean_share = p[4], p[5], p[6], p[7], p[8]
+    rows, columns = cloud.shape
+    for i in range(muscle.shape[0]):
+        z = corner[1] - (i + 0.5) * step
+        up = min(max(z / 150.0, -1.0), 1.6)
+        width = half_width * (1.0 + (waist - 1.0) * up * up * (1.0 if up > 0 else 0.35))
+        depth = half_depth * (1.0 - 0.06 * max(up, 0.0))
+        leg = min(max((60.0 - z) / 110.0, 0.0), 1.0)
+        leg = leg * leg * (3.0 - 2.0 * leg)
+        taper = 1.0 - 0.0010 * min(max(-z - 40.0, 0.0), 300.0)
+        part = 0.10 * max(crotch - z, 0.0)
+        for j in range(muscle.shape[1]):
+            x = corner[0] + (j + 0.5) * step
+            # The trunk ends in a curve, lowest over the sitting bones; the thighs begin in it.
+            end = crotch - 15.0 * np.exp(-(((abs(x) - 0.8 * apart) / 45.0) ** 2))
+            trunk = min(max((z - end + 40.0) / 100.0, 0.0), 1.0)
+            trunk = trunk * trunk * (3.0 - 2.0 * trunk)
+            whole = trunk * _dome(x, width, depth)
+            lean = trunk * _dome(x, width - fat_side, depth - fat_depth)
+            if leg > 0.0:
+                # Thighs are fuller on the inside, where they touch.
+                aside = abs(x) - apart - part
+                limb_width = thigh * taper
+                limb_depth = 0.80 * half_depth * taper
+                limb = leg * _dome(aside, limb_width, limb_depth)
+                inner = leg * _dome(aside, limb_width - 0.7 * fat_side, limb_depth - fat_depth)
+                whole = max(whole, limb)
+                lean = max(lean, inner)
+            if whole <= 0.0:
+                continue
+            u = min(max(x / 6.0 + columns * 0.5, 0.0), columns - 1.001)
+            v = min(max((200.0 - z) / 6.0, 0.0), rows - 1.001)
+            a, b = int(u), int(v)
+            s, t = u - a, v - b
+            mist = (1 - t) * ((1 - s) * cloud[b, a] + s * cloud[b, a + 1]) + t * (
+                (1 - s) * cloud[b + 1, a] + s * cloud[b + 1, a + 1]
+            )
+            lean = min(lean * lean_share * (1.0 + mist), whole)
+            muscle[i, j] += lean
+            fat[i, j] += whole - lean
+
+
+@njit(cache=True, fastmath=True)
+def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    x0, z0, half_width, half_height, depth, angle, softness = p
+    reach = max(half_width, half_height)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    first_row = max(0, int((corner[1] - z0 - reach) / step))
+    last_row = min(target.shape[0] - 1, int((corner[1] - z0 + reach) / step) + 1)
+    first = max(0, int((x0 - reach - corner[0]) / step))
+    last = min(target.shape[1] - 1, int((x0 + reach - corner[0]) / step) + 1)
+    for i in range(first_row, last_row + 1):
+        z = corner[1] - (i + 0.5) * step - z0
+        for j in range(first, last + 1):
+            x = corner[0] + (j + 0.5) * step - x0
+            u = (cosine * x + sine * z) / half_width
+            v = (-sine * x + cosine * z) / half_height
+            r = u * u + v * v
+            if r < 1.0:
+                target[i, j] += depth * (1.0 - r) ** softness
+
+
+@njit(cache=True, fastmath=True)
+def _add_streak(target, corner, step, p, rod):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    x0, z0, x1, z1, width, depth = p
+    reach = width if rod else 2.5 * width
+    top, bottom = max(z0, z1) + reach, min(z0, z1) - reach
+    first_row = max(0, int((corner[1] - top) / step))
+    last_row = min(target.shape[0] - 1, int((corner[1] - bottom) / step) + 1)
+    first = max(0, int((min(x0, x1) - reach - corner[0]) / step))
+    last = min(target.shape[1] - 1, int((max(x0, x1) + reach - corner[0]) / step) + 1)
+    dx, dz = x1 - x0, z1 - z0
+    square = dx * dx + dz * dz + 1e-9
+    for i in range(first_row, last_row + 1):
+        z = corner[1] - (i + 0.5) * step
+        for j in range(first, last + 1):
+            x = corner[0] + (j + 0.5) * step
+            t = ((x - x0) * dx + (z - z0) * dz) / square
+            t = min(max(t, 0.0), 1.0)
+            away = (x - x0 - t * dx) ** 2 + (z - z0 - t * dz) ** 2
+            if away >= reach * reach:
+                continue
+            if rod:
+                target[i, j] = max(target[i, j], depth * np.sqrt(1.0 - away / (reach * reach)))
+            else:
+                target[i, j] += depth * np.exp(-0.5 * away / (width * width))
+
+
+def draw_body(
+    rng: np.random.Generator, *, pelvis_half_width: float, head_x: float, male: bool
+) -> Body:
+    """Draw a body around a pelvis: thin to obese, with its folds, planes and gas."""
+    corpulence = float(np.clip(rng.gamma(2.0, 0.22), 0.02, 1.6))  # 0 thin, 1 obese
+    fat = 8.0 + 45.0 * corpulence
+    physique = Physique(
+        half_width=pelvis_half_width + 18.0 + 0.9 * fat + rng.normal(0, 4),
+        half_depth=82.0 + 48.0 * corpulence + rng.normal(0, 6),
+        fat=fat,
+        fat_depth=6.0 + 26.0 * corpulence,
+        waist=float(np.clip(rng.normal(0.86 + 0.12 * corpulence, 0.06), 0.7, 1.1)),
+        thigh=78.0 + 0.55 * fat + rng.normal(0, 5),
+        thigh_apart=head_x + 2.0 + 0.42 * fat + rng.normal(0, 4),
+        crotch_z=rng.normal(-92.0, 8.0),
+        muscle=float(np.clip(rng.normal(0.94, 0.04), 0.8, 1.0)),
+    )
+    ellipsoids = [*_pelvic_organs(rng), *_bowel(rng), *_folds(rng, physique, corpulence)]
+    if male:
+        ellipsoids += _genitals(rng, physique)
+    streaks = [
+        streak
+        for side in (-1.0, 1.0)
+        for streak in _planes(rng, side, head_x, 0.6 + 0.6 * min(corpulence, 1.0))
+    ]
+    streaks += _cleft(rng, physique)
+    return Body(physique, tuple(ellipsoids), tuple(streaks), _cloud(rng))
+
+
+def _cloud(rng: np.random.Generator) -> Image:
+    """Return uneven lean tissue, (h, w) on a grid of `CLOUD_MM` from z = 200 mm down."""
+    noise = rng.standard_normal((90, 90), dtype=np.float32)
+    wide = gaussian_filter(noise, 4.0) * 4.0 * 3.5
+    # Bundles run down the limb: narrow across, long along it.
+    bundles = gaussian_filter(noise[::-1], (5.0, 0.8)) * 7.0
+    return np.asarray(0.022 * wide + 0.016 * bundles, np.float32)
+
+
+def _pelvic_organs(rng: np.random.Generator) -> list[Ellipsoid]:
+    filling = rng.uniform(0.3, 1.0)
+    return [
+        Ellipsoid("muscle", rng.normal(0, 5), 0.0 + 25.0 * filling, 30.0 + 25.0 * filling,
+                  20.0 + 26.0 * filling, 5.0 + 12.0 * filling, softness=1.0),
+    ]  # fmt: skip
+
+
+def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
+    """Gas in loops of bowel, and stool: gas in crumbs."""
+    found: list[Ellipsoid] = []
+    for _ in range(rng.poisson(4.0)):
+        x, z = rng.normal(0, 50), rng.uniform(15, 170)
+        size, angle = rng.uniform(6, 17), rng.uniform(0, 180)
+        run = rng.uniform(0, 2 * np.pi)
+        for k in range(rng.integers(1, 6)):
+            found.append(
+                Ellipsoid(
+                    "muscle", x + k * 0.9 * size * np.cos(run), z + k * 0.9 * size * np.sin(run),
+                    size * rng.uniform(0.7, 1.1), size * rng.uniform(0.5, 0.9),
+                    -size * rng.uniform(0.6, 1.4), angle + rng.normal(0, 25),
+                    softness=rng.uniform(0.5, 1.2),
+                )
+            )  # fmt: skip
+            run += rng.normal(0, 0.5)
+    for _ in range(rng.poisson(1.2)):
+        x, z = rng.choice([-1, 1]) * rng.uniform(10, 100), rng.uniform(50, 160)
+        spread = rng.uniform(10, 26)
+        for _ in range(rng.integers(20, 70)):
+            size = rng.uniform(1.5, 5.0)
+            found.append(
+                Ellipsoid("muscle", x + rng.normal(0, spread), z + rng.normal(0, spread),
+                          size, size * rng.uniform(0.6, 1.0), -size * rng.uniform(0.8, 2.0))
+            )  # fmt: skip
+    return found
+
+
+def _folds(rng: np.random.Generator, body: Physique, corpulence: float) -> list[Ellipsoid]:
+    """The apron of an obese belly, and the buttocks' lower edges."""
+    found = [
+        Ellipsoid("fat", side * body.thigh_apart * rng.uniform(0.9, 1.05), rng.normal(-5, 10),
+                  body.thigh * rng.uniform(0.85, 1.05), rng.uniform(70, 95),
+                  rng.uniform(10, 22), side * rng.uniform(-15, 15), softness=1.2)
+        for side in (-1.0, 1.0)
+    ]  # fmt: skip
+    if corpulence > 0.5:
+        found.append(
+            Ellipsoid("fat", rng.normal(0, 10), rng.uniform(95, 130), body.half_width * 0.95,
+                      rng.uniform(70, 120), 40.0 * corpulence, softness=0.7)
+        )  # fmt: skip
+    return found
+
+
+def _genitals(rng: np.random.Generator, body: Physique) -> list[Ellipsoid]:
+    x, z = rng.normal(0, 6), body.crotch_z - rng.uniform(-5, 20)
+    return [
+        Ellipsoid("muscle", x - 13, z - 14, 19, 26, rng.uniform(20, 38), -8),
+        Ellipsoid("muscle", x + 13, z - 14, 19, 26, rng.uniform(20, 38), 8),
+        Ellipsoid("muscle", x + rng.normal(0, 6), z - 5, 14, rng.uniform(32, 48), 24,
+                  rng.normal(0, 20)),
+    ]  # fmt: skip
+
+
+def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) -> list[Streak]:
+    """The fat planes a reader looks for at a hip: gluteal, iliopsoas, obturator; then the thigh's.
+
+    Guerra, Armbuster, Resnick et al. The adult hip: an anatomic study. Part II: the soft-tissue
+    landmarks. Radiology 1978;128:11–20.
+    """
+    planes = [
+        ((22.0, 60.0), (46.0, 14.0), 1.6),  # gluteal
+        ((34.0, 75.0), (62.0, 25.0), 2.2),
+        ((-14.0, 30.0), (4.0, -30.0), 1.6),  # iliopsoas
+        ((4.0, -30.0), (2.0, -52.0), 1.6),
+        ((-33.0, 35.0), (-30.0, -5.0), 1.2),  # obturator internus
+        ((64.0, 10.0), (70.0, -150.0), 2.0),  # under the fascia lata
+        ((50.0, -70.0), (40.0, -230.0), 2.5),
+        ((-18.0, -70.0), (8.0, -230.0), 3.0),
+        ((-34.0, -60.0), (-14.0, -200.0), 2.5),
+    ]
+    found = []
+    for start, stop, width in planes:
+        if rng.uniform() < 0.2:
+            continue
+        shift = rng.normal(0, 4, size=4)
+        found.append(
+            Streak(
+                "muscle",
+                (side * (head_x + start[0] + shift[0]), start[1] + shift[1]),
+                (side * (head_x + stop[0] + shift[2]), stop[1] + shift[3]),
+                width * rng.uniform(0.8, 2.5),
+                -fat * rng.uniform(0.5, 4.0),
+            )
+        )
+    return found
+
+
+def _cleft(rng: np.random.Generator, body: Physique) -> list[Streak]:
+    """The cleft between the buttocks, and the groins' creases."""
+    top = body.crotch_z + rng.uniform(10, 40)
+    found = [
+        Streak("muscle", (rng.normal(0, 3), top), (rng.normal(0, 3), body.crotch_z - 30),
+               rng.uniform(1.2, 3.0), -rng.uniform(10, 30))
+    ]  # fmt: skip
+    for side in (-1.0, 1.0):
+        inner = (side * 22.0, body.crotch_z + rng.uniform(-5, 15))
+        outer = (side * rng.uniform(90, 130), rng.uniform(-30, 30))
+        found.append(Streak("fat", inner, outer, rng.uniform(1.5, 4), -rng.uniform(1, 6)))
+        crease = (side * rng.uniform(60, 110), body.crotch_z - rng.uniform(5, 30))
+        found.append(Streak("fat", inner, crease, rng.uniform(1.2, 2.5), -rng.uniform(1, 7)))
+    return found
