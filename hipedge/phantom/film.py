@@ -75,9 +75,7 @@ class Film:
     def box(self, side: Side, geometry: CropGeometry) -> Box:
         """Return what a network sees of a hip: its crop, in image coordinates."""
         lateral = -1 if side is Side.RIGHT else 1
-        return crop_box(
-            self.centre_px(side), self.hip_spacing_mm, geometry, image_lateral=lateral
-        )
+        return crop_box(self.centre_px(side), self.hip_spacing_mm, geometry, lateral=lateral)
 
 
 def draw_film(
@@ -148,7 +146,7 @@ def crop_of(film: Film, side: Side, geometry: CropGeometry) -> NDArray[np.uint8]
     pixels = np.rint(picture * 65535).astype(np.uint16)
     here = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
     square = to_bytes(resample(pixels, here, geometry.size_px))
-    return square[None, :, ::-1].copy() if is_mirrored(side) else square[None]
+    return square[None, :, ::-1].copy() if is_mirrored(side, None) else square[None]
 
 
 def _draw_view(
