@@ -120,10 +120,14 @@ class LearnedLocator:
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
         """Return how often a film is to be turned by 90° counterclockwise (`numpy.rot90`)."""
-        scores = self._score(make_thumbnail(pixels, spacing_mm).pixels)
-        probabilities = np.exp(scores.turns - np.logaddexp.reduce(scores.turns))
-        turns = int(probabilities.argmax())
-        return turns if probabilities[turns] >= TURNED else 0
+        return quarter_turns(self._score(make_thumbnail(pixels, spacing_mm).pixels))
+
+
+def quarter_turns(scores: LocatorScores) -> int:
+    """Return the quarter turns that the network's answer means: none where it is not sure."""
+    probabilities = np.exp(scores.turns - np.logaddexp.reduce(scores.turns))
+    turns = int(probabilities.argmax())
+    return turns if probabilities[turns] >= TURNED else 0
 
 
 def read_heads(scores: LocatorScores, thumbnail: Thumbnail) -> Heads | None:

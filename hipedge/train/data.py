@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -68,10 +68,8 @@ def prepare_crops(
     They are kept under a hash of the films' bytes, the hips and the geometry. A hip that is not
     marked is looked for. `on_film` hears after each film how many are done, and of how many.
     """
-    films: dict[Path, list[int]] = {}
-    for index, row in enumerate(rows):
-        films.setdefault(row.path, []).append(index)
-    stem = cache / _key(rows, films, geometry)
+    films = by_film(rows)
+    stem = cache / content_key(rows, asdict(geometry))
     if not stem.with_suffix(".json").exists():
         cache.mkdir(parents=True, exist_ok=True)
         _fill(stem, rows, films, geometry, on_film)
@@ -109,18 +107,26 @@ def check_pixels(crops: Crops, source: Path) -> None:
     faults.raise_if_any()
 
 
-def _key(rows: Sequence[Row], films: Iterable[Path], geometry: CropGeometry) -> str:
-    hashes = {}
-    for path in films:
-        try:
-            hashes[path] = load(path).sha256
-        except Refused as refused:
-            hashes[path] = str(refused)
-    content = {
-        "geometry": asdict(geometry),
-        "hips": [(hashes[row.path], row.side.value, repr(row.marked)) for row in rows],
-    }
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+def content_key(rows: Sequence[Row], what: Mapping[str, object]) -> str:
+    """Return the name for what is made of `rows`: a hash of their films, their hips and `what`."""
+    hashes: dict[Path, str] = {}
+    for row in rows:
+        if row.path not in hashes:
+            try:
+                hashes[row.path] = load(row.path).sha256
+            except Refused as refused:
+                hashes[row.path] = str(refused)
+    hips = [(hashes[row.path], row.side.value, repr(row.marked)) for row in rows]
+    content = json.dumps({"hips": hips, **what})
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def by_film(rows: Sequence[Row]) -> dict[Path, list[int]]:
+    """Return the indices of each film's rows, films in their order."""
+    films: dict[Path, list[int]] = {}
+    for index, row in enumerate(rows):
+        films.setdefault(row.path, []).append(index)
+    return films
 
 
 def _fill(
