@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import hipedge
-from hipedge.cli import doctor, flagged, model, screen, show
+from hipedge.cli import doctor, flagged, model, screen, show, train
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
 
@@ -26,6 +26,7 @@ app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
 app.add_typer(model.app, name="model")
+app.command()(train.train)
 app.command()(doctor.doctor)
 
 
