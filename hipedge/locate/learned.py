@@ -94,13 +94,18 @@ def make_thumbnail(
     skip = max(1, int(min(step_x, step_y)) // 2)
     sparse = pixels[skip // 2 :: skip, skip // 2 :: skip].astype(np.float32)
     small = np.asarray(Image.fromarray(sparse).resize((columns, rows), Image.Resampling.BOX))
-    low, high = np.percentile(small, PERCENTILES)
-    scaled = (small - low) * (255.0 / max(float(high - low), 1.0))
     left, top = (size_px - columns) // 2, (size_px - rows) // 2
     square = np.zeros((size_px, size_px), np.uint8)
-    square[top : top + rows, left : left + columns] = np.clip(np.rint(scaled), 0, 255)
+    square[top : top + rows, left : left + columns] = stretch(small)
     step = width / columns, height / rows
     return Thumbnail(square, (-left * step[0], -top * step[1]), step)
+
+
+def stretch(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Spread values between their percentiles over the range of a byte."""
+    low, high = np.percentile(values, PERCENTILES)
+    scaled = (values - low) * (255.0 / max(float(high - low), 1.0))
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
 class LearnedLocator:

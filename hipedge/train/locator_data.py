@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from hipedge.dicom import read
 from hipedge.errors import InputError, Refused
 from hipedge.geometry import head_in_box, image_lateral
-from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail
+from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
 from hipedge.model.new import DEFAULT_GEOMETRY
 from hipedge.train.augment import Strength, tone
 from hipedge.train.data import OnFilm, by_film, content_key
@@ -221,7 +221,7 @@ def show_window(
         Image.Resampling.BILINEAR,
     )
     seen = (heads - centre) @ to_window.T + half
-    pixels = tone(_local_contrast(image, rng), rng, TONE)
+    pixels = tone(_local_contrast(_stretched(image), rng), rng, TONE)
     frame = _shutter(pixels, rng)
     return Shown(pixels, seen.astype(np.float32), _present(seen, frame))
 
@@ -232,6 +232,15 @@ def _matrix(zoom: float, rng: np.random.Generator) -> NDArray[np.float64]:
     angle = np.radians(np.clip(rng.normal(0, 7), -20, 20))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.asarray(turn @ np.diag([zoom * squeeze, zoom / squeeze]))
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Spread the window's contrast as a film's is, but for the black beyond the film's edge."""
+    pixels = np.array(image)
+    shown = pixels > 0
+    if shown.any():
+        pixels[shown] = stretch(pixels[shown].astype(np.float32))
+    return Image.fromarray(pixels)
 
 
 def _local_contrast(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
