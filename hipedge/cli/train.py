@@ -52,6 +52,9 @@ def train(
     ] = False,
     name: Annotated[str | None, typer.Option(help="The model's name on its card.")] = None,
     about: Annotated[str | None, typer.Option(help="A sentence on its card.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for crops and phantoms (default: in the run's).")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda (default: a GPU).")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 0,
 ) -> None:
@@ -79,6 +82,7 @@ def train(
             "--from-scratch": from_scratch or None,
             "--name": name,
             "--about": about,
+            "--cache": cache,
         }
         if given := _given(of_classifier):
             raise typer.BadParameter(f"the locator has no {', '.join(given)}")
@@ -104,7 +108,13 @@ def train(
         settings = replace(settings, geometry=replace(settings.geometry, size_px=size))
     with _listener() as listener:
         path = train_classifier(
-            manifest, run, settings, device=device, workers=workers, listener=listener
+            manifest,
+            run,
+            settings,
+            cache=cache,
+            device=device,
+            workers=workers,
+            listener=listener,
         )
     errors.print(
         f"{path}: make a model of it with `hipedge model new --checkpoint`", soft_wrap=True

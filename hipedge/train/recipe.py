@@ -61,6 +61,7 @@ def train(
     folder: Path,
     settings: Settings = DEFAULTS,
     *,
+    cache: Path | None = None,
     device: str | None = None,
     workers: int = 0,
     listener: Listener = NOBODY,
@@ -68,20 +69,22 @@ def train(
     """Train, calibrate and measure a classifier; return its checkpoint, in `folder`.
 
     The same call again goes on where the last was interrupted, to the same result. Under `torchrun`
-    several processes share the work. `device` is as in `take_place`; `workers` are processes that
+    several processes share the work. Crops and phantoms are kept in `cache`, by default in `folder`:
+    several trainings may share one. `device` is as in `take_place`; `workers` are processes that
     draw and augment.
 
     Raises `InputError` for what is wrong with the manifest or its films; `ConfigError` where
     `folder` holds a training with other settings.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
+    cache = cache or folder / "cache"
     with take_place(device) as place:
         if place.leads:
             open_folder(folder, settings, manifest)
-            _crops(manifest, folder, settings, listener.on_film)
+            _crops(manifest, cache, settings, listener.on_film)
         place.wait()
-        crops = _crops(manifest, folder, settings, NOBODY.on_film)
-        run = Run(folder, settings, manifest, crops, describe(crops))
+        crops = _crops(manifest, cache, settings, NOBODY.on_film)
+        run = Run(folder, cache, settings, manifest, crops, describe(crops))
         if place.leads:
             write_json(folder / "data.json", run.report.to_json())
             listener.on_data(run.report)
@@ -94,8 +97,8 @@ def train(
     return folder / CHECKPOINT
 
 
-def _crops(manifest: Manifest, folder: Path, settings: Settings, on_film: OnFilm) -> Crops:
-    crops = prepare_crops(manifest.rows, settings.geometry, folder / "cache", on_film)
+def _crops(manifest: Manifest, cache: Path, settings: Settings, on_film: OnFilm) -> Crops:
+    crops = prepare_crops(manifest.rows, settings.geometry, cache, on_film)
     check_pixels(crops, manifest.path)
     return crops
 
@@ -160,12 +163,11 @@ def _samples(run: Run) -> tuple[Joined, list[int]]:
     counts = np.bincount(of_crops.categories, minlength=len(CATEGORIES)).tolist()
     if not settings.phantoms:
         return Joined([of_crops]), counts
-    draw = DrawPhantom(settings.geometry)
-    pool = settings.phantom_pool
+    draw, pool = DrawPhantom(settings.geometry), settings.phantom_pool
     of_phantoms = PhantomSamples(
         draw,
-        run.folder / "cache",
-        size_px=settings.geometry.size_px,
+        run.cache,
+        geometry=settings.geometry,
         per_epoch=settings.phantoms,
         pool=pool,
         strength=settings.strength,

@@ -6,6 +6,7 @@ so an interrupted training goes on as if nothing had been.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+import hipedge
 from hipedge.train.augment import Strength, augment
 from hipedge.train.data import Crops
+from hipedge.types import CropGeometry
 
 Key = tuple[int, int]
 Item = tuple[Tensor, int]
@@ -60,7 +63,7 @@ class PhantomSamples(Dataset[Item]):
         draw: DrawCrop,
         folder: Path,
         *,
-        size_px: int,
+        geometry: CropGeometry,
         per_epoch: int,
         pool: int,
         strength: Strength,
@@ -69,8 +72,10 @@ class PhantomSamples(Dataset[Item]):
         self.draw, self.per_epoch, self.pool = draw, per_epoch, pool
         self.strength, self.seed = strength, seed
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"phantoms-{seed}-{size_px}-{pool}"
-        self._pixels = _array(folder / f"{name}.npy", (pool, size_px, size_px), fill=0)
+        what = repr((geometry, pool, seed, hipedge.__version__))
+        name = f"phantoms-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+        shape = (pool, geometry.size_px, geometry.size_px)
+        self._pixels = _array(folder / f"{name}.npy", shape, fill=0)
         self._category = _array(folder / f"{name}-category.npy", (pool,), fill=NOT_DRAWN)
 
     def __len__(self) -> int:

@@ -63,9 +63,10 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training: its folder, what was asked for, and the hips that it learns from."""
+    """One training: its folder and cache, what was asked for, and the hips that it learns from."""
 
     folder: Path
+    cache: Path
     settings: Settings
     manifest: Manifest
     crops: Crops
