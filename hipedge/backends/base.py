@@ -83,7 +83,12 @@ class Backend(ABC):
 
     def close(self) -> None:
         """Release what the runtime holds. Closing twice is harmless."""
-        self._is_open = False
+        if self._is_open:
+            self._is_open = False
+            self._release()
+
+    def _release(self) -> None:  # noqa: B027  # a subclass may hold nothing
+        """Let go of the runtime: called once."""
 
     def __enter__(self) -> Self:
         return self

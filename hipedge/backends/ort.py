@@ -85,7 +85,5 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError(f"ONNX Runtime failed: {error}") from error
         return logits, maps
 
-    def close(self) -> None:
-        """Free the session."""
-        super().close()
+    def _release(self) -> None:
         del self._session

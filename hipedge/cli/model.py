@@ -26,7 +26,8 @@ def new(
         Path | None, typer.Option(help="A training's checkpoint, whose weights to take.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Draw untrained weights, to try things with.")
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="Draw untrained weights, to try things with."),
     ] = None,
     locator: Annotated[
         Path | None, typer.Option(help="The locator.onnx of `hipedge train --locator`.")

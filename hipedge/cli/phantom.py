@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hipedge.cli.console import errors, output
 from hipedge.errors import InstallationError
 
 NEEDS = ("numba", "scipy", "xraylib")
@@ -33,9 +33,8 @@ def phantom(
         )
     from hipedge.phantom.generate import generate
 
-    console = Console(stderr=True)
     columns = (TextColumn("films"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=errors) as bar:
         task = bar.add_task("films", total=count)
         truth = generate(
             directory,
@@ -44,4 +43,4 @@ def phantom(
             workers=workers or os.cpu_count() or 1,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    typer.echo(truth)
+    output.print(truth, highlight=False, soft_wrap=True)

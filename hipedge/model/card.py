@@ -95,7 +95,7 @@ def card_json(card: Card) -> bytes:
 
 
 def _dump(content: Mapping[str, object]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def parse_card(data: bytes, source: str) -> Card:
@@ -129,7 +129,10 @@ def parse_card(data: bytes, source: str) -> Card:
     top.text("sha256")
     top.close()
     if card_json(card) != data:
-        raise ModelError(f"{source} was changed after hipedge wrote it: restore it")
+        raise ModelError(
+            f"{source} was changed after hipedge wrote it: restore it"
+            " (a site's own thresholds belong in hipedge.toml)"
+        )
     return card
 
 

@@ -20,6 +20,9 @@ from hipedge.types import CropGeometry
 
 DEFAULT_GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
+# The standard deviation of a synthetic crop's pixels, of a radiograph's order of magnitude.
+SYNTHETIC_CONTRAST = 1000.0
+
 # The extra `train`: onnxscript is imported by torch's exporter.
 NEEDS = ("torch", "timm", "onnx", "onnxscript")
 
@@ -55,7 +58,7 @@ def new_model(
         if checkpoint is not None:
             source = Checkpoint.load(checkpoint)
         else:
-            assert seed is not None
+            assert seed is not None  # as checked above
             samples = synthetic_crops(geometry.size_px)
             network = untrained_network(seed, samples)
             source = Checkpoint(network, untrained_card(seed, geometry), samples)
@@ -94,7 +97,6 @@ def synthetic_crops(size_px: int) -> NDArray[np.uint8]:
     The power of a radiograph falls with spatial frequency as f^-β, β about 3 (Burgess, 1999,
     doi:10.1364/JOSAA.16.000633, for mammograms); here β goes from 2 to 4.
     """
-    # 1000: in a radiograph's order of magnitude, as to_bytes expects.
     rng = np.random.default_rng(0)
     rows, columns = np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]
     frequency = np.maximum(np.hypot(rows, columns), 1 / size_px)
@@ -102,7 +104,8 @@ def synthetic_crops(size_px: int) -> NDArray[np.uint8]:
     for beta in np.linspace(2.0, 4.0, GOLDEN_SAMPLES):
         spectrum = np.fft.rfft2(rng.standard_normal((size_px, size_px))) * frequency ** (-beta / 2)
         field = np.fft.irfft2(spectrum, s=(size_px, size_px))
-        crops.append(to_bytes((1000 * field / field.std()).astype(np.float32)))
+        field *= SYNTHETIC_CONTRAST / field.std()
+        crops.append(to_bytes(field.astype(np.float32)))
     return np.stack(crops)[:, None]
 
 
@@ -117,6 +120,6 @@ def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         yield partial
         partial.rename(folder)
     except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error.strerror}") from error
+        raise ModelError(f"{folder} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -19,7 +19,7 @@ from hipedge.phantom.scene import Patient
 
 SCOUT_MM = 3.0
 # The bands of the processing lie between these standard deviations.
-COARSE_MM = 32.0
+COARSE_MM = 42.0
 BROAD_MM = 9.0
 FINE_MM = 2.2
 SCATTER_REACH_MM = 28.0
@@ -83,7 +83,7 @@ class Scout:
 def expose(
     patient: Patient, technique: Technique, film: View, part: View, rng: np.random.Generator
 ) -> Image:
-    """Return the processed picture (H, W) of `part` of a `film`: 0 dark to 1 bright, bone bright."""
+    """Return the processed picture (H, W) of `part` of a `film`: 0 dark to 1 bright bone."""
     scout = take_scout(patient, technique, film)
     spectrum = spectrum_at(technique.kilovolts, technique.copper_mm)
     primary = transmission(spectrum, patient.paths_mm(part))
@@ -102,8 +102,9 @@ def take_scout(patient: Patient, technique: Technique, film: View) -> Scout:
     view = film.window(0.0, 0.0, shape, pixels)
     spectrum = spectrum_at(technique.kilovolts, technique.copper_mm)
     primary = transmission(spectrum, patient.paths_mm(view))
-    scatter = technique.scatter * blurred(primary, SCATTER_REACH_MM / SCOUT_MM)
     # Scatter comes out of tissue: none where the beam meets nothing.
+    source = primary * (1 - np.sqrt(primary))
+    scatter = technique.scatter * blurred(source, SCATTER_REACH_MM / SCOUT_MM)
     signal = primary + scatter
     attenuation = -np.log(signal)
     body = attenuation > 0.25 * float(attenuation.max())

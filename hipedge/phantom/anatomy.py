@@ -59,6 +59,10 @@ class HipShape:
     head_shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     centre_edge_deg: float = 32.0
 
+    def shifted(self, x: float, y: float, z: float) -> tuple[float, float, float]:
+        """Return the head's displacement with more of it."""
+        return self.head_shift_mm[0] + x, self.head_shift_mm[1] + y, self.head_shift_mm[2] + z
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -110,9 +114,7 @@ def atlas() -> Atlas:
         arrays["hemipelvis_faces"].astype(np.int32),
     )
     femur, femur_modes, femur_wall_mm = _with_landmarks(
-        Mesh(
-            arrays["femur_vertices"].astype(np.float64), arrays["femur_faces"].astype(np.int32)
-        ),
+        Mesh(arrays["femur_vertices"].astype(np.float64), arrays["femur_faces"].astype(np.int32)),
         arrays["femur_modes"].astype(np.float64),
         arrays["femur_wall_mm"].astype(np.float64),
     )
@@ -139,7 +141,7 @@ def atlas() -> Atlas:
 
 def landmark_of(mesh: Mesh, landmark: str) -> Points:
     """Return the place (3,) of a femoral landmark; cutting a mesh keeps its landmarks."""
-    return mesh.vertices[_landmark_index(landmark)]
+    return np.asarray(mesh.vertices[_landmark_index(landmark)])
 
 
 @lru_cache(maxsize=16)
@@ -221,9 +223,7 @@ def shape_femur(femur: Femur, shape: HipShape) -> Femur:
     centre = vertices[_landmark_index("head")].copy()
     on_head = 1.0 - smoothstep((vertices - centre) @ axis, 8.0, 20.0)
     vertices += (shape.head_scale - 1.0) * on_head[:, None] * (vertices - centre)
-    return Femur(
-        femur.mesh.moved(vertices + (head - centre)), femur.radius_mm * shape.head_scale
-    )
+    return Femur(femur.mesh.moved(vertices + (head - centre)), femur.radius_mm * shape.head_scale)
 
 
 def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: float) -> Mesh:
@@ -238,6 +238,8 @@ def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: flo
     # The fossa, below and medially, lies deeper than the surface that bears.
     fossa = smoothstep(-unit[:, 0], 0.35, 0.8) * smoothstep(-unit[:, 2], -0.45, 0.1)
     push = unit * (socket_mm + FOSSA_MM * fossa[:, None] - distance)
+    # Below lies the notch, which bears nothing and stays as it is.
+    push *= smoothstep(unit[:, 2:], -0.8, -0.2)
     vertices = hemipelvis.vertices + mean.socket_pull @ push
     if roof_deg:
         away = vertices - centre
@@ -287,4 +289,3 @@ def smoothstep(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.fl
     """Return 0 below `low`, 1 above `high`, and a smooth rise between."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
-

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from hipedge.phantom.anatomy import Femur, atlas, landmark_of
+from hipedge.phantom.compiled import compiled_fast
 from hipedge.phantom.mesh import Mesh, Points, normals
 from hipedge.phantom.projection import View, add_thickness
 
@@ -102,7 +102,7 @@ class Piece:
         """Return the piece turned by a 3×3 `rotation` `about` a point, then shifted, in mm."""
 
         def move(points: Points) -> Points:
-            return (points - about) @ rotation.T + about + shift
+            return np.asarray((points - about) @ rotation.T + about + shift)
 
         return replace(
             self,
@@ -143,8 +143,8 @@ def add_piece(bone_mm: Image, view: View, piece: Piece) -> None:
     _compose(bone_mm[y0:y1, x0:x1], outer, inner, piece.spongiosa.density, to_map)
 
 
-@njit(cache=True, fastmath=True)
-def _compose(bone, outer, inner, density, to_map):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _compose(bone: Image, outer: Image, inner: Image, density: Image, to_map: Points) -> None:
     """Add cortex, and spongy bone by its map, sampled bilinearly and held at its edges."""
     rows, columns = density.shape
     for i in range(outer.shape[0]):
@@ -167,7 +167,7 @@ def _compose(bone, outer, inner, density, to_map):  # type: ignore[no-untyped-de
 
 def _affine(source: Points, target: Points) -> Points:
     """Return the 2×3 affine that carries three points (3, 2) onto three others."""
-    return np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T
+    return np.asarray(np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T)
 
 
 def femur_piece(femur: Femur, bone: Quality, rng: np.random.Generator) -> Piece:
@@ -185,10 +185,10 @@ def femur_piece(femur: Femur, bone: Quality, rng: np.random.Generator) -> Piece:
 def pelvis_piece(mesh: Mesh, centre: Points, bone: Quality, rng: np.random.Generator) -> Piece:
     """Give a left hemipelvis its cortex, thickest in the socket's roof, and its spongy bone."""
     mean = atlas()
-    thickness = np.full(len(mesh.vertices), 1.05)
+    thickness = np.full(len(mesh.vertices), 1.3)
     away = mean.hemipelvis.vertices[mean.socket] - np.array([83.7, 0.0, 0.0])
     up = away[:, 2] / np.linalg.norm(away, axis=1)
-    thickness[mean.socket] += 0.3 + 1.3 * np.clip(up, 0.0, 1.0) ** 3
+    thickness[mean.socket] += 0.3 + rng.uniform(0.6, 2.2) * np.clip(up, 0.0, 1.0) ** 3
     thickness = np.minimum(thickness * bone.cortex, 0.42 * mean.hemipelvis_wall_mm)
     return Piece(
         outer=mesh,
@@ -230,7 +230,7 @@ def _femoral_cortex_mm() -> NDArray[np.float64]:
     vertices = atlas().femur.vertices
     x, z = vertices[:, 0], vertices[:, 2]
     shaft = np.clip((-z - 45.0) / 90.0, 0.0, 1.0)
-    thickness = 1.0 + 5.4 * shaft**1.2
+    thickness = 1.35 + 5.8 * shaft**1.0
     calcar = np.exp(-0.5 * (((x - 90.0) / 9.0) ** 2 + ((z + 42.0) / 16.0) ** 2))
     lateral = np.exp(-0.5 * (((x - 134.0) / 9.0) ** 2 + ((z + 55.0) / 16.0) ** 2))
     return np.asarray(thickness + 3.2 * calcar + 0.8 * lateral)
@@ -246,7 +246,7 @@ def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     threads = share * fields[first] + (1 - share) * fields[second]
     threads *= 1.0 / np.hypot(share, 1 - share)
     _, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.13 * threads + 0.07 * patches)
+    texture = 1.0 + bone.texture * (0.13 * threads + 0.07 * patches) + _uneven(rng, base.shape)
     density = base * np.clip(texture, 0.3, 2.2)
     return Spongiosa(density.astype(np.float32), FEMUR_PLANE_MM[:2], FEMUR_ANCHORS_MM)
 
@@ -263,8 +263,8 @@ def _femoral_base() -> tuple[Image, Image, Image]:
     tensile = np.exp(-0.5 * ((radius - 47.0) / 7.0) ** 2) * (y < 60.0)
     wards = _bell(x, y, 20.0, 27.0, 8.0, 10.0)
     greater = _bell(x, y, 44.0, 14.0, 14.0, 18.0)
-    even = 0.17 + 0.13 * head - 0.05 * greater
-    groups = 0.15 * compressive + 0.07 * tensile - 0.09 * wards
+    even = 0.19 + 0.09 * head - 0.05 * greater
+    groups = 0.12 * compressive + 0.06 * tensile - 0.09 * wards
     canal = 1.0 - np.clip((y - 42.0) / 48.0, 0.0, 1.0) ** 0.8
     return even, groups, canal + 0.0 * x
 
@@ -273,7 +273,7 @@ def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     """Draw spongy bone for a hemipelvis: dense above the socket, thin in the wing and rami."""
     base = _pelvic_base()
     threads, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.10 * threads + 0.11 * patches)
+    texture = 1.0 + bone.texture * (0.10 * threads + 0.11 * patches) + _uneven(rng, base.shape)
     density = base * (bone.spongiosa * np.clip(texture, 0.3, 2.2))
     return Spongiosa(density.astype(np.float32), PELVIS_PLANE_MM[:2], PELVIS_ANCHORS_MM)
 
@@ -285,7 +285,7 @@ def _pelvic_base() -> Image:
     x, y = _axes(shape, (left, top))
     roof = 0.13 * _bell(x, y, 0.0, -38.0, 22.0, 20.0)
     pillar = 0.05 * _band(x, y, (-5.0, -30.0), (-45.0, -85.0), 16.0)
-    return np.asarray(0.14 + roof + pillar, np.float32)
+    return np.asarray(0.19 + roof + pillar, np.float32)
 
 
 def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, Image]:
@@ -295,6 +295,18 @@ def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, 
     column = rng.integers(fields.shape[2] - shape[1])
     threads, patches = fields[:, row : row + shape[0], column : column + shape[1]]
     return threads, patches
+
+
+def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
+    """Return slow waves of density (h, w), as no two bones are alike."""
+    x, y = _axes(shape, (0.0, 0.0))
+    total = np.zeros(shape, np.float32)
+    for _ in range(3):
+        angle, phase = rng.uniform(0, 2 * np.pi, size=2)
+        k = 2 * np.pi / rng.uniform(35.0, 120.0)
+        wave = np.sin(np.float32(k * np.cos(angle)) * x + np.float32(k * np.sin(angle)) * y + phase)
+        total += rng.uniform(0.0, 0.12) * wave
+    return total
 
 
 @lru_cache(maxsize=1)
@@ -332,8 +344,8 @@ def _grain() -> Image:
     return np.stack([threads, patches / patches.std()])
 
 
-@njit(cache=True, fastmath=True)
-def _line_integral(noise, cosine, sine, reach):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _line_integral(noise: Image, cosine: Image, sine: Image, reach: int) -> Image:
     """Average noise along a direction field (Cabral, Leedom. SIGGRAPH 1993:263–270)."""
     height, width = noise.shape
     total = np.zeros_like(noise)

@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from numba import njit
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from hipedge.phantom.mesh import Faces, Mesh, Points, cut, normals
+from hipedge.phantom.compiled import compiled
+from hipedge.phantom.mesh import Mesh, Points, cut, normals
 
 TARGET = Path(__file__).parent / "data" / "anatomy.npz"
 SYMPHYSIS_MM = 4.0
 FEMUR_KEPT_BELOW_HEAD_MM = 330.0
 
 
-def derive(source: Path) -> dict[str, NDArray[np.generic]]:
+def derive(source: Path) -> dict[str, Any]:
     """Return the arrays that ship, from the triangulated model in `source`."""
     model = np.load(source)
     pelvis = Mesh(model["pelvis_vertices"].astype(float), model["pelvis_faces"])
@@ -47,9 +48,7 @@ def derive(source: Path) -> dict[str, NDArray[np.generic]]:
     # Turn the hemipelvis, and the femur with it, about the sacro-iliac joint.
     pivot = np.array([midline, sacral.vertices[:, 1].mean(), 0.0])
     front = hemipelvis.vertices[hemipelvis.vertices[:, 0].argmin()]
-    angle = np.arctan2(
-        midline + SYMPHYSIS_MM / 2 - front[0], pivot[1] - front[1]
-    )
+    angle = np.arctan2(midline + SYMPHYSIS_MM / 2 - front[0], pivot[1] - front[1])
     turn = _about_z(angle)
     hemipelvis_at = (hemipelvis.vertices - pivot) @ turn.T + pivot
     femur_at = (femur.vertices - pivot) @ turn.T + pivot
@@ -102,7 +101,7 @@ def _components(mesh: Mesh) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(label == k) for k in range(number)]
 
 
-def _subset(mesh: Mesh, modes: Points, kept: NDArray[np.intp]) -> tuple[Mesh, Points]:
+def _subset(mesh: Mesh, modes: Points, kept: NDArray[np.integer]) -> tuple[Mesh, Points]:
     """Return the part of a mesh over the vertices `kept`, and its modes."""
     renumber = np.full(len(mesh.vertices), -1)
     renumber[kept] = np.arange(len(kept))
@@ -127,22 +126,24 @@ def _refine(mesh: Mesh, modes: Points) -> tuple[Mesh, Points]:
     unique, inverse = np.unique(edges, axis=0, return_inverse=True)
     inverse = inverse.reshape(-1, 3)
     opposite = np.zeros((len(stacked), len(unique), 3))
-    for k in range(3):
-        np.add.at(opposite, (slice(None), inverse[:, k]), stacked[:, mesh.faces[:, (k + 2) % 3]])
+    for shape, total in zip(stacked, opposite, strict=True):
+        for k in range(3):
+            np.add.at(total, inverse[:, k], shape[mesh.faces[:, (k + 2) % 3]])
     middle = 0.375 * (stacked[:, unique[:, 0]] + stacked[:, unique[:, 1]]) + 0.125 * opposite
 
     count = len(mesh.vertices)
     valence = np.bincount(unique.ravel(), minlength=count)
     around = np.zeros_like(stacked)
-    np.add.at(around, (slice(None), unique[:, 0]), stacked[:, unique[:, 1]])
-    np.add.at(around, (slice(None), unique[:, 1]), stacked[:, unique[:, 0]])
+    for shape, total in zip(stacked, around, strict=True):
+        np.add.at(total, unique[:, 0], shape[unique[:, 1]])
+        np.add.at(total, unique[:, 1], shape[unique[:, 0]])
     beta = (0.625 - (0.375 + 0.25 * np.cos(2 * np.pi / valence)) ** 2) / valence
     kept = stacked * (1 - valence * beta)[None, :, None] + around * beta[None, :, None]
 
     a, b, c = (mesh.faces[:, k] for k in range(3))
     ab, bc, ca = (count + inverse[:, k] for k in range(3))
-    triples = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-    faces = np.concatenate([np.column_stack(t) for t in triples]).astype(np.int32)
+    corners = np.column_stack([a, ab, ca, ab, b, bc, ca, bc, c, ab, bc, ca])
+    faces = corners.reshape(-1, 3).astype(np.int32)
     fine = np.concatenate([kept, middle], axis=1)
     return Mesh(fine[0], faces), fine[1:]
 
@@ -151,11 +152,13 @@ def wall_mm(mesh: Mesh) -> NDArray[np.float64]:
     """Return how deep the bone is under each vertex (V,): the way inwards to the far surface."""
     inwards = -normals(mesh)
     a, b, c = (np.ascontiguousarray(mesh.vertices[mesh.faces[:, k]]) for k in range(3))
-    return np.asarray(_first_hit(mesh.vertices, inwards, a, b, c))
+    return _first_hit(mesh.vertices, inwards, a, b, c)
 
 
-@njit(cache=True)
-def _first_hit(origins, directions, a, b, c):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled
+def _first_hit(
+    origins: Points, directions: Points, a: Points, b: Points, c: Points
+) -> NDArray[np.float64]:
     """Möller and Trumbore (1997): distance to the nearest face along each direction."""
     nearest = np.full(origins.shape[0], 60.0)
     for i in range(origins.shape[0]):
@@ -186,4 +189,5 @@ def _about_z(angle: float) -> Points:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(TARGET, **derive(Path(sys.argv[1])))
+    with TARGET.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **derive(Path(sys.argv[1])))

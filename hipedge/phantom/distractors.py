@@ -1,4 +1,4 @@
-"""Things on a film that are no disease of the hip: calcifications, clips, clothes, tubes, shields."""
+"""Things on a film that are no disease of the hip: calcifications, clips, clothes, shields."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def draw_distractors(body: Body, rng: np.random.Generator) -> Body:
 
 
 def _phleboliths(rng: np.random.Generator) -> list[Ellipsoid]:
-    """Calcified clots in the pelvic veins."""
+    """Return calcified clots in the pelvic veins."""
     found = []
     for _ in range(rng.integers(1, 5)):
         radius = rng.uniform(1.2, 3.0)
@@ -45,7 +45,7 @@ def _phleboliths(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _calcified_artery(rng: np.random.Generator) -> list[Streak]:
-    """Both walls of a femoral artery, in dashes."""
+    """Return both walls of a femoral artery, in dashes."""
     side = rng.choice([-1.0, 1.0])
     x, z = side * rng.uniform(50, 70), rng.uniform(20, 60)
     dx = side * rng.uniform(0.05, 0.3)
@@ -61,8 +61,8 @@ def _calcified_artery(rng: np.random.Generator) -> list[Streak]:
 
 
 def _buttons(rng: np.random.Generator) -> list[Ellipsoid]:
-    """Buttons and studs of clothes, plastic or metal."""
-    found = []
+    """Return buttons and studs of clothes, plastic or metal."""
+    found: list[Ellipsoid] = []
     x = rng.uniform(-120, 120)
     for k in range(rng.integers(1, 5)):
         z = rng.uniform(40, 170) if k == 0 else found[-1].z - rng.uniform(35, 60)
@@ -74,7 +74,7 @@ def _buttons(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _tube(rng: np.random.Generator) -> list[Streak]:
-    """A catheter or line with its opaque stripe, wandering over the film."""
+    """Return a catheter or line with its opaque stripe, wandering over the film."""
     x, z = rng.uniform(-60, 60), rng.uniform(-120, -60)
     heading = rng.uniform(0.2, np.pi - 0.2)
     found = []
@@ -87,7 +87,7 @@ def _tube(rng: np.random.Generator) -> list[Streak]:
 
 
 def _clips(rng: np.random.Generator) -> list[Streak]:
-    """Surgical clips."""
+    """Return surgical clips."""
     found = []
     x, z = rng.uniform(-90, 90), rng.uniform(-40, 120)
     for _ in range(rng.integers(2, 9)):
@@ -99,11 +99,17 @@ def _clips(rng: np.random.Generator) -> list[Streak]:
 
 
 def _spine_screws(rng: np.random.Generator) -> list[Streak]:
-    """Pedicle screws and rods in the lumbar spine."""
+    """Return pedicle screws and rods in the lumbar spine."""
     found = []
     for side in (-1.0, 1.0):
         x = side * rng.uniform(16, 22)
-        found.append(Streak("titanium", (x, 125.0), (x + rng.normal(0, 3), 215.0), 2.75, 5.5, rod=True))
+        found.append(
+            Streak("titanium", (x, 125.0), (x + rng.normal(0, 3), 215.0), 2.75, 5.5, rod=True)
+        )
         for z in (130.0, 165.0, 200.0):
-            found.append(Streak("titanium", (x, z), (x - side * 14, z + rng.normal(0, 3)), 2.9, 6.0, rod=True))
+            found.append(
+                Streak(
+                    "titanium", (x, z), (x - side * 14, z + rng.normal(0, 3)), 2.9, 6.0, rod=True
+                )
+            )
     return found

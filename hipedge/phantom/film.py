@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.errors import Code, Refused
-from hipedge.geometry import crop_box, is_mirrored
+from hipedge.geometry import crop_box, image_lateral, is_mirrored
 from hipedge.phantom.acquisition import Technique, expose
 from hipedge.phantom.hospitals import HOSPITAL_SHARES, HOSPITALS, Hospital, Spacing
 from hipedge.phantom.markers import letter
@@ -26,6 +26,8 @@ from hipedge.phantom.soft_tissue import Body
 from hipedge.prepare import resample, to_bytes
 from hipedge.types import Box, Category, CropGeometry, Side
 
+# Patient Orientation (0020,0020): rows run to the patient's left, columns to the feet.
+ORIENTATION = ("L", "F")
 SINGLE_HIP_SHARE = 0.15
 SINGLE_HIP_FILM_MM = (300.0, 240.0)
 TABLE_TO_DETECTOR_MM = 50.0
@@ -74,7 +76,7 @@ class Film:
 
     def box(self, side: Side, geometry: CropGeometry) -> Box:
         """Return what a network sees of a hip: its crop, in image coordinates."""
-        lateral = -1 if side is Side.RIGHT else 1
+        lateral = image_lateral(side, ORIENTATION)
         return crop_box(self.centre_px(side), self.hip_spacing_mm, geometry, lateral=lateral)
 
 
@@ -89,9 +91,9 @@ def draw_film(
 ) -> Film:
     """Draw a film from a seed; what is given is not drawn, and changes nothing else.
 
-    `categories` and `grades` are per side; a side left out is drawn. With `only`, that side is in
-    the middle of what matters: the film shows it, and the other one is built roughly. Raises `KeyError` for an
-    unknown hospital or grade.
+    `categories` and `grades` are per side; a side left out is drawn. With `only`, the film shows
+    that side, and the other hip is a plain normal one. Raises `KeyError` for an unknown hospital
+    or grade.
     """
     rng = np.random.default_rng(seed)
     truth_rng, hospital_rng, patient_rng, view_rng, marker_rng = rng.spawn(5)
@@ -146,7 +148,7 @@ def crop_of(film: Film, side: Side, geometry: CropGeometry) -> NDArray[np.uint8]
     pixels = np.rint(picture * 65535).astype(np.uint16)
     here = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
     square = to_bytes(resample(pixels, here, geometry.size_px))
-    return square[None, :, ::-1].copy() if is_mirrored(side, None) else square[None]
+    return square[None, :, ::-1].copy() if is_mirrored(side, ORIENTATION) else square[None]
 
 
 def _draw_view(

@@ -104,12 +104,23 @@ def truth_of(film: Film, path: str, seed: int) -> list[TruthRow]:
         box = film.box(side, TRUTH_BOX)
         rows.append(
             TruthRow(
-                path, side.value, hip.category.value, hip.grade,
-                *(round(v, 2) for v in (x, y, box.x0, box.y0, box.x1, box.y1)),
-                f"PHANTOM-{film.identity.number:06d}", film.identity.age_years,
-                film.identity.sex, film.hospital.name, split,
+                path=path,
+                side=side.value,
+                category=hip.category.value,
+                grade=hip.grade,
+                x=round(x, 2),
+                y=round(y, 2),
+                x0=round(box.x0, 2),
+                y0=round(box.y0, 2),
+                x1=round(box.x1, 2),
+                y1=round(box.y1, 2),
+                patient=film.identity.patient_id,
+                age=film.identity.age_years,
+                sex=film.identity.sex,
+                site=film.hospital.name,
+                split=split,
             )
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -1,4 +1,4 @@
-"""One hip from a category and a grade: its joint, its bones, what is wrong, what was operated on."""
+"""One hip from a category and a grade: its joint and bones, its lesion, its operation."""
 
 from __future__ import annotations
 
@@ -19,22 +19,6 @@ from hipedge.phantom.anatomy import (
     shape_femur,
 )
 from hipedge.phantom.bone import Quality, femur_piece, pelvis_piece
-from hipedge.phantom.lesions import (
-    Bones,
-    Doubtful,
-    Joint,
-    Lesion,
-    centre_edge_deg,
-    clear_head,
-    clear_sphere,
-    cut_piece,
-    draw_arthritis,
-    draw_dysplasia,
-    draw_fixed_fracture,
-    draw_neck_fracture,
-    draw_osteonecrosis,
-    draw_trochanteric_fracture,
-)
 from hipedge.phantom.hardware import (
     ARTHROPLASTIES,
     FIXATIONS,
@@ -42,6 +26,15 @@ from hipedge.phantom.hardware import (
     FemurFrame,
     Implant,
     measure_femur,
+)
+from hipedge.phantom.lesions import (
+    Bones,
+    Joint,
+    centre_edge_deg,
+    clear_head,
+    clear_sphere,
+    cut_piece,
+    draw_lesion,
 )
 from hipedge.phantom.mesh import Mesh, Points
 from hipedge.phantom.scene import HipModel
@@ -61,39 +54,23 @@ class Person:
     tilt_deg: float
 
 
-def draw_lesion(category: Category, grade: str, rng: np.random.Generator) -> Lesion:
-    """Draw what is wrong with the native bone of a hip of this category and grade."""
-    if category is Category.TOTAL_HIP_ARTHROPLASTY:
-        return Lesion()
-    if category is Category.INTERNAL_FIXATION:
-        return draw_fixed_fracture(grade, rng)
-    if category is Category.NORMAL:
-        return Doubtful(rng.uniform(0.5, 1.9)) if grade == "kl1" else Lesion()
-    draw = {
-        Category.OSTEOARTHRITIS: draw_arthritis,
-        Category.FEMORAL_HEAD_OSTEONECROSIS: draw_osteonecrosis,
-        Category.FEMORAL_NECK_FRACTURE: draw_neck_fracture,
-        Category.INTERTROCHANTERIC_FRACTURE: draw_trochanteric_fracture,
-        Category.DEVELOPMENTAL_DYSPLASIA: draw_dysplasia,
-    }
-    return draw[category](grade, rng)
-
-
 def build_hip(
     person: Person, side: Side, category: Category, grade: str, leg: Pose, rng: np.random.Generator
 ) -> HipModel:
     """Build a hip, as a left one, and mirror it for the right."""
-    lesion = draw_lesion(category, grade, rng)
-    shape = lesion.shape(_varied(person.shape, category, grade, rng))
+    # Each draws from a stream of its own, so that a lesion changes nothing but what it is.
+    shape_rng, lesion_rng, tissue_rng, implant_rng = rng.spawn(4)
+    lesion = draw_lesion(category, grade, lesion_rng)
+    shape = lesion.shape(_varied(person.shape, category, grade, shape_rng))
     joint = lesion.surfaces(build_joint(person, shape, leg))
     bones = Bones(
-        pelvis_piece(joint.hemipelvis, joint.centre, person.bone, rng),
-        (femur_piece(joint.femur, person.bone, rng),),
+        pelvis_piece(joint.hemipelvis, joint.centre, person.bone, tissue_rng),
+        (femur_piece(joint.femur, person.bone, tissue_rng),),
     )
     bones = lesion.fragments(lesion.tissue(bones, joint), joint)
     implants: tuple[tuple[str, Mesh], ...] = ()
     if category in OPERATIONS:
-        implant = OPERATIONS[category](grade, joint, person, rng)
+        implant = OPERATIONS[category](grade, joint, person, implant_rng)
         bones = _operated(bones, implant)
         implants = tuple(
             (part.material.value, Mesh(part.vertices.astype(np.float64), part.faces))
@@ -110,16 +87,13 @@ def build_hip(
     return hip if side is Side.LEFT else _as_right(hip)
 
 
-def _replace_joint(
-    grade: str, joint: Joint, person: Person, rng: np.random.Generator
-) -> Implant:
-    family = "hemiarthroplasty" if grade == "bipolar_hemiarthroplasty" else grade
+def _replace_joint(grade: str, joint: Joint, person: Person, rng: np.random.Generator) -> Implant:
     socket = AcetabulumFrame(
         joint.femur.at("head").copy(),
         joint.femur.radius_mm + person.shape.space_mm,
         np.array([1.0, 0.0, 0.0]),
     )
-    return ARTHROPLASTIES[family](_measured(joint, person), socket, rng)
+    return ARTHROPLASTIES[grade](_measured(joint, person), socket, rng)
 
 
 def _fix_bone(grade: str, joint: Joint, person: Person, rng: np.random.Generator) -> Implant:
@@ -169,9 +143,9 @@ def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
     centre = femur.at("head").copy()
     tilted = (hemipelvis.vertices - centre) @ rotation_about_x(np.radians(person.tilt_deg)).T
     hemipelvis = hemipelvis.moved(tilted + centre)
-    socket_mm = femur.radius_mm + shape.space_mm
     head = centre + np.array(shape.head_shift_mm)
     femur = pose(shape_femur(femur, shape), leg, head)
+    socket_mm = femur.radius_mm + shape.space_mm
     roof = 0.0
     covered = open_joint(hemipelvis, centre, socket_mm, roof)
     for _ in range(3):
@@ -181,9 +155,7 @@ def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
     return Joint(clear_head(covered, femur, 0.3), femur, centre)
 
 
-def _varied(
-    shape: HipShape, category: Category, grade: str, rng: np.random.Generator
-) -> HipShape:
+def _varied(shape: HipShape, category: Category, grade: str, rng: np.random.Generator) -> HipShape:
     """Vary a person's shape for one side, within what its grade allows."""
     shape = replace(
         shape,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from hipedge.phantom.compiled import compiled
 
 Points = NDArray[np.float64]
 Faces = NDArray[np.int32]
@@ -26,11 +27,11 @@ class Mesh:
 
 def normals(mesh: Mesh) -> Points:
     """Return the outward unit normal at each vertex (V, 3), faces weighted by their area."""
-    return np.asarray(_normals(np.ascontiguousarray(mesh.vertices), mesh.faces))
+    return _normals(np.ascontiguousarray(mesh.vertices), mesh.faces)
 
 
-@njit(cache=True)
-def _normals(vertices, faces):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled
+def _normals(vertices: Points, faces: Faces) -> Points:
     total = np.zeros_like(vertices)
     for f in range(faces.shape[0]):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]

@@ -1,4 +1,4 @@
-"""Draw a patient: who it is, how the bones are, what each hip has, and what else is on the table."""
+"""Draw a patient: who it is, how the bones are, what each hip has, what lies about."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from hipedge.phantom import anatomy
 from hipedge.phantom.anatomy import Build, HipShape, Pose, rotation_about_x, rotation_about_z
-from hipedge.phantom.bone import Piece, Quality, plain_piece, quality_at
+from hipedge.phantom.bone import Piece, plain_piece, quality_at
 from hipedge.phantom.distractors import draw_distractors
 from hipedge.phantom.hip import Person, build_hip
+from hipedge.phantom.mesh import Points
 from hipedge.phantom.scene import HipModel, Patient
 from hipedge.phantom.soft_tissue import draw_body
 from hipedge.phantom.spine import lumbar_spine
@@ -25,22 +26,22 @@ CATEGORY_SHARES: dict[Category, float] = {
     **{category: 0.10 for category in Category if category is not Category.NORMAL},
 }
 GRADE_SHARES: dict[Category, dict[str, float]] = {
-    Category.NORMAL: {"kl0": 0.6, "kl1": 0.2, "borderline": 0.2},
-    Category.OSTEOARTHRITIS: {"kl2": 0.3, "kl3": 0.4, "kl4": 0.3},
+    Category.NORMAL: {"kl0": 0.5, "kl1": 0.2, "borderline": 0.3},
+    Category.OSTEOARTHRITIS: {"kl2": 0.5, "kl3": 0.35, "kl4": 0.15},
     Category.FEMORAL_HEAD_OSTEONECROSIS: {
-        "arco2": 0.35, "arco3a": 0.25, "arco3b": 0.25, "arco4": 0.15,
+        "arco2": 0.4, "arco3a": 0.3, "arco3b": 0.2, "arco4": 0.1,
     },
     Category.FEMORAL_NECK_FRACTURE: {
-        "garden1": 0.25, "garden2": 0.25, "garden3": 0.25, "garden4": 0.25,
+        "garden1": 0.3, "garden2": 0.3, "garden3": 0.2, "garden4": 0.2,
     },
     Category.INTERTROCHANTERIC_FRACTURE: {
-        "jensen1": 0.3, "jensen2": 0.25, "jensen3": 0.15, "jensen4": 0.15, "jensen5": 0.15,
+        "jensen1": 0.35, "jensen2": 0.3, "jensen3": 0.12, "jensen4": 0.12, "jensen5": 0.11,
     },
     Category.DEVELOPMENTAL_DYSPLASIA: {
-        "crowe1_contained": 0.35, "crowe1": 0.3, "crowe2": 0.15, "crowe3": 0.1, "crowe4": 0.1,
+        "crowe1_contained": 0.6, "crowe1": 0.22, "crowe2": 0.08, "crowe3": 0.05, "crowe4": 0.05,
     },
     Category.TOTAL_HIP_ARTHROPLASTY: {
-        "cemented_total_hip": 0.25, "bipolar_hemiarthroplasty": 0.25,
+        "cemented_total_hip": 0.25, "hemiarthroplasty": 0.25,
         "uncemented_total_hip": 0.35, "resurfacing": 0.15,
     },
     Category.INTERNAL_FIXATION: {
@@ -58,10 +59,17 @@ class Identity:
     age_years: int
     sex: str
 
+    @property
+    def patient_id(self) -> str:
+        """Return an identifier that can be no one's."""
+        return f"PHANTOM-{self.number:06d}"
+
 
 def draw_category(rng: np.random.Generator) -> Category:
     """Draw what a hip has."""
-    return Category(rng.choice([c.value for c in CATEGORY_SHARES], p=list(CATEGORY_SHARES.values())))
+    return Category(
+        rng.choice([c.value for c in CATEGORY_SHARES], p=list(CATEGORY_SHARES.values()))
+    )
 
 
 def draw_grade(category: Category, rng: np.random.Generator) -> str:
@@ -82,28 +90,28 @@ def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
     scores = np.clip(rng.normal(size=10), -2.0, 2.0) * MODE_SPREAD
     bone = quality_at(identity.age_years, rng.normal(0.3 if male else -0.3, 1.0))
     shape = HipShape(
-        neck_shaft_deg=float(np.clip(rng.normal(129, 4), 120, 140)),
-        version_deg=rng.normal(0, 6),
-        head_scale=float(np.clip(rng.normal(1.0, 0.025), 0.93, 1.07)),
+        neck_shaft_deg=float(np.clip(rng.normal(129, 5), 120, 140)),
+        version_deg=rng.normal(0, 8),
+        head_scale=float(np.clip(rng.normal(1.0, 0.03), 0.92, 1.08)),
         space_mm=float(np.clip(rng.normal(4.2, 0.5), 3.0, 5.5)),
-        centre_edge_deg=float(np.clip(rng.normal(32, 4), 25.5, 40)),
+        centre_edge_deg=float(np.clip(rng.normal(32, 5), 25.5, 40)),
     )
-    scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.04), 0.86, 1.15))
+    scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.055), 0.83, 1.18))
     return Person(
         build=Build(tuple(float(s) for s in scores), scale),
         bone=bone,
         shape=shape,
-        tilt_deg=float(np.clip(rng.normal(-11, 5), -24, 2)),
+        tilt_deg=float(np.clip(rng.normal(-11, 7), -28, 6)),
     )
 
 
 def draw_leg(rng: np.random.Generator) -> Pose:
     """Draw how a leg lies: mostly turned in a little, seldom far spread."""
-    spread = rng.uniform(15, 40) if rng.uniform() < 0.05 else rng.normal(2, 4)
+    spread = rng.uniform(15, 40) if rng.uniform() < 0.08 else rng.normal(2, 7)
     return Pose(
-        internal_deg=float(np.clip(rng.normal(9, 9), -25, 25)),
+        internal_deg=float(np.clip(rng.normal(8, 13), -30, 30)),
         abduction_deg=float(spread),
-        flexion_deg=float(np.clip(rng.normal(0, 4), -8, 15)),
+        flexion_deg=float(np.clip(rng.normal(0, 5), -8, 18)),
     )
 
 
@@ -126,11 +134,10 @@ def draw_patient(
         build_hip(person, side, *categories[side], draw_leg(hip_rng), hip_rng)
         for side, hip_rng in ((Side.RIGHT, right_rng), (Side.LEFT, left_rng))
     )
-    rotation = rotation_about_z(np.radians(np.clip(rest_rng.normal(0, 3), -10, 10)))
+    rotation = rotation_about_z(np.radians(np.clip(rest_rng.normal(0, 4.5), -13, 13)))
     hips = tuple(_turned(hip, rotation) for hip in hips)
     trunk = tuple(
-        piece.moved(rotation, np.zeros(3), np.zeros(3))
-        for piece in _trunk(person, rest_rng)
+        piece.moved(rotation, np.zeros(3), np.zeros(3)) for piece in _trunk(person, rest_rng)
     )
     pelvis = hips[1].pieces[0].outer.vertices
     body = draw_body(
@@ -155,7 +162,7 @@ def _trunk(person: Person, rng: np.random.Generator) -> list[Piece]:
     ]
 
 
-def _turned(hip: HipModel, rotation: anatomy.Points) -> HipModel:
+def _turned(hip: HipModel, rotation: Points) -> HipModel:
     origin = np.zeros(3)
     return HipModel(
         side=hip.side,

@@ -7,11 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 import xraylib
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from hipedge.phantom.compiled import compiled_fast
+
 Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 # Material: density in g/cm³, and an xraylib (NIST) compound or the mass fractions of elements.
 MATERIALS: dict[str, tuple[float, str | dict[int, float]]] = {
@@ -64,7 +66,9 @@ def spectrum_at(kilovolts: int, copper_mm: float = 0.0) -> Spectrum:
     share = np.cumsum(arriving) / arriving.sum()
     number = np.minimum((share * BINS).astype(int), BINS - 1)
     weights = np.array([recorded[number == k].sum() for k in range(BINS)])
-    means = [float(np.average(energy[number == k], weights=arriving[number == k])) for k in range(BINS)]
+    means = [
+        float(np.average(energy[number == k], weights=arriving[number == k])) for k in range(BINS)
+    ]
     attenuation = {
         name: tuple(_per_mm(density, made_of, e) for e in means)
         for name, (density, made_of) in MATERIALS.items()
@@ -94,11 +98,11 @@ def transmission(spectrum: Spectrum, paths_mm: dict[str, Image]) -> Image:
             table[k] -= muscle
     stacked = np.stack([paths_mm[name] for name in names])
     weights = np.array(spectrum.weights)
-    return np.asarray(_transmit(stacked, table.astype(np.float32), weights.astype(np.float32)))
+    return _transmit(stacked, table.astype(np.float32), weights.astype(np.float32))
 
 
-@njit(cache=True, fastmath=True)
-def _transmit(paths, table, weights):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _transmit(paths: Image, table: Image, weights: Image) -> Image:
     materials, height, width = paths.shape
     energies = weights.shape[0]
     out = np.empty((height, width), np.float32)
@@ -129,13 +133,13 @@ def enlarged(
     `corner_px` is the fine grid's upper left corner (x, y) on the coarse map, `step_px` the size
     of its pixels there.
     """
-    x = corner_px[0] + (np.arange(shape[1]) + 0.5) * step_px - 0.5
-    y = corner_px[1] + (np.arange(shape[0]) + 0.5) * step_px - 0.5
-    return np.asarray(_bilinear(coarse, x, y))
+    x = corner_px[0] + (np.arange(shape[1], dtype=np.float64) + 0.5) * step_px - 0.5
+    y = corner_px[1] + (np.arange(shape[0], dtype=np.float64) + 0.5) * step_px - 0.5
+    return _bilinear(coarse, x, y)
 
 
-@njit(cache=True, fastmath=True)
-def _bilinear(coarse, x, y):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _bilinear(coarse: Image, x: Floats, y: Floats) -> Image:
     rows, columns = coarse.shape
     out = np.empty((y.shape[0], x.shape[0]), np.float32)
     for i in range(y.shape[0]):

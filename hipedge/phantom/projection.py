@@ -14,10 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from hipedge.phantom.compiled import compiled
 from hipedge.phantom.mesh import Mesh
+
+Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class View:
         return self.source_to_detector_mm / (y_mm - self.focus_mm[1])
 
     def window(self, x0: float, y0: float, shape: tuple[int, int], pixels: float) -> View:
-        """Return the view of a part: from image point (x0, y0), each pixel `pixels` of ours wide."""
+        """Return the view of a part from image point (x0, y0), its pixels `pixels` of ours wide."""
         origin = (
             self.origin_mm[0] + x0 * self.pixel_mm,
             self.origin_mm[1] - y0 * self.pixel_mm,
@@ -70,17 +73,17 @@ def thickness_mm(view: View, *meshes: Mesh) -> NDArray[np.float32]:
     return total
 
 
-def add_thickness(
-    total: NDArray[np.float32], view: View, mesh: Mesh, sign: float = 1.0
-) -> None:
+def add_thickness(total: NDArray[np.float32], view: View, mesh: Mesh, sign: float = 1.0) -> None:
     """Add (or with `sign` -1 take away) the path through one closed mesh to `total` (H, W)."""
     image = view.project(mesh.vertices)
     distance = np.linalg.norm(mesh.vertices - np.asarray(view.focus_mm), axis=1)
     _splat(total, image, distance, mesh.faces, sign)
 
 
-@njit(cache=True, fastmath=False)
-def _splat(total, image, distance, faces, sign):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled
+def _splat(
+    total: Image, image: Floats, distance: Floats, faces: NDArray[np.int32], sign: float
+) -> None:
     """Scan each face; neighbours compute their shared edge alike, so no pixel is lost or doubled.
 
     A pixel is covered when its centre is. The sign is that of the face's turn on the image:

@@ -6,16 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hipedge.phantom import anatomy
-from hipedge.phantom.anatomy import Build, HipShape, Pose
 from hipedge.phantom.bone import (
     Image,
     Piece,
-    Quality,
     add_piece,
-    femur_piece,
-    pelvis_piece,
-    plain_piece,
 )
 from hipedge.phantom.mesh import Mesh, Points
 from hipedge.phantom.projection import View, add_thickness

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from hipedge.phantom.compiled import compiled_fast
 from hipedge.phantom.projection import View
 
 Image = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 CLOUD_MM = 6.0
 
@@ -117,24 +118,34 @@ def _on_hip_plane(view: View) -> NDArray[np.float64]:
     )
 
 
-@njit(cache=True, fastmath=True)
-def _dome(offset, half_width, depth):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Return the path through a rounded section at `offset` from its middle."""
+@compiled_fast
+def _dome(offset: float, half_width: float, depth: float, halves: int) -> float:
+    """Return the path through a section at `offset` from its middle.
+
+    The section is an ellipse at 4 `halves` (a power of 2), and squarer above.
+    """
     if half_width <= 0.0 or depth <= 0.0:
         return 0.0
     r = abs(offset / half_width)
-    return 2.0 * depth * np.sqrt(1.0 - r * r * np.sqrt(r)) if r < 1.0 else 0.0
+    if r >= 1.0:
+        return 0.0
+    power = np.sqrt(r) if halves % 2 else 1.0
+    for _ in range(halves // 2):
+        power *= r
+    return float(2.0 * depth * np.sqrt(1.0 - power))
 
 
-@njit(cache=True, fastmath=True)
-def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _add_trunk(
+    muscle: Image, fat: Image, corner: Floats, step: float, p: Floats, cloud: Image
+) -> None:
     half_width, half_depth, fat_side, fat_depth = p[0], p[1], p[2], p[3]
     waist, thigh, apart, crotch, lean_share = p[4], p[5], p[6], p[7], p[8]
     rows, columns = cloud.shape
     for i in range(muscle.shape[0]):
         z = corner[1] - (i + 0.5) * step
         up = min(max(z / 150.0, -1.0), 1.6)
-        width = half_width * (1.0 + (waist - 1.0) * up * up * (1.0 if up > 0 else 0.35))
+        width = half_width * (1.0 + (waist - 1.0) * max(up, 0.0) ** 2)
         depth = half_depth * (1.0 - 0.06 * max(up, 0.0))
         leg = min(max((60.0 - z) / 110.0, 0.0), 1.0)
         leg = leg * leg * (3.0 - 2.0 * leg)
@@ -146,15 +157,17 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
             end = crotch - 15.0 * np.exp(-(((abs(x) - 0.8 * apart) / 45.0) ** 2))
             trunk = min(max((z - end + 40.0) / 100.0, 0.0), 1.0)
             trunk = trunk * trunk * (3.0 - 2.0 * trunk)
-            whole = trunk * _dome(x, width, depth)
-            lean = trunk * _dome(x, width - fat_side, depth - fat_depth)
+            whole = trunk * _dome(x, width, depth, 7)
+            lean = trunk * _dome(x, width - fat_side, depth - fat_depth, 7)
             if leg > 0.0:
                 # Thighs are fuller on the inside, where they touch.
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
-                limb_depth = 0.80 * half_depth * taper
-                limb = leg * _dome(aside, limb_width, limb_depth)
-                inner = leg * _dome(aside, limb_width - 0.7 * fat_side, limb_depth - fat_depth)
+                limb_depth = 0.90 * half_depth * taper
+                power = 5 if aside > 0.0 else 10
+                limb = leg * _dome(aside, limb_width, limb_depth, power)
+                lean_width = limb_width - (0.8 if aside > 0.0 else 0.3) * fat_side
+                inner = leg * _dome(aside, lean_width, limb_depth - fat_depth, power)
                 whole = max(whole, limb)
                 lean = max(lean, inner)
             if whole <= 0.0:
@@ -171,8 +184,8 @@ def _add_trunk(muscle, fat, corner, step, p, cloud):  # type: ignore[no-untyped-
             fat[i, j] += whole - lean
 
 
-@njit(cache=True, fastmath=True)
-def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _add_ellipsoid(target: Image, corner: Floats, step: float, p: Floats) -> None:
     x0, z0, half_width, half_height, depth, angle, softness = p
     reach = max(half_width, half_height)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -191,8 +204,8 @@ def _add_ellipsoid(target, corner, step, p):  # type: ignore[no-untyped-def]  # 
                 target[i, j] += depth * (1.0 - r) ** softness
 
 
-@njit(cache=True, fastmath=True)
-def _add_streak(target, corner, step, p, rod):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@compiled_fast
+def _add_streak(target: Image, corner: Floats, step: float, p: Floats, rod: bool) -> None:
     x0, z0, x1, z1, width, depth = p
     reach = width if rod else 2.5 * width
     top, bottom = max(z0, z1) + reach, min(z0, z1) - reach
@@ -223,14 +236,17 @@ def draw_body(
     """Draw a body around a pelvis: thin to obese, with its folds, planes and gas."""
     corpulence = float(np.clip(rng.gamma(2.0, 0.22), 0.02, 1.6))  # 0 thin, 1 obese
     fat = 8.0 + 45.0 * corpulence
+    half_width = pelvis_half_width + 18.0 + 0.9 * fat + rng.normal(0, 4)
+    # Two thighs fill the width of the hips, and touch or nearly so.
+    thigh = 0.5 * half_width * rng.uniform(0.93, 1.02)
     physique = Physique(
-        half_width=pelvis_half_width + 18.0 + 0.9 * fat + rng.normal(0, 4),
+        half_width=half_width,
         half_depth=82.0 + 48.0 * corpulence + rng.normal(0, 6),
         fat=fat,
         fat_depth=6.0 + 26.0 * corpulence,
         waist=float(np.clip(rng.normal(0.86 + 0.12 * corpulence, 0.06), 0.7, 1.1)),
-        thigh=78.0 + 0.55 * fat + rng.normal(0, 5),
-        thigh_apart=head_x + 2.0 + 0.42 * fat + rng.normal(0, 4),
+        thigh=thigh,
+        thigh_apart=half_width - thigh,
         crotch_z=rng.normal(-92.0, 8.0),
         muscle=float(np.clip(rng.normal(0.94, 0.04), 0.8, 1.0)),
     )
@@ -264,7 +280,7 @@ def _pelvic_organs(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
-    """Gas in loops of bowel, and stool: gas in crumbs."""
+    """Return gas in loops of bowel, and stool: gas in crumbs."""
     found: list[Ellipsoid] = []
     for _ in range(rng.poisson(4.0)):
         x, z = rng.normal(0, 50), rng.uniform(15, 170)
@@ -293,7 +309,7 @@ def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _folds(rng: np.random.Generator, body: Physique, corpulence: float) -> list[Ellipsoid]:
-    """The apron of an obese belly, and the buttocks' lower edges."""
+    """Return the apron of an obese belly, and the buttocks' lower edges."""
     found = [
         Ellipsoid("fat", side * body.thigh_apart * rng.uniform(0.9, 1.05), rng.normal(-5, 10),
                   body.thigh * rng.uniform(0.85, 1.05), rng.uniform(70, 95),
@@ -319,7 +335,7 @@ def _genitals(rng: np.random.Generator, body: Physique) -> list[Ellipsoid]:
 
 
 def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) -> list[Streak]:
-    """The fat planes a reader looks for at a hip: gluteal, iliopsoas, obturator; then the thigh's.
+    """Return the fat planes a reader looks for at a hip: gluteal, iliopsoas, obturator, thigh.
 
     Guerra, Armbuster, Resnick et al. The adult hip: an anatomic study. Part II: the soft-tissue
     landmarks. Radiology 1978;128:11–20.
@@ -353,7 +369,7 @@ def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) ->
 
 
 def _cleft(rng: np.random.Generator, body: Physique) -> list[Streak]:
-    """The cleft between the buttocks, and the groins' creases."""
+    """Return the cleft between the buttocks, and the groins' creases."""
     top = body.crotch_z + rng.uniform(10, 40)
     found = [
         Streak("muscle", (rng.normal(0, 3), top), (rng.normal(0, 3), body.crotch_z - 30),

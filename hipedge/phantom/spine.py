@@ -76,7 +76,10 @@ def _body(base: Points, frame: Points, half_width: float, half_depth: float, hei
     x = half_width * np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.8
     y = half_depth * np.sin(turn) - 0.12 * half_depth * np.cos(turn) ** 2
     rings = np.stack(
-        [np.column_stack([s * x, s * y, np.full(len(turn), z)]) for z, s in zip(heights, sizes, strict=True)]
+        [
+            np.column_stack([s * x, s * y, np.full(len(turn), z)])
+            for z, s in zip(heights, sizes, strict=True)
+        ]
     )
     return skin(rings @ frame + base)
 

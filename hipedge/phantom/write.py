@@ -10,11 +10,11 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
 
-from hipedge.phantom.film import Film
+from hipedge.phantom.film import ORIENTATION, Film
 from hipedge.phantom.hospitals import (
     EXPLICIT_LITTLE_ENDIAN,
     JPEG_2000_LOSSLESS,
@@ -44,7 +44,7 @@ def digitised(picture: Image, bits_stored: int, monochrome1: bool) -> NDArray[np
     """Return stored values: 0 to 2^bits − 1, upside down for MONOCHROME1."""
     top = 2**bits_stored - 1
     values = np.rint(np.clip(picture, 0.0, 1.0) * top).astype(np.uint16)
-    return (top - values).astype(np.uint16) if monochrome1 else values
+    return np.asarray(top - values, np.uint16) if monochrome1 else values
 
 
 def encoded(stored: NDArray[np.uint16], bits_stored: int, transfer_syntax_uid: str) -> bytes:
@@ -87,7 +87,7 @@ def _dataset(film: Film, stored: NDArray[np.uint16]) -> Dataset:
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID
     # Patient, General Study, Patient Study, C.7.1 and C.7.2: no one's.
     ds.PatientName = f"PHANTOM^{film.hospital.name.upper()} {number}"
-    ds.PatientID = f"PHANTOM-{number}"
+    ds.PatientID = film.identity.patient_id
     ds.PatientBirthDate = ""
     ds.PatientSex = film.identity.sex
     ds.PatientAge = f"{film.identity.age_years:03d}Y"
@@ -126,7 +126,7 @@ def _add_image(ds: Dataset, film: Film, stored: NDArray[np.uint16]) -> None:
     ds.AcquisitionTime = "120000"
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.DerivationDescription = "Simulated radiograph"
-    ds.PatientOrientation = ["L", "F"]
+    ds.PatientOrientation = list(ORIENTATION)
     ds.BurnedInAnnotation = "NO"
     ds.LossyImageCompression = "00"
     ds.PixelIntensityRelationship = "LOG"

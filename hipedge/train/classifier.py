@@ -20,7 +20,7 @@ SCORING_BATCH = 32
 class Classification(Objective):
     """The loss of HipNet on crops uint8 (N, 1, S, S) of known categories (N,).
 
-    The backbone runs in mixed precision, pool and head in single.
+    The backbone runs in mixed precision; pool and head keep to single by themselves.
     """
 
     network: HipNet
@@ -32,8 +32,7 @@ class Classification(Objective):
     def forward(self, pixels: Tensor, categories: Tensor) -> Tensor:
         """Return the loss, a scalar."""
         with autocast(pixels.device):
-            features = self.network.features(pixels)
-        logits, _ = self.network.read_out(features)
+            logits, _ = self.network(pixels)
         loss: Tensor = self.loss(logits, categories)
         return loss
 

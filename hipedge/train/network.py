@@ -95,17 +95,10 @@ class HipNet(nn.Module):
         The head is linear, so it may come before the sum over positions: a logit is the sum of
         its map plus a bias. Pooling and head run in single precision whatever the backbone's.
         """
-        return self.read_out(self.features(pixels))
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """Return the backbone's features: uint8 (N, 1, S, S) -> (N, 2048, S/32, S/32)."""
         dtype = next(self.backbone.parameters()).dtype
-        features: Tensor = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)
-        return features
-
-    def read_out(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Pool and score features: (N, 2048, h, w) -> logits (N, K) and maps (N, K, h, w)."""
-        maps = self.head(self.pool(features.float()))
+        features = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)  # (N, 2048, h, w)
+        with torch.autocast(features.device.type, enabled=False):
+            maps = self.head(self.pool(features.float()))
         return maps.sum((2, 3)) + self.bias, maps
 
 
@@ -126,7 +119,8 @@ def untrained_network(seed: int, samples: NDArray[np.uint8]) -> HipNet:
     """Return a network of random weights that tells samples apart, as a trained one does.
 
     Batch normalisation takes its statistics from a part of `samples`, uint8 (N, 1, S, S), and
-    each logit is standardised over all of them: the faults of a runtime show, and no others.
+    each logit is standardised over all of them, so that rounding is to them what it is to a
+    trained network's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -185,7 +179,7 @@ class Checkpoint:
             card = parse_card(content["card"].encode(), f"the card in {path}")
             golden_samples = content["golden_samples"].numpy()
         except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+            raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
         except MALFORMED as error:
             raise ModelError(
                 f"{path} is not a checkpoint of hipedge: give one that `hipedge train` wrote"

@@ -69,9 +69,9 @@ def train(
     """Train, calibrate and measure a classifier; return its checkpoint, in `folder`.
 
     The same call again goes on where the last was interrupted, to the same result. Under `torchrun`
-    several processes share the work. Crops and phantoms are kept in `cache`, by default in `folder`:
-    several trainings may share one. `device` is as in `take_place`; `workers` are processes that
-    draw and augment.
+    several processes share the work. Crops and phantoms are kept in `cache`, which several
+    trainings may share; by default it is in `folder`. `device` is as in `take_place`; `workers`
+    are processes that draw and augment.
 
     Raises `InputError` for what is wrong with the manifest or its films; `ConfigError` where
     `folder` holds a training with other settings.

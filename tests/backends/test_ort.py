@@ -80,6 +80,12 @@ def test_it_does_not_fall_back_to_another_provider(untrained_model):
         OnnxRuntimeBackend(untrained_model, provider="CUDAExecutionProvider")
 
 
+def test_it_can_be_closed_twice(untrained_model):
+    backend = OnnxRuntimeBackend.open(untrained_model)
+    backend.close()
+    backend.close()
+
+
 def test_a_file_that_is_no_network_is_an_error(untrained_model, tmp_path):
     (tmp_path / "classifier.onnx").write_bytes(b"not a network")
     with pytest.raises(BackendError, match=r"ONNX Runtime cannot load .*classifier\.onnx"):

@@ -117,7 +117,7 @@ def encode(array, syntax, bits):
         unsigned = unsigned.astype(np.uint8)
     colour = "RGB" if array.ndim == 3 else None
     if syntax == RLE:
-        return encode_rle(array, bits)
+        return encode_rle(array)
     if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
         return imagecodecs.jpeg8_encode(
             unsigned,
@@ -143,14 +143,14 @@ def encode(array, syntax, bits):
     )
 
 
-def encode_rle(array, bits):
+def encode_rle(array):
     return get_encoder(RLE).encode(
         array,
         rows=array.shape[0],
         columns=array.shape[1],
         samples_per_pixel=1 if array.ndim == 2 else 3,
         bits_allocated=array.dtype.itemsize * 8,
-        bits_stored=bits,
+        bits_stored=array.dtype.itemsize * 8,
         pixel_representation=1 if array.dtype.kind == "i" else 0,
         photometric_interpretation="MONOCHROME2" if array.ndim == 2 else "RGB",
         planar_configuration=0,

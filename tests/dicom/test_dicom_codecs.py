@@ -1,14 +1,13 @@
 """Every transfer syntax gives the pixels that went into it, or the film is refused."""
 
 import struct
+from itertools import pairwise
 
-import imagecodecs
 import numpy as np
 import pytest
 from dicom_films import (
     BIG_ENDIAN,
     EXPLICIT,
-    HAS_HTJ2K,
     HTJ2K_LOSSLESS,
     JPEG_2000,
     JPEG_BASELINE,
@@ -42,6 +41,13 @@ def refusal(data):
     with pytest.raises(Refused) as info:
         stored_values(data)
     return info.value.code
+
+
+def decoded_or_refused(data):
+    try:
+        return stored_values(data).shape
+    except Refused as refused:
+        return refused.code
 
 
 @pytest.mark.parametrize("syntax", LOSSLESS)
@@ -149,7 +155,7 @@ def test_a_frame_may_lie_in_several_fragments(syntax, cuts, noise):
     array = noise(12)
     frame = encode(array, syntax, 12)
     bounds = [0, *(2 * (cut // 2) or 2 for cut in cuts), len(frame)]
-    fragments = [frame[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    fragments = [frame[a:b] for a, b in pairwise(bounds)]
     np.testing.assert_array_equal(
         stored_values(film(array, syntax, bits=12, fragments=fragments)), array
     )
@@ -226,14 +232,13 @@ def test_a_damaged_codestream_decodes_or_is_refused(syntax, noise):
         damaged = bytearray(frame)
         for position in rng.integers(0, len(frame), 3):
             damaged[position] = rng.integers(256)
-        try:
-            values = stored_values(film(array, syntax, bits=12, fragments=[bytes(damaged)]))
-        except Refused as refused:
-            assert refused.code in (
-                Code.DECODE_FAILED, Code.UNSUPPORTED_PIXELS, Code.TRUNCATED
-            )  # fmt: skip
-        else:
-            assert values.shape == array.shape
+        outcome = decoded_or_refused(film(array, syntax, bits=12, fragments=[bytes(damaged)]))
+        assert outcome in (
+            array.shape,
+            Code.DECODE_FAILED,
+            Code.UNSUPPORTED_PIXELS,
+            Code.TRUNCATED,
+        )
 
 
 @pytest.mark.parametrize("missing", [2, 1000])
@@ -279,19 +284,17 @@ def test_words_of_bytes_are_swapped_in_big_endian(noise):
     np.testing.assert_array_equal(stored_values(as_words), array)
 
 
-@pytest.mark.skipif(not HAS_HTJ2K, reason="this imagecodecs cannot write HTJ2K")
-@pytest.mark.parametrize("bits", [8, 12, 16])
-def test_openjpeg_decodes_htj2k_as_openjph_does(bits, noise):
-    array = noise(bits)
-    frame = encode(array, HTJ2K_LOSSLESS, bits)
-    np.testing.assert_array_equal(imagecodecs.jpeg2k_decode(frame), array)
-
-
-@pytest.mark.skipif(not HAS_HTJ2K, reason="this imagecodecs cannot write HTJ2K")
-def test_htj2k_is_read_without_openjph(monkeypatch, noise):
-    array = noise(12)
-    data = film(array, HTJ2K_LOSSLESS, bits=12)
-    monkeypatch.delattr(imagecodecs, "htj2k_decode")
+def test_htj2k_is_read_where_it_cannot_be_written():
+    """By OpenJPH from `np.arange(64).reshape(8, 8) * 61`, for imagecodecs without it."""
+    frame = bytes.fromhex(
+        "ff4fff510029400000000008000000080000000000000000000000080000000800000000000000000001"
+        "0f0101ff50000800020000000aff52000c00020001000504044001ff5c00132088909090909090909090"
+        "909090888888ff64001700014f70656e4a50482056657220302e32362e332eff90000a00000000005a00"
+        "01ff93c0002635f6050774000000c00013400013002afe0207740064f103877400c00013400013801010"
+        "0182740092288900c35400c0002a20001560388ee3aa70827500ce3b77eefcc04201ecb600ffd9"
+    )
+    array = (np.arange(64).reshape(8, 8) * 61).astype(np.uint16)
+    data = film(array, HTJ2K_LOSSLESS, bits=12, fragments=[frame])
     np.testing.assert_array_equal(stored_values(data), array)
 
 

@@ -154,6 +154,12 @@ def test_what_is_not_json_is_said_to_be_so(data):
         parse_card(data, "card.json")
 
 
+def test_a_text_that_no_file_can_hold_is_no_reason_to_crash():
+    data = changed("name", to="\ud800")
+    with pytest.raises(ModelError, match="was changed after hipedge wrote it"):
+        parse_card(data, "card.json")
+
+
 @pytest.mark.parametrize("data", [b"[]", b"null", b'"card"'])
 def test_json_of_another_kind_is_no_card(data):
     with pytest.raises(ModelError, match="the card must be an object"):

@@ -159,6 +159,13 @@ def test_a_backbone_in_half_precision_changes_no_logit_by_more_than_two_hundredt
     assert np.abs(logits - score(network, samples[::8])[0]).max() <= 0.02
 
 
+def test_in_mixed_precision_the_head_stays_in_single(network, samples):
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        logits, maps = network.eval()(torch.from_numpy(samples[:2]))
+    assert logits.dtype == maps.dtype == torch.float32
+    np.testing.assert_allclose((maps.sum((2, 3)) + network.bias - logits).detach(), 0, atol=1e-5)
+
+
 def test_features_whose_cubes_overflow_half_precision_give_finite_scores(network, samples):
     loud = copy.deepcopy(network)
     loud.backbone.layer4[-1].bn3.weight.data *= 1000

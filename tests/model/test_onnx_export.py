@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hipedge
+
 onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, numpy_helper  # noqa: E402
@@ -94,4 +96,7 @@ def test_it_keeps_no_trace_of_the_machine_that_made_it(untrained_model, classifi
     data = untrained_model.classifier.read_bytes()
     for trace in (b".py", b"site-packages", b"stack_trace", str(Path.home()).encode() + b"/"):
         assert trace not in data
-    assert (classifier.producer_name, classifier.producer_version) == ("hipedge", "0.1.0")
+    assert (classifier.producer_name, classifier.producer_version) == (
+        "hipedge",
+        hipedge.__version__,
+    )

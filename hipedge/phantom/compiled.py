@@ -1,0 +1,20 @@
+"""Numba's compiler as typed decorators: kernels are compiled at first use and cached on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function, keeping floating point exact to the order it is written in."""
+    return cast(Function, njit(cache=True)(function))
+
+
+def compiled_fast(function: Function) -> Function:
+    """Compile a function whose sums may be reordered."""
+    return cast(Function, njit(cache=True, fastmath=True)(function))

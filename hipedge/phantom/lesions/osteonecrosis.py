@@ -1,0 +1,96 @@
+"""Osteonecrosis of the femoral head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hipedge.phantom.anatomy import HipShape
+from hipedge.phantom.lesions.arthritis import Arthritis, draw_arthritis
+from hipedge.phantom.lesions.base import Bones, Joint, Lesion
+from hipedge.phantom.lesions.surfaces import direction, flatten_head
+from hipedge.phantom.lesions.tissue import inside, with_tissue
+
+
+@dataclass(frozen=True)
+class Osteonecrosis(Lesion):
+    """Osteonecrosis of the femoral head (ARCO 2019: Yoon et al. J Arthroplasty 2020;35:933–940).
+
+    The segment is what a circle of `segment_mm` about a point of the head's surface, at
+    `direction_deg`, takes of the head. `lucency` and `patchiness` describe its inside, `rim` its
+    sclerotic edge, as factors on spongy bone.
+    """
+
+    direction_deg: float
+    segment_mm: float
+    rim_mm: float
+    rim: float
+    lucency: float
+    patchiness: float
+    crescent_mm: float
+    depression_mm: float
+    waviness: tuple[float, ...]
+    pattern: tuple[float, ...]
+    secondary: Arthritis | None = None
+
+    def shape(self, shape: HipShape) -> HipShape:
+        """Narrow the joint, once the head's collapse has worn it."""
+        return self.secondary.shape(shape) if self.secondary else shape
+
+    def surfaces(self, joint: Joint) -> Joint:
+        """Sink the segment into the head, with a step at its edge."""
+        half_angle = np.degrees(2 * np.arcsin(min(self.segment_mm / 2 / joint.femur.radius_mm, 1)))
+        femur = flatten_head(
+            joint.femur, self.direction_deg, 0.8 * half_angle, self.depression_mm, step=True
+        )
+        sunk = replace(joint, femur=femur)
+        return self.secondary.surfaces(sunk) if self.secondary else sunk
+
+    def tissue(self, bones: Bones, joint: Joint) -> Bones:
+        """Paint the segment: its patchy inside, its rim, and a crescent under the surface."""
+        head = bones.femur[0].spongiosa
+        radius = joint.femur.radius_mm
+        x, y = head.grid()
+        dx, dz = direction(self.direction_deg) * radius
+        bearing = np.arctan2(y + dz, x - dx)
+        edge = self.segment_mm * (1.0 + sum(
+            a * np.cos((k + 2) * bearing + 3.0 * k) for k, a in enumerate(self.waviness)
+        ))  # fmt: skip
+        from_edge = np.hypot(x - dx, y + dz) - edge
+        segment = inside(-from_edge, 1.0) * inside(radius + 1.0 - np.hypot(x, y), 0.8)
+        a, b, c, d = self.pattern
+        waves = np.sin(a * x + 2.0 * np.cos(b * y + c)) * np.sin(b * y - 1.5 * np.sin(a * x + d))
+        content = self.lucency * (1.0 + self.patchiness * waves)
+        rim = np.exp(-0.5 * ((from_edge - 0.5 * self.rim_mm) / (0.6 * self.rim_mm)) ** 2)
+        rim = rim * inside(radius - np.hypot(x, y), 0.8)
+        factor = (1.0 + segment * (content - 1.0)) * (1.0 + rim * (self.rim - 1.0))
+        if self.crescent_mm:
+            depth = radius - self.depression_mm - np.hypot(x, y)
+            line = np.exp(-0.5 * ((depth - 2.6) / (0.5 * self.crescent_mm)) ** 2)
+            factor = factor * (1.0 - 0.85 * line * inside(-from_edge - 2.0, 1.0))
+        painted = with_tissue(bones, bones.hemipelvis.spongiosa, head.times(factor))
+        return self.secondary.tissue(painted, joint) if self.secondary else painted
+
+
+def draw_osteonecrosis(grade: str, rng: np.random.Generator) -> Osteonecrosis:
+    """Draw osteonecrosis of ARCO stage 2, 3A, 3B or 4."""
+    crescent, depression = {
+        "arco2": ((0.0, 0.0), (0.0, 0.0)),
+        "arco3a": ((0.5, 1.5), (0.3, 2.0)),
+        "arco3b": ((0.0, 1.0), (2.0, 6.0)),
+        "arco4": ((0.0, 0.0), (2.0, 8.0)),
+    }[grade]
+    return Osteonecrosis(
+        direction_deg=rng.normal(12, 14),
+        segment_mm=rng.uniform(11, 27) if grade == "arco2" else rng.uniform(15, 28),
+        rim_mm=rng.uniform(1.0, 3.0),
+        rim=rng.uniform(1.35, 2.3),
+        lucency=rng.uniform(0.55, 1.15),
+        patchiness=rng.uniform(0.15, 0.5),
+        crescent_mm=rng.uniform(*crescent),
+        depression_mm=rng.uniform(*depression),
+        waviness=tuple(rng.normal(0, 0.10, size=4)),
+        pattern=(*rng.uniform(0.25, 0.8, size=2), *rng.uniform(0, 6.3, size=2)),
+        secondary=draw_arthritis("kl3", rng) if grade == "arco4" else None,
+    )

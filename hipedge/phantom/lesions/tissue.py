@@ -1,0 +1,63 @@
+"""How spongy bone is thickened and hollowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.phantom.bone import Spongiosa
+from hipedge.phantom.lesions.base import Bones
+from hipedge.phantom.lesions.surfaces import direction
+
+
+def thickened(
+    tissue: Spongiosa, radius_mm: float, direction_deg: float, depth_mm: float, strength: float
+) -> Spongiosa:
+    """Make a band dense, from the joint's surface inwards: `depth_mm` is below zero in the head."""
+    if not depth_mm:
+        return tissue
+    x, y = tissue.grid()
+    distance = np.hypot(x, y)
+    bearing = np.degrees(np.arctan2(x, -y))
+    depth = (distance - radius_mm) / depth_mm
+    band = np.where(depth < 0, np.exp(-0.5 * (depth / 0.4) ** 2), np.exp(-0.5 * depth**2))
+    sector = np.exp(-0.5 * ((bearing - direction_deg) / 32.0) ** 2)
+    return tissue.times((1.0 + 1.6 * strength * band * sector).astype(np.float32))
+
+
+def hollowed(tissue: Spongiosa, cyst: Cyst, distance_mm: float) -> Spongiosa:
+    """Hollow out a cyst whose middle lies `distance_mm` from the head's centre."""
+    x, y = tissue.grid()
+    dx, dz = direction(cyst.angle_deg) * distance_mm
+    r = np.hypot(x - dx, y + dz) / (cyst.diameter_mm / 2)
+    hole = 1.0 - 0.75 * inside(0.9 - r, 0.125)
+    rim = 1.0 + 0.6 * np.exp(-0.5 * ((r - 1.15) / 0.18) ** 2)
+    return tissue.times((hole * rim).astype(np.float32))
+
+
+def with_tissue(bones: Bones, pelvis: Spongiosa, femur: Spongiosa) -> Bones:
+    """Return the bones with other spongy bone, the femur's shared by all its pieces."""
+    return Bones(
+        replace(bones.hemipelvis, spongiosa=pelvis),
+        tuple(replace(piece, spongiosa=femur) for piece in bones.femur),
+    )
+
+
+def inside(depth: NDArray[np.floating], softness: float) -> NDArray[np.floating]:
+    """Return 1 where `depth` is positive, 0 where negative, over a soft edge."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(depth / softness, -30, 30))))
+
+
+@dataclass(frozen=True)
+class Cyst:
+    """A round hole with a dense rim, on the socket's or the head's side of the joint.
+
+    Its place is given by angle from the vertical and depth under the surface.
+    """
+
+    angle_deg: float
+    depth_mm: float
+    diameter_mm: float
+    in_socket: bool
