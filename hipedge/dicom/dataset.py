@@ -11,7 +11,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydicom.config import disable_value_validation
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -36,15 +36,18 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 PREFIX_OFFSET = 128
 PREFIX = b"DICM"
-# Twice the largest film: a few megabytes of deflate can hold gigabytes of zeros.
-MAX_INFLATED_BYTES = 512 * 2**20
+# The largest film that `pixels` lets in, with 16 bits; 3 MB of deflate can hold 3 GB of zeros.
+MAX_INFLATED_BYTES = 256 * 2**20
+# Ten times what any radiograph has; a file of zeros has one in each eight bytes.
+MAX_ELEMENTS = 10_000
 
-# What pydicom raises on malformed files, found by mutating some: its own error is an `Exception`
-# beside the built-in ones; RecursionError and UnicodeError are among the bases listed.
+# What pydicom raises on malformed files, found by mutating some. Its own errors derive from
+# `Exception` alone; RecursionError and UnicodeError are covered by the bases listed.
 MALFORMED = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
@@ -139,7 +142,7 @@ def parse(data: bytes, keywords: Iterable[str]) -> Parsed:
     stream = BytesIO(data)
     stream.seek(PREFIX_OFFSET + len(PREFIX) if has_prefix(data) else 0)
     # PS3.10 7.1: the File Meta Information is always in Explicit VR Little Endian.
-    meta = read_dataset(stream, False, True, stop_when=_is_after_file_meta)
+    meta = read_dataset(stream, False, True, stop_when=_StopAt(_is_after_file_meta))
     syntax = uid(meta, "TransferSyntaxUID")
     if syntax == DEFLATED_LITTLE:
         data = _inflate(memoryview(data)[stream.tell() :])
@@ -148,18 +151,34 @@ def parse(data: bytes, keywords: Iterable[str]) -> Parsed:
     tags: list[BaseTag | int] = [
         tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None
     ]
-    elements = read_dataset(stream, implicit, little, stop_when=_is_pixel_data, specific_tags=tags)
+    elements = read_dataset(
+        stream, implicit, little, stop_when=_StopAt(_is_pixel_data), specific_tags=tags
+    )
     pixels = _pixel_element(data, stream.tell(), elements.original_encoding[0], little)
     if syntax is None:
         syntax = _native_syntax(bool(elements.original_encoding[0]), little)
     return Parsed(elements, meta, syntax, little, pixels)
 
 
-def _is_after_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
+class _StopAt:
+    """Stops pydicom at a tag, and refuses a dataset of more elements than one can have."""
+
+    def __init__(self, is_end: Callable[[BaseTag], bool]) -> None:
+        self.is_end = is_end
+        self.elements = 0
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        self.elements += 1
+        if self.elements > MAX_ELEMENTS:
+            raise Refused(Code.MALFORMED_HEADER, f"more than {MAX_ELEMENTS} elements")
+        return self.is_end(tag)
+
+
+def _is_after_file_meta(tag: BaseTag) -> bool:
     return tag.group != 2
 
 
-def _is_pixel_data(tag: BaseTag, vr: str | None, length: int) -> bool:
+def _is_pixel_data(tag: BaseTag) -> bool:
     return tag in _PIXEL_TAGS
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from hipedge.dicom.header import Header
@@ -153,7 +154,7 @@ def _check_object(header: Header) -> None:
     sop_class = header.sop_class_uid
     if sop_class in SECONDARY_CAPTURE_CLASSES:
         raise Refused(Code.SECONDARY_CAPTURE)
-    registered = UID(sop_class or "")
+    registered = UID(sop_class or "", IGNORE)
     if registered.type and sop_class not in RADIOGRAPH_CLASSES:
         is_image = "Image Storage" in registered.name
         raise Refused(Code.WRONG_MODALITY if is_image else Code.WRONG_OBJECT)

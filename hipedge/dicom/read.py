@@ -78,6 +78,8 @@ def _read_dicom(path: Path, payload: Payload) -> Radiograph:
     form = checked_format(header.image_pixel)
     if header.pixels is None or len(header.pixels.value) == 0:
         raise Refused(Code.NO_PIXELS)
+    if form.photometric == "PALETTE COLOR" and header.grayscale.palette is None:
+        raise Refused(Code.UNSUPPORTED_PIXELS, "palette")
     values, gray = decode(header.pixels, form, header.transfer_syntax_uid)
     pixels = render(gray, form.bits_stored, header.grayscale)
     return Radiograph(_film(path, payload, header, hash_pixels(values), pixels.shape), pixels)

@@ -52,12 +52,13 @@ def film(array, syntax=EXPLICIT, *, bits=None, fragments=None, pixel_data=None, 
     `fragments` are given as they are; `pixel_data` is the whole value; `elements` go over the
     header, None leaves one out.
     """
-    dataset = header(array, bits=bits)
-    for keyword, value in elements.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
+    with disable_value_validation():  # so that films can be wrong as real ones are
+        dataset = header(array, bits=bits)
+        for keyword, value in elements.items():
+            if value is None:
+                delattr(dataset, keyword)
+            else:
+                setattr(dataset, keyword, value)
     if pixel_data is not None:
         dataset.PixelData = pixel_data
     elif syntax in NATIVE:
@@ -135,7 +136,7 @@ def encode(array, syntax, bits):
         return imagecodecs.htj2k_encode(array, reversible=syntax == HTJ2K_LOSSLESS)
     reversible = syntax == JPEG_2000_LOSSLESS
     return imagecodecs.jpeg2k_encode(
-        array,
+        array.astype(f"{array.dtype.kind}1") if bits <= 8 else array,
         codecformat="J2K",
         reversible=reversible,
         level=0 if reversible else 60,
