@@ -8,6 +8,7 @@ and reads the answer; the network runs in `hipedge.backends.ort_locator`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -125,12 +126,20 @@ class LearnedLocator:
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
         """Return how often a film is to be turned by 90° counterclockwise (`numpy.rot90`)."""
-        return quarter_turns(self._score(make_thumbnail(pixels, spacing_mm).pixels))
+        thumbnail = make_thumbnail(pixels, spacing_mm).pixels
+        turned = [np.ascontiguousarray(np.rot90(thumbnail, k)) for k in range(4)]
+        return read_turns([self._score(one) for one in turned])
 
 
-def quarter_turns(scores: LocatorScores) -> int:
-    """Return the quarter turns that the network's answer means: none where it is not sure."""
-    probabilities = np.exp(scores.turns - np.logaddexp.reduce(scores.turns))
+def read_turns(scores: Sequence[LocatorScores]) -> int:
+    """Return the quarter turns that the answers mean: none where they are not sure together.
+
+    `scores` are of the thumbnail as it is, and after one, two and three quarter turns: what is
+    `k` turns from upright is `k - j` from it after `j`. Their geometric mean decides.
+    """
+    log_p = [one.turns - np.logaddexp.reduce(one.turns) for one in scores]
+    together = np.mean([np.roll(one, j) for j, one in enumerate(log_p)], axis=0)
+    probabilities = np.exp(together - np.logaddexp.reduce(together))
     turns = int(probabilities.argmax())
     return turns if probabilities[turns] >= TURNED else 0
 

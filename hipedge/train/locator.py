@@ -24,8 +24,8 @@ from hipedge.locate.learned import (
     THUMBNAIL_PX,
     LocatorScores,
     Thumbnail,
-    quarter_turns,
     read_heads,
+    read_turns,
 )
 from hipedge.model.card import LOCATOR
 from hipedge.train.curves import draw_curves
@@ -134,8 +134,8 @@ def measure_locator(
     on_film, seen, error, turned = [], [], [], []
     for index in indices:
         pixels = _shrunk(films.thumbnails[index])
-        scores = _score(network, np.stack([np.rot90(pixels, -k) for k in range(4)]), device)
-        turned += [quarter_turns(one) == k for k, one in enumerate(scores)]
+        scores = _score(network, np.stack([np.rot90(pixels, k) for k in range(4)]), device)
+        turned += [read_turns(scores[k:] + scores[:k]) == -k % 4 for k in range(4)]
         truth = films.heads[index] * (THUMBNAIL_PX / FILM_PX)
         heads = read_heads(scores[0], plain_thumbnail(pixels))
         found = (heads.image_left, heads.image_right) if heads else (None, None)

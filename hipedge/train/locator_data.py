@@ -163,9 +163,12 @@ class LocatorSamples(Dataset[tuple[Tensor, ...]]):
         epoch, index = key
         rng = np.random.default_rng((self.seed, LOCATOR, epoch, index))
         film = int(self.indices[index])
+        thumbnail, heads = self.films.thumbnails[film], self.films.heads[film]
+        if rng.uniform() < 0.5:
+            thumbnail, heads = flipped(thumbnail, heads)
         if rng.uniform() < NOT_HIP_SHARE:
-            return _tensors(self._no_hip(film, rng), IGNORED, None)
-        shown = show_window(self.films.thumbnails[film], self.films.heads[film], rng)
+            return _tensors(_no_hip(thumbnail, heads, rng), IGNORED, None)
+        shown = show_window(thumbnail, heads, rng)
         if not (shown.present == 1).any():
             return _tensors(shown, IGNORED, None)
         if rng.uniform() < UPRIGHT_SHARE:
@@ -175,18 +178,23 @@ class LocatorSamples(Dataset[tuple[Tensor, ...]]):
         ignored = Shown(pixels, np.full((2, 2), np.nan, np.float32), np.full(2, IGNORED))
         return _tensors(ignored, turns, None)
 
-    def _no_hip(self, film: int, rng: np.random.Generator) -> Shown:
-        """Return a part of a film that shows no head, or a drawing of something else."""
-        nothing = np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64)
-        if rng.uniform() < 0.4:
-            for _ in range(5):
-                shown = show_window(
-                    self.films.thumbnails[film], self.films.heads[film], rng, aside=True
-                )
-                if not shown.present.any():
-                    return Shown(shown.pixels, *nothing)
-        pixels = draw_not_hip(rng, THUMBNAIL_PX)
-        return Shown(tone(pixels, rng, TONE), *nothing)
+
+def flipped(film: NDArray[np.uint8], heads: Array) -> tuple[NDArray[np.uint8], Array]:
+    """Return the mirror image of a film, its left head at the right: a pelvis has two sides."""
+    mirrored = heads[::-1].copy()
+    mirrored[:, 0] = film.shape[1] - mirrored[:, 0]
+    return np.ascontiguousarray(film[:, ::-1]), mirrored
+
+
+def _no_hip(film: NDArray[np.uint8], heads: Array, rng: np.random.Generator) -> Shown:
+    """Return a part of a film that shows no head, or a drawing of something else."""
+    nothing = np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64)
+    if rng.uniform() < 0.4:
+        for _ in range(5):
+            shown = show_window(film, heads, rng, aside=True)
+            if not shown.present.any():
+                return Shown(shown.pixels, *nothing)
+    return Shown(tone(draw_not_hip(rng, THUMBNAIL_PX), rng, TONE), *nothing)
 
 
 def show_window(
@@ -221,7 +229,7 @@ def show_window(
         Image.Resampling.BILINEAR,
     )
     seen = (heads - centre) @ to_window.T + half
-    pixels = tone(_local_contrast(_stretched(image), rng), rng, TONE)
+    pixels = tone(_shaded(_local_contrast(_stretched(image), rng), rng), rng, TONE)
     frame = _shutter(pixels, rng)
     return Shown(pixels, seen.astype(np.float32), _present(seen, frame))
 
@@ -252,6 +260,15 @@ def _local_contrast(image: Image.Image, rng: np.random.Generator) -> NDArray[np.
     blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32)
     raised = blurred * rng.uniform(0.5, 1) + 40 + gain * (pixels - blurred)
     return np.where(pixels > 0, np.clip(raised, 0, 255), 0).astype(np.uint8)
+
+
+def _shaded(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Lay broad clouds over a part of the samples: bowel, folds, and flesh of any thickness."""
+    if rng.uniform() < 0.5:
+        return pixels
+    coarse = rng.normal(0, rng.uniform(5, 35), (6, 6)).astype(np.float32)
+    cloud = np.asarray(Image.fromarray(coarse).resize(pixels.shape, Image.Resampling.BICUBIC))
+    return np.where(pixels > 0, np.clip(pixels + cloud, 1, 255), 0).astype(np.uint8)
 
 
 def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:

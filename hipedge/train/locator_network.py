@@ -9,8 +9,8 @@ from torch.nn import functional
 from hipedge.train.network import BYTE_CENTRE, BYTE_SCALE
 
 # Channels at 128, 64, 32, 16 and 8 pixels, of the thumbnail's 256.
-CHANNELS = (16, 32, 64, 128, 192)
-HEAT_CHANNELS = 48
+CHANNELS = (24, 48, 96, 192, 256)
+HEAT_CHANNELS = 64
 
 
 def separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
