@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,12 @@ def turn_upright(radiograph: Radiograph, quarter_turns: int) -> Radiograph:
         marks=frozenset(marks),
     )
     return Radiograph(turned, pixels)
+
+
+def turns_of(marks: Iterable[Mark]) -> int:
+    """Return by how many quarter turns a film was turned, by its marks."""
+    by_mark = {mark: turns for turns, mark in MARKS.items()}
+    return next((by_mark[mark] for mark in marks if mark in by_mark), 0)
 
 
 def turned_orientation(
