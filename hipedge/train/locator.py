@@ -8,6 +8,7 @@ RUN/locator.onnx     what `hipedge model new --locator` takes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ from hipedge.train.settings import open_folder, write_json
 SPREAD_CELLS = 1.0
 # A head is found where its centre is this near, as a part of the heads' distance: some 10 mm.
 NEAR = 10.0 / 195.0
-NOT_HIPS_MEASURED = 200
+NOT_HIPS_MEASURED = 100
+VALIDATIONS = 10
+SCORING_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -160,11 +163,16 @@ def measure_locator(
 
 def _refused(network: LocatorNet, device: torch.device, seed: int) -> float:
     """Return the share of drawings of no hip on which none is seen."""
-    rngs = [np.random.default_rng((seed, n)) for n in range(NOT_HIPS_MEASURED)]
-    drawings = np.stack([draw_not_hip(rng, THUMBNAIL_PX) for rng in rngs])
+    drawings = _drawings(seed)
     scores = _score(network, drawings, device)
     heads = [read_heads(one, plain_thumbnail(d)) for one, d in zip(scores, drawings, strict=True)]
     return float(np.mean([one is None for one in heads]))
+
+
+@lru_cache
+def _drawings(seed: int) -> NDArray[np.uint8]:
+    rngs = [np.random.default_rng((seed, n)) for n in range(NOT_HIPS_MEASURED)]
+    return np.stack([draw_not_hip(rng, THUMBNAIL_PX) for rng in rngs])
 
 
 def plain_thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
@@ -180,12 +188,16 @@ def _shrunk(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _score(
     network: LocatorNet, thumbnails: NDArray[np.uint8], device: torch.device
 ) -> list[LocatorScores]:
-    outputs = network(torch.from_numpy(np.ascontiguousarray(thumbnails[:, None])).to(device))
-    heat, present, turns, log_distance = (output.cpu().numpy() for output in outputs)
-    return [
-        LocatorScores(heat[i], present[i], turns[i], float(log_distance[i]))
-        for i in range(len(thumbnails))
-    ]
+    scores = []
+    for start in range(0, len(thumbnails), SCORING_BATCH):
+        batch = np.ascontiguousarray(thumbnails[start : start + SCORING_BATCH, None])
+        outputs = network(torch.from_numpy(batch).to(device))
+        heat, present, turns, log_distance = (output.cpu().numpy() for output in outputs)
+        scores += [
+            LocatorScores(heat[i], present[i], turns[i], float(log_distance[i]))
+            for i in range(len(batch))
+        ]
+    return scores
 
 
 def train_locator(
@@ -250,7 +262,7 @@ def _fit(
         folder,
         place=place,
         workers=workers,
-        validate_steps=max(per_epoch, settings.epochs * per_epoch // 20),
+        validate_steps=max(1, settings.epochs * per_epoch // VALIDATIONS),
         on_progress=listener.on_progress,
     )
     if place.leads:
