@@ -3,11 +3,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hipedge.backends.ort_locator import OrtLocator
 from hipedge.dicom import read
 from hipedge.errors import BackendError, InputError
-from hipedge.locate.learned import LearnedLocator, make_thumbnail
+from hipedge.front import Front
+from hipedge.locate import GivenHips
+from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
 from hipedge.model import new_model
 from hipedge.train import locator_data
 from hipedge.train.augment import Strength
@@ -22,7 +25,7 @@ from hipedge.train.locator_data import IGNORED, LocatorSamples, flipped, prepare
 from hipedge.train.locator_network import LocatorNet
 from hipedge.train.manifest import read_manifest
 from hipedge.train.not_hips import draw_not_hip
-from hipedge.types import CropGeometry
+from hipedge.types import CropGeometry, Mark
 from tests.train.films import CENTRES, SHAPE, write_films
 
 SPLITS = ("train", "train", "val", "test")
@@ -193,3 +196,30 @@ def test_a_network_that_knows_nothing_is_measured_as_such(films):
     measured = measure_locator(LocatorNet(), films, films.of("val"), torch.device("cpu"), 0)
     assert measured.found < 0.5
     assert 0 <= measured.score <= 1
+
+
+def test_a_turned_film_goes_down_the_line_upright(tmp_path, monkeypatch):
+    """The line turns it, says so, and crops what it would have cropped of the upright film."""
+    path = write_films(tmp_path, 1).with_name("000.png")
+    upright = np.asarray(Image.open(path))
+    known = make_thumbnail(read(path).pixels)
+    heat = np.full((2, 64, 64), -9.0, np.float32)
+    for one, centre in zip(heat, CENTRES.values(), strict=True):
+        x, y = (int(v // 4) for v in known.from_film(centre))
+        one[y, x] = 9.0
+
+    def score(thumbnail):
+        errors = [np.abs(np.rot90(thumbnail, k).astype(int) - known.pixels).sum() for k in range(4)]
+        turns = 9.0 * np.eye(4, dtype=np.float32)[int(np.argmin(errors))]
+        return LocatorScores(heat, np.full(2, 5.0, np.float32), turns, -1.0)
+
+    monkeypatch.setattr("hipedge.front.open_locator", lambda path: LearnedLocator(score))
+    front = Front(CropGeometry(64, 160.0, 10.0, 20.0), GivenHips(), frozenset(), tmp_path)
+    whole = front(path)
+    Image.fromarray(np.rot90(upright, -1)).save(tmp_path / "lying.png")
+    lying = front(tmp_path / "lying.png")
+    assert Mark.TURNED_90 in lying.marks
+    assert whole.marks.isdisjoint({Mark.TURNED_90, Mark.TURNED_180, Mark.TURNED_270})
+    for (one, (crop,)), (other, (same,)) in zip(whole.hips, lying.hips, strict=True):
+        assert one == other
+        np.testing.assert_array_equal(crop.pixels, same.pixels)
