@@ -72,7 +72,6 @@ class Front:
             # A fault of ours must cost one film, not the night's run: it is stated in its row.
             return Refusal(path, Code.UNEXPECTED_ERROR, where(error), sha256=sha256)
 
-
     def _locate(self, radiograph: Radiograph) -> tuple[Radiograph, Located]:
         """Return the film upright, with its hips: as given, learned, or by a drawn pelvis."""
         given = self.given_hips.of(radiograph.film)
