@@ -12,7 +12,8 @@ from typing import Any
 
 from hipedge.decide import ABNORMAL, Rule
 from hipedge.errors import ConfigError
-from hipedge.model.card import Card
+from hipedge.model.card import Card, card_id
+from hipedge.site import SITE_FILE, SiteFile, read_site_file
 from hipedge.types import Category
 
 if sys.version_info >= (3, 11):
@@ -26,7 +27,10 @@ ENVIRONMENT_PREFIX = "HIPEDGE_"
 
 @dataclass(frozen=True)
 class Settings:
-    """One site's settings; every field but `thresholds` can come from the environment too."""
+    """One site's settings; every field but `thresholds` can come from the environment too.
+
+    `calibration` is what `hipedge calibrate` wrote beside the settings file, if it did.
+    """
 
     db: Path = Path("hipedge.db")
     model: Path | None = None
@@ -35,6 +39,7 @@ class Settings:
     operating_point: str = "sensitive"
     flag_hardware: bool = False
     thresholds: Mapping[Category, float] = field(default_factory=dict)
+    calibration: Path | None = None
 
     def require_model(self) -> Path:
         """Return the model folder; raise `ConfigError` if the site has named none."""
@@ -61,7 +66,8 @@ def load_settings(
     values = _from_file(file or CONFIG_FILE, required=file is not None)
     values |= _from_environment(environment)
     values |= {name: value for name, value in flags.items() if value is not None}
-    return Settings(**values)
+    calibration = (file or CONFIG_FILE).with_name(SITE_FILE)
+    return Settings(**values, calibration=calibration if calibration.exists() else None)
 
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
@@ -88,7 +94,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-_FIELDS = tuple(f.name for f in fields(Settings))
+_FIELDS = tuple(f.name for f in fields(Settings) if f.name != "calibration")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -133,17 +139,33 @@ def _probability(name: str, value: object, where: str) -> float:
 def site_rule(card: Card, settings: Settings) -> Rule:
     """Return the rule of a model at this site: the card's numbers, with the site's in their place.
 
-    Raises `ConfigError` if the card has no such operating point.
+    A calibration at the site takes the place of the card's numbers, if it was made for this
+    model; thresholds in the settings take the place of both. Raises `ConfigError` if the card
+    has no such operating point, and `InputError` for a calibration that cannot be read.
     """
     if settings.operating_point not in card.operating_points:
         names = ", ".join(card.operating_points)
         raise ConfigError(
             f"the model has no operating point {settings.operating_point!r}, only {names}"
         )
+    site = _calibration_of(card, settings)
     return Rule(
         operating_point=settings.operating_point,
-        temperature=card.temperature,
-        thresholds={**card.operating_points[settings.operating_point], **settings.thresholds},
+        temperature=card.temperature * site.temperature_factor,
+        thresholds={
+            **card.operating_points[settings.operating_point],
+            **site.thresholds(settings.operating_point),
+            **settings.thresholds,
+        },
         min_confidence=card.min_confidence,
         flag_hardware=settings.flag_hardware,
     )
+
+
+def _calibration_of(card: Card, settings: Settings) -> SiteFile:
+    """Return the site's calibration of this model; one that changes nothing if it has none."""
+    unchanged = SiteFile(None, 1.0, ())
+    if settings.calibration is None:
+        return unchanged
+    site = read_site_file(settings.calibration)
+    return site if site.model in (None, card_id(card)) else unchanged

@@ -1,9 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from hipedge.config import Settings, load_settings
-from hipedge.errors import ConfigError
+from hipedge.config import Settings, load_settings, site_rule
+from hipedge.errors import ConfigError, InputError
+from hipedge.model.card import card_id
+from hipedge.model.new import DEFAULT_GEOMETRY, untrained_card
+from hipedge.site import SITE_FILE
 from hipedge.types import Category
 
 
@@ -87,3 +91,41 @@ def test_an_environment_variable_is_named_in_its_error(site):
 def test_without_a_model_the_error_says_how_to_get_one():
     with pytest.raises(ConfigError, match="hipedge model new"):
         Settings().require_model()
+
+
+CARD = untrained_card(0, DEFAULT_GEOMETRY)
+
+
+def write_calibration(folder, model):
+    content = {
+        "format": 1,
+        "model": model,
+        "temperature_factor": 1.5,
+        "operating_points": {"sensitive": {"osteoarthritis": 0.2}},
+    }
+    (folder / SITE_FILE).write_text(json.dumps(content))
+
+
+def test_a_calibration_beside_the_settings_takes_the_place_of_the_cards_numbers(site, tmp_path):
+    write_calibration(tmp_path, card_id(CARD))
+    rule = site_rule(CARD, site(""))
+    assert rule.temperature == 1.5 * CARD.temperature
+    assert rule.thresholds[Category.OSTEOARTHRITIS] == 0.2
+    assert rule.thresholds[Category.FEMORAL_NECK_FRACTURE] == 0.3
+
+
+def test_a_threshold_in_the_settings_wins_over_the_calibration(site, tmp_path):
+    write_calibration(tmp_path, card_id(CARD))
+    settings = site("[thresholds]\nosteoarthritis = 0.9")
+    assert site_rule(CARD, settings).thresholds[Category.OSTEOARTHRITIS] == 0.9
+
+
+def test_a_calibration_of_another_model_is_not_used(site, tmp_path):
+    write_calibration(tmp_path, "another")
+    assert site_rule(CARD, site("")).temperature == CARD.temperature
+
+
+def test_a_calibration_that_cannot_be_read_is_an_error(site, tmp_path):
+    (tmp_path / SITE_FILE).write_text("{}")
+    with pytest.raises(InputError, match="not a site file"):
+        site_rule(CARD, site(""))

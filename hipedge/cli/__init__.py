@@ -7,9 +7,22 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 import hipedge
-from hipedge.cli import doctor, flagged, model, screen, show, train
+from hipedge.cli import (
+    calibrate,
+    doctor,
+    evaluate,
+    flagged,
+    model,
+    phantom,
+    power,
+    readers,
+    screen,
+    show,
+    train,
+)
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
 
@@ -26,7 +39,12 @@ app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
 app.add_typer(model.app, name="model")
+app.command()(phantom.phantom)
 app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(readers.readers)
+app.add_typer(power.app, name="power")
+app.command()(calibrate.calibrate)
 app.command()(doctor.doctor)
 
 
@@ -50,5 +68,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, standalone_mode=True)
     except HipedgeError as error:
-        errors.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -7,7 +7,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from hipedge.dicom.pixels import MAX_PIXELS
 from hipedge.errors import Code, Refused
@@ -49,8 +49,6 @@ def decode_picture(data: bytes) -> NDArray[np.uint16]:
                 return _gray(image)
         except Image.DecompressionBombError as error:
             raise Refused(Code.TOO_LARGE) from error
-        except UnidentifiedImageError as error:
-            raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
         except _DAMAGED as error:
             raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
 

@@ -110,6 +110,15 @@ def _required(value: int | None, keyword: str) -> int:
     return value
 
 
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    """Samples as a decoder gives them, (H, W) or (H, W, 3), and what `_stored_values` must know."""
+
+    samples: Samples
+    luminance_first: bool
+    lossy: bool = False
+
+
 def decode(
     pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None
 ) -> tuple[StoredValues, StoredValues]:
@@ -119,11 +128,17 @@ def decode(
     film has the same ones in each lossless syntax. Raises `Refused`: `unsupported_transfer_syntax`,
     `unsupported_pixels`, `truncated`, `decode_failed`.
     """
+    decoded = _decoded(pixels, form, transfer_syntax_uid)
+    values = _stored_values(decoded.samples, form, lossy=decoded.lossy)
+    return values, _gray(values, form, luminance_first=decoded.luminance_first)
+
+
+def _decoded(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None) -> _Decoded:
+    luminance_first = form.photometric in LUMINANCE_FIRST
     if transfer_syntax_uid in NATIVE:
         if pixels.encapsulated:
             raise Refused(Code.UNSUPPORTED_PIXELS, "encapsulated in a native transfer syntax")
-        values = _stored_values(_native(pixels, form, transfer_syntax_uid), form)
-        return values, _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
+        return _Decoded(_native(pixels, form, transfer_syntax_uid), luminance_first)
     codec = CODECS.get(transfer_syntax_uid or "")
     if codec is None and transfer_syntax_uid != RLE:
         raise Refused(Code.UNSUPPORTED_TRANSFER_SYNTAX)
@@ -131,15 +146,12 @@ def decode(
         raise Refused(Code.UNSUPPORTED_PIXELS, "not encapsulated in a compressed transfer syntax")
     frame = single_frame(pixels.value)
     if codec is None:
-        values = _stored_values(_rle(frame, form), form)
-        return values, _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
+        return _Decoded(_rle(frame, form), luminance_first)
     stream = codec.describe(frame)
     _check_codestream(stream, form)
-    samples = _decode_frame(codec, frame, stream)
-    if samples.shape != form.shape:
-        raise Refused(Code.DECODE_FAILED, "shape")
-    values = _stored_values(samples, form, lossy=codec.lossy)
-    return values, _gray(values, form, luminance_first=_is_luminance_first(stream, form))
+    if stream.colour is not None:  # the stream knows better than the header
+        luminance_first = stream.colour == "YBR"
+    return _Decoded(_codestream(codec, frame, stream, form), luminance_first, codec.lossy)
 
 
 def single_frame(value: memoryview) -> bytes:
@@ -173,25 +185,32 @@ def _native(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | 
     """Return uncompressed samples as a view of the file (PS3.5 8.2, A.1 to A.3, A.5)."""
     order = ">" if transfer_syntax_uid == EXPLICIT_BIG else "<"
     dtype = np.dtype(f"{order}u{form.bits_allocated // 8}")
-    plane = form.rows * form.columns
-    count = plane * form.samples_per_pixel
-    available = len(pixels.value) // dtype.itemsize
-    subsampled = form.photometric == "YBR_FULL_422" and available < count
-    if subsampled:
-        count = plane * 2
-    if available < count:
-        raise Refused(
-            Code.TRUNCATED, f"{count * dtype.itemsize} bytes promised, {len(pixels.value)} found"
-        )
-    samples: NDArray[Any] = np.frombuffer(
-        pixels.value, dtype, count + (count & 1 and available > count)
-    )
+    count = form.rows * form.columns * form.samples_per_pixel
+    if form.photometric == "YBR_FULL_422" and len(pixels.value) < count * dtype.itemsize:
+        return _native_422(pixels.value, form, dtype)
     if pixels.swapped_words and dtype.itemsize == 1:
-        samples = samples[: len(samples) & ~1].view(">u2").astype("<u2").view(np.uint8)
-    if subsampled:  # PS3.3 C.7.6.3.1.2: Y1 Y2 Cb Cr for each two pixels
-        luma = samples.reshape(-1, 4)[:, :2].reshape(form.rows, form.columns, 1)
-        return np.repeat(luma, 3, axis=2)
-    return _interleaved(samples[:count], form, planar=form.planar)
+        words = _samples(pixels.value, np.dtype(">u2"), (count + 1) // 2)
+        flat: Samples = words.astype("<u2").view(np.uint8)[:count]
+    else:
+        flat = _samples(pixels.value, dtype, count)
+    return _interleaved(flat, form, planar=form.planar)
+
+
+def _native_422(value: memoryview, form: PixelFormat, dtype: np.dtype[Any]) -> Samples:
+    """Return the luminance of Y1 Y2 Cb Cr, once for each two pixels (PS3.3 C.7.6.3.1.2)."""
+    if form.columns % 2:
+        raise Refused(Code.UNSUPPORTED_PIXELS, "an odd number of columns in pairs")
+    pairs = _samples(value, dtype, form.rows * form.columns * 2).reshape(-1, 4)
+    luma = pairs[:, :2].reshape(form.rows, form.columns, 1)
+    return np.broadcast_to(luma, form.shape)
+
+
+def _samples(value: memoryview, dtype: np.dtype[Any], count: int) -> Samples:
+    promised = count * dtype.itemsize
+    if len(value) < promised:
+        raise Refused(Code.TRUNCATED, f"{promised} bytes promised, {len(value)} found")
+    samples: Samples = np.frombuffer(value, dtype, count)
+    return samples
 
 
 def _rle(frame: bytes, form: PixelFormat) -> Samples:
@@ -233,11 +252,14 @@ def _check_codestream(stream: Codestream, form: PixelFormat) -> None:
         raise Refused(Code.TRUNCATED, "no end marker")
 
 
-def _decode_frame(codec: Codec, frame: bytes, stream: Codestream) -> Samples:
+def _codestream(codec: Codec, frame: bytes, stream: Codestream, form: PixelFormat) -> Samples:
     try:
-        return codec.decode(frame, stream)
+        samples = codec.decode(frame, stream)
     except DECODER_ERRORS as error:
         raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
+    if samples.shape != form.shape:
+        raise Refused(Code.DECODE_FAILED, "shape")
+    return samples
 
 
 def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) -> StoredValues:
@@ -248,26 +270,26 @@ def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) 
     """
     limit = 1 << form.bits_stored
     if lossy and form.shift == 0 and (samples.dtype.kind == "i") == form.signed:
-        low = -limit // 2 if form.signed else 0
-        samples = np.clip(samples, low, low + limit - 1)
-    words = (
-        samples.astype(np.uint16, copy=False) >> form.shift
-        if form.shift
-        else samples.astype(np.uint16, copy=False)
-    )
+        samples = _limited(samples, -limit // 2 if form.signed else 0, limit)
+    words = samples.astype(np.uint16, copy=False)
+    if form.shift:
+        words = words >> np.uint16(form.shift)
     if form.signed:
         unused = 16 - form.bits_stored
-        return (words << unused).view(np.int16) >> unused
+        extended: NDArray[np.int16] = (words << np.uint16(unused)).view(np.int16)
+        extended >>= np.int16(unused)
+        return extended
     if form.bits_stored < 16 and words.max() >= limit:
-        words = words & (limit - 1)
+        words = words & np.uint16(limit - 1)
     return words
 
 
-def _is_luminance_first(stream: Codestream, form: PixelFormat) -> bool:
-    """Say whether the first of three components is luminance: the stream knows better."""
-    if stream.colour is not None:
-        return stream.colour == "YBR"
-    return form.photometric in LUMINANCE_FIRST
+def _limited(samples: Samples, low: int, count: int) -> Samples:
+    """Limit samples to the `count` values from `low` on, without a copy where they already are."""
+    high = low + count - 1
+    if int(samples.min()) >= low and int(samples.max()) <= high:
+        return samples
+    return np.clip(samples, low, high)
 
 
 def _gray(values: StoredValues, form: PixelFormat, *, luminance_first: bool) -> StoredValues:

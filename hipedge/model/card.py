@@ -94,6 +94,11 @@ def card_json(card: Card) -> bytes:
     return _dump({**content, "sha256": digest})
 
 
+def card_id(card: Card) -> str:
+    """Return the identifier of the model that a card describes: the SHA-256 of the card."""
+    return hashlib.sha256(card_json(card)).hexdigest()
+
+
 def _dump(content: Mapping[str, object]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 

@@ -226,10 +226,10 @@ def shape_femur(femur: Femur, shape: HipShape) -> Femur:
     return Femur(femur.mesh.moved(vertices + (head - centre)), femur.radius_mm * shape.head_scale)
 
 
-def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: float) -> Mesh:
-    """Make the socket a sphere of radius `socket_mm` about `centre`, its roof turned up.
+def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float) -> Mesh:
+    """Make the socket a sphere of radius `socket_mm` about `centre`; bone around it follows.
 
-    The model's head stands up to 5 mm inside its socket. Bone around the socket follows.
+    The model's head stands up to 5 mm inside its socket.
     """
     mean = atlas()
     away = hemipelvis.vertices[mean.socket] - centre
@@ -240,15 +240,17 @@ def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float, roof_deg: flo
     push = unit * (socket_mm + FOSSA_MM * fossa[:, None] - distance)
     # Below lies the notch, which bears nothing and stays as it is.
     push *= smoothstep(unit[:, 2:], -0.8, -0.2)
-    vertices = hemipelvis.vertices + mean.socket_pull @ push
-    if roof_deg:
-        away = vertices - centre
-        reach = np.linalg.norm(away, axis=1)
-        weight = np.exp(-0.5 * (np.maximum(reach - socket_mm, 0.0) / 12.0) ** 2)
-        weight *= smoothstep(away[:, 2], -6.0, 12.0)
-        turned = away @ rotation_about_y(np.radians(-roof_deg)).T
-        vertices = vertices + weight[:, None] * (turned - away)
-    return hemipelvis.moved(vertices)
+    return hemipelvis.moved(hemipelvis.vertices + mean.socket_pull @ push)
+
+
+def turn_roof(hemipelvis: Mesh, centre: Points, socket_mm: float, angle_deg: float) -> Mesh:
+    """Turn the socket's roof about `centre`, up at its lateral edge; bone around it follows."""
+    away = hemipelvis.vertices - centre
+    reach = np.linalg.norm(away, axis=1)
+    weight = np.exp(-0.5 * (np.maximum(reach - socket_mm, 0.0) / 12.0) ** 2)
+    weight *= smoothstep(away[:, 2], -6.0, 12.0)
+    turned = away @ rotation_about_y(np.radians(-angle_deg)).T
+    return hemipelvis.moved(hemipelvis.vertices + weight[:, None] * (turned - away))
 
 
 def pose(femur: Femur, leg: Pose, head_at: Points) -> Femur:

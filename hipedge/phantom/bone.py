@@ -8,6 +8,7 @@ Nagrath, Maini. J Bone Joint Surg Am 1970;52:457–467) and a texture of threads
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -224,8 +225,9 @@ def _inner(mesh: Mesh, thickness_mm: NDArray[np.float64]) -> Mesh:
 def _femoral_cortex_mm() -> NDArray[np.float64]:
     """Return the thickness of a young femur's cortex at each vertex (V,).
 
-    About 1 mm over the head and trochanters, 6 to 7 mm in the shaft, and a thick calcar on the
-    neck's lower side (Treece et al. Bone 2010;46:1456–1467; Noble et al. Clin Orthop 1988;235:148).
+    Under 1 mm over the head, more over the trochanters, 6 to 7 mm in the shaft, and a thick calcar
+    on the neck's lower side (Treece et al. Bone 2010;46:1456–1467; Noble et al. Clin Orthop Relat
+    Res 1988;235:148–165).
     """
     vertices = atlas().femur.vertices
     x, z = vertices[:, 0], vertices[:, 2]
@@ -233,7 +235,9 @@ def _femoral_cortex_mm() -> NDArray[np.float64]:
     thickness = 1.35 + 5.8 * shaft**1.0
     calcar = np.exp(-0.5 * (((x - 90.0) / 9.0) ** 2 + ((z + 42.0) / 16.0) ** 2))
     lateral = np.exp(-0.5 * (((x - 134.0) / 9.0) ** 2 + ((z + 55.0) / 16.0) ** 2))
-    return np.asarray(thickness + 3.2 * calcar + 0.8 * lateral)
+    from_head = np.linalg.norm(vertices - np.array([83.7, 0.0, 0.0]), axis=1)
+    head = np.exp(-0.5 * (from_head / 20.0) ** 4)
+    return np.asarray(thickness + 3.2 * calcar + 0.8 * lateral - 0.6 * head)
 
 
 def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
@@ -246,7 +250,7 @@ def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     threads = share * fields[first] + (1 - share) * fields[second]
     threads *= 1.0 / np.hypot(share, 1 - share)
     _, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.13 * threads + 0.07 * patches) + _uneven(rng, base.shape)
+    texture = 1.0 + bone.texture * (0.16 * threads + 0.08 * patches) + _uneven(rng, base.shape)
     density = base * np.clip(texture, 0.3, 2.2)
     return Spongiosa(density.astype(np.float32), FEMUR_PLANE_MM[:2], FEMUR_ANCHORS_MM)
 
@@ -263,8 +267,8 @@ def _femoral_base() -> tuple[Image, Image, Image]:
     tensile = np.exp(-0.5 * ((radius - 47.0) / 7.0) ** 2) * (y < 60.0)
     wards = _bell(x, y, 20.0, 27.0, 8.0, 10.0)
     greater = _bell(x, y, 44.0, 14.0, 14.0, 18.0)
-    even = 0.19 + 0.09 * head - 0.05 * greater
-    groups = 0.12 * compressive + 0.06 * tensile - 0.09 * wards
+    even = 0.18 + 0.06 * head - 0.05 * greater
+    groups = 0.10 * compressive + 0.06 * tensile - 0.09 * wards
     canal = 1.0 - np.clip((y - 42.0) / 48.0, 0.0, 1.0) ** 0.8
     return even, groups, canal + 0.0 * x
 
@@ -273,7 +277,7 @@ def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     """Draw spongy bone for a hemipelvis: dense above the socket, thin in the wing and rami."""
     base = _pelvic_base()
     threads, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.10 * threads + 0.11 * patches) + _uneven(rng, base.shape)
+    texture = 1.0 + bone.texture * (0.13 * threads + 0.11 * patches) + _uneven(rng, base.shape)
     density = base * (bone.spongiosa * np.clip(texture, 0.3, 2.2))
     return Spongiosa(density.astype(np.float32), PELVIS_PLANE_MM[:2], PELVIS_ANCHORS_MM)
 
@@ -302,10 +306,12 @@ def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
     x, y = _axes(shape, (0.0, 0.0))
     total = np.zeros(shape, np.float32)
     for _ in range(3):
-        angle, phase = rng.uniform(0, 2 * np.pi, size=2)
-        k = 2 * np.pi / rng.uniform(35.0, 120.0)
-        wave = np.sin(np.float32(k * np.cos(angle)) * x + np.float32(k * np.sin(angle)) * y + phase)
-        total += rng.uniform(0.0, 0.12) * wave
+        angle, phase = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
+        k, height = 2 * math.pi / rng.uniform(35.0, 120.0), rng.uniform(0.0, 0.12)
+        across, down = k * math.cos(angle) * x + phase, k * math.sin(angle) * y
+        # sin(across + down), without a sine for each cell.
+        total += (height * np.sin(across)) * np.cos(down)
+        total += (height * np.cos(across)) * np.sin(down)
     return total
 
 

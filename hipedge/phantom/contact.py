@@ -2,14 +2,13 @@
 
     python -m hipedge.phantom.contact docs/img [--real CENTRES.csv FOLDER] [--seed 0]
 
-writes `phantom-CATEGORY.jpg` for each category, and with `--real` a last row of real hips: the
-CSV names their files and heads (`file,left_x,left_y,right_x,right_y`, image's left and right).
+writes `phantom-CATEGORY.jpg` for each category, and with `--real` a last row of real hips (see
+`hipedge.phantom.real`).
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hipedge.geometry import HEAD_DISTANCE_MM, crop_box
 from hipedge.phantom.film import crop_of, draw_film
 from hipedge.phantom.hospitals import HOSPITALS
 from hipedge.phantom.patient import GRADE_SHARES
-from hipedge.prepare import resample, to_bytes
+from hipedge.phantom.real import real_crops
 from hipedge.types import Category, CropGeometry, Side
 
 GEOMETRY = CropGeometry(size_px=224, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
@@ -54,26 +52,6 @@ def contact_sheet(
     return sheet
 
 
-def real_crops(centres: Path, folder: Path) -> list[NDArray[np.uint8]]:
-    """Crop the hips of real films (S, S), as the line does where a film says no spacing."""
-    found = []
-    with centres.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["left_x"] and row["right_x"]]
-    for row in rows:
-        path = next(folder.rglob(row["file"]))
-        pixels = np.asarray(Image.open(path).convert("L"), np.uint16) * 257
-        heads = {
-            -1: (float(row["left_x"]), float(row["left_y"])),
-            1: (float(row["right_x"]), float(row["right_y"])),
-        }
-        spacing = HEAD_DISTANCE_MM / float(np.hypot(*np.subtract(heads[1], heads[-1])))
-        for lateral, head in heads.items():
-            box = crop_box(head, (spacing, spacing), GEOMETRY, lateral=lateral)
-            crop = to_bytes(resample(pixels, box, GEOMETRY.size_px))
-            found.append(crop if lateral < 0 else crop[:, ::-1])
-    return found
-
-
 def _put(sheet: Image.Image, crop: NDArray[np.uint8], label: str, row: int, column: int) -> None:
     size = GEOMETRY.size_px
     x, y = column * size, row * (size + LABEL_PX)
@@ -88,7 +66,10 @@ def main() -> None:
     parser.add_argument("--real", nargs=2, type=Path, metavar=("CENTRES.csv", "FOLDER"))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    real = real_crops(*arguments.real) if arguments.real else []
+    real: list[NDArray[np.uint8]] = []
+    if arguments.real:
+        centres, films = arguments.real
+        real = real_crops(centres, films, GEOMETRY)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for category in Category:
         sheet = contact_sheet(category, seed=arguments.seed, real=real)

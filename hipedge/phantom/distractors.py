@@ -16,11 +16,11 @@ def draw_distractors(body: Body, rng: np.random.Generator) -> Body:
         ellipsoids += _phleboliths(rng)
     if rng.uniform() < 0.12:
         streaks += _calcified_artery(rng)
-    if rng.uniform() < 0.10:
+    if rng.uniform() < 0.16:
         ellipsoids += _buttons(rng)
-    if rng.uniform() < 0.08:
+    if rng.uniform() < 0.14:
         streaks += _tube(rng)
-    if rng.uniform() < 0.06:
+    if rng.uniform() < 0.10:
         streaks += _clips(rng)
     if rng.uniform() < 0.04:
         streaks += _spine_screws(rng)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hipedge.errors import Code, Refused
 from hipedge.geometry import crop_box, image_lateral, is_mirrored
 from hipedge.phantom.acquisition import Technique, expose
-from hipedge.phantom.hospitals import HOSPITAL_SHARES, HOSPITALS, Hospital, Spacing
+from hipedge.phantom.hospitals import HOSPITAL_SHARES, HOSPITALS, Hospital
 from hipedge.phantom.markers import letter
 from hipedge.phantom.patient import (
     Identity,
@@ -62,16 +62,12 @@ class Film:
         return float(x), float(y)
 
     @property
-    def magnification(self) -> float:
-        """How much larger than life the hips appear, as a header says it: two decimals."""
-        return round(self.view.magnification(0.0), 2)
-
-    @property
     def hip_spacing_mm(self) -> tuple[float, float]:
-        """What a reader of the header takes for the spacing in the plane of the hips."""
-        if self.hospital.spacing is Spacing.IMAGER:
-            return self.view.pixel_mm, self.view.pixel_mm
-        spacing = self.view.pixel_mm / self.magnification
+        """What a reader of the header takes for the spacing in the plane of the hips.
+
+        It is a few percent off, as it is in life: machines take every patient for the same.
+        """
+        spacing = self.view.pixel_mm / self.hospital.magnification
         return spacing, spacing
 
     def box(self, side: Side, geometry: CropGeometry) -> Box:

@@ -17,6 +17,7 @@ from hipedge.phantom.anatomy import (
     pose,
     rotation_about_x,
     shape_femur,
+    turn_roof,
 )
 from hipedge.phantom.bone import Quality, femur_piece, pelvis_piece
 from hipedge.phantom.hardware import (
@@ -146,12 +147,12 @@ def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
     head = centre + np.array(shape.head_shift_mm)
     femur = pose(shape_femur(femur, shape), leg, head)
     socket_mm = femur.radius_mm + shape.space_mm
-    roof = 0.0
-    covered = open_joint(hemipelvis, centre, socket_mm, roof)
-    for _ in range(3):
+    opened = open_joint(hemipelvis, centre, socket_mm)
+    covered, roof_deg = opened, 0.0
+    for _ in range(2):
         excess = centre_edge_deg(covered, centre, head) - shape.centre_edge_deg
-        roof = float(np.clip(roof + excess, -MOST_ROOF_DEG, MOST_ROOF_DEG))
-        covered = open_joint(hemipelvis, centre, socket_mm, roof)
+        roof_deg = float(np.clip(roof_deg + excess, -MOST_ROOF_DEG, MOST_ROOF_DEG))
+        covered = turn_roof(opened, centre, socket_mm, roof_deg)
     return Joint(clear_head(covered, femur, 0.3), femur, centre)
 
 

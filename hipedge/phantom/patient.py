@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from hipedge.phantom import anatomy
-from hipedge.phantom.anatomy import Build, HipShape, Pose, rotation_about_x, rotation_about_z
+from hipedge.phantom.anatomy import (
+    Build,
+    HipShape,
+    Pose,
+    rotation_about_x,
+    rotation_about_y,
+    rotation_about_z,
+)
 from hipedge.phantom.bone import Piece, plain_piece, quality_at
 from hipedge.phantom.distractors import draw_distractors
 from hipedge.phantom.hip import Person, build_hip
@@ -26,8 +33,8 @@ CATEGORY_SHARES: dict[Category, float] = {
     **{category: 0.10 for category in Category if category is not Category.NORMAL},
 }
 GRADE_SHARES: dict[Category, dict[str, float]] = {
-    Category.NORMAL: {"kl0": 0.5, "kl1": 0.2, "borderline": 0.3},
-    Category.OSTEOARTHRITIS: {"kl2": 0.5, "kl3": 0.35, "kl4": 0.15},
+    Category.NORMAL: {"kl0": 0.4, "kl1": 0.3, "borderline": 0.3},
+    Category.OSTEOARTHRITIS: {"kl2": 0.6, "kl3": 0.3, "kl4": 0.1},
     Category.FEMORAL_HEAD_OSTEONECROSIS: {
         "arco2": 0.4, "arco3a": 0.3, "arco3b": 0.2, "arco4": 0.1,
     },
@@ -38,7 +45,7 @@ GRADE_SHARES: dict[Category, dict[str, float]] = {
         "jensen1": 0.35, "jensen2": 0.3, "jensen3": 0.12, "jensen4": 0.12, "jensen5": 0.11,
     },
     Category.DEVELOPMENTAL_DYSPLASIA: {
-        "crowe1_contained": 0.6, "crowe1": 0.22, "crowe2": 0.08, "crowe3": 0.05, "crowe4": 0.05,
+        "crowe1_contained": 0.78, "crowe1": 0.14, "crowe2": 0.03, "crowe3": 0.03, "crowe4": 0.02,
     },
     Category.TOTAL_HIP_ARTHROPLASTY: {
         "cemented_total_hip": 0.25, "hemiarthroplasty": 0.25,
@@ -93,10 +100,10 @@ def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
         neck_shaft_deg=float(np.clip(rng.normal(129, 5), 120, 140)),
         version_deg=rng.normal(0, 8),
         head_scale=float(np.clip(rng.normal(1.0, 0.03), 0.92, 1.08)),
-        space_mm=float(np.clip(rng.normal(4.2, 0.5), 3.0, 5.5)),
-        centre_edge_deg=float(np.clip(rng.normal(32, 5), 25.5, 40)),
+        space_mm=rng.uniform(3.1, 5.3),
+        centre_edge_deg=rng.uniform(25.5, 40),
     )
-    scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.055), 0.83, 1.18))
+    scale = float(np.clip(rng.normal(1.04 if male else 0.96, 0.06), 0.82, 1.2))
     return Person(
         build=Build(tuple(float(s) for s in scores), scale),
         bone=bone,
@@ -109,7 +116,7 @@ def draw_leg(rng: np.random.Generator) -> Pose:
     """Draw how a leg lies: mostly turned in a little, seldom far spread."""
     spread = rng.uniform(15, 40) if rng.uniform() < 0.08 else rng.normal(2, 7)
     return Pose(
-        internal_deg=float(np.clip(rng.normal(8, 13), -30, 30)),
+        internal_deg=float(np.clip(rng.normal(7, 15), -35, 32)),
         abduction_deg=float(spread),
         flexion_deg=float(np.clip(rng.normal(0, 5), -8, 18)),
     )
@@ -134,7 +141,8 @@ def draw_patient(
         build_hip(person, side, *categories[side], draw_leg(hip_rng), hip_rng)
         for side, hip_rng in ((Side.RIGHT, right_rng), (Side.LEFT, left_rng))
     )
-    rotation = rotation_about_z(np.radians(np.clip(rest_rng.normal(0, 4.5), -13, 13)))
+    turned, oblique = np.radians(np.clip(rest_rng.normal(0, (4.5, 3.5)), -13, 13))
+    rotation = rotation_about_z(turned) @ rotation_about_y(oblique)
     hips = tuple(_turned(hip, rotation) for hip in hips)
     trunk = tuple(
         piece.moved(rotation, np.zeros(3), np.zeros(3)) for piece in _trunk(person, rest_rng)

@@ -88,12 +88,21 @@ class Body:
             p.crotch_z, p.muscle,
         ])  # fmt: skip
         _add_trunk(paths_mm["muscle"], paths_mm["fat"], corner, step, numbers, self.cloud)
-        for blob in self.ellipsoids:
-            _add_ellipsoid(
-                _map_of(paths_mm, blob.material, view), corner, step,
-                np.array([blob.x, blob.z, blob.half_width, blob.half_height, blob.depth,
-                          np.radians(blob.angle_deg), blob.softness]),
-            )  # fmt: skip
+        for material in dict.fromkeys(blob.material for blob in self.ellipsoids):
+            rows = [
+                (
+                    blob.x,
+                    blob.z,
+                    blob.half_width,
+                    blob.half_height,
+                    blob.depth,
+                    np.radians(blob.angle_deg),
+                    blob.softness,
+                )
+                for blob in self.ellipsoids
+                if blob.material == material
+            ]
+            _add_ellipsoids(_map_of(paths_mm, material, view), corner, step, np.array(rows))
         for streak in self.streaks:
             _add_streak(
                 _map_of(paths_mm, streak.material, view), corner, step,
@@ -164,7 +173,7 @@ def _add_trunk(
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
                 limb_depth = 0.90 * half_depth * taper
-                power = 5 if aside > 0.0 else 10
+                power = 5 if aside > 0.0 else 7
                 limb = leg * _dome(aside, limb_width, limb_depth, power)
                 lean_width = limb_width - (0.8 if aside > 0.0 else 0.3) * fat_side
                 inner = leg * _dome(aside, lean_width, limb_depth - fat_depth, power)
@@ -185,23 +194,24 @@ def _add_trunk(
 
 
 @compiled_fast
-def _add_ellipsoid(target: Image, corner: Floats, step: float, p: Floats) -> None:
-    x0, z0, half_width, half_height, depth, angle, softness = p
-    reach = max(half_width, half_height)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    first_row = max(0, int((corner[1] - z0 - reach) / step))
-    last_row = min(target.shape[0] - 1, int((corner[1] - z0 + reach) / step) + 1)
-    first = max(0, int((x0 - reach - corner[0]) / step))
-    last = min(target.shape[1] - 1, int((x0 + reach - corner[0]) / step) + 1)
-    for i in range(first_row, last_row + 1):
-        z = corner[1] - (i + 0.5) * step - z0
-        for j in range(first, last + 1):
-            x = corner[0] + (j + 0.5) * step - x0
-            u = (cosine * x + sine * z) / half_width
-            v = (-sine * x + cosine * z) / half_height
-            r = u * u + v * v
-            if r < 1.0:
-                target[i, j] += depth * (1.0 - r) ** softness
+def _add_ellipsoids(target: Image, corner: Floats, step: float, rows: Floats) -> None:
+    for n in range(rows.shape[0]):
+        x0, z0, half_width, half_height, depth, angle, softness = rows[n]
+        reach = max(half_width, half_height)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        first_row = max(0, int((corner[1] - z0 - reach) / step))
+        last_row = min(target.shape[0] - 1, int((corner[1] - z0 + reach) / step) + 1)
+        first = max(0, int((x0 - reach - corner[0]) / step))
+        last = min(target.shape[1] - 1, int((x0 + reach - corner[0]) / step) + 1)
+        for i in range(first_row, last_row + 1):
+            z = corner[1] - (i + 0.5) * step - z0
+            for j in range(first, last + 1):
+                x = corner[0] + (j + 0.5) * step - x0
+                u = (cosine * x + sine * z) / half_width
+                v = (-sine * x + cosine * z) / half_height
+                r = u * u + v * v
+                if r < 1.0:
+                    target[i, j] += depth * (1.0 - r) ** softness
 
 
 @compiled_fast
@@ -282,7 +292,7 @@ def _pelvic_organs(rng: np.random.Generator) -> list[Ellipsoid]:
 def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
     """Return gas in loops of bowel, and stool: gas in crumbs."""
     found: list[Ellipsoid] = []
-    for _ in range(rng.poisson(4.0)):
+    for _ in range(rng.poisson(5.0)):
         x, z = rng.normal(0, 50), rng.uniform(15, 170)
         size, angle = rng.uniform(6, 17), rng.uniform(0, 180)
         run = rng.uniform(0, 2 * np.pi)
@@ -296,8 +306,11 @@ def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
                 )
             )  # fmt: skip
             run += rng.normal(0, 0.5)
-    for _ in range(rng.poisson(1.2)):
-        x, z = rng.choice([-1, 1]) * rng.uniform(10, 100), rng.uniform(50, 160)
+    for _ in range(rng.poisson(2.5)):
+        # The colon lies over the ilium, the rectum within the true pelvis; none over the joint.
+        high = rng.uniform() < 0.6
+        x = rng.choice([-1, 1]) * (rng.uniform(30, 110) if high else rng.uniform(0, 28))
+        z = rng.uniform(75, 160) if high else rng.uniform(15, 75)
         spread = rng.uniform(10, 26)
         for _ in range(rng.integers(20, 70)):
             size = rng.uniform(1.5, 5.0)

@@ -1,17 +1,31 @@
-"""How like real radiographs the phantoms are: three statistics of hip crops, and one distance."""
+"""How like real radiographs the phantoms are: three statistics of hip crops, and one distance.
+
+    python -m hipedge.phantom.statistics CENTRES.csv FOLDER [--count 60] [--seed 0]
+
+prints the distance of each hospital's phantoms from real hips (see `hipedge.phantom.real`), and
+that of one half of these from the other, below which nothing can be told apart.
+"""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from hipedge.phantom.crop import crop
+from hipedge.phantom.hospitals import HOSPITALS
+from hipedge.phantom.real import real_crops
+from hipedge.types import Category, CropGeometry
+
 LEVELS = 256
 WINDOW_PX = 9
 # One distance of 1: that many grey levels, decades and grey levels apart on average.
 SCALES = (10.0, 0.5, 5.0)
+GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +67,12 @@ def crop_statistics(crops: NDArray[np.uint8]) -> CropStatistics:
     inside = ring < size // 2
     power = np.zeros(size // 2)
     deviation = []
-    for crop in crops.astype(np.float64):
-        spectrum = np.abs(np.fft.fftshift(np.fft.fft2((crop - crop.mean()) * window))) ** 2
+    for image in crops.astype(np.float64):
+        spectrum = np.abs(np.fft.fftshift(np.fft.fft2((image - image.mean()) * window))) ** 2
         sums = np.bincount(ring[inside], spectrum[inside], minlength=size // 2)
         power += np.log10(sums / np.bincount(ring[inside], minlength=size // 2) + 1e-9)
-        mean = uniform_filter(crop, WINDOW_PX)
-        variance = uniform_filter(crop**2, WINDOW_PX) - mean**2
+        mean = uniform_filter(image, WINDOW_PX)
+        variance = uniform_filter(image**2, WINDOW_PX) - mean**2
         deviation.append(np.sqrt(np.maximum(variance, 0.0))[::4, ::4].ravel())
     return CropStatistics(
         histogram=histogram,
@@ -78,3 +92,39 @@ def distance(a: CropStatistics, b: CropStatistics) -> Distance:
         spectrum=float(np.sqrt(np.mean((a.spectrum - b.spectrum)[1:] ** 2))),
         contrast=float(np.abs(a.contrast - b.contrast).mean()),
     )
+
+
+def main() -> None:
+    """Print a row for each hospital, for all, and for the real crops' halves."""
+    parser = argparse.ArgumentParser(description="How far phantoms are from real radiographs.")
+    parser.add_argument("centres", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    real = np.array(real_crops(arguments.centres, arguments.folder, GEOMETRY))
+    seeds = range(arguments.seed, arguments.seed + arguments.count)
+    print("| crops | histogram, grey levels | spectrum, decades | contrast, grey levels | total |")
+    print("|---|---|---|---|---|")
+    # Both hips of a film are alike, so halves are of whole films.
+    halves = np.arange(len(real)) // 2 % 2 == 0
+    _print_row("real, half against half", crop_statistics(real[halves]), real[~halves])
+    measured = crop_statistics(real)
+    drawn = {}
+    for hospital in HOSPITALS:
+        crops = [crop(seed, GEOMETRY, Category.NORMAL, hospital)[0][0] for seed in seeds]
+        drawn[hospital] = np.array(crops)
+        _print_row(hospital, measured, drawn[hospital])
+    _print_row("all hospitals", measured, np.concatenate(list(drawn.values())))
+
+
+def _print_row(name: str, measured: CropStatistics, crops: NDArray[np.uint8]) -> None:
+    apart = distance(measured, crop_statistics(crops))
+    print(
+        f"| {name} | {apart.histogram:.1f} | {apart.spectrum:.2f} | {apart.contrast:.1f} "
+        f"| {apart.total:.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

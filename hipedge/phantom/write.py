@@ -166,12 +166,12 @@ def _add_acquisition(ds: Dataset, film: Film) -> None:
     ds.DetectorConfiguration = "AREA"
     ds.KVP = str(film.technique.kilovolts)
     distance = film.view.source_to_detector_mm
-    ds.DistanceSourceToDetector = f"{distance:.1f}"
+    ds.DistanceSourceToDetector = f"{distance:.3f}"
     spacing = f"{film.view.pixel_mm:g}"
     ds.ImagerPixelSpacing = [spacing, spacing]
     if film.hospital.spacing is not Spacing.IMAGER:
-        ds.DistanceSourceToPatient = f"{distance / film.magnification:.1f}"
-        ds.EstimatedRadiographicMagnificationFactor = f"{film.magnification:.2f}"
+        ds.DistanceSourceToPatient = f"{distance / film.hospital.magnification:.3f}"
+        ds.EstimatedRadiographicMagnificationFactor = f"{film.hospital.magnification:.2f}"
     if film.hospital.spacing is Spacing.CALIBRATED:
         ds.PixelSpacing = [f"{s:.6g}" for s in film.hip_spacing_mm]
         ds.PixelSpacingCalibrationType = "GEOMETRY"

@@ -111,14 +111,14 @@ def native_bytes(array, syntax):
 
 def encode(array, syntax, bits):
     """Return one frame compressed in a syntax."""
+    if syntax == RLE:
+        return encode_rle(array)
     unsigned = array.view(array.dtype.str.replace("i", "u"))
     if array.dtype.kind == "i":  # JPEG knows no sign: two's complement in `bits` bits
         unsigned = unsigned & ((1 << bits) - 1)
-    if bits <= 8:
-        unsigned = unsigned.astype(np.uint8)
+    if bits <= 8:  # as encoders have it, also where 16 bits are allocated
+        unsigned, array = unsigned.astype(np.uint8), array.astype(array.dtype.kind + "1")
     colour = "RGB" if array.ndim == 3 else None
-    if syntax == RLE:
-        return encode_rle(array)
     if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
         return imagecodecs.jpeg8_encode(
             unsigned,

@@ -269,6 +269,17 @@ def test_subsampled_native_ybr_has_two_luminances_to_a_pair(colours, read_bytes)
     np.testing.assert_allclose(read_bytes(data).pixels, spread(luminance), atol=1)
 
 
+@pytest.mark.parametrize(
+    ("columns", "missing", "code"), [(47, 0, Code.UNSUPPORTED_PIXELS), (48, 4, Code.TRUNCATED)]
+)
+def test_subsampled_ybr_comes_in_whole_pairs(columns, missing, code, read_bytes):
+    array = np.zeros((31, columns, 3), np.uint8)
+    value = bytes(31 * columns * 2 - missing)
+    with pytest.raises(Refused) as info:
+        read_bytes(film(array, PhotometricInterpretation="YBR_FULL_422", pixel_data=value))
+    assert info.value.code is code
+
+
 @pytest.mark.parametrize("photometric", ["YBR_FULL_422", "YBR_FULL", "RGB"])
 def test_a_jpegs_own_markers_say_what_its_components_are(photometric, colours, read_bytes):
     """JFIF means YCbCr, also where a header says RGB, as converters write it."""

@@ -220,7 +220,7 @@ def test_a_film_with_damaged_bytes_is_read_or_refused(syntax, seed, outcome_of):
         NumberOfFrames=1,
     )
     rng = np.random.default_rng(seed)
-    for _ in range(150):
+    for _ in range(60):
         damaged = bytearray(data)
         for position in rng.integers(128, len(data), rng.integers(1, 6)):
             damaged[position] = rng.integers(256)

@@ -71,7 +71,7 @@ class Arthritis(Lesion):
 def draw_arthritis(grade: str, rng: np.random.Generator) -> Arthritis:
     """Draw osteoarthritis of Kellgren–Lawrence grade 2, 3 or 4."""
     space, head, rim, sclerosis, cysts, cyst_mm, flat, wear = {
-        "kl2": ((2.0, 3.0), (2.0, 4.0), (1.5, 3.5), (1.0, 2.0), 0.15, (2, 4), (0, 0), (0, 0)),
+        "kl2": ((2.0, 3.0), (2.0, 4.0), (1.0, 3.0), (1.0, 2.0), 0.15, (2, 4), (0, 0), (0, 0)),
         "kl3": ((0.8, 2.0), (3.0, 6.5), (2.5, 5.5), (2.0, 5.0), 1.0, (3, 6), (0, 1), (0, 1)),
         "kl4": ((0.0, 0.8), (5.0, 10.0), (4.0, 8.0), (4.0, 8.0), 2.5, (4, 12), (0.5, 4), (0, 6)),
     }[grade]

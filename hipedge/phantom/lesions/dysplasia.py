@@ -61,25 +61,26 @@ class Dysplasia(Lesion):
 def draw_dysplasia(grade: str, rng: np.random.Generator) -> Dysplasia:
     """Draw a dysplastic hip, contained or of Crowe type I to IV."""
     edge, raised, lateral, filled, scale = {
-        "crowe1_contained": ((10, 20), (0, 5), (0, 2), (0, 1), (0.96, 1.03)),
-        "crowe1": ((-4, 15), (7, 20), (2, 8), (1, 5), (0.90, 1.0)),
+        "crowe1_contained": ((8, 20), (0, 4), (0, 2), (0, 1), (0.96, 1.03)),
+        "crowe1": ((-4, 15), (7, 20), (1, 6), (1, 4), (0.90, 1.0)),
         "crowe2": ((-10, 8), (22, 33), (9, 16), (3, 8), (0.86, 0.98)),
         "crowe3": ((-10, 5), (33, 44), (17, 25), (5, 10), (0.82, 0.96)),
         "crowe4": ((-10, 5), (44, 80), (28, 38), (6, 12), (0.72, 0.92)),
     }[grade]
     secondary = None
-    if rng.uniform() < 0.3:
+    if rng.uniform() < 0.2:
         # An osteophyte of the rim would cover the head again.
         secondary = replace(
             draw_arthritis("kl2", rng), rim_osteophyte_mm=0.5, direction_deg=rng.normal(20, 8)
         )
     return Dysplasia(
-        centre_edge_deg=rng.uniform(*edge),
+        # Mild uncovering is commoner than marked, within a grade too.
+        centre_edge_deg=edge[1] - (edge[1] - edge[0]) * rng.uniform() ** 2,
         raised_mm=rng.uniform(*raised),
         lateral_mm=rng.uniform(*lateral),
         filled_mm=rng.uniform(*filled),
         head_scale=rng.uniform(*scale),
-        neck_shaft_deg=rng.normal(132, 6),
-        version_deg=rng.normal(6, 9),
+        neck_shaft_deg=rng.normal(131, 6),
+        version_deg=rng.normal(4, 9),
         secondary=secondary,
     )

@@ -1,0 +1,39 @@
+"""Crops of real films to hold phantoms against, at heads that a person marked."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hipedge.geometry import HEAD_DISTANCE_MM, crop_box
+from hipedge.prepare import resample, to_bytes
+from hipedge.types import CropGeometry
+
+
+def real_crops(centres: Path, folder: Path, geometry: CropGeometry) -> list[NDArray[np.uint8]]:
+    """Crop the hips of real adult films, as the line does where a film says no spacing.
+
+    `centres` is a CSV of films somewhere under `folder`, with the columns `file`, `left_x`,
+    `left_y`, `right_x`, `right_y` (the heads at the image's left and right) and `kind`; those of
+    kind `bilateral` are taken. Each crop is uint8 (S, S), as a right hip.
+    """
+    found = []
+    with centres.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["kind"] == "bilateral"]
+    for row in rows:
+        path = next(folder.rglob(row["file"]))
+        pixels = np.asarray(Image.open(path).convert("L"), np.uint16) * 257
+        heads = {
+            -1: (float(row["left_x"]), float(row["left_y"])),
+            1: (float(row["right_x"]), float(row["right_y"])),
+        }
+        spacing = HEAD_DISTANCE_MM / float(np.hypot(*np.subtract(heads[1], heads[-1])))
+        for lateral, head in heads.items():
+            box = crop_box(head, (spacing, spacing), geometry, lateral=lateral)
+            crop = to_bytes(resample(pixels, box, geometry.size_px))
+            found.append(crop if lateral < 0 else crop[:, ::-1])
+    return found

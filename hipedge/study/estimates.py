@@ -1,0 +1,81 @@
+"""What an analysis returns: estimates with their intervals, in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+
+from hipedge.decide import ABNORMAL as ABNORMAL_CATEGORIES
+from hipedge.decide import HARDWARE
+from hipedge.types import CATEGORIES, Category
+
+PERCENT, POINTS, PLAIN = "\N{NO-BREAK SPACE}%", "\N{NO-BREAK SPACE}points", ""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval; `None` stands wherever one is undefined."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic, its intervals by method, and how many cases it rests on.
+
+    `value` is NaN where the statistic is undefined, for instance the sensitivity for a category
+    of which there is no case. `n` is the statistic's own denominator. `unit` says how it is
+    shown: a proportion as a percentage, a difference of proportions in points, or as it is ("").
+    Tables show the first interval that is defined.
+    """
+
+    value: float
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
+    n: int | None = None
+    unit: str = PERCENT
+
+    @property
+    def shown(self) -> Interval | None:
+        """The interval that tables show."""
+        return next((found for found in self.intervals.values() if found is not None), None)
+
+    @property
+    def defined(self) -> bool:
+        """Whether the data define this statistic."""
+        return isfinite(self.value)
+
+
+Cell = Estimate | str | int | float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under named columns. `key` names it in JSON and in CSV file names."""
+
+    key: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+def label_of(category: Category) -> str:
+    """Return a category's name for people."""
+    return category.value.replace("_", " ")
+
+
+CATEGORY_LABELS = tuple(label_of(category) for category in CATEGORIES)
+ABNORMAL = tuple(category in ABNORMAL_CATEGORIES for category in CATEGORIES)
+ACUTE_FRACTURE = tuple(
+    category in (Category.FEMORAL_NECK_FRACTURE, Category.INTERTROCHANTERIC_FRACTURE)
+    for category in CATEGORIES
+)
+ABNORMAL_BUT_HARDWARE = tuple(
+    category in ABNORMAL_CATEGORIES and category not in HARDWARE for category in CATEGORIES
+)
+QUESTIONS: Mapping[str, tuple[bool, ...]] = {
+    "any abnormality": ABNORMAL,
+    "any acute fracture": ACUTE_FRACTURE,
+}

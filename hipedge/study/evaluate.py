@@ -1,0 +1,223 @@
+"""How good the model is on labelled hips: internal, external, per hip, per patient, per group.
+
+Hips without an answer are reported twice: left out, and counted as errors (the intention to
+diagnose). Every number carries its intervals; the tables show one of them and the exports all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hipedge.errors import InputError
+from hipedge.site import OperatingPoint
+from hipedge.study.auc import roc_curve
+from hipedge.study.calibration import Reliability, reliability
+from hipedge.study.cases import Cases
+from hipedge.study.comparisons import p_text
+from hipedge.study.estimates import (
+    CATEGORY_LABELS,
+    PERCENT,
+    PLAIN,
+    POINTS,
+    QUESTIONS,
+    Cell,
+    Estimate,
+    Table,
+)
+from hipedge.study.estimator import (
+    SCORE_METRICS,
+    Estimates,
+    Estimator,
+    K,
+    score_questions,
+)
+from hipedge.study.evaluation_tables import (
+    category_error_table,
+    category_table,
+    confusion_table,
+    disagreements_table,
+    flow_table,
+    group_tables,
+    operating_tables,
+    overall_table,
+    patient_table,
+    question_table,
+    reliability_tables,
+)
+from hipedge.study.metrics import OVERALL
+from hipedge.study.resampling import (
+    REPLICATES,
+    SEED,
+    Array,
+    bootstrap_p_value,
+    percentile_interval,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an evaluation is made. `prevalence` is by category or question, as in the tables.
+
+    `flag_hardware` says that implants are flagged too, as the site's setting of that name does.
+    """
+
+    replicates: int = REPLICATES
+    seed: int = SEED
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    operating_points: tuple[OperatingPoint, ...] = ()
+    flag_hardware: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Roc:
+    """One question's ROC curve: false and true positive rates (T,), and the AUC."""
+
+    name: str
+    false: Array
+    true: Array
+    auc: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """The results on one data set. `confusion` is (K, K + 1), the last column without answer."""
+
+    name: str
+    cases: Cases
+    confusion: Array
+    overall: Mapping[str, Estimate]
+    as_errors: Mapping[str, Estimate]
+    questions: Mapping[str, Mapping[str, Estimate]]
+    tables: tuple[Table, ...]
+    rocs: tuple[Roc, ...]
+    reliability: Reliability | None
+    replicates: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The results on all data sets, and their differences from the first."""
+
+    settings: Settings
+    data_sets: tuple[DataSet, ...]
+    differences: Table | None
+
+
+def evaluate(data_sets: Mapping[str, Cases], settings: Settings) -> Evaluation:
+    """Evaluate each data set, then compare the others with the first.
+
+    Raises `InputError` where a data set has no hip with an answer, or a prevalence has a name
+    that is no category and no question.
+    """
+    known = (*CATEGORY_LABELS, *QUESTIONS)
+    unknown = [name for name in settings.prevalence if name not in known]
+    if unknown:
+        raise InputError(f"no category or question is called {', '.join(unknown)}: {known}")
+    results = tuple(
+        # Data sets are independent samples, so each has random numbers of its own.
+        _evaluate_one(name, cases, settings, settings.seed + index)
+        for index, (name, cases) in enumerate(data_sets.items())
+    )
+    return Evaluation(settings, results, _differences(results) if len(results) > 1 else None)
+
+
+def _evaluate_one(name: str, cases: Cases, settings: Settings, seed: int) -> DataSet:
+    read = cases.where(cases.read)
+    if not len(read):
+        raise InputError(f"data set {name}: no labelled hip has an answer")
+    drawn = Estimator(settings.replicates, seed, settings.prevalence)
+    answered, confusion = drawn.categories(read)
+    as_errors, _ = drawn.categories(cases)
+    scored = cases.where(cases.scored)
+    curve = _reliability(scored)
+    scores, of_questions, score_draws = drawn.scores(scored)
+    questions = {
+        question: drawn.question(read, question, positive) | of_questions.get(question, {})
+        for question, positive in QUESTIONS.items()
+    }
+    overall = {metric: answered[metric, None] for metric in OVERALL} | {
+        metric: scores[metric, None] for metric in SCORE_METRICS if (metric, None) in scores
+    }
+    errors = {metric: as_errors[metric, None] for metric in OVERALL}
+    replicates = {metric: confusion.replicates(metric) for metric in OVERALL}
+    if score_draws is not None:
+        replicates |= {m: score_draws.replicates[:, i] for i, m in enumerate(SCORE_METRICS)}
+    return DataSet(
+        name,
+        cases,
+        confusion=_confusion(cases),
+        overall=overall,
+        as_errors=errors,
+        questions=questions,
+        tables=(
+            flow_table(cases),
+            overall_table(overall, errors),
+            category_table(answered, scores, settings.prevalence),
+            question_table(questions, settings.prevalence),
+            patient_table(cases, drawn),
+            *operating_tables(cases, settings.operating_points, settings.flag_hardware, drawn),
+            *group_tables(cases, drawn),
+            category_error_table(as_errors),
+            confusion_table(_confusion(cases)),
+            *reliability_tables(curve),
+            disagreements_table(cases),
+        ),
+        rocs=_rocs(scored, scores, of_questions),
+        reliability=curve,
+        replicates=replicates,
+    )
+
+
+def _confusion(cases: Cases) -> Array:
+    matrix = np.zeros((K, K + 1))
+    np.add.at(matrix, (cases.truth, np.where(cases.read, cases.answer, K)), 1)
+    return matrix
+
+
+def _reliability(scored: Cases) -> Reliability | None:
+    if not len(scored):
+        return None
+    top = scored.probabilities.argmax(axis=1)
+    return reliability(scored.probabilities.max(axis=1), top == scored.truth)
+
+
+def _rocs(
+    scored: Cases, scores: Estimates, of_questions: Mapping[str, Mapping[str, Estimate]]
+) -> tuple[Roc, ...]:
+    if not len(scored):
+        return ()
+    curves = []
+    for q, (name, score, positive) in enumerate(score_questions(scored)):
+        area = scores["AUC", q] if q < K else of_questions[name]["AUC"]
+        if area.defined:
+            curves.append(Roc(name, *roc_curve(score, positive), area))
+    return tuple(curves)
+
+
+def _differences(results: tuple[DataSet, ...]) -> Table:
+    first, *others = results
+    rows: list[tuple[Cell, ...]] = []
+    for other in others:
+        for metric, value in other.overall.items():
+            if metric not in first.overall:
+                continue
+            draws = other.replicates[metric] - first.replicates[metric]
+            difference = Estimate(
+                value.value - first.overall[metric].value,
+                {"percentile": percentile_interval(draws)},
+                unit=POINTS if value.unit == PERCENT else PLAIN,
+            )
+            rows.append(
+                (f"{other.name} less {first.name}", metric, first.overall[metric], value,
+                 difference, p_text(bootstrap_p_value(draws)))
+            )  # fmt: skip
+    return Table(
+        "differences",
+        "Differences",
+        ("comparison", "metric", "first", "second", "difference", "p"),
+        tuple(rows),
+        "The data sets are taken to be independent samples: no patient may be in two of them.",
+    )

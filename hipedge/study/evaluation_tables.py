@@ -1,0 +1,288 @@
+"""The tables of an evaluation of one data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from hipedge.site import OperatingPoint
+from hipedge.study.calibration import Reliability
+from hipedge.study.cases import Cases
+from hipedge.study.estimates import (
+    ABNORMAL_BUT_HARDWARE,
+    CATEGORY_LABELS,
+    QUESTIONS,
+    Cell,
+    Estimate,
+    Table,
+)
+from hipedge.study.estimator import Estimates, Estimator, K, as_call
+from hipedge.study.intervals import clustered_wilson
+from hipedge.study.metrics import AT_PREVALENCE, OVERALL, PER_CATEGORY
+from hipedge.study.resampling import Array
+from hipedge.types import CATEGORIES
+
+
+def flow_table(cases: Cases) -> Table:
+    """Count the hips: labelled, answered, and why not answered."""
+    rows: list[tuple[Cell, ...]] = [
+        ("labelled hips", len(cases)),
+        ("patients", int(np.unique(cases.patients).size)),
+        ("hips with an answer", int(cases.read.sum())),
+        ("hips with probabilities", int(cases.scored.sum())),
+    ]
+    reasons = Counter(cases.reasons.values())
+    rows += [(f"no answer: {why.replace('_', ' ')}", n) for why, n in reasons.most_common()]
+    rows.append(("predictions without a label, left out", cases.unlabelled))
+    return Table("flow", "Who is in the analysis", ("", "number"), tuple(rows))
+
+
+def overall_table(overall: Mapping[str, Estimate], errors: Mapping[str, Estimate]) -> Table:
+    """Report the overall metrics, of the answered hips and with the others as errors."""
+    return Table(
+        "overall",
+        "Overall",
+        ("metric", "of the hips with an answer", "no answer counted as an error"),
+        tuple((metric, value, errors.get(metric)) for metric, value in overall.items()),
+        "Macro averages run over the categories for which the metric is defined. The Brier score "
+        "is over all categories (0 to 2, lower is better); ECE is over 15 bins of the top "
+        "probability (lower is better).",
+    )
+
+
+def category_table(
+    answered: Estimates, scores: Estimates, prevalence: Mapping[str, float]
+) -> Table:
+    """Report each category against the rest, by answers and by probabilities."""
+    at_prevalence = AT_PREVALENCE if any(x in prevalence for x in CATEGORY_LABELS) else ()
+    metrics = (*PER_CATEGORY, *at_prevalence, "AUC", "average precision")
+    rows = [
+        (label, answered["sensitivity", k].n, *((answered | scores).get((m, k)) for m in metrics))
+        for k, label in enumerate(CATEGORY_LABELS)
+    ]
+    stated = ", ".join(f"{x} {p:.1%}" for x, p in prevalence.items() if x in CATEGORY_LABELS)
+    return Table(
+        "categories",
+        "Each category against the rest",
+        ("category", "hips", *metrics),
+        tuple(rows),
+        f"Stated prevalence: {stated}." if at_prevalence else "",
+    )
+
+
+def category_error_table(as_errors: Estimates) -> Table:
+    """Report each category with hips without an answer counted as errors."""
+    return Table(
+        "categories-intention-to-diagnose",
+        "Each category, no answer counted as an error",
+        ("category", "hips", *PER_CATEGORY),
+        tuple(
+            (label, as_errors["sensitivity", k].n, *(as_errors[m, k] for m in PER_CATEGORY))
+            for k, label in enumerate(CATEGORY_LABELS)
+        ),
+    )
+
+
+def question_table(
+    questions: Mapping[str, Mapping[str, Estimate]], prevalence: Mapping[str, float]
+) -> Table:
+    """Report the binary questions over hips."""
+    at_prevalence = AT_PREVALENCE if any(x in prevalence for x in QUESTIONS) else ()
+    metrics = (*PER_CATEGORY, *at_prevalence, "AUC", "average precision")
+    stated = ", ".join(f"{x} {p:.1%}" for x, p in prevalence.items() if x in QUESTIONS)
+    return Table(
+        "questions",
+        "The binary questions, per hip",
+        ("question", "hips with it", *metrics),
+        tuple(
+            (name, found["sensitivity"].n, *(found.get(m) for m in metrics))
+            for name, found in questions.items()
+        ),
+        f"Stated prevalence: {stated}." if at_prevalence else "",
+    )
+
+
+def patient_table(cases: Cases, drawn: Estimator) -> Table:
+    """Judge patients: one has a category where a hip has it, and is called so where a hip is.
+
+    With a hip unread, a patient not called positive has no answer: that counts as an error.
+    """
+    _, patient = np.unique(cases.patients, return_inverse=True)
+    n = int(patient.max()) + 1
+    unread = np.bincount(patient, ~cases.read, n) > 0
+    units = np.arange(n)
+    all_right = np.bincount(patient, cases.truth != cases.answer, n) == 0
+    questions = {
+        label: tuple(j == k for j in range(K)) for k, label in enumerate(CATEGORY_LABELS) if k
+    } | dict(QUESTIONS)
+    every = Estimate(float(all_right.mean()), {"wilson": clustered_wilson(all_right, units)}, n)
+    rows: list[tuple[Cell, ...]] = [("every hip right", n, every, *[None] * 4)]
+    for name, positive in questions.items():
+        has = np.bincount(patient, np.asarray(positive)[cases.truth], n) > 0
+        called = np.bincount(patient, as_call(cases.answer, positive) == 1, n) > 0
+        call = np.where(called, 1, np.where(unread, -1, 0))
+        found = drawn.binary(has, call, units)
+        rows.append(
+            (name, int(has.sum()), found["accuracy"], *(found[m] for m in PER_CATEGORY[:4]))
+        )
+    return Table(
+        "patients",
+        "Per patient",
+        ("any hip with", "patients with it", "accuracy", *PER_CATEGORY[:4]),
+        tuple(rows),
+        "A patient is positive where any hip is. A patient with an unread hip and no positive "
+        "call has no answer, which counts as an error.",
+    )
+
+
+def operating_tables(
+    cases: Cases, points: tuple[OperatingPoint, ...], flag_hardware: bool, drawn: Estimator
+) -> list[Table]:
+    """Report flags at each operating point, and the flags as they were recorded."""
+    questions = dict(QUESTIONS)
+    if not flag_hardware:
+        questions["any abnormality but hardware"] = ABNORMAL_BUT_HARDWARE
+    calls = {}
+    if (cases.flagged >= 0).any():
+        calls["as recorded"] = np.where(cases.read, cases.flagged, -1)
+    for point in points:
+        flags = point.flags(np.nan_to_num(cases.probabilities), hardware=flag_hardware)
+        calls[point.name] = np.where(cases.scored, flags.astype(np.int8), -1)
+    if not calls:
+        return []
+    rows: list[tuple[Cell, ...]] = []
+    for name, call in calls.items():
+        for question, positive in questions.items():
+            truth = np.asarray(positive)[cases.truth]
+            of_read = drawn.binary(truth[call >= 0], call[call >= 0], cases.patients[call >= 0])
+            of_all = drawn.binary(truth, call, cases.patients)
+            rows.append(
+                (name, question, *(of_read[m] for m in PER_CATEGORY[:4]),
+                 of_all["sensitivity"], of_all["specificity"])
+            )  # fmt: skip
+    flag_table = Table(
+        "operating-points",
+        "Flags at the operating points",
+        ("operating point", "flag as a test for", *PER_CATEGORY[:4],
+         "sensitivity, no answer an error", "specificity, no answer an error"),
+        tuple(rows),
+        "" if flag_hardware else "Implants are recorded but raise no flag at this site.",
+    )  # fmt: skip
+    return [flag_table, *_threshold_tables(cases, points, drawn)]
+
+
+def _threshold_tables(
+    cases: Cases, points: tuple[OperatingPoint, ...], drawn: Estimator
+) -> list[Table]:
+    scored = cases.where(cases.scored)
+    rows: list[tuple[Cell, ...]] = []
+    for point in points:
+        for category, threshold in point.thresholds.items():
+            k = CATEGORIES.index(category)
+            call = (scored.probabilities[:, k] >= threshold).astype(np.int8)
+            found = drawn.binary(scored.truth == k, call, scored.patients)
+            rows.append(
+                (point.name, CATEGORY_LABELS[k], f"{threshold:.4f}",
+                 *(found[m] for m in PER_CATEGORY[:4]))
+            )  # fmt: skip
+    return [
+        Table(
+            "thresholds",
+            "Each category at its threshold",
+            ("operating point", "category", "threshold", *PER_CATEGORY[:4]),
+            tuple(rows),
+        )
+    ] if rows else []  # fmt: skip
+
+
+def group_tables(cases: Cases, drawn: Estimator) -> list[Table]:
+    """Compare sub-groups, where there are at least two; the fractures' sensitivity included."""
+    read = cases.where(cases.read)
+    tables = []
+    for group, (names, codes) in read.groups.items():
+        chosen = [(name, codes == names.index(name)) for name in sorted(names)]
+        chosen = [(name, mask) for name, mask in chosen if mask.any()]
+        if len(chosen) < 2 or group == "split":
+            continue
+        if (codes < 0).any():
+            chosen.append(("not stated", codes < 0))
+        rows: list[tuple[Cell, ...]] = []
+        for name, mask in chosen:
+            these = read.where(mask)
+            overall, _ = drawn.categories(these)
+            fracture = drawn.question(these, "", QUESTIONS["any acute fracture"])
+            rows.append(
+                (name, len(these), *(overall[m, None] for m in OVERALL),
+                 fracture["sensitivity"], fracture["specificity"])
+            )  # fmt: skip
+        tables.append(
+            Table(
+                f"by-{group}",
+                f"By {group}",
+                (group, "hips", *OVERALL, "fracture sensitivity", "fracture specificity"),
+                tuple(rows),
+            )
+        )
+    return tables
+
+
+def confusion_table(confusion: Array) -> Table:
+    """Lay out the confusion matrix (K, K + 1)."""
+    return Table(
+        "confusion",
+        "Confusion matrix",
+        ("truth", *CATEGORY_LABELS, "no answer"),
+        tuple(
+            (label, *(int(x) for x in row))
+            for label, row in zip(CATEGORY_LABELS, confusion, strict=True)
+        ),
+    )
+
+
+def reliability_tables(curve: Reliability | None) -> list[Table]:
+    """List the points of the reliability curve."""
+    if curve is None:
+        return []
+    rows = zip(curve.hips, curve.confidence, curve.right, strict=True)
+    return [
+        Table(
+            "reliability",
+            "Reliability of the top probability",
+            ("hips", "mean probability", "share right"),
+            tuple((int(n), Estimate(float(c)), Estimate(float(r))) for n, c, r in rows if n),
+        )
+    ]
+
+
+def disagreements_table(cases: Cases) -> Table:
+    """List the hips that the model got wrong or did not answer, missed fractures first."""
+    fracture = np.asarray(QUESTIONS["any acute fracture"])
+    missed = fracture[cases.truth] & (as_call(cases.answer, tuple(fracture)) != 1)
+    sure = np.nan_to_num(cases.probabilities).max(axis=1)
+    wrong = np.flatnonzero(cases.truth != cases.answer)
+    order = wrong[np.lexsort((-sure[wrong], ~missed[wrong]))]
+    rows: list[tuple[Cell, ...]] = []
+    for i in order:
+        answer = int(cases.answer[i])
+        of_answer = cases.probabilities[i, answer] if answer >= 0 else np.nan
+        rows.append(
+            (
+                cases.films[i],
+                cases.sides[i].value,
+                CATEGORY_LABELS[cases.truth[i]],
+                CATEGORY_LABELS[answer] if answer >= 0 else "no answer",
+                Estimate(float(of_answer)) if np.isfinite(of_answer) else None,
+                Estimate(float(cases.probabilities[i, cases.truth[i]]))
+                if cases.scored[i] else None,
+                "missed fracture" if missed[i] else cases.reasons.get(int(i), ""),
+            )
+        )  # fmt: skip
+    return Table(
+        "disagreements",
+        "Hips where model and truth disagree",
+        ("film", "side", "truth", "model", "probability of the model's", "of the truth", "remark"),
+        tuple(rows),
+        "Missed fractures first, then by the model's confidence.",
+    )

@@ -1,0 +1,140 @@
+"""Refitting on site, and the file that it writes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hipedge.errors import InputError
+from hipedge.site import SITE_FILE, read_site_file, write_site_file
+from hipedge.study.calibration import (
+    calibrate,
+    expected_calibration_error,
+    fit_operating_points,
+    fit_temperature,
+    log_loss,
+    reliability,
+    rescale,
+)
+from hipedge.study.cases import match
+from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
+from hipedge.types import CATEGORIES, Category, Side
+
+
+@pytest.fixture(scope="module")
+def cases(simulated):
+    labels = read_labels(simulated / "labels.csv")
+    return match(labels, read_predictions(simulated / "predictions.csv"))
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Probabilities (N, K) that are right as often as they say, and the truth (N,)."""
+    rng = np.random.default_rng(3)
+    probabilities = rescale(rng.dirichlet(np.full(8, 0.5), 6000), 1.0)
+    truth = (probabilities.cumsum(axis=1) > rng.random((6000, 1))).argmax(axis=1)
+    return probabilities, truth
+
+
+def test_the_temperature_that_was_put_in_comes_out(sample):
+    probabilities, truth = sample
+    assert fit_temperature(probabilities, truth) == pytest.approx(1.0, abs=0.05)
+    assert fit_temperature(rescale(probabilities, 0.5), truth) == pytest.approx(2.0, abs=0.1)
+
+
+def test_rescaling_is_softmax_at_another_temperature():
+    logits = np.array([[2.0, 1.0, -1.0]])
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    warmer = np.exp(logits / 3) / np.exp(logits / 3).sum()
+    np.testing.assert_allclose(rescale(softmax, 3.0), warmer)
+
+
+def test_believable_probabilities_lie_on_the_diagonal(sample):
+    probabilities, truth = sample
+    top = probabilities.argmax(axis=1)
+    curve = reliability(probabilities.max(axis=1), top == truth)
+    many = curve.hips > 200
+    np.testing.assert_allclose(curve.right[many], curve.confidence[many], atol=0.1)
+    assert curve.hips.sum() == len(truth)
+    assert expected_calibration_error(probabilities, truth) < 0.03
+
+
+def test_operating_points_keep_what_they_promise(cases):
+    read = cases.where(cases.scored)
+    sensitive, specific = fit_operating_points(read.probabilities, read.truth)
+    assert Category.NORMAL not in sensitive.thresholds
+    for category in sensitive.thresholds:
+        score, is_k = read.probabilities[:, CATEGORIES.index(category)], None
+        is_k = read.truth == CATEGORIES.index(category)
+        assert np.mean(score[is_k] >= sensitive.thresholds[category]) >= 0.95
+        assert np.mean(score[~is_k] < specific.thresholds[category]) >= 0.95
+        assert sensitive.thresholds[category] <= specific.thresholds[category]
+
+
+def test_a_category_with_too_few_cases_keeps_the_models_threshold(cases):
+    few = cases.where((cases.truth != 7) | (np.cumsum(cases.truth == 7) <= 19))
+    fitted = calibrate(few)
+    assert fitted.left_out == ("internal_fixation",)
+    assert all(Category.INTERNAL_FIXATION not in p.thresholds for p in fitted.operating_points)
+
+
+def test_too_few_hips_are_refused(cases):
+    few = cases.where(np.arange(len(cases)) < 199)
+    with pytest.raises(InputError, match="too few to calibrate on: label at least 200"):
+        calibrate(few)
+
+
+def test_hips_of_unknown_side_are_left_out():
+    films = [FilmName(case=str(i)) for i in range(300)]
+    labels = [Label(i, film, Side.UNKNOWN, i % 8, str(i)) for i, film in enumerate(films)]
+    share = (0.3, *[0.1] * 7)
+    unknown = [Prediction(film, Side.UNKNOWN, 0, share) for film in films]
+    with pytest.raises(InputError, match="0 hips with probabilities and a known side"):
+        calibrate(match(labels, unknown))
+
+
+def test_cross_fitting_says_what_a_new_patient_can_expect(cases):
+    fitted = calibrate(cases)
+    assert fitted.temperature_factor > 1
+    assert fitted.log_loss[1] < fitted.log_loss[0]
+    read = cases.where(cases.scored)
+    by_all = log_loss(rescale(read.probabilities, fitted.temperature_factor), read.truth)
+    assert fitted.log_loss[1] >= by_all
+
+
+def test_the_site_file_says_what_it_was_fitted_on_and_keeps_the_one_before(cases, tmp_path):
+    fitted = calibrate(cases)
+    first = write_site_file(fitted, tmp_path, fitted_on="labels.csv", model="abc")
+    second = write_site_file(fitted, tmp_path, fitted_on="more.csv", model="abc")
+    assert first == second == tmp_path / SITE_FILE
+    content = json.loads(second.read_text())
+    assert content["revision"] == 2
+    assert content["fitted_on"]["labels"] == "more.csv"
+    assert content["fitted_on"]["hips"] == fitted.hips
+    kept = json.loads((tmp_path / "hipedge.calibration.r1.json").read_text())
+    assert kept["fitted_on"]["labels"] == "labels.csv"
+    assert read_site_file(second).operating_points == fitted.operating_points
+
+
+def test_a_model_folder_is_never_written_to(cases, tmp_path):
+    (tmp_path / "card.json").write_text("{}")
+    with pytest.raises(InputError, match="is a model folder"):
+        write_site_file(calibrate(cases), tmp_path, fitted_on="labels.csv", model=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["card.json"]
+
+
+NO_SITE_FILES = [
+    "",
+    "[]",
+    '{"format": 9}',
+    '{"format": 1}',
+    '{"format": 1, "operating_points": {"sensitive": {"knee": 0.5}}}',
+]
+
+
+@pytest.mark.parametrize("text", NO_SITE_FILES)
+def test_a_file_that_is_no_site_file_is_an_input_error(tmp_path, text):
+    path = tmp_path / SITE_FILE
+    path.write_text(text)
+    with pytest.raises(InputError):
+        read_site_file(path)

@@ -1,0 +1,252 @@
+"""The study's commands, as a clinic runs them: CSV files and a real database."""
+
+import csv
+import hashlib
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hipedge.cli import main
+from hipedge.decide import ABNORMAL, decide
+from hipedge.errors import Code, InputError
+from hipedge.model.card import Card, Status, card_json
+from hipedge.store import Store
+from hipedge.study.cases import match
+from hipedge.study.inputs import FilmName, Label
+from hipedge.study.recorded import RecordedPictures, read_recorded
+from hipedge.study.simulate import simulate_study, write_study
+from hipedge.types import CATEGORIES, Category, CropGeometry, Refusal, Side
+from tests.builders import RULE, film, scored_hip, screened, sha
+
+RULES = {"model": RULE}
+
+
+@pytest.fixture
+def here(simulated, tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    """Run a command in this process; return its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return ended.value.code or 0
+
+
+def test_evaluate_writes_a_report_its_json_and_its_csv(here, simulated, capsys):
+    code = run("evaluate", simulated / "labels.csv", "--predictions",
+               simulated / "predictions.csv", "--replicates", 100, "--split", "external",
+               "--prevalence", "any_acute_fracture=0.05")  # fmt: skip
+    assert code == 0
+    assert "external: " in capsys.readouterr().out
+    assert {path.name for path in (here / "evaluation").iterdir()} == {
+        "report.html", "results.json", "tables",
+    }  # fmt: skip
+
+
+def test_readers_says_whether_the_model_is_non_inferior(here, simulated, capsys):
+    given = "--labels", simulated / "labels.csv"
+    model = "--model-predictions", simulated / "predictions.csv"
+    code = run("readers", simulated / "reads.csv", *given, *model, "--replicates", 100)
+    assert code == 0
+    assert "model less readers, accuracy: " in capsys.readouterr().out
+    assert (here / "reader-study" / "report.html").exists()
+
+
+def test_calibrate_writes_a_site_file_that_evaluate_reads(here, simulated, capsys):
+    given = simulated / "labels.csv", "--predictions", simulated / "predictions.csv"
+    assert run("calibrate", *given) == 0
+    assert "temperature: " in capsys.readouterr().out
+    assert run("evaluate", *given, "--thresholds", "hipedge.calibration.json",
+               "--replicates", 100) == 0  # fmt: skip
+    with (here / "evaluation/tables/internal-operating-points.csv").open() as file:
+        points = {row["operating point"] for row in csv.DictReader(file)}
+    assert points == {"sensitive", "specific"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sensitivity", "--expected", "0.95", "--half-width", "0.03", "--prevalence", "0.05"),
+        ("non-inferiority", "--discordant", "0.15"),
+        ("readers", "--accuracy", "0.8", "--gain", "0.06", "--simulations", "20"),
+    ],
+)
+def test_power_prints_hips_and_power_by_formula_and_by_simulation(capsys, arguments):
+    assert run("power", *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "hips" in printed
+    assert "by formula" in printed
+    assert "by simulation" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "absent.csv", "--predictions", "absent.csv"), "cannot read absent.csv"),
+        (("evaluate", "absent.csv", "--prevalence", "fracture"), "is not a name, an equals sign"),
+        (("evaluate", "absent.csv", "--thresholds", "absent.json"), "cannot read absent.json"),
+        (("power", "sensitivity", "--expected", "2", "--half-width", "0.1"), "must lie between"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_exits_with_2(here, capsys, arguments, message):
+    assert run(*arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_documented_commands_run(here, capsys):
+    documented = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
+    block = documented.split("```console\n")[1].split("```")[0]
+    commands = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
+    assert commands[0][:3] == ["python", "-m", "hipedge.study.simulate"]
+    write_study(simulate_study(600), here / "simulated", n_read=100)
+    for name, *arguments in commands[1:]:
+        assert name == "hipedge"
+        quick = ("--replicates", 100) if arguments[0] in ("evaluate", "readers") else ()
+        assert run(*arguments, *quick) == 0, capsys.readouterr().err
+
+
+def test_the_benchmark_compares_itself_with_scikit_learn():
+    root = Path(__file__).parents[2]
+    arguments = ["--cases", "400", "--replicates", "50", "--loop", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.resampling", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+    )
+    assert "all metrics: " in done.stdout
+    assert "times faster" in done.stdout
+
+
+def test_simulate_writes_the_three_tables(tmp_path):
+    arguments = ["-m", "hipedge.study.simulate", tmp_path, "--hips", "20", "--read", "10"]
+    subprocess.run([sys.executable, *map(str, arguments)], check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "labels.csv", "predictions.csv", "reads.csv",
+    }  # fmt: skip
+
+
+def test_without_the_extra_the_commands_say_what_to_install():
+    script = (
+        "import sys; sys.modules['scipy'] = None\n"
+        "from hipedge.cli import main\n"
+        "main(['power', 'non-inferiority', '--discordant', '0.1'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'hipedge[study]'" in done.stderr
+
+
+CARD = Card(
+    name="test",
+    version="1",
+    status=Status.TRAINED,
+    status_text="trained for a test",
+    input=CropGeometry(64, 160.0, 10.0, 20.0),
+    temperature=1.0,
+    operating_points={"sensitive": RULE.thresholds, "specific": dict.fromkeys(ABNORMAL, 0.6)},
+    min_confidence=RULE.min_confidence,
+    age_range_years=None,
+    training_data="none",
+)
+
+
+def start(store, model_id="model", name="test"):
+    return store.start_run(
+        model_id=model_id,
+        model_name=name,
+        model_status="trained",
+        card=card_json(CARD).decode(),
+        backend="fake",
+        backend_reason="asked for",
+        versions={},
+    )
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A database with two hips read on one film, and one film that was not read."""
+    path = tmp_path / "cases.db"
+    with Store(path) as store:
+        run_of_model = start(store)
+        hips = scored_hip(Category.OSTEOARTHRITIS), scored_hip(side=Side.LEFT)
+        read = screened(film("a", uid="1.2", sex="F", age_years=70.0), *hips)
+        refused = film("b", pixels="other", uid="1.3")
+        store.record(
+            run_of_model,
+            [read, Refusal(refused.source, Code.TRUNCATED, sha256=refused.sha256, film=refused)],
+            RULE,
+        )
+    return path
+
+
+def test_a_database_gives_its_hips_and_its_refusals(recorded):
+    with Store(recorded) as store:
+        found = list(read_recorded(store, RULES))
+    assert [one.side for one in found] == [Side.RIGHT, Side.LEFT, None]
+    expected = decide([scored_hip(Category.OSTEOARTHRITIS).scores[0].logits], RULE)
+    assert found[0].category == CATEGORIES.index(Category.OSTEOARTHRITIS)
+    assert found[0].probabilities == pytest.approx(expected.probabilities)
+    assert found[0].flagged
+    assert (found[0].sex, found[0].age_years) == ("F", 70.0)
+    assert found[2].code == "truncated"
+
+
+def test_labels_find_a_database_by_hash_and_count_what_was_not_read(recorded):
+    labels = [
+        Label(2, FilmName(sha256=sha("a")), Side.RIGHT, 1, "p1"),
+        Label(3, FilmName(sha256=sha("a")), Side.LEFT, 1, "p1"),
+        Label(4, FilmName(sha256=sha("b")), Side.RIGHT, 3, "p2"),
+    ]
+    with Store(recorded) as store:
+        cases = match(labels, read_recorded(store, RULES))
+    assert cases.answer.tolist() == [1, 0, -1]
+    assert cases.reasons == {2: "truncated"}
+    assert cases.groups["sex"][0] == ("F",)
+
+
+def test_films_of_two_models_are_not_mixed(recorded):
+    with Store(recorded) as store:
+        other = start(store, "other", "second")
+        store.record(other, [screened(film("c", pixels="third"))], RULE)
+        with pytest.raises(InputError, match=r"several models \(second, test\)"):
+            list(read_recorded(store, {"model": RULE, "other": RULE}))
+
+
+def test_a_film_that_is_gone_has_no_picture(recorded):
+    with Store(recorded) as store:
+        pictures = RecordedPictures(store, RULES)
+        assert pictures.picture(sha("a"), Side.RIGHT) is None
+        assert pictures.picture("absent", Side.RIGHT) is None
+
+
+def test_evaluate_reads_a_database_and_shows_its_films(here):
+    """Three films, of which two are missed; one of those is still there to be shown."""
+    Image.fromarray(np.full((800, 700), 90, np.uint8)).save("there.png")
+    content = hashlib.sha256(Path("there.png").read_bytes()).hexdigest()
+    there = replace(film("there"), source=here / "there.png", sha256=content, shape=(800, 700))
+    films = [there, film("gone", pixels="2"), film("right", pixels="3")]
+    truths = ["femoral_neck_fracture", "femoral_neck_fracture", "normal"]
+    with Store(here / "cases.db") as store:
+        store.record(start(store), [screened(one) for one in films], RULE)
+    rows = [
+        f"{one.sha256},right,{truth},p{i}"
+        for i, (one, truth) in enumerate(zip(films, truths, strict=True))
+    ]
+    Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
+    assert run("evaluate", "labels.csv", "--db", "cases.db", "--replicates", 100) == 0
+    report = (here / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert report.count('src="data:image/png;base64,') == 1
+    with (here / "evaluation/tables/all-operating-points.csv").open() as file:
+        points = {row["operating point"] for row in csv.DictReader(file)}
+    assert points == {"as recorded", "sensitive", "specific"}

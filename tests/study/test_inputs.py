@@ -1,0 +1,240 @@
+"""Tables that cannot be used say which rows, and why."""
+
+import numpy as np
+import pytest
+
+from hipedge.errors import InputError
+from hipedge.study.cases import match
+from hipedge.study.inputs import FilmName, Prediction, read_labels, read_predictions, read_reads
+from hipedge.study.reads import match_reads
+from hipedge.types import Side
+
+from .conftest import NAMES, label, prediction, read_of
+
+
+def test_labels_and_predictions_are_matched_by_film_and_side(table):
+    labels = read_labels(table("l.csv", [label("1"), label("1", "left", "osteoarthritis")]))
+    predictions = table("p.csv", [prediction("1", "left"), prediction("1", "right"),
+                                  prediction("2")])  # fmt: skip
+    cases = match(labels, read_predictions(predictions))
+    assert cases.truth.tolist() == [0, 1]
+    assert cases.answer.tolist() == [0, 0]
+    assert cases.probabilities[1, 0] == 0.93
+    assert cases.unlabelled == 1
+
+
+def test_a_semicolon_table_with_a_byte_order_mark_is_read_too(table):
+    path = table("l.csv", [label("1", site="Zürich")], encoding="utf-8-sig", delimiter=";")
+    assert read_labels(path)[0].site == "Zürich"
+
+
+def test_a_sha256_wins_over_a_path(table):
+    labels = read_labels(table("l.csv", [label("x", sha256="aa", path="old.dcm")]))
+    made = Prediction(FilmName(sha256="aa", path="new.dcm"), Side.RIGHT, 0)
+    assert match(labels, [made]).answer.tolist() == [0]
+
+
+def test_a_relative_path_and_its_absolute_form_are_one(table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"path": "films/a.dcm", "side": "right", "category": "normal", "patient": "1"}]
+    made = Prediction(FilmName(path=str(tmp_path / "films" / "a.dcm")), Side.RIGHT, 0)
+    assert match(read_labels(table("l.csv", rows)), [made]).answer.tolist() == [0]
+
+
+def test_an_unknown_side_matches_the_only_label_of_its_film(table):
+    labels = read_labels(table("l.csv", [label("1", "left")]))
+    unknown = Prediction(FilmName(case="1"), Side.UNKNOWN, 2)
+    assert match(labels, [unknown]).answer.tolist() == [2]
+    both = read_labels(table("l.csv", [label("1", "left"), label("1", "right")]))
+    assert match(both, [unknown]).answer.tolist() == [-1, -1]
+
+
+def test_a_film_that_was_not_read_leaves_its_hips_without_an_answer(table):
+    labels = read_labels(table("l.csv", [label("1"), label("1", "left"), label("2")]))
+    predictions = [
+        Prediction(FilmName(case="1"), None, code="truncated"),
+        Prediction(FilmName(case="2"), Side.LEFT, 0),
+    ]
+    cases = match(labels, predictions)
+    assert cases.answer.tolist() == [-1, -1, -1]
+    assert cases.reasons == {0: "truncated", 1: "truncated", 2: "hip_not_found"}
+
+
+def test_a_row_without_probabilities_says_that_the_hip_was_not_read(table):
+    empty = dict.fromkeys(NAMES, "")
+    rows = [prediction("1") | empty | {"code": "no_hip_found"}, prediction("2") | {"code": ""}]
+    labels = read_labels(table("l.csv", [label("1"), label("2")]))
+    cases = match(labels, read_predictions(table("p.csv", rows)))
+    assert cases.reasons == {0: "no_hip_found"}
+    assert not cases.scored[0]
+    assert cases.scored[1]
+
+
+def test_age_sex_and_vendor_come_from_the_film_where_the_label_has_none(table):
+    labels = read_labels(table("l.csv", [label("1", sex="F"), label("2", sex="")]))
+    films = [
+        Prediction(FilmName(case=c), Side.RIGHT, 0, sex="M", age_years=a, vendor="v")
+        for c, a in (("1", 12.0), ("2", 81.0))
+    ]
+    groups = match(labels, films).groups
+    assert groups["sex"][0] == ("F", "M")
+    assert groups["age"][0] == ("0 to 17", "80 and over")
+    assert groups["vendor"][0] == ("v",)
+
+
+LABEL_FAULTS = {
+    "unknown category 'broken'": [label("1"), label("2", category="broken")],
+    "a side that is not right, left or unknown": [label("1"), label("2", side="both")],
+    "no patient": [label("1"), label("2") | {"patient": ""}],
+    "no film": [label("1"), label("")],
+    "a value of age that is not a number": [label("1", age="40"), label("2", age="NaN")],
+}
+
+
+@pytest.mark.parametrize("message", LABEL_FAULTS)
+def test_a_bad_label_is_named_by_its_row(table, message):
+    with pytest.raises(InputError, match=message) as raised:
+        read_labels(table("l.csv", LABEL_FAULTS[message]))
+    assert "row 3" in str(raised.value)
+
+
+PREDICTION_FAULTS = {
+    "probabilities that do not sum to one": {"normal": "0.5"},
+    "a probability that is not a number from 0 to 1": {"normal": "nan"},
+    "a probability that is not a number": {"osteoarthritis": "1e99"},
+    "a value of flagged": {"flagged": "maybe"},
+    "a side that is not": {"side": "up"},
+}
+
+
+@pytest.mark.parametrize("message", PREDICTION_FAULTS)
+def test_a_bad_prediction_is_named_by_its_row(table, message):
+    rows = [prediction("1", flagged="1"), prediction("2", flagged="0") | PREDICTION_FAULTS[message]]
+    with pytest.raises(InputError, match=message) as raised:
+        list(read_predictions(table("p.csv", rows)))
+    assert "row 3" in str(raised.value)
+
+
+def test_probabilities_of_an_unknown_side_need_not_sum_to_one(table):
+    row = prediction("1", "unknown") | {"osteoarthritis": "0.4"}
+    assert next(read_predictions(table("p.csv", [row]))).probabilities[1] == 0.4
+
+
+def test_every_kind_of_fault_is_told_at_once(table):
+    rows = [label("1", category="x"), label("2", side="up"), label("3", category="x")]
+    with pytest.raises(InputError) as raised:
+        read_labels(table("l.csv", rows))
+    assert "unknown category 'x': rows 2, 4" in str(raised.value)
+    assert "row 3" in str(raised.value)
+
+
+def test_mixed_encodings_are_named_by_row(table):
+    path = table("l.csv", [label("1", site="Bern"), label("2", site="Bern")])
+    path.write_bytes(path.read_bytes()[:-2] + "Zürich".encode("latin-1") + b"\n")
+    with pytest.raises(InputError, match="not UTF-8 throughout: row 3"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column side"),
+        ("case,side,category\n1,right,normal\n", "no column patient"),
+        ("side,category,patient\nright,normal,1\n", "no column sha256 or"),
+        ("case,side,side,category,patient\n", "a column twice: side"),
+        ("case,side,category,patient\n", "no rows"),
+        ("case,side,category,patient\n1,right,normal\n", "row 2: 3 cells under a header of 4"),
+        ('case,side,category,patient\n1,right,"normal,1\n', "row 2"),
+    ],
+)
+def test_a_malformed_table_says_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "l.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_labels(path)
+
+
+def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        read_labels(tmp_path / "absent.csv")
+
+
+def test_some_probability_columns_without_others_are_refused(table):
+    row = prediction("1")
+    del row["osteoarthritis"]
+    with pytest.raises(InputError, match="no probability column for osteoarthritis"):
+        list(read_predictions(table("p.csv", [row])))
+
+
+def test_a_label_whose_film_the_predictions_do_not_know_is_an_error(table):
+    labels = read_labels(table("l.csv", [label("1"), label("7")]))
+    with pytest.raises(InputError, match=r"no prediction has this case.*row 3"):
+        match(labels, read_predictions(table("p.csv", [prediction("1")])))
+
+
+def test_duplicates_are_named_by_row(table):
+    with pytest.raises(InputError, match="a second label for a hip: row 3"):
+        match(read_labels(table("l.csv", [label("1"), label("1")])),
+              read_predictions(table("p.csv", [prediction("1")])))  # fmt: skip
+    with pytest.raises(InputError, match="a second prediction for a hip: row 3"):
+        match(read_labels(table("l.csv", [label("1")])),
+              read_predictions(table("p.csv", [prediction("1"), prediction("1")])))  # fmt: skip
+
+
+def test_tables_without_a_common_film_column_are_refused(table):
+    labels = read_labels(table("l.csv", [label("1")]))
+    with pytest.raises(InputError, match="no column in common"):
+        match(labels, [Prediction(FilmName(sha256="aa"), Side.RIGHT, 0)])
+    with pytest.raises(InputError, match="there are no predictions"):
+        match(labels, [])
+
+
+def reads_of(table, rows, n_labels=2):
+    labels = read_labels(table("l.csv", [label(str(i)) for i in range(1, n_labels + 1)]))
+    made = [prediction(str(i)) for i in range(1, n_labels + 1)]
+    cases = match(labels, read_predictions(table("p.csv", made)))
+    return match_reads(read_reads(table("r.csv", rows)), labels, cases)
+
+
+def test_a_hip_that_a_reader_missed_is_left_out_and_counted(table):
+    study = reads_of(table, [read_of("1"), read_of("2"), read_of("1", "R2")])
+    assert len(study.cases) == 1
+    assert study.left_out["a reader's answer is missing"] == 1
+
+
+READ_FAULTS = {
+    "a second read of a hip": [read_of("1"), read_of("1")],
+    "a read of a hip that has no label": [read_of("1"), read_of("9")],
+    "a phase that is neither": [read_of("1"), read_of("2", phase="later")],
+    "unknown answer 'ill'": [read_of("1"), read_of("2", answer="ill")],
+    "a reader with a second grade": [read_of("1"), read_of("2") | {"grade": "junior"}],
+}
+
+
+@pytest.mark.parametrize("message", READ_FAULTS)
+def test_a_bad_read_is_named_by_its_row(table, message):
+    with pytest.raises(InputError, match=message) as raised:
+        reads_of(table, READ_FAULTS[message])
+    assert "row 3" in str(raised.value)
+
+
+def test_every_reader_must_read_in_every_phase(table):
+    rows = [read_of("1"), read_of("1", phase="assisted"), read_of("1", "R2")]
+    with pytest.raises(InputError, match="R2 has no reads assisted"):
+        reads_of(table, rows)
+
+
+def test_confidence_counts_only_where_every_read_has_it(table):
+    full = [read_of("1", confidence="80"), read_of("2", confidence="60")]
+    assert reads_of(table, full).confidence.tolist() == [[[80.0, 60.0]]]
+    part = [read_of("1", confidence="80"), read_of("2", confidence="")]
+    assert reads_of(table, part).confidence is None
+
+
+def test_selecting_hips_keeps_their_reasons(table):
+    labels = read_labels(table("l.csv", [label("1"), label("2")]))
+    cases = match(labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0),
+                           Prediction(FilmName(case="2"), None, code="truncated")])  # fmt: skip
+    chosen = cases.where(np.array([False, True]))
+    assert chosen.reasons == {0: "truncated"}
+    assert chosen.films == ["2"]
