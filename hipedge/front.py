@@ -7,13 +7,16 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from hipedge.dicom import load, read
 from hipedge.errors import Code, Refused
-from hipedge.locate import GivenHips, locate
+from hipedge.locate import GivenHips, Located, locate
+from hipedge.locate.learned import LearnedLocator
+from hipedge.locate.upright import turn_upright
 from hipedge.prepare import prepare
-from hipedge.types import CropGeometry, Film, Hip, Mark, Refusal, Sample
+from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class Front:
     geometry: CropGeometry
     given_hips: GivenHips
     known: frozenset[str]
+    locator: Path | None = None
 
     def __call__(self, path: Path) -> Prepared | Refusal | Known:
         """Return what became of the file: expected faults are values, never exceptions."""
@@ -54,8 +58,7 @@ class Front:
             with timed("read", timings_ms):
                 radiograph = read(path, payload)
             with timed("locate", timings_ms):
-                given = self.given_hips.of(radiograph.film)
-                located = locate(radiograph, self.geometry, given)
+                radiograph, located = self._locate(radiograph)
             with timed("prepare", timings_ms):
                 hips = tuple(
                     (hip, prepare(radiograph, hip, self.geometry.size_px)) for hip in located.hips
@@ -68,6 +71,24 @@ class Front:
         except Exception as error:
             # A fault of ours must cost one film, not the night's run: it is stated in its row.
             return Refusal(path, Code.UNEXPECTED_ERROR, where(error), sha256=sha256)
+
+    def _locate(self, radiograph: Radiograph) -> tuple[Radiograph, Located]:
+        """Return the film upright, with its hips: as given, learned, or by a drawn pelvis."""
+        given = self.given_hips.of(radiograph.film)
+        if given or self.locator is None:
+            return radiograph, locate(radiograph, self.geometry, given)
+        find = open_locator(self.locator)
+        turns = find.quarter_turns(radiograph.pixels, radiograph.film.spacing_mm)
+        upright = turn_upright(radiograph, turns)
+        return upright, locate(upright, self.geometry, find=find)
+
+
+@lru_cache(maxsize=1)
+def open_locator(path: Path) -> LearnedLocator:
+    """Open a model's locator, once in a process; others do without its runtime."""
+    from hipedge.backends.ort_locator import OrtLocator
+
+    return LearnedLocator(OrtLocator(path))
 
 
 @contextmanager

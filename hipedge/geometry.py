@@ -54,8 +54,11 @@ def image_lateral(side: Side, orientation: tuple[str, str] | None) -> int:
 
 
 def is_turned(orientation: tuple[str, str] | None) -> bool:
-    """Say whether the header has the rows run from head to foot or front to back, not sideways."""
-    return orientation is not None and orientation[0][:1] not in ("", "L", "R")
+    """Say whether the header has the rows run otherwise than sideways, or the columns than down."""
+    if orientation is None:
+        return False
+    rows, columns = orientation
+    return rows[:1] not in ("", "L", "R") or columns[:1] not in ("", "F")
 
 
 def is_mirrored(side: Side, orientation: tuple[str, str] | None) -> bool:

@@ -78,7 +78,7 @@ def screen(
     store.record(run, found.refusals, rule)
     for refusal in found.refusals:
         summary.add(refusal)
-    front = Front(model.card.input, given_hips, store.contents(run))
+    front = Front(model.card.input, given_hips, store.contents(run), model.locator)
     progress(0, len(found.files))
     done = 0
     with Workers(front, min(workers, max(1, len(found.files)))) as pool:

@@ -81,6 +81,10 @@ class Mark(str, Enum):
     OUTSIDE_POPULATION = "outside_population"
     POLYGLOT = "polyglot"
     SIDE_UNCLEAR = "side_unclear"
+    # Counterclockwise, for the network; the film's coordinates are those of the turned image.
+    TURNED_90 = "turned_90"
+    TURNED_180 = "turned_180"
+    TURNED_270 = "turned_270"
 
 
 @dataclass(frozen=True)

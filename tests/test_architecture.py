@@ -19,7 +19,7 @@ OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
     "onnx": ("export/onnx.py",),
-    "onnxruntime": ("backends/ort.py",),
+    "onnxruntime": ("backends/ort.py", "backends/ort_locator.py"),
     "openvino": ("backends/openvino.py",),
     "tensorrt": ("backends/trt.py", "export/engine.py"),
     "pycuda": ("backends/trt.py",),

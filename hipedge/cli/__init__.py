@@ -23,6 +23,7 @@ from hipedge.cli import (
     readers,
     screen,
     show,
+    train,
 )
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
@@ -41,6 +42,7 @@ app.command()(flagged.flagged)
 app.command()(show.show)
 app.add_typer(model.app, name="model")
 app.command()(phantom.phantom)
+app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(readers.readers)
 app.add_typer(power.app, name="power")

@@ -29,9 +29,12 @@ def new(
         int | None,
         typer.Option(min=0, max=2**63 - 1, help="Draw untrained weights, to try things with."),
     ] = None,
+    locator: Annotated[
+        Path | None, typer.Option(help="The locator.onnx of `hipedge train --locator`.")
+    ] = None,
 ) -> None:
     """Write a model folder from a checkpoint, or from a seed: an untrained one, which says so."""
-    model = new_model(folder, checkpoint=checkpoint, seed=seed)
+    model = new_model(folder, checkpoint=checkpoint, seed=seed, locator=locator)
     errors.print(f"{model.path}: {model.card.name}, {model.card.status_text}", soft_wrap=True)
 
 

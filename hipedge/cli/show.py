@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +19,7 @@ from hipedge.config import load_settings
 from hipedge.decide import HARDWARE, HARDWARE_NOTE
 from hipedge.dicom import load, read
 from hipedge.errors import CODES, InputError, Refused, State
+from hipedge.locate.upright import turns_of
 from hipedge.picture import draw_case
 from hipedge.store import Case
 from hipedge.types import CATEGORIES
@@ -100,7 +102,7 @@ def _probabilities_table(case: Case) -> Table:
 def _write_picture(case: Case, target: Path) -> None:
     try:
         payload = load(case.path)
-        pixels = read(case.path, payload).pixels
+        pixels = np.rot90(read(case.path, payload).pixels, turns_of(case.marks))
     except Refused as refused:
         raise InputError(f"the film can no longer be read from {case.path}: {refused}") from refused
     if payload.sha256 != case.sha256:

@@ -1,4 +1,4 @@
-"""From the network to `classifier.onnx`: one typed half-precision file for every runtime."""
+"""From the networks to `classifier.onnx`, typed half precision, and `locator.onnx`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import hipedge
+from hipedge.locate.learned import THUMBNAIL_PX
+from hipedge.train.locator_network import LocatorNet
 from hipedge.train.network import HipNet
 
 # What torch's exporter writes without conversion. JetPack's TensorRT 10.3 reads opsets to 20,
@@ -28,13 +30,32 @@ def export_classifier(network: HipNet, path: Path, *, size_px: int) -> None:
     # In single precision: running variances overflow half precision, or vanish in it.
     _fold_batch_norms(classifier.backbone)
     classifier.backbone.half()
+    _export(classifier, path, size_px=size_px, outputs=("logits", "maps"))
+
+
+def export_locator(network: LocatorNet, path: Path) -> None:
+    """Write the locator's network as an ONNX file, in single precision: it runs on CPUs alone.
+
+    uint8 `pixels` (N, 1, 256, 256) in; out are `heat`, `present`, `turns` and `log_distance`.
+    """
+    locator = copy.deepcopy(network).cpu().eval()
+    _fold_batch_norms(locator)
+    _export(
+        locator,
+        path,
+        size_px=THUMBNAIL_PX,
+        outputs=("heat", "present", "turns", "log_distance"),
+    )
+
+
+def _export(network: nn.Module, path: Path, *, size_px: int, outputs: tuple[str, ...]) -> None:
     program = torch.onnx.export(
-        classifier,
+        network,
         (torch.zeros(2, 1, size_px, size_px, dtype=torch.uint8),),
         dynamo=True,
         dynamic_shapes=({0: "N"},),
         input_names=["pixels"],
-        output_names=["logits", "maps"],
+        output_names=list(outputs),
         opset_version=OPSET,
         verbose=False,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.errors import ConfigError, InstallationError, ModelError
-from hipedge.model.card import ABNORMAL, CLASSIFIER, GOLDEN, Card, Status
+from hipedge.model.card import ABNORMAL, CLASSIFIER, GOLDEN, LOCATOR, Card, Status
 from hipedge.model.folder import GOLDEN_SAMPLES, Golden, ModelFolder, open_model, write_card
 from hipedge.prepare import to_bytes
 from hipedge.types import CropGeometry
@@ -32,12 +32,14 @@ def new_model(
     *,
     checkpoint: Path | None = None,
     seed: int | None = None,
+    locator: Path | None = None,
     geometry: CropGeometry = DEFAULT_GEOMETRY,
 ) -> ModelFolder:
     """Write a model folder from a training's checkpoint, or from a seed with status `untrained`.
 
-    `geometry` is that of a model from a seed; a checkpoint brings its own. The folder appears
-    whole or not at all, and never in place of one that holds something.
+    `geometry` is that of a model from a seed; a checkpoint brings its own. `locator` is the file
+    of a trained locator, to be part of the model. The folder appears whole or not at all, and
+    never in place of one that holds something.
 
     Raises `InstallationError` without the extra `train`; `ConfigError` unless exactly one of
     checkpoint and seed is given; `ModelError` for a checkpoint that is none, and for a folder
@@ -64,6 +66,8 @@ def new_model(
         export_classifier(source.network, partial / CLASSIFIER, size_px=size_px)
         scores = score(source.network, source.golden_samples)
         Golden(source.golden_samples, *scores).save(partial / GOLDEN)
+        if locator is not None:
+            shutil.copyfile(locator, partial / LOCATOR)
         write_card(partial, source.card)
     return open_model(folder)
 

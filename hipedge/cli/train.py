@@ -1,0 +1,181 @@
+"""`hipedge train`: from a manifest of labelled hips to a checkpoint, or to a locator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hipedge.cli.console import errors, output
+from hipedge.errors import InstallationError
+
+if TYPE_CHECKING:
+    from hipedge.train.recipe import Listener
+    from hipedge.train.report import DataReport
+
+NEEDS = ("torch", "timm", "onnx", "onnxscript", "matplotlib")
+MOST_NAMED = 10
+
+
+def train(
+    manifest: Annotated[
+        Path, typer.Argument(help="CSV with path, side, category and patient of each hip.")
+    ],
+    run: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of this training; it goes on there.")
+    ],
+    locator: Annotated[
+        bool, typer.Option("--locator", help="Train what finds the hips, not what sorts them.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Times through the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and split.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Pixels of a crop's side, a multiple of 32.")
+    ] = None,
+    phantoms: Annotated[
+        int | None, typer.Option(min=0, help="Phantoms to draw for each epoch, besides.")
+    ] = None,
+    pool: Annotated[
+        int | None, typer.Option(min=1, help="Of how many different ones (default: all new).")
+    ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Do not start from ImageNet weights.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="The model's name on its card.")] = None,
+    about: Annotated[str | None, typer.Option(help="A sentence on its card.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for crops and phantoms (default: in the run's).")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda (default: a GPU).")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 0,
+) -> None:
+    """Train by the study's recipe; the same command again goes on where it stopped.
+
+    `torchrun --nproc-per-node=N -m hipedge train ...` uses N GPUs.
+    """
+    if missing := [module for module in NEEDS if find_spec(module) is None]:
+        raise InstallationError(
+            f"training needs {', '.join(missing)}: pip install 'hipedge[train]'"
+        )
+    both = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    if locator:
+        from hipedge.train.locator import LocatorSettings, train_locator
+
+        of_classifier = {
+            "--size": size,
+            "--phantoms": phantoms,
+            "--pool": pool,
+            "--from-scratch": from_scratch or None,
+            "--name": name,
+            "--about": about,
+            "--cache": cache,
+        }
+        if given := _given(of_classifier):
+            raise typer.BadParameter(f"the locator has no {', '.join(given)}")
+        with _listener() as listener:
+            path = train_locator(
+                manifest,
+                run,
+                replace(LocatorSettings(), **_given(both)),
+                device=device,
+                workers=workers,
+                listener=listener,
+            )
+        errors.print(f"{path}: add it with `hipedge model new --locator`", soft_wrap=True)
+        return
+    from hipedge.train.recipe import train as train_classifier
+    from hipedge.train.settings import Settings
+
+    settings = replace(
+        Settings(imagenet=not from_scratch),
+        **_given({**both, "phantoms": phantoms, "pool": pool, "name": name, "about": about}),
+    )
+    if size is not None:
+        settings = replace(settings, geometry=replace(settings.geometry, size_px=size))
+    with _listener() as listener:
+        path = train_classifier(
+            manifest,
+            run,
+            settings,
+            cache=cache,
+            device=device,
+            workers=workers,
+            listener=listener,
+        )
+    errors.print(
+        f"{path}: make a model of it with `hipedge model new --checkpoint`", soft_wrap=True
+    )
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def _listener() -> Iterator[Listener]:
+    """Show how it goes: a bar for the films, what they hold, and a bar with loss and score."""
+    from hipedge.train import loop
+    from hipedge.train.recipe import Listener
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=errors,
+        redirect_stdout=False,
+    ) as bars:
+        films = bars.add_task("films", visible=False, note="")
+        steps = bars.add_task("steps", visible=False, note="")
+
+        def on_film(done: int, of: int) -> None:
+            bars.update(films, completed=done, total=of, visible=True)
+
+        def on_progress(progress: loop.Progress) -> None:
+            score = "" if progress.score is None else f"  validation {progress.score:.3f}"
+            note = f"loss {progress.loss:.4f}{score}"
+            bars.update(
+                steps, completed=progress.step, total=progress.steps, visible=True, note=note
+            )
+
+        def on_remark(text: str) -> None:
+            bars.console.print(f"[yellow]note:[/] {text}", highlight=False, soft_wrap=True)
+
+        yield Listener(on_film, _print_report, on_progress, on_remark)
+
+
+def _print_report(report: DataReport) -> None:
+    """Print what the data hold, to standard output."""
+    table = Table("category", *report.hips, box=None)
+    for category in next(iter(report.hips.values())):
+        table.add_row(category.value, *(str(counts[category]) for counts in report.hips.values()))
+    table.add_row("patients", *(str(n) for n in report.patients.values()), style="dim")
+    output.print(table)
+    for what, counts in (("sites", report.sites), ("sides", report.sides)):
+        output.print(f"{what}: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    if report.ages_years:
+        youngest, median, oldest = report.ages_years
+        output.print(f"ages in train: {youngest:g} to {oldest:g} years, median {median:g}")
+    if report.ages_unknown:
+        output.print(f"{report.ages_unknown} hips in train of unknown age")
+    for lines in report.copies[:MOST_NAMED]:
+        output.print(f"copies of one another: lines {', '.join(map(str, lines))}")
+    for line, why in report.refused[:MOST_NAMED]:
+        output.print(f"left out: line {line}: {why}", highlight=False, soft_wrap=True)
+    if len(report.refused) > MOST_NAMED:
+        output.print(f"and {len(report.refused) - MOST_NAMED} more left out (data.json)")

@@ -1,0 +1,177 @@
+"""The learned locator: femoral heads and the way a film is turned, by a small network.
+
+The network sees a thumbnail and gives a heat map for the head at the image's left and one for the
+head at its right (the patient's right and left hip on a usual film), whether each is there, how far
+they lie apart, and by how many quarter turns the film is upright. This module makes the thumbnail
+and reads the answer; the network runs in `hipedge.backends.ort_locator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hipedge.locate.heads import Heads
+
+THUMBNAIL_PX = 256
+HEAT_PX = 64
+PERCENTILES = (1.0, 99.0)
+
+# A head is there, and a film is turned, from these probabilities on. To turn a film that is
+# upright costs more than to leave one that is not, of which there are few.
+PRESENT = 0.5
+TURNED = 0.8
+# The peak is the mean over so many cells of the heat map around its maximum.
+PEAK_CELLS = 2
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class LocatorScores:
+    """What the network says of one thumbnail.
+
+    `heat` is (2, 64, 64): how likely each head's centre is in each cell, as logits; `present` (2,)
+    the logits that each is on the film; `turns` (4,) the logits of the quarter turns; and
+    `log_distance` the logarithm of the heads' distance in thumbnail sides.
+    """
+
+    heat: NDArray[np.float32]
+    present: NDArray[np.float32]
+    turns: NDArray[np.float32]
+    log_distance: float
+
+
+class ScoreThumbnail(Protocol):
+    """What runs the network, such as `hipedge.backends.ort_locator.OrtLocator`."""
+
+    def __call__(self, thumbnail: NDArray[np.uint8], /) -> LocatorScores:
+        """Score one thumbnail uint8 (256, 256)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thumbnail:
+    """A film as the network sees it: uint8 (S, S), and where its pixels lie on the film.
+
+    A point (x, y) of the thumbnail is at `origin_px` + `step_px` × (x, y) of the film.
+    """
+
+    pixels: NDArray[np.uint8]
+    origin_px: Point
+    step_px: Point
+
+    def on_film(self, point: Point) -> Point:
+        """Return where a point of the thumbnail lies on the film."""
+        return (
+            self.origin_px[0] + self.step_px[0] * point[0],
+            self.origin_px[1] + self.step_px[1] * point[1],
+        )
+
+    def from_film(self, point: Point) -> Point:
+        """Return where a point of the film lies on the thumbnail."""
+        return (
+            (point[0] - self.origin_px[0]) / self.step_px[0],
+            (point[1] - self.origin_px[1]) / self.step_px[1],
+        )
+
+
+def make_thumbnail(
+    pixels: NDArray[np.uint16],
+    spacing_mm: tuple[float, float] | None = None,
+    size_px: int = THUMBNAIL_PX,
+) -> Thumbnail:
+    """Shrink a film (H, W) into a square with square pixels, centred, with black where none is."""
+    height, width = pixels.shape
+    row_mm, column_mm = spacing_mm or (1.0, 1.0)
+    side_mm = max(height * row_mm, width * column_mm)
+    step_x, step_y = side_mm / column_mm / size_px, side_mm / row_mm / size_px
+    columns, rows = max(1, round(width / step_x)), max(1, round(height / step_y))
+    # Of a large film every few pixels are enough: what lies between is finer than the thumbnail.
+    skip = max(1, int(min(step_x, step_y)) // 2)
+    sparse = pixels[skip // 2 :: skip, skip // 2 :: skip].astype(np.float32)
+    small = np.asarray(Image.fromarray(sparse).resize((columns, rows), Image.Resampling.BOX))
+    left, top = (size_px - columns) // 2, (size_px - rows) // 2
+    square = np.zeros((size_px, size_px), np.uint8)
+    square[top : top + rows, left : left + columns] = stretch(small)
+    step = width / columns, height / rows
+    return Thumbnail(square, (-left * step[0], -top * step[1]), step)
+
+
+def stretch(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Spread values between their percentiles over the range of a byte."""
+    low, high = np.percentile(values, PERCENTILES)
+    scaled = (values - low) * (255.0 / max(float(high - low), 1.0))
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
+
+
+class LearnedLocator:
+    """Finds heads on upright films (a `FindHeads`), and says how a film is to be turned."""
+
+    def __init__(self, score: ScoreThumbnail) -> None:
+        self._score = score
+
+    def __call__(
+        self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None, /
+    ) -> Heads | None:
+        """Return the heads on a film (H, W) with bone bright; None where the network sees none."""
+        thumbnail = make_thumbnail(pixels, spacing_mm)
+        return read_heads(self._score(thumbnail.pixels), thumbnail)
+
+    def quarter_turns(
+        self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
+    ) -> int:
+        """Return how often a film is to be turned by 90° counterclockwise (`numpy.rot90`)."""
+        thumbnail = make_thumbnail(pixels, spacing_mm).pixels
+        turned = [np.ascontiguousarray(np.rot90(thumbnail, k)) for k in range(4)]
+        return read_turns([self._score(one) for one in turned])
+
+
+def read_turns(scores: Sequence[LocatorScores]) -> int:
+    """Return the quarter turns that the answers mean: none where they are not sure together.
+
+    `scores` are of the thumbnail as it is, and after one, two and three quarter turns: what is
+    `k` turns from upright is `k - j` from it after `j`. Their geometric mean decides.
+    """
+    log_p = [one.turns - np.logaddexp.reduce(one.turns) for one in scores]
+    together = np.mean([np.roll(one, j) for j, one in enumerate(log_p)], axis=0)
+    probabilities = np.exp(together - np.logaddexp.reduce(together))
+    turns = int(probabilities.argmax())
+    return turns if probabilities[turns] >= TURNED else 0
+
+
+def read_heads(scores: LocatorScores, thumbnail: Thumbnail) -> Heads | None:
+    """Return the heads that the network's answer means, in pixels of the film."""
+    present = 1 / (1 + np.exp(-scores.present.astype(np.float64)))
+    if present.max() < PRESENT:
+        return None
+    left, right = (
+        thumbnail.on_film(peak(heat)) if there >= PRESENT else None
+        for heat, there in zip(scores.heat, present, strict=True)
+    )
+    distance_px = float(np.exp(scores.log_distance)) * len(thumbnail.pixels) * thumbnail.step_px[0]
+    if left and right:
+        aspect = thumbnail.step_px[0] / thumbnail.step_px[1]
+        distance_px = float(np.hypot(right[0] - left[0], (right[1] - left[1]) * aspect))
+    return Heads(left, right, distance_px, float(present.max()))
+
+
+def peak(heat: NDArray[np.float32]) -> Point:
+    """Return the peak (x, y) of a heat map (h, w) of logits, in thumbnail pixels."""
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    rows = slice(max(0, row - PEAK_CELLS), row + PEAK_CELLS + 1)
+    columns = slice(max(0, column - PEAK_CELLS), column + PEAK_CELLS + 1)
+    weights = np.exp(heat[rows, columns].astype(np.float64) - float(heat.max()))
+    ys, xs = np.mgrid[
+        rows.start : rows.start + len(weights), columns.start : columns.start + weights.shape[1]
+    ]
+    cell = THUMBNAIL_PX / len(heat)
+    total = weights.sum()
+    return (
+        float((weights * (xs + 0.5)).sum() / total * cell),
+        float((weights * (ys + 0.5)).sum() / total * cell),
+    )

@@ -1,0 +1,95 @@
+"""Augmentation of crops and thumbnails: what differs between radiographs and is no disease.
+
+Never a flip: the network sees every hip as a right one, and a flipped hip is another side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far each property is drawn from what it was; each is the largest change.
+
+    `rotate_deg`; `scale` and `shift` as parts of the side; `gamma` and `contrast` as factors less
+    one; `noise` in gray levels; `blur_px` as a Gaussian's sigma; `holes` of up to `hole` of the
+    side. Blur, noise and holes come in half of the samples.
+    """
+
+    rotate_deg: float = 12.0
+    scale: float = 0.12
+    shift: float = 0.06
+    gamma: float = 0.4
+    contrast: float = 0.25
+    noise: float = 8.0
+    blur_px: float = 1.2
+    holes: int = 2
+    hole: float = 0.2
+
+
+def augment(
+    square: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
+) -> NDArray[np.uint8]:
+    """Return a sample uint8 (S, S) as another technique and another hand might have made it."""
+    moved = _move(Image.fromarray(square), rng, strength)
+    if rng.uniform() < 0.5:
+        moved = moved.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, strength.blur_px)))
+    pixels = tone(np.asarray(moved), rng, strength)
+    if rng.uniform() < 0.5:
+        _cut_out(pixels, rng, strength)
+    return pixels
+
+
+def _move(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
+    """Turn, scale and shift about the centre; beyond the edge is black, as beyond a film."""
+    size = image.width
+    angle = np.radians(rng.uniform(-1, 1) * strength.rotate_deg)
+    zoom = np.exp(rng.uniform(-1, 1) * strength.scale)
+    shift_x, shift_y = rng.uniform(-1, 1, 2) * strength.shift * size
+    cos, sin, half = np.cos(angle) / zoom, np.sin(angle) / zoom, size / 2
+    inverse = (
+        cos, -sin, half - cos * (half + shift_x) + sin * (half + shift_y),
+        sin, cos, half - sin * (half + shift_x) - cos * (half + shift_y),
+    )  # fmt: skip
+    return image.transform(image.size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+
+
+def tone(
+    pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
+) -> NDArray[np.uint8]:
+    """Change gamma and contrast, and in half of the samples add noise that grows coarser."""
+    gamma = np.exp(rng.uniform(-1, 1) * strength.gamma)
+    contrast = 1 + rng.uniform(-1, 1) * strength.contrast
+    brightness = rng.uniform(-1, 1) * strength.contrast * 0.5
+    levels = np.linspace(0, 1, 256) ** gamma
+    table = (((levels - 0.5) * contrast + 0.5 + brightness) * 255).astype(np.float32)
+    values = np.where(pixels > 0, table[pixels], 0)
+    if rng.uniform() < 0.5:
+        sigma = rng.uniform(0, strength.noise)
+        values += sigma * _grain(values.shape, rng)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Return noise of unit variance whose grains are one or two pixels wide."""
+    noise = rng.standard_normal(shape, np.float32)
+    if rng.uniform() < 0.5:
+        return noise
+    beside = np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))
+    return np.asarray((noise + beside) / 2, np.float32)
+
+
+def _cut_out(pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength) -> None:
+    """Overwrite rectangles with one gray: DeVries and Taylor, 2017, arXiv:1708.04552."""
+    size = len(pixels)
+    for _ in range(rng.integers(1, strength.holes + 1)):
+        height, width = (int(part * size) for part in rng.uniform(0.05, strength.hole, 2))
+        y, x = int(rng.integers(size - height)), int(rng.integers(size - width))
+        pixels[y : y + height, x : x + width] = rng.integers(256)

@@ -1,0 +1,220 @@
+"""From the manifest's hips to what the network sees, by the very line that screens.
+
+It is done once and kept on disk, since reading a film costs more than training on its hips.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.dicom import load, read
+from hipedge.errors import Code, InputError, Refused
+from hipedge.locate import GivenHip, locate
+from hipedge.prepare import prepare
+from hipedge.train.files import write_atomically
+from hipedge.train.manifest import Faults, Row
+from hipedge.types import CATEGORIES, CropGeometry, Hip, Radiograph, Side
+
+OnFilm = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """What the network sees of the rows that could be read, in their order.
+
+    `pixels` is uint8 (N, 1, S, S) on disk. `pixel_sha256` is of the film that each comes from:
+    equal for a copy under another name. `refused` are the other rows, and why.
+    """
+
+    pixels: NDArray[np.uint8]
+    rows: tuple[Row, ...]
+    pixel_sha256: tuple[str, ...]
+    refused: tuple[tuple[Row, str], ...]
+
+    @property
+    def categories(self) -> NDArray[np.int64]:
+        """The rows' categories (N,), as indices into `CATEGORIES`."""
+        return np.array([CATEGORIES.index(row.category) for row in self.rows], np.int64)
+
+    def of(self, split: str) -> NDArray[np.int64]:
+        """Return which crops are of one split."""
+        return np.array([i for i, row in enumerate(self.rows) if row.split == split], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """One row's crop (1, S, S), and what the film's header and pixels add to the row."""
+
+    pixels: NDArray[np.uint8]
+    pixel_sha256: str
+    age_years: float | None
+    sex: str | None
+
+
+def prepare_crops(
+    rows: Sequence[Row], geometry: CropGeometry, cache: Path, on_film: OnFilm = lambda *_: None
+) -> Crops:
+    """Return the crops of `rows` at `geometry`, from `cache` where they lie there already.
+
+    They are kept under a hash of the films' bytes, the hips and the geometry. A hip that is not
+    marked is looked for. `on_film` hears after each film how many are done, and of how many.
+    """
+    films = by_film(rows)
+    stem = cache / content_key(rows, asdict(geometry))
+    if not stem.with_suffix(".json").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _fill(stem, rows, films, geometry, on_film)
+    index = json.loads(stem.with_suffix(".json").read_text())
+    kept = tuple(_completed(rows[entry["row"]], entry) for entry in index["crops"])
+    refused = tuple((rows[entry["row"]], entry["why"]) for entry in index["refused"])
+    if not kept:
+        first, why = refused[0]
+        raise InputError(f"no hip of the manifest could be read; {first.path.name}: {why}")
+    pixels = np.load(stem.with_suffix(".npy"), mmap_mode="r")
+    hashes = tuple(entry["pixel_sha256"] for entry in index["crops"])
+    return Crops(pixels[: len(kept)], kept, hashes, refused)
+
+
+def check_pixels(crops: Crops, source: Path) -> None:
+    """Raise `InputError` where the same pixels lie in two splits, or a hip has two categories."""
+    faults = Faults(source)
+    splits: dict[str, Row] = {}
+    hips: dict[tuple[str, Side], Row] = {}
+    for row, pixels in zip(crops.rows, crops.pixel_sha256, strict=True):
+        other = splits.setdefault(pixels, row)
+        if other.split != row.split:
+            faults.add(
+                row.line,
+                f"leakage: the pixels of this film are in {row.split} here"
+                f" and in {other.split} in line {other.line}",
+            )
+        same = hips.setdefault((pixels, row.side), row)
+        if same.category is not row.category:
+            faults.add(
+                row.line,
+                f"the same hip is {row.category.value} here"
+                f" and {same.category.value} in line {same.line}",
+            )
+    faults.raise_if_any()
+
+
+def content_key(rows: Sequence[Row], what: Mapping[str, object]) -> str:
+    """Return the name for what is made of `rows`: a hash of their films, their hips and `what`."""
+    hashes: dict[Path, str] = {}
+    for row in rows:
+        if row.path not in hashes:
+            try:
+                hashes[row.path] = load(row.path).sha256
+            except Refused as refused:
+                hashes[row.path] = str(refused)
+    hips = [(hashes[row.path], row.side.value, repr(row.marked)) for row in rows]
+    content = json.dumps({"hips": hips, **what})
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def by_film(rows: Sequence[Row]) -> dict[Path, list[int]]:
+    """Return the indices of each film's rows, films in their order."""
+    films: dict[Path, list[int]] = {}
+    for index, row in enumerate(rows):
+        films.setdefault(row.path, []).append(index)
+    return films
+
+
+def _fill(
+    stem: Path,
+    rows: Sequence[Row],
+    films: dict[Path, list[int]],
+    geometry: CropGeometry,
+    on_film: OnFilm,
+) -> None:
+    """Read every film and write its crops; the index comes last, so half a cache is none."""
+    side = geometry.size_px
+    partial = stem.with_suffix(".partial")
+    pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), 1, side, side))
+    crops: list[dict[str, object]] = []
+    refused: list[dict[str, object]] = []
+
+    def of_film(film: tuple[Path, list[int]]) -> list[_Crop | str]:
+        path, indices = film
+        return _crops_of_film(path, [rows[i] for i in indices], geometry)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for done, (indices, found) in enumerate(
+            zip(films.values(), pool.map(of_film, films.items()), strict=True), 1
+        ):
+            for index, crop in zip(indices, found, strict=True):
+                if isinstance(crop, str):
+                    refused.append({"row": index, "why": crop})
+                    continue
+                pixels[len(crops)] = crop.pixels
+                crops.append(
+                    {
+                        "row": index,
+                        "pixel_sha256": crop.pixel_sha256,
+                        "age": crop.age_years,
+                        "sex": crop.sex,
+                    }
+                )
+            on_film(done, len(films))
+    pixels.flush()
+    partial.replace(stem.with_suffix(".npy"))
+    content = json.dumps({"crops": crops, "refused": refused})
+    write_atomically(stem.with_suffix(".json"), content.encode())
+
+
+def _crops_of_film(path: Path, rows: Sequence[Row], geometry: CropGeometry) -> list[_Crop | str]:
+    """Return the crop of each row of one film, or why there is none."""
+    try:
+        radiograph = read(path)
+    except Refused as refused:
+        return [str(refused)] * len(rows)
+    return [_crop(radiograph, row, rows, geometry) for row in rows]
+
+
+def _crop(
+    radiograph: Radiograph, row: Row, rows: Sequence[Row], geometry: CropGeometry
+) -> _Crop | str:
+    try:
+        hip = _hip(radiograph, row, rows, geometry)
+        (sample,) = prepare(radiograph, hip, geometry.size_px)
+    except Refused as refused:
+        return str(refused)
+    film = radiograph.film
+    return _Crop(sample.pixels, film.pixel_sha256, film.age_years, film.sex)
+
+
+def _hip(radiograph: Radiograph, row: Row, rows: Sequence[Row], geometry: CropGeometry) -> Hip:
+    """Return the row's hip: as it is marked, or else as it is found on the row's side."""
+    if row.given:
+        # Both centres of a film are its ruler where the header has none.
+        others = tuple(hip for other in rows for hip in other.given)
+        hips = locate(radiograph, geometry, others).hips
+    else:
+        hips = locate(radiograph, geometry).hips
+        if len(hips) == 1 and hips[0].side is Side.UNKNOWN:
+            # Whose side a single hip is, the manifest knows better than the pixels.
+            (hip,) = hips
+            hips = locate(radiograph, geometry, (GivenHip(row.side, hip.centre_px),)).hips
+    for hip in hips:
+        if hip.side is row.side:
+            return hip
+    raise Refused(Code.NO_HIP_FOUND, f"none on the {row.side.value}")
+
+
+def _completed(row: Row, entry: dict[str, object]) -> Row:
+    """Return the row with the header's age and sex where the manifest has none."""
+    age, sex = entry["age"], entry["sex"]
+    return replace(
+        row,
+        age_years=row.age_years if row.age_years is not None else age,  # type: ignore[arg-type]
+        sex=row.sex or sex,  # type: ignore[arg-type]
+    )

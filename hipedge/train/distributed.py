@@ -1,0 +1,53 @@
+"""One process or several, as `torchrun` starts them: on the CPU, one GPU, or a GPU each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process this is (`rank` of `world`), and the device that it computes on."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def take_place(device: str | None = None) -> Iterator[Place]:
+    """Join the processes that `torchrun` started, if it did, and say where this one computes.
+
+    `device` is cpu or cuda; None takes the GPU where there is one. The processes talk by NCCL
+    between GPUs and by Gloo between CPUs.
+    """
+    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Place(torch.device(kind))
+        return
+    place = Place(torch.device(kind), int(os.environ["RANK"]), world)
+    if kind == "cuda":
+        place = Place(torch.device(kind, int(os.environ["LOCAL_RANK"])), place.rank, world)
+        torch.cuda.set_device(place.device)
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield place
+    finally:
+        distributed.destroy_process_group()

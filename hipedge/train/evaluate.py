@@ -1,0 +1,96 @@
+"""How good a network is on hips it has not seen: the card's numbers, and predictions to study.
+
+`hipedge evaluate` says far more from the same predictions; here are the numbers of a card.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.decide import softmax
+from hipedge.model.card import ABNORMAL
+from hipedge.train.calibrate import Calibration
+from hipedge.train.classifier import confusion, macro_f1
+from hipedge.train.manifest import Row
+from hipedge.types import CATEGORIES
+
+REPLICATES = 2000
+INTERVAL = (0.025, 0.975)
+
+
+def probabilities_of(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Return calibrated probabilities (N, K)."""
+    return np.array([softmax(one, temperature) for one in logits]).reshape(-1, len(CATEGORIES))
+
+
+def write_predictions(
+    path: Path, rows: Sequence[Row], probabilities: NDArray[np.float64], folder: Path
+) -> None:
+    """Write a CSV that `hipedge evaluate` reads: path, side, split, and each probability.
+
+    Paths are relative to `folder`, the manifest's, wherever they can be, as they are there.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "side", "split", *(category.value for category in CATEGORIES)))
+        for row, values in zip(rows, probabilities, strict=True):
+            inside = row.path.is_relative_to(folder)
+            name = row.path.relative_to(folder) if inside else row.path
+            writer.writerow((name, row.side.value, row.split, *(f"{p:.6f}" for p in values)))
+
+
+def measure(
+    rows: Sequence[Row], probabilities: NDArray[np.float64], calibration: Calibration
+) -> dict[str, float]:
+    """Return a card's numbers for hips and their probabilities (N, K).
+
+    Accuracy and macro-F1 come with 95 % percentile intervals, by a bootstrap of patients (Efron,
+    1979): two hips of a patient are no two patients.
+    """
+    truth = np.array([CATEGORIES.index(row.category) for row in rows])
+    answer = probabilities.argmax(axis=1)
+    matrix = confusion(truth, answer)
+    accuracies, macro_f1s = _replicates(rows, truth, answer)
+    found: dict[str, float] = {"hips": len(rows)}
+    for name, value, replicates in (
+        ("accuracy", float(np.mean(truth == answer)), accuracies),
+        ("macro_f1", macro_f1(matrix), macro_f1s),
+    ):
+        low, high = np.quantile(replicates, INTERVAL)
+        found |= {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
+    for k, category in enumerate(CATEGORIES):
+        if matrix[k].any():
+            found[f"f1_{category.value}"] = float(
+                2 * matrix[k, k] / (matrix[k].sum() + matrix[:, k].sum())
+            )
+    for name, thresholds in calibration.operating_points.items():
+        for category in ABNORMAL:
+            k = CATEGORIES.index(category)
+            flagged, of_it = probabilities[:, k] >= thresholds[category], truth == k
+            if of_it.any() and not of_it.all():
+                found[f"{name}_{category.value}_sensitivity"] = float(flagged[of_it].mean())
+                found[f"{name}_{category.value}_specificity"] = float((~flagged)[~of_it].mean())
+    return found
+
+
+def _replicates(
+    rows: Sequence[Row], truth: NDArray[np.int64], answer: NDArray[np.int64]
+) -> tuple[list[float], list[float]]:
+    """Return accuracy and macro-F1 of samples of patients, drawn with replacement."""
+    _, patients = np.unique([row.patient for row in rows], return_inverse=True)
+    K, n = len(CATEGORIES), int(patients.max()) + 1
+    cells = np.zeros((n, K * K), np.int64)
+    np.add.at(cells, (patients, truth * K + answer), 1)
+    rng = np.random.default_rng(0)
+    accuracies, macro_f1s = [], []
+    for _ in range(REPLICATES):
+        drawn = np.bincount(rng.integers(n, size=n), minlength=n)
+        matrix = (drawn @ cells).reshape(K, K)
+        accuracies.append(float(np.trace(matrix) / matrix.sum()))
+        macro_f1s.append(macro_f1(matrix))
+    return accuracies, macro_f1s

@@ -1,0 +1,285 @@
+"""Training the locator, from a manifest of marked hips to `locator.onnx`.
+
+RUN/settings.json, cache/, state.pt, curves.png, history.json   as of a classifier's training
+RUN/locator.json     what was measured on films outside training
+RUN/locator.onnx     what `hipedge model new --locator` takes
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hipedge.errors import InputError
+from hipedge.export.onnx import export_locator
+from hipedge.locate.learned import (
+    HEAT_PX,
+    THUMBNAIL_PX,
+    LocatorScores,
+    Thumbnail,
+    read_heads,
+    read_turns,
+)
+from hipedge.model.card import LOCATOR
+from hipedge.train.curves import draw_curves
+from hipedge.train.distributed import Place, take_place
+from hipedge.train.locator_data import FILM_PX, IGNORED, Films, LocatorSamples, prepare_films
+from hipedge.train.locator_network import LocatorNet
+from hipedge.train.loop import Objective, Schedule, autocast, fit
+from hipedge.train.manifest import SPLITS, TRAIN, VAL, read_manifest
+from hipedge.train.not_hips import draw_not_hip
+from hipedge.train.recipe import NOBODY, Listener
+from hipedge.train.settings import open_folder, write_json
+
+# The spread of a head's target on the heat map, in its cells of 4 thumbnail pixels.
+SPREAD_CELLS = 1.0
+# A head is found where its centre is this near, as a part of the heads' distance: some 10 mm.
+NEAR = 10.0 / 195.0
+NOT_HIPS_MEASURED = 100
+VALIDATIONS = 10
+SCORING_BATCH = 4
+
+
+@dataclass(frozen=True)
+class LocatorSettings:
+    """What is asked for; `epochs` go through the films, each seen once, in a new window."""
+
+    epochs: int = 60
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+
+class Localisation(Objective):
+    """The locator's loss: where, whether, how turned and how large, in equal parts."""
+
+    network: LocatorNet
+
+    def __init__(self, network: LocatorNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, pixels: Tensor, heads: Tensor, present: Tensor, turns: Tensor, distance: Tensor
+    ) -> Tensor:
+        """Return the loss, a scalar. What a sample does not know is left out of the mean."""
+        with autocast(pixels.device):
+            outputs = self.network(pixels)
+        heat, present_logits, turn_logits, log_distance = (output.float() for output in outputs)
+        target = heat_target(heads)  # (N, 2, h·w)
+        where = -(target * functional.log_softmax(heat.flatten(2), 2)).sum(2)
+        whether = functional.binary_cross_entropy_with_logits(
+            present_logits, present.clamp(min=0).float(), reduction="none"
+        )
+        turned = functional.cross_entropy(turn_logits, turns.clamp(min=0), reduction="none")
+        size = (log_distance - distance.nan_to_num()).abs()
+        return (
+            _mean(where, present == 1)
+            + _mean(whether, present != IGNORED)
+            + _mean(turned, turns != IGNORED)
+            + _mean(size, ~distance.isnan())
+        )
+
+
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    """Return the mean of what is known, or nothing where nothing is."""
+    return (values * known).sum() / known.sum().clamp(min=1)
+
+
+def heat_target(heads: Tensor) -> Tensor:
+    """Return a distribution over the cells for heads (N, 2, 2): (N, 2, h·w); nothing for NaN."""
+    cell = THUMBNAIL_PX / HEAT_PX
+    centres = (torch.arange(HEAT_PX, device=heads.device) + 0.5) * cell
+    x = (centres - heads[..., :1]) / (SPREAD_CELLS * cell)  # (N, 2, w)
+    y = (centres - heads[..., 1:]) / (SPREAD_CELLS * cell)
+    logits = -(y[..., :, None] ** 2 + x[..., None, :] ** 2) / 2
+    known = ~heads[..., 0].isnan()
+    return functional.softmax(logits.flatten(2).nan_to_num(), 2) * known[..., None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How the locator does on films and on drawings of no hip.
+
+    `found` is the share of heads within 10 mm (by an adult's measures) and `missed` that of heads
+    not seen at all; `invented` the share of heads that are not on their film and yet seen;
+    `error` the median error of the heads seen, as a part of the heads' distance; `turned` the share
+    of films, at all four turns, that are turned upright; `refused` that of drawings without a hip.
+    """
+
+    found: float
+    missed: float
+    invented: float
+    error: float
+    turned: float
+    refused: float
+
+    @property
+    def score(self) -> float:
+        """One figure to follow: the mean of found, turned and refused."""
+        return (self.found + self.turned + self.refused) / 3
+
+
+@torch.no_grad()
+def measure_locator(
+    network: LocatorNet, films: Films, indices: NDArray[np.int64], device: torch.device, seed: int
+) -> Measured:
+    """Measure on chosen films, whole and not augmented, and on drawings of no hip."""
+    network.eval()
+    on_film, seen, error, turned = [], [], [], []
+    for index in indices:
+        pixels = _shrunk(films.thumbnails[index])
+        scores = _score(network, np.stack([np.rot90(pixels, k) for k in range(4)]), device)
+        turned += [read_turns(scores[k:] + scores[:k]) == -k % 4 for k in range(4)]
+        truth = films.heads[index] * (THUMBNAIL_PX / FILM_PX)
+        heads = read_heads(scores[0], plain_thumbnail(pixels))
+        found = (heads.image_left, heads.image_right) if heads else (None, None)
+        both = float(np.hypot(*(truth[1] - truth[0])))
+        distance = heads.distance_px if heads and np.isnan(both) else both
+        for point, head in zip(found, truth, strict=True):
+            on_film.append(not np.isnan(head[0]))
+            seen.append(point is not None)
+            away = np.nan if point is None else np.hypot(*(np.array(point) - head))
+            error.append(away / distance)
+    there, is_seen = np.array(on_film), np.array(seen)
+    errors = np.array(error)[there & is_seen]
+    return Measured(
+        found=float((errors <= NEAR).sum() / there.sum()),
+        missed=float((~is_seen)[there].mean()),
+        invented=float(is_seen[~there].mean()) if (~there).any() else 0.0,
+        error=float(np.median(errors)) if len(errors) else float("inf"),
+        turned=float(np.mean(turned)),
+        refused=_refused(network, device, seed),
+    )
+
+
+def _refused(network: LocatorNet, device: torch.device, seed: int) -> float:
+    """Return the share of drawings of no hip on which none is seen."""
+    drawings = _drawings(seed)
+    scores = _score(network, drawings, device)
+    heads = [read_heads(one, plain_thumbnail(d)) for one, d in zip(scores, drawings, strict=True)]
+    return float(np.mean([one is None for one in heads]))
+
+
+@lru_cache
+def _drawings(seed: int) -> NDArray[np.uint8]:
+    rngs = [np.random.default_rng((seed, n)) for n in range(NOT_HIPS_MEASURED)]
+    return np.stack([draw_not_hip(rng, THUMBNAIL_PX) for rng in rngs])
+
+
+def plain_thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
+    """Return a thumbnail that is its own film."""
+    return Thumbnail(pixels, (0.0, 0.0), (1.0, 1.0))
+
+
+def _shrunk(film: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = (THUMBNAIL_PX, THUMBNAIL_PX)
+    return np.asarray(Image.fromarray(film).resize(size, Image.Resampling.BOX))
+
+
+def _score(
+    network: LocatorNet, thumbnails: NDArray[np.uint8], device: torch.device
+) -> list[LocatorScores]:
+    scores = []
+    for start in range(0, len(thumbnails), SCORING_BATCH):
+        batch = np.ascontiguousarray(thumbnails[start : start + SCORING_BATCH, None])
+        outputs = network(torch.from_numpy(batch).to(device))
+        heat, present, turns, log_distance = (output.cpu().numpy() for output in outputs)
+        scores += [
+            LocatorScores(heat[i], present[i], turns[i], float(log_distance[i]))
+            for i in range(len(batch))
+        ]
+    return scores
+
+
+def train_locator(
+    manifest_path: Path,
+    folder: Path,
+    settings: LocatorSettings = LocatorSettings(),
+    *,
+    device: str | None = None,
+    workers: int = 0,
+    listener: Listener = NOBODY,
+) -> Path:
+    """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
+
+    The same call again goes on where the last was interrupted. Errors as of `train`.
+    """
+    manifest = read_manifest(manifest_path, seed=settings.seed)
+    with take_place(device) as place:
+        if place.leads:
+            open_folder(folder, settings, manifest)
+            prepare_films(manifest.rows, manifest.path, folder / "cache", listener.on_film)
+        place.wait()
+        films = prepare_films(manifest.rows, manifest.path, folder / "cache")
+        for split in (TRAIN, VAL):
+            if not len(films.of(split)):
+                raise InputError(f"no film that could be read is in the split {split}")
+        if place.leads and films.refused:
+            listener.on_remark(f"{len(films.refused)} films could not be read")
+        network = _fit(films, folder, settings, place, workers, listener)
+        if place.leads:
+            _finish(network, films, folder, settings, place)
+    return folder / LOCATOR
+
+
+def _fit(
+    films: Films,
+    folder: Path,
+    settings: LocatorSettings,
+    place: Place,
+    workers: int,
+    listener: Listener,
+) -> LocatorNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = LocatorNet()
+    samples = LocatorSamples(films, films.of(TRAIN), settings.seed)
+
+    def validate(average: nn.Module) -> float:
+        assert isinstance(average, LocatorNet)
+        return measure_locator(average, films, films.of(VAL), place.device, settings.seed).score
+
+    per_epoch = len(samples) // settings.batch_size
+    average, history = fit(
+        Localisation(network),
+        samples,
+        validate,
+        Schedule(
+            steps=settings.epochs * per_epoch,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+        ),
+        folder,
+        place=place,
+        workers=workers,
+        validate_steps=max(1, settings.epochs * per_epoch // VALIDATIONS),
+        on_progress=listener.on_progress,
+    )
+    if place.leads:
+        write_json(folder / "history.json", vars(history))
+        draw_curves(history, folder / "curves.png", score="found, turned, refused")
+    assert isinstance(average, LocatorNet)
+    return average
+
+
+def _finish(
+    network: LocatorNet, films: Films, folder: Path, settings: LocatorSettings, place: Place
+) -> None:
+    # The drawings of no hip are others than those of validation.
+    measured = {
+        split: vars(measure_locator(network, films, films.of(split), place.device, 1))
+        for split in SPLITS
+        if split != TRAIN and len(films.of(split))
+    }
+    write_json(folder / "locator.json", measured)
+    export_locator(network, folder / LOCATOR)

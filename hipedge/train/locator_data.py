@@ -1,0 +1,307 @@
+"""What the locator learns from: films with marked heads, shown in many windows; and no hips."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hipedge.dicom import read
+from hipedge.errors import InputError, Refused
+from hipedge.geometry import head_in_box, image_lateral
+from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
+from hipedge.model.new import DEFAULT_GEOMETRY
+from hipedge.train.augment import Strength, tone
+from hipedge.train.data import OnFilm, by_film, content_key
+from hipedge.train.files import write_atomically
+from hipedge.train.manifest import Faults, Row
+from hipedge.train.not_hips import draw_not_hip
+from hipedge.train.samples import Key
+from hipedge.types import Box
+
+# Films are kept somewhat finer than the network sees them, for windows on a part of them.
+FILM_PX = 384
+NOT_HIP_SHARE = 0.25
+UPRIGHT_SHARE = 0.5
+# So near to the edge of what is seen, a head is neither there nor not.
+EDGE_PX = 6.0
+IGNORED = -1
+LOCATOR = 3
+TONE = Strength(gamma=0.6, contrast=0.35, noise=12.0)
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Films:
+    """Films as thumbnails and the heads on them.
+
+    `thumbnails` is uint8 (F, S, S) on disk; `heads` (F, 2, 2) are left and right on the image, each
+    (x, y) in thumbnail pixels, or NaN where it is not on the film.
+    """
+
+    thumbnails: NDArray[np.uint8]
+    heads: Array
+    splits: tuple[str, ...]
+    refused: tuple[tuple[Path, str], ...]
+
+    def of(self, split: str) -> NDArray[np.int64]:
+        """Return which films are of one split."""
+        return np.array([i for i, name in enumerate(self.splits) if name == split], np.int64)
+
+
+def prepare_films(
+    rows: Sequence[Row], source: Path, cache: Path, on_film: OnFilm = lambda *_: None
+) -> Films:
+    """Return the films of `rows`, from `cache` where they lie there already.
+
+    Every head on a film must be in the manifest: one that is not counts as not there. Raises
+    `InputError` for rows without a mark, and where no film can be read.
+    """
+    faults = Faults(source)
+    for row in rows:
+        if row.marked is None:
+            faults.add(row.line, "no centre and no box: the locator learns from marked hips")
+    faults.raise_if_any()
+    films = by_film(rows)
+    stem = cache / content_key(rows, {"film_px": FILM_PX})
+    if not stem.with_suffix(".json").exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _fill(stem, rows, films, on_film)
+    index = json.loads(stem.with_suffix(".json").read_text())
+    if not index["heads"]:
+        raise InputError(f"no film of {source} could be read")
+    heads = np.array(index["heads"], np.float32)
+    thumbnails = np.load(stem.with_suffix(".npy"), mmap_mode="r")[: len(heads)]
+    paths = list(films)
+    splits = tuple(rows[films[paths[i]][0]].split for i in index["films"])
+    refused = tuple((paths[i], why) for i, why in index["refused"])
+    return Films(thumbnails, heads, splits, refused)
+
+
+def _fill(stem: Path, rows: Sequence[Row], films: dict[Path, list[int]], on_film: OnFilm) -> None:
+    partial = stem.with_suffix(".partial")
+    shape = (len(films), FILM_PX, FILM_PX)
+    thumbnails = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+    kept: list[int] = []
+    heads: list[list[list[float]]] = []
+    refused: list[tuple[int, str]] = []
+
+    def of_film(film: tuple[Path, list[int]]) -> tuple[NDArray[np.uint8], Array] | str:
+        return _film(film[0], [rows[i] for i in film[1]])
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for number, found in enumerate(pool.map(of_film, films.items())):
+            if isinstance(found, str):
+                refused.append((number, found))
+            else:
+                thumbnails[len(kept)] = found[0]
+                heads.append(found[1].tolist())
+                kept.append(number)
+            on_film(number + 1, len(films))
+    thumbnails.flush()
+    partial.replace(stem.with_suffix(".npy"))
+    content = json.dumps({"films": kept, "heads": heads, "refused": refused})
+    write_atomically(stem.with_suffix(".json"), content.encode())
+
+
+def _film(path: Path, rows: Sequence[Row]) -> tuple[NDArray[np.uint8], Array] | str:
+    try:
+        radiograph = read(path)
+    except Refused as refused:
+        return str(refused)
+    film = radiograph.film
+    thumbnail = make_thumbnail(radiograph.pixels, film.spacing_mm, FILM_PX)
+    heads = np.full((2, 2), np.nan, np.float32)
+    for row in rows:
+        lateral = image_lateral(row.side, film.orientation)
+        centre = row.marked
+        if isinstance(centre, Box):
+            centre = head_in_box(centre, DEFAULT_GEOMETRY, lateral=lateral)
+        assert centre is not None  # checked before any film was read
+        heads[0 if lateral == -1 else 1] = thumbnail.from_film(centre)
+    return thumbnail.pixels, heads
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A thumbnail uint8 (S, S) and where the heads are on it.
+
+    `heads` (2, 2) are in its pixels, NaN where unknown; `present` (2,) says of each whether it is
+    there: 1, 0 or `IGNORED`.
+    """
+
+    pixels: NDArray[np.uint8]
+    heads: Array
+    present: NDArray[np.int64]
+
+
+class LocatorSamples(Dataset[tuple[Tensor, ...]]):
+    """Windows on films, turned by quarters, among pictures of no hip.
+
+    A sample is pixels uint8 (1, 256, 256), heads (2, 2), present (2,), turns and log distance; the
+    heads, present and distance of a turned film are not asked for.
+    """
+
+    def __init__(self, films: Films, indices: NDArray[np.int64], seed: int) -> None:
+        self.films, self.indices, self.seed = films, indices, seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, ...]:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, LOCATOR, epoch, index))
+        film = int(self.indices[index])
+        thumbnail, heads = self.films.thumbnails[film], self.films.heads[film]
+        if rng.uniform() < 0.5:
+            thumbnail, heads = flipped(thumbnail, heads)
+        if rng.uniform() < NOT_HIP_SHARE:
+            return _tensors(_no_hip(thumbnail, heads, rng), IGNORED, None)
+        shown = show_window(thumbnail, heads, rng)
+        if not (shown.present == 1).any():
+            return _tensors(shown, IGNORED, None)
+        if rng.uniform() < UPRIGHT_SHARE:
+            return _tensors(shown, 0, _log_distance(shown.heads))
+        turns = int(rng.integers(1, 4))
+        pixels = np.ascontiguousarray(np.rot90(shown.pixels, -turns))
+        ignored = Shown(pixels, np.full((2, 2), np.nan, np.float32), np.full(2, IGNORED))
+        return _tensors(ignored, turns, None)
+
+
+def flipped(film: NDArray[np.uint8], heads: Array) -> tuple[NDArray[np.uint8], Array]:
+    """Return the mirror image of a film, its left head at the right: a pelvis has two sides."""
+    mirrored = heads[::-1].copy()
+    mirrored[:, 0] = film.shape[1] - mirrored[:, 0]
+    return np.ascontiguousarray(film[:, ::-1]), mirrored
+
+
+def _no_hip(film: NDArray[np.uint8], heads: Array, rng: np.random.Generator) -> Shown:
+    """Return a part of a film that shows no head, or a drawing of something else."""
+    nothing = np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64)
+    if rng.uniform() < 0.4:
+        for _ in range(5):
+            shown = show_window(film, heads, rng, aside=True)
+            if not shown.present.any():
+                return Shown(shown.pixels, *nothing)
+    return Shown(tone(draw_not_hip(rng, THUMBNAIL_PX), rng, TONE), *nothing)
+
+
+def show_window(
+    film: NDArray[np.uint8], heads: Array, rng: np.random.Generator, *, aside: bool = False
+) -> Shown:
+    """Return a window on a film (S, S): nearer, farther, turned a little, squeezed, shuttered.
+
+    `aside` looks where the heads are not: above them, at the loins, or below, at the thighs.
+    """
+    known = heads[~np.isnan(heads[:, 0])]
+    middle = known.mean(axis=0)
+    reach = float(np.ptp(known[:, 0])) if len(known) == 2 else FILM_PX / 3
+    if aside:
+        down = rng.choice([-1.0, 1.0]) * rng.uniform(0.9, 1.6)
+        centre = middle + reach * np.array([rng.uniform(-0.6, 0.6), down])
+        zoom = rng.uniform(1.0, 2.2)
+    elif rng.uniform() < 0.35:
+        # One hip, as a film of one hip shows it.
+        centre = known[rng.integers(len(known))] + reach * rng.uniform(-0.3, 0.3, 2)
+        zoom = rng.uniform(1.3, 2.6)
+    else:
+        centre = middle + reach * rng.uniform(-0.35, 0.35, 2)
+        zoom = np.exp(rng.uniform(np.log(0.6), np.log(1.4)))
+    to_window = _matrix(zoom * THUMBNAIL_PX / FILM_PX, rng)
+    half = np.full(2, THUMBNAIL_PX / 2)
+    inverse = np.linalg.inv(to_window)
+    offset = centre - inverse @ half
+    image = Image.fromarray(film).transform(
+        (THUMBNAIL_PX, THUMBNAIL_PX),
+        Image.Transform.AFFINE,
+        (*inverse[0], offset[0], *inverse[1], offset[1]),
+        Image.Resampling.BILINEAR,
+    )
+    seen = (heads - centre) @ to_window.T + half
+    pixels = tone(_shaded(_local_contrast(_stretched(image), rng), rng), rng, TONE)
+    frame = _shutter(pixels, rng)
+    return Shown(pixels, seen.astype(np.float32), _present(seen, frame))
+
+
+def _matrix(zoom: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a map (2, 2) that enlarges, squeezes as a tilted pelvis is, and turns a little."""
+    squeeze = np.exp(rng.normal(0, 0.08))
+    angle = np.radians(np.clip(rng.normal(0, 7), -20, 20))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.asarray(turn @ np.diag([zoom * squeeze, zoom / squeeze]))
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Spread the window's contrast as a film's is, but for the black beyond the film's edge."""
+    pixels = np.array(image)
+    shown = pixels > 0
+    if shown.any():
+        pixels[shown] = stretch(pixels[shown].astype(np.float32))
+    return Image.fromarray(pixels)
+
+
+def _local_contrast(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Raise local contrast in a part of the samples, as many a processing does."""
+    pixels = np.asarray(image)
+    if rng.uniform() < 0.6:
+        return pixels
+    radius, gain = rng.uniform(4, 24), rng.uniform(0.4, 2.0)
+    blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32)
+    raised = blurred * rng.uniform(0.5, 1) + 40 + gain * (pixels - blurred)
+    return np.where(pixels > 0, np.clip(raised, 0, 255), 0).astype(np.uint8)
+
+
+def _shaded(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Lay broad clouds over a part of the samples: bowel, folds, and flesh of any thickness."""
+    if rng.uniform() < 0.5:
+        return pixels
+    coarse = rng.normal(0, rng.uniform(5, 35), (6, 6)).astype(np.float32)
+    cloud = np.asarray(Image.fromarray(coarse).resize(pixels.shape, Image.Resampling.BICUBIC))
+    return np.where(pixels > 0, np.clip(pixels + cloud, 1, 255), 0).astype(np.uint8)
+
+
+def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Shut the collimator over some edges; return what stays open: (left, top, right, bottom)."""
+    frame = np.array([0.0, 0.0, THUMBNAIL_PX, THUMBNAIL_PX])
+    if rng.uniform() < 0.6:
+        return frame
+    inwards = rng.uniform(0, 0.14, 4) * (rng.uniform(size=4) < 0.6) * THUMBNAIL_PX
+    left, top, right, bottom = (int(v) for v in frame + inwards * [1, 1, -1, -1])
+    gray = int(rng.choice([0, 0, 255]))
+    pixels[:top], pixels[bottom:] = gray, gray
+    pixels[:, :left], pixels[:, right:] = gray, gray
+    return np.array([left, top, right, bottom], np.float64)
+
+
+def _present(heads: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Say of each head whether it lies within the frame, without, or too near to its edge."""
+    inside = np.minimum(heads - frame[:2], frame[2:] - heads).min(axis=1)
+    present = np.where(inside > EDGE_PX, 1, np.where(inside < -EDGE_PX, 0, IGNORED))
+    return np.where(np.isnan(inside), 0, present).astype(np.int64)
+
+
+def _log_distance(heads: Array) -> float | None:
+    distance = float(np.hypot(*(heads[1] - heads[0])))
+    return None if np.isnan(distance) else float(np.log(distance / THUMBNAIL_PX))
+
+
+def _tensors(shown: Shown, turns: int, log_distance: float | None) -> tuple[Tensor, ...]:
+    distance = float("nan") if log_distance is None else log_distance
+    return (
+        torch.from_numpy(shown.pixels[None]),
+        torch.from_numpy(shown.heads),
+        torch.from_numpy(shown.present),
+        torch.tensor(turns),
+        torch.tensor(distance),
+    )

@@ -1,0 +1,265 @@
+"""The loop: batches in, weights out; interrupted at any step, it goes on to the same result."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
+
+from hipedge.errors import ConfigError
+from hipedge.train.distributed import Place
+from hipedge.train.files import save_atomically
+from hipedge.train.samples import Batches
+
+STATE = "state.pt"
+# Losses are fetched from the device, and progress is reported, so often.
+REPORT_STEPS = 10
+# After so many steps the first weights count a tenth in the average.
+AVERAGE_WARMUP = 10
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train and how fast: AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101).
+
+    The learning rate rises evenly over the first `warmup` part of the steps, then falls as half a
+    cosine to nothing (Loshchilov and Hutter, 2017, arXiv:1608.03983). `batch_size` is that of all
+    processes together. `average` is the decay of the moving average of the weights.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    average: float = 0.999
+    clip: float = 5.0
+    seed: int = 0
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        rising = max(1, round(self.warmup * self.steps))
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        part = (step - rising) / max(1, self.steps - rising)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * part))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after `step` of `steps`.
+
+    `loss` is the mean since the last validation; `score` the last validation's, or None before it.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    score: float | None
+
+
+@dataclass
+class History:
+    """What each validation found: after which step, the mean loss until there, and the score."""
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+
+class Objective(nn.Module):
+    """A network and what is asked of it: `forward` takes a batch and returns the loss, a scalar."""
+
+    network: nn.Module
+
+
+Validate = Callable[[nn.Module], float]
+OnProgress = Callable[[Progress], None]
+
+
+class MovingAverage:
+    """An exponential moving average of a network's weights and running statistics.
+
+    The decay grows with the steps, (1 + t)/(10 + t), until it is `decay`: the first weights, which
+    are random, are soon forgotten.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after `step` steps."""
+        decay = min(self.decay, (1 + step) / (AVERAGE_WARMUP + step))
+        ours, theirs = self.network.state_dict(), network.state_dict()
+        for name, value in ours.items():
+            if value.is_floating_point():
+                value.lerp_(theirs[name], 1 - decay)
+            else:
+                value.copy_(theirs[name])
+
+
+def fit(
+    objective: Objective,
+    samples: Dataset[Any],
+    validate: Validate,
+    schedule: Schedule,
+    folder: Path,
+    *,
+    place: Place,
+    workers: int = 0,
+    validate_steps: int | None = None,
+    save_s: float = 600.0,
+    on_progress: OnProgress = lambda _: None,
+) -> tuple[nn.Module, History]:
+    """Train, and return the averaged network with the history of its validations.
+
+    Every `validate_steps` steps (by default an epoch) the average is validated. The state is saved
+    in `folder` then and every `save_s` seconds; where one lies there already, the training goes on
+    from it. On the CPU the result is the same to the bit as without the interruption.
+
+    Raises `ConfigError` where a batch is larger than the samples, or a process' part of it empty.
+    """
+    size = len(samples)  # type: ignore[arg-type]  # torch's Dataset declares no length
+    if not place.world <= schedule.batch_size <= size:
+        raise ConfigError(
+            f"batches of {schedule.batch_size} cannot be made from {size} samples"
+            f" for {place.world} processes: choose another batch size"
+        )
+    trainer = _Trainer(objective.to(place.device), schedule, place)
+    if (folder / STATE).exists():
+        trainer.restore(folder / STATE)
+    batches = Batches(
+        size,
+        batch_size=schedule.batch_size,
+        steps=schedule.steps,
+        start=trainer.step,
+        seed=schedule.seed,
+        rank=place.rank,
+        world=place.world,
+    )
+    loader = DataLoader(samples, batch_sampler=batches, num_workers=workers)
+    every = validate_steps or size // schedule.batch_size
+    saved = time.monotonic()
+    for batch in loader:
+        trainer.take_step(batch)
+        ends = trainer.step == schedule.steps
+        if ends or trainer.step % every == 0:
+            trainer.note(validate)
+        if place.leads and (ends or trainer.step % REPORT_STEPS == 0):
+            on_progress(trainer.progress())
+        if place.leads and (ends or trainer.step % every == 0 or time.monotonic() - saved > save_s):
+            trainer.save(folder / STATE)
+            saved = time.monotonic()
+    place.wait()
+    return trainer.average.network, trainer.history
+
+
+class _Trainer:
+    """Everything that a step changes, and that an interruption must not lose."""
+
+    def __init__(self, objective: Objective, schedule: Schedule, place: Place) -> None:
+        self.schedule, self.place = schedule, place
+        self.objective = objective
+        self.network = objective.network
+        self.average = MovingAverage(objective.network, schedule.average)
+        self.parallel: nn.Module = objective
+        if place.world > 1:
+            self.parallel = DistributedDataParallel(objective)
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(objective.network, schedule.weight_decay), lr=0.0
+        )
+        half = place.device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=half)
+        self.step = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=place.device)
+        self.loss_steps = 0
+        self.history = History()
+
+    def take_step(self, batch: Iterable[Tensor]) -> None:
+        self.objective.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.learning_rate_at(self.step)
+        loss = self.parallel(*(part.to(self.place.device, non_blocking=True) for part in batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        self.average.update(self.network, self.step)
+        self.loss_sum += loss.detach()
+        self.loss_steps += 1
+
+    def note(self, validate: Validate) -> None:
+        """Validate the average; the other processes wait for the one that does."""
+        if self.place.leads:
+            self.history.steps.append(self.step)
+            self.history.losses.append(self._mean_loss())
+            self.history.scores.append(validate(self.average.network))
+        self.loss_sum.zero_()
+        self.loss_steps = 0
+        self.place.wait()
+
+    def progress(self) -> Progress:
+        scores, losses = self.history.scores, self.history.losses
+        loss = self._mean_loss() if self.loss_steps else losses[-1]
+        return Progress(self.step, self.schedule.steps, loss, scores[-1] if scores else None)
+
+    def _mean_loss(self) -> float:
+        return float(self.loss_sum) / self.loss_steps
+
+    def save(self, path: Path) -> None:
+        content = {
+            "schedule": vars(self.schedule),
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "loss_sum": self.loss_sum,
+            "loss_steps": self.loss_steps,
+            "history": vars(self.history),
+        }
+        save_atomically(path, content)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a state; raise `ConfigError` where it is of another schedule."""
+        content = torch.load(path, map_location=self.place.device, weights_only=True)
+        if content["schedule"] != vars(self.schedule):
+            raise ConfigError(
+                f"{path} is of a training with other settings: give those, or another folder"
+            )
+        self.network.load_state_dict(content["network"])
+        self.average.network.load_state_dict(content["average"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.step, self.loss_steps = content["step"], content["loss_steps"]
+        self.loss_sum.copy_(content["loss_sum"])
+        self.history = History(**content["history"])
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Decay the weights of convolutions and layers, not biases, normalisations nor GeM's power."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Return mixed precision for a device: bfloat16, or half on a GPU that lacks it."""
+    half = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.float16 if half else torch.bfloat16)

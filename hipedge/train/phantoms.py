@@ -1,0 +1,45 @@
+"""Phantoms for training, drawn on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.errors import InstallationError
+from hipedge.types import CATEGORIES, Category, CropGeometry
+
+NEEDS = ("numba", "scipy", "xraylib")
+
+
+@dataclass(frozen=True)
+class DrawPhantom:
+    """Draws crops of phantoms at `geometry`, of the hospitals that are for training."""
+
+    geometry: CropGeometry
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in NEEDS if find_spec(name) is None]:
+            raise InstallationError(
+                f"phantoms need {', '.join(missing)}: pip install 'hipedge[phantom]'"
+            )
+
+    def __call__(self, seed: np.random.SeedSequence) -> tuple[NDArray[np.uint8], int]:
+        """Return a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`."""
+        from hipedge.phantom import HOSPITALS, crop
+        from hipedge.phantom.hospitals import EXTERNAL
+
+        rng = np.random.default_rng(seed)
+        inside = [name for name in HOSPITALS if name != EXTERNAL]
+        pixels, truth = crop(rng, self.geometry, style=str(rng.choice(inside)))
+        return pixels, CATEGORIES.index(truth.category)
+
+    @property
+    def shares(self) -> Mapping[Category, float]:
+        """How often each category is drawn."""
+        from hipedge.phantom.patient import CATEGORY_SHARES
+
+        return CATEGORY_SHARES

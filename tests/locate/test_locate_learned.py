@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+
+from hipedge.geometry import is_turned
+from hipedge.locate import Heads, locate
+from hipedge.locate.learned import (
+    HEAT_PX,
+    THUMBNAIL_PX,
+    LearnedLocator,
+    LocatorScores,
+    make_thumbnail,
+    peak,
+    read_turns,
+)
+from hipedge.locate.upright import turn_upright, turned_orientation
+from hipedge.types import CropGeometry, Film, Mark, Radiograph, Side
+
+GEOMETRY = CropGeometry(size_px=64, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
+
+
+def scores(left=None, right=None, turns=0, log_distance=-0.7):
+    """What a network would say of heads at these cells (x, y) of the heat map."""
+    heat = np.full((2, HEAT_PX, HEAT_PX), -9.0, np.float32)
+    for one, head in zip(heat, (left, right), strict=True):
+        if head is not None:
+            one[head[1], head[0]] = 9.0
+    present = np.array([-5.0 if head is None else 5.0 for head in (left, right)], np.float32)
+    return LocatorScores(heat, present, 9.0 * np.eye(4, dtype=np.float32)[turns], log_distance)
+
+
+def film(pixels, path, **values):
+    return Radiograph(Film(path, "s", "p", pixels.shape, **values), pixels)
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (200, 300), (37, 500), (2140, 1760)])
+def test_a_thumbnail_shows_the_whole_film_centred(shape):
+    pixels = np.full(shape, 1000, np.uint16)
+    pixels[shape[0] // 2 :] = 60000
+    thumbnail = make_thumbnail(pixels)
+    shown = np.argwhere(thumbnail.pixels > 0)
+    height, width = shape
+    assert thumbnail.pixels.shape == (256, 256)
+    assert thumbnail.from_film((width / 2, height / 2)) == pytest.approx((128, 128), abs=1.0)
+    assert np.ptp(shown[:, 1]) + 1 == pytest.approx(256 * width / max(shape), abs=2)
+    corner = thumbnail.on_film(thumbnail.from_film((12.5, 7.25)))
+    assert corner == pytest.approx((12.5, 7.25))
+
+
+def test_a_thumbnail_has_square_pixels_on_the_patient():
+    thumbnail = make_thumbnail(np.ones((200, 200), np.uint16), (0.5, 0.25))
+    assert thumbnail.step_px[0] * 0.25 == pytest.approx(thumbnail.step_px[1] * 0.5)
+
+
+def test_heads_are_read_in_pixels_of_the_film():
+    find = LearnedLocator(lambda _: scores((16, 32), (48, 32)))
+    heads = find(np.ones((1024, 1024), np.uint16), None)
+    assert heads.image_left == pytest.approx((16.5 * 16, 32.5 * 16))
+    assert heads.image_right == pytest.approx((48.5 * 16, 32.5 * 16))
+    assert heads.distance_px == pytest.approx(32 * 16)
+    assert heads.likeness == pytest.approx(1 / (1 + np.exp(-5)))
+
+
+def test_a_single_head_brings_the_ruler_that_the_network_gives():
+    find = LearnedLocator(lambda _: scores(None, (20, 20), log_distance=np.log(0.4)))
+    heads = find(np.ones((512, 512), np.uint16), None)
+    assert heads.image_left is None
+    assert heads.distance_px == pytest.approx(0.4 * 512)
+
+
+def test_no_head_is_none():
+    assert LearnedLocator(lambda _: scores())(np.ones((99, 99), np.uint16), None) is None
+
+
+def test_a_peak_between_cells_is_found_between_them():
+    heat = np.full((HEAT_PX, HEAT_PX), -20.0, np.float32)
+    heat[10, 30] = heat[10, 31] = 1.0
+    assert peak(heat) == pytest.approx((31 * THUMBNAIL_PX / HEAT_PX, 42.0), abs=1e-3)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_four_answers_that_agree_say_how_a_film_is_turned(turns):
+    assert read_turns([scores(turns=(turns - j) % 4) for j in range(4)]) == turns
+
+
+def test_answers_that_contradict_one_another_turn_nothing():
+    assert read_turns([scores(turns=2) for _ in range(4)]) == 0
+
+
+def picture_and_score(upright):
+    """A network that knows one film: it compares the thumbnail with each turn of it."""
+    known = make_thumbnail(upright).pixels.astype(int)
+
+    def score(thumbnail):
+        errors = [np.abs(np.rot90(thumbnail, k) - known).sum() for k in range(4)]
+        return scores((16, 32), (48, 32), turns=int(np.argmin(errors)))
+
+    return LearnedLocator(score)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_turned_film_comes_upright_to_the_bit(turns, tmp_path):
+    upright = np.random.default_rng(0).integers(0, 65535, (90, 60)).astype(np.uint16)
+    turned = film(np.rot90(upright, -turns).copy(), tmp_path)
+    locator = picture_and_score(upright)
+    again = turn_upright(turned, locator.quarter_turns(turned.pixels))
+    np.testing.assert_array_equal(again.pixels, upright)
+    assert again.film.shape == (90, 60)
+    names = {0: set(), 1: {Mark.TURNED_90}, 2: {Mark.TURNED_180}, 3: {Mark.TURNED_270}}
+    assert again.film.marks == names[turns]
+
+
+def test_spacing_turns_with_the_film(tmp_path):
+    lying = film(np.zeros((60, 90), np.uint16), tmp_path, spacing_mm=(0.2, 0.3))
+    assert turn_upright(lying, 1).film.spacing_mm == (0.3, 0.2)
+    assert turn_upright(lying, 2).film.spacing_mm == (0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("turns", "orientation"),
+    [(0, ("L", "F")), (1, ("F", "R")), (2, ("R", "H")), (3, ("H", "L"))],
+)
+def test_orientation_turns_with_the_film(turns, orientation):
+    """As seen on paper: lay a film with L at the right and F below on its side, and read."""
+    assert turned_orientation(("L", "F"), turns) == orientation
+    assert turned_orientation(orientation, -turns) == ("L", "F")
+
+
+def located(radiograph, turns):
+    heads = Heads((20.0, 40.0), (70.0, 40.0), 50.0, 1.0)
+    turned = turn_upright(radiograph, turns)
+    found = locate(turned, GEOMETRY, find=lambda *_: heads)
+    return turned.film.marks | found.marks, [hip.side for hip in found.hips]
+
+
+def test_where_the_header_says_it_too_the_sides_are_known(tmp_path):
+    lying = film(np.zeros((90, 90), np.uint16), tmp_path, orientation=("H", "L"))
+    marks, sides = located(lying, 1)
+    assert marks == {Mark.TURNED_90}
+    assert sides == [Side.RIGHT, Side.LEFT]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turns"), [(("L", "F"), 1), (("L", "F"), 2), (("F", "R"), 0)]
+)
+def test_where_the_header_says_otherwise_it_is_marked_and_the_sides_are_unclear(
+    tmp_path, orientation, turns
+):
+    radiograph = film(np.zeros((90, 90), np.uint16), tmp_path, orientation=orientation)
+    marks, sides = located(radiograph, turns)
+    assert {Mark.HEADER_DISAGREES, Mark.SIDE_UNCLEAR} <= marks
+    assert sides == [Side.UNKNOWN, Side.UNKNOWN]
+
+
+def test_without_a_header_a_turned_film_has_the_usual_sides(tmp_path):
+    marks, sides = located(film(np.zeros((90, 90), np.uint16), tmp_path), 3)
+    assert marks == {Mark.TURNED_270}
+    assert sides == [Side.RIGHT, Side.LEFT]
+
+
+def test_upside_down_by_the_header_is_turned():
+    assert is_turned(("R", "H"))
+    assert not is_turned(("L", "F"))
+    assert not is_turned(None)

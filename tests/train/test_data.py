@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from hipedge.dicom import read
+from hipedge.errors import InputError
+from hipedge.locate import locate
+from hipedge.prepare import prepare
+from hipedge.train.augment import Strength, augment
+from hipedge.train.data import check_pixels, prepare_crops
+from hipedge.train.manifest import read_manifest
+from hipedge.types import CropGeometry
+from tests.train.films import write_films
+
+GEOMETRY = CropGeometry(size_px=64, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    return read_manifest(write_films(tmp_path, 4))
+
+
+def test_a_crop_is_what_the_product_would_see(tmp_path, manifest):
+    crops = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+    assert crops.pixels.shape == (8, 1, 64, 64)
+    radiograph = read(tmp_path / "000.png")
+    given = [hip for row in manifest.rows[:2] for hip in row.given]
+    for crop, hip in zip(crops.pixels[:2], locate(radiograph, GEOMETRY, given).hips, strict=True):
+        (sample,) = prepare(radiograph, hip, 64)
+        np.testing.assert_array_equal(crop, sample.pixels)
+
+
+def test_a_second_time_no_film_is_decoded(tmp_path, manifest, monkeypatch):
+    first = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+    monkeypatch.setattr("hipedge.train.data.read", None)
+    second = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    assert first.rows == second.rows
+
+
+def test_another_geometry_another_content_or_another_mark_is_another_cache(tmp_path, manifest):
+    cache = tmp_path / "cache"
+    prepare_crops(manifest.rows, GEOMETRY, cache)
+    wider = CropGeometry(64, 200.0, 10.0, 20.0)
+    prepare_crops(manifest.rows, wider, cache)
+    prepare_crops(manifest.rows[1:], GEOMETRY, cache)
+    Image.fromarray(np.full((240, 320), 7, np.uint8)).save(tmp_path / "000.png")
+    prepare_crops(manifest.rows, GEOMETRY, cache)
+    assert len(list(cache.glob("*.json"))) == 4
+
+
+def test_a_cache_that_was_not_finished_is_made_again(tmp_path, manifest):
+    whole = np.array(prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache").pixels)
+    (index,) = (tmp_path / "cache").glob("*.json")
+    index.unlink()
+    index.with_suffix(".partial").write_bytes(b"half")
+    again = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+    np.testing.assert_array_equal(again.pixels, whole)
+
+
+def test_a_film_that_cannot_be_read_is_left_out_and_named(tmp_path, manifest):
+    (tmp_path / "001.png").write_bytes(b"no picture")
+    crops = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+    assert [row.line for row, _ in crops.refused] == [4, 5]
+    assert crops.refused[0][1].startswith("not_an_image")
+    assert [row.line for row in crops.rows] == [2, 3, 6, 7, 8, 9]
+
+
+def test_nothing_to_train_on_is_an_error(tmp_path, manifest):
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"no hip .* could be read; 000\.png: not_an_image"):
+        prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+
+
+def copies(tmp_path, splits, *, same_category=True):
+    """Two patients with the same pixels under two names."""
+    path = write_films(tmp_path, 2, splits=splits)
+    (tmp_path / "001.png").write_bytes((tmp_path / "000.png").read_bytes())
+    if same_category:
+        lines = path.read_text().splitlines()
+        for this, other in ((3, 1), (4, 2)):
+            cells = lines[this].split(",")
+            cells[2] = lines[other].split(",")[2]
+            lines[this] = ",".join(cells)
+        path.write_text("\n".join(lines) + "\n")
+    rows = read_manifest(path).rows
+    return path, prepare_crops(rows, GEOMETRY, tmp_path / "cache")
+
+
+def test_the_same_pixels_in_two_splits_are_leakage(tmp_path):
+    path, crops = copies(tmp_path, ["train", "test"])
+    with pytest.raises(InputError, match=r"line 4: leakage: .* in test here and in train in line"):
+        check_pixels(crops, path)
+
+
+def test_the_same_hip_under_two_categories_is_an_error(tmp_path):
+    path, crops = copies(tmp_path, ["train", "train"], same_category=False)
+    with pytest.raises(InputError, match="line 4: the same hip is osteoarthritis here and normal"):
+        check_pixels(crops, path)
+
+
+def test_a_copy_in_one_split_is_no_error(tmp_path):
+    path, crops = copies(tmp_path, ["train", "train"])
+    check_pixels(crops, path)
+
+
+def test_augmentation_depends_on_the_seed_alone():
+    square = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    results = [augment(square, np.random.default_rng(seed), Strength()) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(results[0], results[1])
+    assert (results[0] != results[2]).any()
+
+
+def test_augmentation_never_flips():
+    """A bright left half stays left, whatever is drawn."""
+    square = np.full((64, 64), 40, np.uint8)
+    square[:, :32] = 200
+    plain = Strength(holes=1, hole=0.06)
+    for seed in range(50):
+        result = augment(square, np.random.default_rng(seed), plain).astype(float)
+        assert result[16:48, 8:24].mean() > result[16:48, 40:56].mean()
+
+
+def test_without_strength_augmentation_changes_nothing_that_counts():
+    """The affine map is right: with no turn, scale and shift, the pixels stay where they are."""
+    still = Strength(0, 0, 0, 0, 0, 0, 0.3001, 1, 0.0501)
+    square = np.zeros((64, 64), np.uint8)
+    square[20:40, 10:50] = 200
+    result = augment(square, np.random.default_rng(3), still).astype(int)
+    assert np.median(np.abs(result - square)) == 0

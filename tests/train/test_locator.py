@@ -1,0 +1,225 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hipedge.backends.ort_locator import OrtLocator
+from hipedge.dicom import read
+from hipedge.errors import BackendError, InputError
+from hipedge.front import Front
+from hipedge.locate import GivenHips
+from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
+from hipedge.model import new_model
+from hipedge.train import locator_data
+from hipedge.train.augment import Strength
+from hipedge.train.locator import (
+    Localisation,
+    LocatorSettings,
+    heat_target,
+    measure_locator,
+    train_locator,
+)
+from hipedge.train.locator_data import IGNORED, LocatorSamples, flipped, prepare_films, show_window
+from hipedge.train.locator_network import LocatorNet
+from hipedge.train.manifest import read_manifest
+from hipedge.train.not_hips import draw_not_hip
+from hipedge.types import CropGeometry, Mark
+from tests.train.films import CENTRES, SHAPE, write_films
+
+SPLITS = ("train", "train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return read_manifest(write_films(tmp_path_factory.mktemp("films"), 12, splits=SPLITS))
+
+
+@pytest.fixture(scope="module")
+def films(manifest, tmp_path_factory):
+    return prepare_films(manifest.rows, manifest.path, tmp_path_factory.mktemp("cache"))
+
+
+def test_heads_lie_on_the_thumbnail_where_they_lie_on_the_film(films, manifest):
+    thumbnail = make_thumbnail(read(manifest.rows[0].path).pixels, None, 384)
+    np.testing.assert_array_equal(films.thumbnails[0], thumbnail.pixels)
+    for head, centre in zip(films.heads[0], CENTRES.values(), strict=True):
+        assert thumbnail.on_film(tuple(head)) == pytest.approx(centre, abs=0.01)
+
+
+def test_a_hip_without_a_mark_cannot_be_learned_from(tmp_path):
+    path = write_films(tmp_path, 2)
+    path.write_text(path.read_text().replace("100.0,120.0", ","))
+    rows = read_manifest(path).rows
+    with pytest.raises(InputError, match="line 2: no centre and no box"):
+        prepare_films(rows, path, tmp_path / "cache")
+
+
+def dots():
+    """A black film with a small square at each head, and the heads."""
+    heads = np.array([[130.0, 200.0], [260.0, 190.0]], np.float32)
+    film = np.zeros((384, 384), np.uint8)
+    for value, (x, y) in zip((160, 240), heads.astype(int), strict=True):
+        film[y - 4 : y + 4, x - 4 : x + 4] = value
+    return film, heads
+
+
+def test_a_window_shows_each_head_where_it_says(monkeypatch):
+    monkeypatch.setattr(locator_data, "TONE", Strength(gamma=0, contrast=0, noise=0))
+    film, heads = dots()
+    seen = 0
+    for seed in range(40):
+        shown = show_window(film, heads, np.random.default_rng(seed))
+        for (x, y), there in zip(shown.heads, shown.present, strict=True):
+            assert there in (0, 1, IGNORED)
+            if there == 1:
+                assert shown.pixels[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].any(), seed
+                seen += 1
+    assert seen > 30
+
+
+def test_the_mirror_image_has_its_left_head_at_the_right():
+    film, heads = dots()
+    mirrored, swapped = flipped(film, heads)
+    for (x, y), value in zip(swapped, (240, 160), strict=True):
+        assert mirrored[int(y), int(x)] == value
+    np.testing.assert_array_equal(flipped(mirrored, swapped)[1], heads)
+
+
+def test_samples_depend_on_their_number_alone_and_hold_every_kind(films):
+    samples = LocatorSamples(films, films.of("train"), seed=0)
+    again = LocatorSamples(films, films.of("train"), seed=0)
+    kinds = set()
+    for epoch in range(12):
+        for index in range(len(samples)):
+            pixels, heads, present, turns, distance = samples[epoch, index]
+            assert torch.equal(pixels, again[epoch, index][0])
+            kinds.add((int(turns), bool((present == 1).any()), bool(distance.isnan())))
+            if turns > 0:
+                assert (present == IGNORED).all()
+                assert heads.isnan().all()
+    assert {kind[0] for kind in kinds} == {IGNORED, 0, 1, 2, 3}
+    assert (0, True, False) in kinds
+    assert (IGNORED, False, True) in kinds
+
+
+def test_the_target_is_a_distribution_about_the_head_and_nothing_where_there_is_none():
+    heads = torch.tensor([[[66.0, 130.0], [float("nan")] * 2]])
+    target = heat_target(heads).reshape(1, 2, 64, 64)
+    assert target[0, 0].sum().item() == pytest.approx(1.0)
+    assert divmod(int(target[0, 0].argmax()), 64) == (32, 16)
+    assert target[0, 1].sum().item() == 0.0
+
+
+def test_what_a_sample_does_not_know_does_not_change_the_loss():
+    torch.manual_seed(0)
+    objective = Localisation(LocatorNet()).eval()
+    pixels = torch.randint(0, 255, (3, 1, 256, 256), dtype=torch.uint8)
+    heads = torch.full((3, 2, 2), 100.0)
+    known = (heads, torch.ones(3, 2).long(), torch.zeros(3).long(), torch.zeros(3))
+    loss = objective(pixels, *known)
+    nothing = (
+        torch.full((1, 2, 2), float("nan")),
+        torch.full((1, 2), IGNORED),
+        torch.full((1,), IGNORED),
+        torch.full((1,), float("nan")),
+    )
+    more = [torch.cat(pair) for pair in zip(known, nothing, strict=True)]
+    same = objective(torch.cat([pixels, pixels[:1]]), *more)
+    assert same.item() == pytest.approx(loss.item(), rel=0.02)  # bfloat16
+    assert torch.isfinite(loss)
+
+
+def test_drawings_of_no_hip_depend_on_the_seed_alone():
+    for seed in range(6):
+        first, second = (draw_not_hip(np.random.default_rng(seed), 96) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+        assert first.shape == (96, 96)
+        assert np.ptp(first) > 150
+
+
+@pytest.fixture(scope="module")
+def run(manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("locator")
+    settings = LocatorSettings(epochs=16, batch_size=6, learning_rate=4e-3)
+    torch.set_num_threads(1)
+    train_locator(manifest.path, folder, settings, device="cpu")
+    return folder
+
+
+def test_a_locator_learns_drawn_films_in_seconds(run):
+    history = json.loads((run / "history.json").read_text())
+    assert history["losses"][-1] < 0.9 * history["losses"][0]
+    measured = json.loads((run / "locator.json").read_text())
+    assert set(measured) == {"val", "test"}
+    assert set(measured["test"]) == {"found", "missed", "invented", "error", "turned", "refused"}
+
+
+def test_the_exported_locator_says_what_the_network_says(run, tmp_path):
+    from hipedge.export.onnx import export_locator
+
+    torch.manual_seed(1)
+    network = LocatorNet().eval()
+    export_locator(network, tmp_path / "locator.onnx")
+    thumbnail = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
+    scores = OrtLocator(tmp_path / "locator.onnx")(thumbnail)
+    with torch.no_grad():
+        heat, present, turns, distance = network(torch.from_numpy(thumbnail[None, None]))
+    np.testing.assert_allclose(scores.heat, heat[0], atol=1e-4)
+    np.testing.assert_allclose(scores.present, present[0], atol=1e-4)
+    np.testing.assert_allclose(scores.turns, turns[0], atol=1e-4)
+    assert scores.log_distance == pytest.approx(distance.item(), abs=1e-4)
+
+
+def test_the_locator_is_small_and_holds_no_path_of_this_machine(run):
+    data = (run / "locator.onnx").read_bytes()
+    assert len(data) < 5e6
+    assert b"hipedge/train" not in data
+
+
+def test_a_model_takes_its_locator_along(run, tmp_path):
+    small = CropGeometry(32, 160.0, 10.0, 20.0)
+    model = new_model(tmp_path / "model", seed=0, geometry=small, locator=run / "locator.onnx")
+    heads = LearnedLocator(OrtLocator(model.locator))(np.full(SHAPE, 99, np.uint16), None)
+    assert heads is None or heads.distance_px > 0
+
+
+def test_a_file_that_is_no_locator_is_an_error(tmp_path):
+    (tmp_path / "locator.onnx").write_bytes(b"no model")
+    with pytest.raises(BackendError, match="cannot load"):
+        OrtLocator(tmp_path / "locator.onnx")
+
+
+def test_a_network_that_knows_nothing_is_measured_as_such(films):
+    torch.manual_seed(0)
+    measured = measure_locator(LocatorNet(), films, films.of("val"), torch.device("cpu"), 0)
+    assert measured.found < 0.5
+    assert 0 <= measured.score <= 1
+
+
+def test_a_turned_film_goes_down_the_line_upright(tmp_path, monkeypatch):
+    """The line turns it, says so, and crops what it would have cropped of the upright film."""
+    path = write_films(tmp_path, 1).with_name("000.png")
+    upright = np.asarray(Image.open(path))
+    known = make_thumbnail(read(path).pixels)
+    heat = np.full((2, 64, 64), -9.0, np.float32)
+    for one, centre in zip(heat, CENTRES.values(), strict=True):
+        x, y = (int(v // 4) for v in known.from_film(centre))
+        one[y, x] = 9.0
+
+    def score(thumbnail):
+        errors = [np.abs(np.rot90(thumbnail, k).astype(int) - known.pixels).sum() for k in range(4)]
+        turns = 9.0 * np.eye(4, dtype=np.float32)[int(np.argmin(errors))]
+        return LocatorScores(heat, np.full(2, 5.0, np.float32), turns, -1.0)
+
+    monkeypatch.setattr("hipedge.front.open_locator", lambda path: LearnedLocator(score))
+    front = Front(CropGeometry(64, 160.0, 10.0, 20.0), GivenHips(), frozenset(), tmp_path)
+    whole = front(path)
+    Image.fromarray(np.rot90(upright, -1)).save(tmp_path / "lying.png")
+    lying = front(tmp_path / "lying.png")
+    assert Mark.TURNED_90 in lying.marks
+    assert whole.marks.isdisjoint({Mark.TURNED_90, Mark.TURNED_180, Mark.TURNED_270})
+    for (one, (crop,)), (other, (same,)) in zip(whole.hips, lying.hips, strict=True):
+        assert one == other
+        np.testing.assert_array_equal(crop.pixels, same.pixels)
