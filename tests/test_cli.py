@@ -286,9 +286,14 @@ def test_before_the_first_screening_flagged_says_what_makes_the_database(site, c
     assert not Path("hipedge.db").exists()
 
 
+FILMS = 600
+
+
 def test_ctrl_c_keeps_what_was_recorded_and_the_next_run_goes_on(site, incoming):
-    for seed in range(2, 120):
-        draw_pelvis(incoming / f"film{seed}.png", seed=seed)
+    # Enough that no machine is done before the signal comes; a PNG may have bytes behind its end.
+    film = (incoming / "film0.png").read_bytes()
+    for number in range(2, FILMS):
+        (incoming / f"film{number}.png").write_bytes(film + number.to_bytes(2, "big"))
     command = [sys.executable, "-m", "hipedge", "screen", "incoming", "--backend", "fake"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         db = site / "hipedge.db"
@@ -301,9 +306,9 @@ def test_ctrl_c_keeps_what_was_recorded_and_the_next_run_goes_on(site, incoming)
     assert "interrupted" in complaint
     assert "Traceback" not in complaint
     before = rows(db, "select count(*) from files")[0][0]
-    assert 0 < before < 120
+    assert 0 < before < FILMS
     assert run("screen", incoming, "--backend", "fake") == 0
-    assert rows(db, "select count(*) from files") == [(120,)]
+    assert rows(db, "select count(*) from files") == [(FILMS,)]
 
 
 def rows_recorded(db):
