@@ -129,8 +129,16 @@ class BackendError(HipedgeError):
     """A backend cannot run this model, or failed while running it."""
 
 
+class BackendLost(BackendError):
+    """A backend's device failed for good: only a new process can open it again."""
+
+
 class StoreError(HipedgeError):
     """The database cannot be opened, read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be used for now (locked, disk full, disk error): try again later."""
 
 
 class InputError(HipedgeError):
