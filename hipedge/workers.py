@@ -48,6 +48,11 @@ class Limits:
     wall_s: float = 120.0
     items: int = 1000
 
+    @classmethod
+    def of(cls, memory_mb: int, timeout_s: float) -> Limits:
+        """Return the limits in a site's units; the clock on the wall and the CPU's alike."""
+        return cls(memory_bytes=memory_mb << 20, cpu_s=timeout_s, wall_s=timeout_s)
+
 
 @dataclass(frozen=True)
 class Died:
