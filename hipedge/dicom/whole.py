@@ -28,8 +28,8 @@ _TRANSFER_SYNTAX_UID = (0x0002, 0x0010)
 def is_whole(path: Path) -> bool:
     """Say whether a file is complete, as far as its format tells; else it may only be a part.
 
-    A DICOM file is when its elements go on to the end of Pixel Data, or where it has none, to the
-    end of the file. Of what is neither DICOM, PNG nor JPEG, or is malformed, nothing can be told:
+    A DICOM file is when its elements go on to the end of Pixel Data: one without may be a film cut
+    off before them. Of what is neither DICOM, PNG nor JPEG, or is malformed, nothing can be told:
     it counts as whole, for the reader to judge. Only an empty file is always a part. Raises
     `OSError`.
     """
@@ -118,7 +118,7 @@ def _ends(data: mmap.mmap, offset: int, syntax: str | None) -> bool:
         offset = value + length
         if is_pixels:
             return offset <= len(data)
-    return offset == len(data)
+    return False
 
 
 def _ends_encapsulated(data: mmap.mmap, offset: int) -> bool:
