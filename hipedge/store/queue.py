@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from hipedge.errors import Code
-from hipedge.store.connection import Connection, now_text
+from hipedge.store.connection import Connection, now_text, utc_text
 from hipedge.store.rows import path_from_text, path_to_text
 from hipedge.store.states import TERMINAL, PathState
 
@@ -123,7 +124,7 @@ class Queue:
             )
             return db.execute(f"delete from files where {chosen}", parameters)
 
-    def prune(self, older_than: str) -> int:
+    def prune(self, older_than: datetime) -> int:
         """Remove results recorded before a moment, with their hips; return how many.
 
         A file that is not finished, or of which a notification is still to be delivered, stays.
@@ -137,7 +138,7 @@ class Queue:
                 f" (select file_id from paths where file_id is not null and state in"
                 f" ({_slots(UNFINISHED)}))"
             )
-            parameters = [older_than, *UNFINISHED]
+            parameters = [utc_text(older_than), *UNFINISHED]
             db.execute(
                 f"update files set duplicate_of = null where duplicate_of in ({old})", parameters
             )

@@ -202,7 +202,6 @@ _SECOND_SCHEMA = (
     create table service (
         id integer primary key check (id = 1),
         pid integer not null,
-        started_at text not null,
         scanned_at text not null,           -- of the last completed scan
         run_id integer not null references runs
     ) strict

@@ -7,10 +7,11 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from hipedge.errors import StoreError
-from hipedge.store.connection import BUSY_TIMEOUT_S, Connection, now_text
+from hipedge.store.connection import BUSY_TIMEOUT_S, Connection, now_text, utc_text
 from hipedge.store.rows import path_to_text
 
 
@@ -43,21 +44,20 @@ class Service:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def beat(self, run_id: int, started_at: str) -> None:
-        """Commit that a scan is complete."""
+    def beat(self, run_id: int) -> None:
+        """Commit that a scan is complete, by the process that runs this."""
         with self._connection.transaction():
             self._connection.execute(
-                "insert into service (id, pid, started_at, scanned_at, run_id)"
-                " values (1, ?, ?, ?, ?) on conflict (id) do update set pid = excluded.pid,"
-                " started_at = excluded.started_at, scanned_at = excluded.scanned_at,"
-                " run_id = excluded.run_id",
-                [os.getpid(), started_at, now_text(), run_id],
+                "insert into service (id, pid, scanned_at, run_id) values (1, ?, ?, ?)"
+                " on conflict (id) do update set pid = excluded.pid,"
+                " scanned_at = excluded.scanned_at, run_id = excluded.run_id",
+                [os.getpid(), now_text(), run_id],
             )
 
     def pulse(self) -> Pulse | None:
         """Return the last beat, or None where no service ever ran on this database."""
         rows = self._connection.query(
-            "select pid, service.started_at, scanned_at, backend, backend_reason,"
+            "select pid, runs.started_at, scanned_at, backend, backend_reason,"
             " name as model, status as model_status from service"
             " join runs on runs.id = run_id join models on models.model_id = runs.model_id"
         )
@@ -91,7 +91,7 @@ class Service:
         )
         return Path(rows[0]["mount_point"])
 
-    def totals(self, hour_ago: str, day_ago: str) -> Totals:
+    def totals(self, hour_ago: datetime, day_ago: datetime) -> Totals:
         """Return what was recorded, of the newest row of each content."""
         refused = self._connection.query(
             "select code, count(*) as n from files where code is not null"
@@ -101,7 +101,7 @@ class Service:
         (row,) = self._connection.query(
             "select sum(recorded_at >= ?) as hour, sum(recorded_at >= ?) as day,"
             " max(iif(state = 'screened', recorded_at, null)) as last from files",
-            [hour_ago, day_ago],
+            [utc_text(hour_ago), utc_text(day_ago)],
         )
         return Totals(
             {one["code"]: one["n"] for one in refused},

@@ -32,6 +32,11 @@ from hipedge.store.schema import PIPELINE_VERSION
 from hipedge.types import Film, Finding, Mark, Outcome, Priority, Screened
 
 _ORDER = tuple(Priority)
+_FILES = (
+    "select files.*, models.name as model_name, models.status as model_status, runs.backend"
+    " from files join runs on runs.id = files.run_id"
+    " join models on models.model_id = files.model_id"
+)
 
 
 @dataclass(frozen=True)
@@ -222,25 +227,33 @@ class Store(Connection):
         """Yield every case, oldest first."""
         return self._cases("1", [], rules)
 
+    def case(self, file_id: int, rule_id: str) -> Case:
+        """Return one row of `files` as it was decided by a rule."""
+        rows = self.query(f"{_FILES} where files.id = ?", [file_id])
+        if not rows:
+            raise StoreError(f"{self.path} has no case {file_id}")
+        return self._case(rows[0], rule_id)
+
     def _cases(
         self, condition: str, parameters: Sequence[object], rules: Mapping[str, Rule]
     ) -> Iterator[Case]:
         """Yield the newest row of each content that meets an SQL condition on `files`."""
         rows = self.query(
-            "select files.*, models.name as model_name, models.status as model_status,"
-            " runs.backend from files join runs on runs.id = files.run_id"
-            " join models on models.model_id = files.model_id"
-            " where files.id in (select max(id) from files group by coalesce(sha256, path))"
+            f"{_FILES} where files.id in"
+            " (select max(id) from files group by coalesce(sha256, path))"
             f" and ({condition}) order by files.id",
             parameters,
         )
         for row in rows:
-            hips = self.query(
-                "select * from hips join decisions on decisions.hip_id = hips.id"
-                " where hips.file_id = ? and decisions.rule_id = ? order by hips.id",
-                [row["id"], rules[row["model_id"]].rule_id],
-            )
-            yield case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
+            yield self._case(row, rules[row["model_id"]].rule_id)
+
+    def _case(self, row: Row, rule_id: str) -> Case:
+        hips = self.query(
+            "select * from hips join decisions on decisions.hip_id = hips.id"
+            " where hips.file_id = ? and decisions.rule_id = ? order by hips.id",
+            [row["id"], rule_id],
+        )
+        return case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
 
     def _record_one(self, run: Run, outcome: Outcome, rule: Rule) -> int | None:
         """Write an outcome; return the row that it gave, or None if its content had one."""
