@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import hipedge
-from hipedge.cli import doctor, flagged, model, screen, show
+from hipedge.cli import backup, doctor, flagged, model, prune, retry, screen, show, status, watch
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
 
@@ -25,6 +25,11 @@ app = typer.Typer(
 app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
+app.command()(watch.watch)
+app.command()(status.status)
+app.command()(retry.retry)
+app.command()(prune.prune)
+app.command()(backup.backup)
 app.add_typer(model.app, name="model")
 app.command()(doctor.doctor)
 
