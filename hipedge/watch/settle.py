@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.dicom import is_whole
 from hipedge.errors import Code
-from hipedge.front import Front, Known, Prepared
+from hipedge.front import Front, Known, Prepared, where
 from hipedge.types import Refusal
 
 # How often a file is looked at, at least, before it is taken.
@@ -150,18 +150,24 @@ class SettledFront:
     def __call__(self, item: Settled) -> Prepared | Refusal | Unsettled:
         """Read the file, if it is what had settled, before and after; and only a whole one."""
         try:
-            if Look.at(item.path) != item.look:
-                return Unsettled(item.path)
-            whole = is_whole(item.path)
-            if not whole and not item.last_chance:
-                return Unsettled(item.path)
-            result = self.front(item.path)
-            if Look.at(item.path) != item.look:
-                return Unsettled(item.path)
+            return self._read(item)
         except OSError as error:
             if not item.last_chance:
                 return Unsettled(item.path)
             return Refusal(item.path, Code.UNREADABLE, type(error).__name__)
+        except Exception as error:
+            # As in the front: a fault of ours costs one film.
+            return Refusal(item.path, Code.UNEXPECTED_ERROR, where(error))
+
+    def _read(self, item: Settled) -> Prepared | Refusal | Unsettled:
+        if Look.at(item.path) != item.look:
+            return Unsettled(item.path)
+        whole = is_whole(item.path)
+        if not whole and not item.last_chance:
+            return Unsettled(item.path)
+        result = self.front(item.path)
+        if Look.at(item.path) != item.look:
+            return Unsettled(item.path)
         assert not isinstance(result, Known)  # of a front that was told of none
         if isinstance(result, Prepared) and not whole:
             detail = "the file ends early"

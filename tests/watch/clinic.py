@@ -62,6 +62,7 @@ class Clinic:
             reserve_mb=0,
             drain_s=20.0,
             worker_timeout_s=10.0,
+            worker_memory_mb=1024,
             spool_dir=self.spool,
         )
         self.settings = replace(self.settings, **settings)
@@ -74,6 +75,10 @@ class Clinic:
         hidden.write_bytes(data)
         hidden.rename(path)
         return path
+
+    def drop_by_copy(self, name, data):
+        """Write a file where it shall lie, as to another file system."""
+        (self.incoming / name).write_bytes(data)
 
     @contextlib.contextmanager
     def service(self, fault=None, *arguments, ends=True):
