@@ -108,11 +108,11 @@ class Watch:
 
     def _round(self) -> None:
         try:
+            self._tell()
             self._reload()
             self._look()
             self._take()
             self._finish(ROUND_S)
-            self._tell()
         except StoreUnavailable:
             self._alarms.set(Alarm.DATABASE_UNAVAILABLE, True)
             time.sleep(PAUSE_S)

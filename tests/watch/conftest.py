@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 
 from tests.watch.clinic import Clinic
@@ -16,3 +18,10 @@ def new_clinic(tmp_path, untrained_model):
         return Clinic(tmp_path, untrained_model.path, **settings)
 
     return make
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
