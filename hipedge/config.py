@@ -39,6 +39,7 @@ class Settings:
     worker_timeout_s: float = 120.0
     # `hipedge watch`:
     settle_s: float = 3.0
+    patience_s: float = 600.0
     rescan_s: float = 30.0
     poll: bool = False
     done_dir: Path | None = None
@@ -163,6 +164,7 @@ _PARSERS: Mapping[str, Callable[[object], object]] = {
     "worker_memory_mb": _count,
     "worker_timeout_s": _seconds,
     "settle_s": _seconds,
+    "patience_s": _seconds,
     "rescan_s": _seconds,
     "poll": _boolean,
     "done_dir": _path,

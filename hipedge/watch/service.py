@@ -84,7 +84,7 @@ def watch(
             line,
             pool,
             folders,
-            Settling(settings.settle_s),
+            Settling(settings.settle_s, settings.patience_s),
             Pace(settings.settle_s, rescan_s, settings.drain_s, settings.reserve_mb << 20),
             alarms=alarms,
             tally=tally,

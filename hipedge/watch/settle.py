@@ -14,8 +14,6 @@ from hipedge.types import Refusal
 
 # How often a file is looked at, at least, before it is taken.
 LOOKS = 3
-# A file that ends too early is given so long, from its last change, to be completed.
-PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,15 @@ class _Watched:
 
 
 class Settling:
-    """The files that are not finished, and how long each has been the same."""
+    """The files that are not finished, and how long each has been the same.
+
+    A file that ends too early is given `patience_s`, from its last change, to be completed.
+    """
 
     def __init__(
         self,
         settle_s: float,
-        patience_s: float = PATIENCE_S,
+        patience_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settle_s = settle_s

@@ -15,10 +15,9 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from hipedge.front import Front
 from hipedge.locate import GivenHips
 from hipedge.types import Category, CropGeometry, Refusal
-from hipedge.watch.settle import Look, Settled, SettledFront, Settling
+from hipedge.watch.settle import Look, Settled, SettledFront
 from hipedge.workers import Died, Limits, Workers
 from tests.dicom import dicom_films
-from tests.watch import faults
 from tests.watch.clinic import ROOT_UID, dicom, paint
 
 GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)
@@ -162,11 +161,11 @@ def check_mutations(shared_data, name, count, tmp_path):
 
 @pytest.mark.promise(8)
 def test_the_malformed_corpus_comes_to_an_end_each_without_a_restart(new_clinic, shared_data):
-    clinic = new_clinic(workers=2)
+    clinic = new_clinic(workers=2, patience_s=0.1)
     folder = shared_data / "malformed"
     files = [path for path in folder.rglob("*") if path.suffix == ".dcm" or not path.suffix]
     files = [path for path in files if path.is_file()]
-    with clinic.service(impatience) as service:
+    with clinic.service() as service:
         shutil.copytree(folder, clinic.incoming / "corpus")
         clinic.wait(lambda: len(clinic.outcomes()) >= 355)
         clinic.wait_for(len(clinic.outcomes()), timeout_s=100)
@@ -174,10 +173,6 @@ def test_the_malformed_corpus_comes_to_an_end_each_without_a_restart(new_clinic,
     assert clinic.rows("select count(*) from runs") == [(1,)]
     assert len(files) >= 355
     assert clinic.rows("select count(*) from paths where file_id is null") == [(0,)]
-
-
-def impatience():
-    faults.replace(Settling, "__init__", lambda init: lambda self, s: init(self, s, 0.0))
 
 
 CANARY = "CANARY^JANE"
@@ -200,7 +195,7 @@ def canaries():
 
 @pytest.mark.promise(11)
 def test_nothing_out_of_a_film_is_ever_in_a_log_a_metric_or_a_message(new_clinic, free_port):
-    clinic = new_clinic(metrics_port=free_port)
+    clinic = new_clinic(metrics_port=free_port, patience_s=0.1)
     elements = canaries()
     assert len(elements) > 150
     elements.pop("SpecificCharacterSet")
@@ -213,7 +208,7 @@ def test_nothing_out_of_a_film_is_ever_in_a_log_a_metric_or_a_message(new_clinic
     clinic.drop(f"{CANARY}-half.dcm", film[:3000])
     clinic.drop(f"{CANARY}.json", CANARY.encode())
     clinic.drop(f"{CANARY}-text.dcm", CANARY.encode() * 100)
-    with clinic.service(impatience):
+    with clinic.service():
         clinic.wait_for(3)
         clinic.wait(clinic.messages)
         metrics = get(free_port, "/metrics")

@@ -14,7 +14,6 @@ from hipedge.watch import settle
 from hipedge.watch.folders import Folders, mount_of, refuse_network
 from hipedge.watch.settle import LOOKS, Settling
 from tests.dicom import dicom_films
-from tests.watch import faults
 from tests.watch.clinic import ROOT_UID, dicom
 
 
@@ -48,7 +47,7 @@ def look(settling, clock, times=1, apart_s=1.0):
 
 
 def test_a_file_is_taken_after_its_time_and_several_looks(file, clock):
-    settling = Settling(2.0, clock=clock)
+    settling = Settling(2.0, 60.0, clock=clock)
     settling.add([file])
     look(settling, clock, LOOKS - 1, apart_s=10.0)
     assert take(settling) == []
@@ -58,7 +57,7 @@ def test_a_file_is_taken_after_its_time_and_several_looks(file, clock):
 
 @pytest.mark.promise(2)
 def test_a_file_that_grows_is_not_taken_until_it_rests(file, clock):
-    settling = Settling(2.0, clock=clock)
+    settling = Settling(2.0, 60.0, clock=clock)
     settling.add([file])
     for _ in range(20):
         with file.open("ab") as growing:
@@ -71,7 +70,7 @@ def test_a_file_that_grows_is_not_taken_until_it_rests(file, clock):
 
 @pytest.mark.promise(3)
 def test_a_file_rewritten_in_place_with_the_same_size_and_mtime_is_another_one(file, clock):
-    settling = Settling(2.0, clock=clock)
+    settling = Settling(2.0, 60.0, clock=clock)
     settling.add([file])
     look(settling, clock, LOOKS)
     (before,) = settling.take(1, lambda path: True)
@@ -87,7 +86,7 @@ def test_a_file_rewritten_in_place_with_the_same_size_and_mtime_is_another_one(f
 @pytest.mark.promise(5)
 @pytest.mark.parametrize("shift_s", [-86400, 86400])
 def test_clocks_that_jump_and_mtimes_in_the_future_do_not_matter(file, clock, monkeypatch, shift_s):
-    settling = Settling(2.0, clock=clock)
+    settling = Settling(2.0, 60.0, clock=clock)
     settling.add([file])
     os.utime(file, (time.time() + 10 * 86400,) * 2)
     present = time.time()
@@ -97,7 +96,7 @@ def test_clocks_that_jump_and_mtimes_in_the_future_do_not_matter(file, clock, mo
 
 
 def test_a_file_that_was_not_ready_is_waited_for_longer_and_longer(file, clock):
-    settling = Settling(1.0, patience_s=100.0, clock=clock)
+    settling = Settling(1.0, 100.0, clock=clock)
     settling.add([file])
     taken = []
     for second in range(200):
@@ -112,7 +111,7 @@ def test_a_file_that_was_not_ready_is_waited_for_longer_and_longer(file, clock):
 
 
 def test_what_is_gone_is_told_and_a_disk_error_is_not_taken_for_that(tmp_path, file, monkeypatch):
-    settling = Settling(1.0)
+    settling = Settling(1.0, 60.0)
     settling.add([file, tmp_path / "gone.dcm"])
     assert settling.look() == [tmp_path / "gone.dcm"]
 
@@ -123,18 +122,15 @@ def test_what_is_gone_is_told_and_a_disk_error_is_not_taken_for_that(tmp_path, f
     assert settling.look() == []
 
 
-def patience(seconds):
-    faults.replace(Settling, "__init__", lambda init: lambda self, s: init(self, s, seconds))
-
-
 @pytest.mark.promise(2)
 @pytest.mark.parametrize("syntax", [dicom_films.EXPLICIT, dicom_films.JPEG_2000_LOSSLESS])
 @pytest.mark.parametrize("ending", ["finished", "truncated"])
-def test_an_upload_that_stalls_is_never_screened_half(clinic, syntax, ending):
+def test_an_upload_that_stalls_is_never_screened_half(new_clinic, syntax, ending):
+    clinic = new_clinic(patience_s=3.0)
     noise = np.random.default_rng(0).integers(0, 4096, (64, 64), np.uint16)
     film = dicom_films.film(noise, syntax, bits=12, SOPInstanceUID=f"{ROOT_UID}.1")
     path = clinic.incoming / "film.dcm"
-    with clinic.service(patience, 3.0):
+    with clinic.service():
         with path.open("wb") as file:
             for start in range(0, len(film) - 1024, 1024):
                 file.write(film[start : start + 1024])
