@@ -25,3 +25,10 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def promises(request, record_property):
+    """Leave in the report of a run (`--junitxml`) which promises of docs/safety.md a test shows."""
+    for marker in request.node.iter_markers("promise"):
+        record_property("promise", marker.args[0])
