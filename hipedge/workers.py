@@ -157,6 +157,10 @@ class Workers(Generic[T, R]):
             worker = min(self._workers, key=lambda one: (one.is_full, len(one.items)))
             if worker.is_full:
                 return
+            if worker.died_idle:  # of nothing that an item did
+                place = self._workers.index(worker)
+                worker.kill()
+                worker = self._workers[place] = self._new_worker()
             worker.give(self._waiting.popleft())
 
     def _bury(self, worker: _Worker[T, R]) -> Iterator[tuple[T, R | Died]]:
@@ -207,6 +211,10 @@ class _Worker(Generic[T, R]):
     @property
     def is_spent(self) -> bool:
         return not self.items and self._taken >= self._limits.items
+
+    @property
+    def died_idle(self) -> bool:
+        return not self.items and not self._process.is_alive()
 
     @property
     def deadline(self) -> float:

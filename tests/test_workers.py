@@ -185,6 +185,21 @@ def test_a_worker_that_hangs_is_replaced_within_its_time():
     assert time.monotonic() - start < LIMITS.wall_s + 3
 
 
+def test_a_worker_that_was_killed_while_idle_is_no_items_fault():
+    with Workers(process_id, 1) as workers:
+        workers.submit([0])
+        ((_, pid),) = workers.collect() or workers.collect()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
+        workers.submit([1])
+        results = []
+        while not results:
+            results = workers.collect()
+    ((item, other),) = results
+    assert item == 1
+    assert other not in (pid, Died())
+
+
 def test_a_worker_is_replaced_after_so_many_items():
     with Workers(process_id, 1, Limits(items=5)) as workers:
         pids = [pid for batch in workers.run(range(20), lambda _: None) for _, pid in batch]
