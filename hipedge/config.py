@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,25 @@ class Settings:
     flag_hardware: bool = False
     thresholds: Mapping[Category, float] = field(default_factory=dict)
     calibration: Path | None = None
+    worker_memory_mb: int = 2048
+    worker_timeout_s: float = 120.0
+    # `hipedge watch`:
+    settle_s: float = 3.0
+    patience_s: float = 600.0
+    rescan_s: float = 30.0
+    poll: bool = False
+    done_dir: Path | None = None
+    reserve_mb: int = 1024
+    drain_s: float = 60.0
+    fallback_backend: str | None = None
+    metrics_port: int = 9464
+    spool_dir: Path | None = None
+    webhook_url: str | None = None
+    webhook_secret_file: Path | None = None
+    smtp: str = "localhost:25"
+    email_from: str | None = None
+    email_to: str | None = None
+    notify_patient_data: bool = False
 
     def require_model(self) -> Path:
         """Return the model folder; raise `ConfigError` if the site has named none."""
@@ -104,17 +123,69 @@ def _parse(name: str, value: object, where: str) -> object:
         close = difflib.get_close_matches(name, _FIELDS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"{where}: there is no setting {name!r}{hint}")
-    if name in ("db", "model") and isinstance(value, str) and value:
-        return Path(value)
-    if name in ("backend", "operating_point") and isinstance(value, str) and value:
-        return value
-    if name == "workers" and str(value).isdecimal() and int(str(value)) > 0:
-        return int(str(value))
-    if name == "flag_hardware" and str(value).lower() in _BOOLEANS:
-        return _BOOLEANS[str(value).lower()]
     if name == "thresholds" and isinstance(value, dict):
         return {_category(key, where): _probability(key, one, where) for key, one in value.items()}
-    raise ConfigError(f"{where}: {name} cannot be {value!r}")
+    parsed = _PARSERS[name](value) if name in _PARSERS else None
+    if parsed is None:
+        raise ConfigError(f"{where}: {name} cannot be {value!r}")
+    return parsed
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _path(value: object) -> Path | None:
+    return Path(value) if isinstance(value, str) and value else None
+
+
+def _boolean(value: object) -> bool | None:
+    return _BOOLEANS.get(str(value).lower())
+
+
+def _whole(value: object) -> int | None:
+    return int(str(value)) if str(value).isdecimal() else None
+
+
+def _count(value: object) -> int | None:
+    return _whole(value) or None
+
+
+def _seconds(value: object) -> float | None:
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None
+
+
+# None means that the value cannot be.
+_PARSERS: Mapping[str, Callable[[object], object]] = {
+    "db": _path,
+    "model": _path,
+    "backend": _text,
+    "workers": _count,
+    "operating_point": _text,
+    "flag_hardware": _boolean,
+    "worker_memory_mb": _count,
+    "worker_timeout_s": _seconds,
+    "settle_s": _seconds,
+    "patience_s": _seconds,
+    "rescan_s": _seconds,
+    "poll": _boolean,
+    "done_dir": _path,
+    "reserve_mb": _whole,
+    "drain_s": _seconds,
+    "fallback_backend": _text,
+    "metrics_port": _whole,
+    "spool_dir": _path,
+    "webhook_url": _text,
+    "webhook_secret_file": _path,
+    "smtp": _text,
+    "email_from": _text,
+    "email_to": _text,
+    "notify_patient_data": _boolean,
+}
 
 
 def _category(name: str, where: str) -> Category:

@@ -137,6 +137,10 @@ class StoreError(HipedgeError):
     """The database cannot be opened, read or written."""
 
 
+class StoreUnavailable(StoreError):
+    """The database cannot be used for now (locked, disk full, disk error): try again later."""
+
+
 class InputError(HipedgeError):
     """A file that the user named (a CSV, a manifest) has rows that cannot be used."""
 

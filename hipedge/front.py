@@ -68,6 +68,8 @@ class Front:
             )
         except Refused as refused:
             return Refusal(path, refused.code, refused.detail, sha256=sha256, timings_ms=timings_ms)
+        except MemoryError:
+            return Refusal(path, Code.TOO_LARGE, "needs more memory than it may have", sha256)
         except Exception as error:
             # A fault of ours must cost one film, not the night's run: it is stated in its row.
             return Refusal(path, Code.UNEXPECTED_ERROR, where(error), sha256=sha256)
@@ -101,7 +103,7 @@ def timed(stage: str, timings_ms: dict[str, float]) -> Iterator[None]:
         timings_ms[stage] = (time.perf_counter() - start) * 1e3
 
 
-def where(error: Exception) -> str:
+def where(error: BaseException) -> str:
     """Name an error's type and line, and nothing of its text, which could hold patient data."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}"

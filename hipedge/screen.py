@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hipedge.backends.base import Backend
+from hipedge.backends.base import Backend, Fingerprint
 from hipedge.decide import Rule, decide, population_marks
 from hipedge.discover import discover
 from hipedge.errors import Code
 from hipedge.front import Front, Known, Prepared
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
+from hipedge.model.card import card_json
 from hipedge.store import Run, Store
 from hipedge.types import (
     Mark,
@@ -28,9 +31,17 @@ from hipedge.types import (
     Scores,
     Screened,
 )
-from hipedge.workers import Died, Workers
+from hipedge.versions import versions
+from hipedge.workers import Died, Limits, Workers
 
 MAX_BATCH = 32
+
+
+class Infers(Protocol):
+    """A backend, here or in a process of its own."""
+
+    def infer(self, batch: NDArray[np.uint8]) -> tuple[Scores, ...]:
+        """Score a batch as `Backend.infer` does."""
 
 
 @dataclass
@@ -45,8 +56,12 @@ class Summary:
     marks: Counter[Mark] = field(default_factory=Counter)
     left_aside: int = 0
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one outcome."""
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Count outcomes."""
+        for outcome in outcomes:
+            self._add_one(outcome)
+
+    def _add_one(self, outcome: Outcome) -> None:
         self.marks.update(outcome.marks)
         if isinstance(outcome, Refusal):
             self.refused[outcome.code] += 1
@@ -66,6 +81,7 @@ def screen(
     rule: Rule,
     given_hips: GivenHips,
     workers: int,
+    limits: Limits,
     progress: Callable[[int, int], None],
 ) -> Summary:
     """Screen every file under `paths` into `store`; return what came of it.
@@ -75,32 +91,72 @@ def screen(
     """
     found = discover(paths)
     summary = Summary(left_aside=len(found.left_aside))
-    store.record(run, found.refusals, rule)
-    for refusal in found.refusals:
-        summary.add(refusal)
+    line = Line(model, backend, store, run, rule)
+    store.claim(refusal.source for refusal in found.refusals)
+    summary.add(line.finish(found.refusals))
     front = Front(model.card.input, given_hips, store.contents(run), model.locator)
     progress(0, len(found.files))
     done = 0
-    with Workers(front, min(workers, max(1, len(found.files)))) as pool:
+    with Workers(front, min(workers, max(1, len(found.files))), limits) as pool:
         for batch in pool.run(found.files, claim=store.claim):
             results = [result_of(path, result) for path, result in batch]
             known = [result for result in results if isinstance(result, Known)]
-            refusals = [result for result in results if isinstance(result, Refusal)]
-            films = [result for result in results if isinstance(result, Prepared)]
-            unique, duplicates = set_duplicates_apart(films, store, run)
-            outcomes = [
-                *refusals,
-                *judge(unique, backend, rule, model.card.age_range_years),
-                *duplicates,
-            ]
-            store.record(run, outcomes, rule)
+            summary.add(line.finish(one for one in results if not isinstance(one, Known)))
             store.link(run, {one.source: one.sha256 for one in known})
-            for outcome in outcomes:
-                summary.add(outcome)
             summary.known += len(known)
             done += len(batch)
             progress(done, len(found.files))
     return summary
+
+
+def start_run(store: Store, model: ModelFolder, fingerprint: Fingerprint, reason: str) -> Run:
+    """Record that a run of `model` begins, on the backend that was chosen for this reason."""
+    return store.start_run(
+        model_id=model.model_id,
+        model_name=model.card.name,
+        model_status=model.card.status.value,
+        card=card_json(model.card).decode(),
+        backend=str(fingerprint),
+        backend_reason=reason,
+        versions=versions(),
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """The back half of the line, in the main process: infer → decide → record.
+
+    `channels` are those that are told of flagged cases.
+    """
+
+    model: ModelFolder
+    backend: Infers
+    store: Store
+    run: Run
+    rule: Rule
+    channels: tuple[str, ...] = ()
+
+    def finish(self, results: Iterable[Prepared | Refusal]) -> list[Outcome]:
+        """Bring what the front half returned to its end: one outcome each, all of them committed.
+
+        Raises `BackendError` or `StoreError`; then nothing of it is committed.
+        """
+        outcomes = self.judge(results)
+        self.record(outcomes)
+        return outcomes
+
+    def judge(self, results: Iterable[Prepared | Refusal]) -> list[Outcome]:
+        """Return the outcome of each result, none of them committed."""
+        results = list(results)
+        refusals = [result for result in results if isinstance(result, Refusal)]
+        films = [result for result in results if isinstance(result, Prepared)]
+        unique, duplicates = set_duplicates_apart(films, self.store, self.run)
+        ages = self.model.card.age_range_years
+        return [*refusals, *judge(unique, self.backend, self.rule, ages), *duplicates]
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Commit outcomes, in one transaction."""
+        self.store.record(self.run, outcomes, self.rule, self.channels)
 
 
 def result_of(path: Path, result: Prepared | Refusal | Known | Died) -> Prepared | Refusal | Known:
@@ -126,7 +182,7 @@ def set_duplicates_apart(
 
 def judge(
     films: Sequence[Prepared],
-    backend: Backend,
+    backend: Infers,
     rule: Rule,
     age_range_years: tuple[float, float] | None,
 ) -> Iterator[Outcome]:
@@ -160,7 +216,7 @@ def judge(
         )
 
 
-def infer(samples: Sequence[Sample], backend: Backend) -> Iterator[Scores]:
+def infer(samples: Sequence[Sample], backend: Infers) -> Iterator[Scores]:
     """Run the samples through the backend, in batches of bounded memory."""
     for start in range(0, len(samples), MAX_BATCH):
         batch = samples[start : start + MAX_BATCH]

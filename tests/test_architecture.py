@@ -35,6 +35,8 @@ OWNERS = {
     "statsmodels": ("study/",),
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
+    "watchfiles": ("watch/hints.py",),
+    "prometheus_client": ("watch/metrics.py",),
     "hipedge.cli": ("cli/", "__main__.py"),
 }
 STAGES = ("discover", "dicom", "locate", "prepare", "decide", "store")
@@ -83,7 +85,7 @@ def test_stages_do_not_import_one_another():
     assert found == ALLOWED_BETWEEN_STAGES
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels matplotlib"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels matplotlib watchfiles prometheus_client"  # noqa: E501
 NEEDS_AN_EXTRA = ("train", "phantom", "study", "export/onnx.py", "backends/openvino.py")
 
 

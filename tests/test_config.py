@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.config import Settings, load_settings, site_rule
+from hipedge.config import _PARSERS, Settings, load_settings, site_rule
 from hipedge.errors import ConfigError, InputError
 from hipedge.model.card import card_id
 from hipedge.model.new import DEFAULT_GEOMETRY, untrained_card
@@ -63,6 +63,10 @@ def test_thresholds_are_by_category(site):
         ("workers = 0", "workers cannot be 0"),
         ("workers = 'many'", "workers"),
         ("flag_hardware = 'perhaps'", "flag_hardware"),
+        ("settle_s = 0", "settle_s cannot be 0"),
+        ("rescan_s = inf", "rescan_s"),
+        ("metrics_port = -1", "metrics_port"),
+        ("worker_memory_mb = 1.5", "worker_memory_mb"),
         ("db = 3", "db cannot be 3"),
         ("thresholds = 0.3", "thresholds"),
         ("[thresholds]\nosteoartritis = 0.3", "did you mean 'osteoarthritis'"),
@@ -86,6 +90,16 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path):
 def test_an_environment_variable_is_named_in_its_error(site):
     with pytest.raises(ConfigError, match="HIPEDGE_WORKERS"):
         site("", environment={"HIPEDGE_WORKERS": "-1"})
+
+
+def test_every_setting_can_be_read_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {"HIPEDGE_SETTLE_S": "1.5", "HIPEDGE_METRICS_PORT": "0", "HIPEDGE_POLL": "yes"}
+    settings = load_settings({}, environment={**values, "HIPEDGE_DONE_DIR": "/srv/done"})
+    assert (settings.settle_s, settings.metrics_port, settings.poll) == (1.5, 0, True)
+    assert settings.done_dir == Path("/srv/done")
+    parsed = {name for name in vars(settings) if name != "thresholds"}
+    assert parsed == set(_PARSERS)
 
 
 def test_without_a_model_the_error_says_how_to_get_one():

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 import hipedge
 from hipedge.cli import (
+    backup,
     benchmark,
     calibrate,
     doctor,
@@ -20,10 +21,14 @@ from hipedge.cli import (
     model,
     phantom,
     power,
+    prune,
     readers,
+    retry,
     screen,
     show,
+    status,
     train,
+    watch,
 )
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
@@ -40,6 +45,11 @@ app = typer.Typer(
 app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)
+app.command()(watch.watch)
+app.command()(status.status)
+app.command()(retry.retry)
+app.command()(prune.prune)
+app.command()(backup.backup)
 app.add_typer(model.app, name="model")
 app.command()(phantom.phantom)
 app.command()(train.train)

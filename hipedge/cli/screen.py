@@ -28,12 +28,11 @@ from hipedge.config import load_settings, site_rule
 from hipedge.errors import CODES
 from hipedge.locate import GivenHips, read_hips_csv
 from hipedge.model import open_model
-from hipedge.model.card import card_json
-from hipedge.screen import Summary
+from hipedge.screen import Summary, start_run
 from hipedge.screen import screen as run_line
 from hipedge.store import Store
 from hipedge.types import Priority
-from hipedge.versions import versions
+from hipedge.workers import Limits
 
 
 def screen(
@@ -92,15 +91,7 @@ def screen(
         card = folder.card
         errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
         errors.print(f"backend [bold]{opened.fingerprint}[/]: {escape(reason)}", soft_wrap=True)
-        run = store.start_run(
-            model_id=folder.model_id,
-            model_name=card.name,
-            model_status=card.status.value,
-            card=card_json(card).decode(),
-            backend=str(opened.fingerprint),
-            backend_reason=reason,
-            versions=versions(),
-        )
+        run = start_run(store, folder, opened.fingerprint, reason)
         task = bar.add_task("screening", total=None)
         try:
             summary = run_line(
@@ -112,6 +103,7 @@ def screen(
                 rule=rule,
                 given_hips=given_hips,
                 workers=settings.workers,
+                limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:

@@ -1,7 +1,27 @@
 """record: the SQLite database of a site: schema and migrations, claim, record, query."""
 
+from hipedge.store.outbox import Message, Outbox
+from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
 from hipedge.store.schema import PIPELINE_VERSION
+from hipedge.store.service import Pulse, Service, Totals, backup
+from hipedge.store.states import TERMINAL, TRANSITIONS, PathState
 from hipedge.store.store import Run, Store
 
-__all__ = ["PIPELINE_VERSION", "Case", "Run", "Store"]
+__all__ = [
+    "PIPELINE_VERSION",
+    "TERMINAL",
+    "TRANSITIONS",
+    "Case",
+    "Finished",
+    "Message",
+    "Outbox",
+    "PathState",
+    "Pulse",
+    "Queue",
+    "Run",
+    "Service",
+    "Store",
+    "Totals",
+    "backup",
+]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from sqlite_utils import Database, Migrations
 
+from hipedge.store.states import TRANSITIONS
+
 # Raised whenever the same file could give other scores: then every file is screened anew.
 PIPELINE_VERSION = 1
 
@@ -136,6 +138,78 @@ _FIRST_SCHEMA = (
         priority text not null check (priority in ('urgent', 'routine', 'recorded', 'none')),
         operating_point text not null,
         unique (hip_id, rule_id)
+    ) strict
+    """,
+)
+
+
+@migrations()
+def follow_paths(db: Database) -> None:
+    """Add the states of paths, the outbox of notifications, and what `status` tells."""
+    for statement in _SECOND_SCHEMA:
+        db.execute(statement)
+    steps = [(one.value, other.value) for one, then in TRANSITIONS.items() for other in then]
+    db.conn.executemany("insert into transitions values (?, ?)", steps)
+
+
+_SECOND_SCHEMA = (
+    """
+    create table transitions (
+        from_state text not null,
+        to_state text not null,
+        primary key (from_state, to_state)
+    ) strict
+    """,
+    "alter table paths add column state text not null default 'seen'",
+    # Inode, size, mtime and ctime when it was last looked at: other ones are another content.
+    "alter table paths add column signature text",
+    # Where it lies, or is about to, since it was finished.
+    "alter table paths add column moved_to text",
+    """
+    update paths set state = (select files.state from files where files.id = paths.file_id)
+        where file_id is not null
+    """,
+    "create index paths_by_state on paths (state)",
+    """
+    create trigger paths_step before update of state on paths
+        when new.state <> old.state and not exists (
+            select 1 from transitions where from_state = old.state and to_state = new.state)
+        begin select raise(abort, 'no such step between states'); end
+    """,
+    """
+    create table outbox (
+        id integer primary key,
+        channel text not null,
+        key text not null,                  -- equal for the same finding: the idempotency key
+        file_id integer not null references files on delete cascade,
+        rule_id text not null references rules,
+        priority integer not null,          -- 0 is the most urgent
+        created_at text not null,
+        attempts integer not null default 0,
+        delivered_at text,
+        unique (channel, key)
+    ) strict
+    """,
+    "create index outbox_pending on outbox (channel, priority, attempts, id) "
+    "where delivered_at is null",
+    """
+    create table alarms (
+        name text primary key,
+        since text not null
+    ) strict
+    """,
+    """
+    create table service (
+        id integer primary key check (id = 1),
+        pid integer not null,
+        scanned_at text not null,           -- of the last completed scan
+        run_id integer not null references runs
+    ) strict
+    """,
+    """
+    create table roots (
+        path text primary key,
+        mount_point text not null           -- another one: the file system is not mounted
     ) strict
     """,
 )

@@ -1,21 +1,20 @@
-"""Opening a database; claiming, recording and finding what is in it."""
+"""Claiming, recording and finding what is in a database."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
-from sqlite_utils import Database
 from sqlite_utils.db import Table
 
 from hipedge.decide import Rule, decide
 from hipedge.errors import Code, State, StoreError
+from hipedge.store.connection import Connection, now_text, utc_text
 from hipedge.store.rows import (
     Case,
     Row,
@@ -29,12 +28,15 @@ from hipedge.store.rows import (
     path_to_text,
     to_json,
 )
-from hipedge.store.schema import PIPELINE_VERSION, migrations
-from hipedge.types import Film, Mark, Outcome, Screened
+from hipedge.store.schema import PIPELINE_VERSION
+from hipedge.types import Film, Finding, Mark, Outcome, Priority, Screened
 
-BUSY_TIMEOUT_S = 30.0
-# https://www.sqlite.org/wal.html: WAL could corrupt a database, rarely, until 3.51.3.
-FIRST_SOUND_WAL = (3, 51, 3)
+_ORDER = tuple(Priority)
+_FILES = (
+    "select files.*, models.name as model_name, models.status as model_status, runs.backend"
+    " from files join runs on runs.id = files.run_id"
+    " join models on models.model_id = files.model_id"
+)
 
 
 @dataclass(frozen=True)
@@ -45,33 +47,11 @@ class Run:
     model_id: str
 
 
-class Store:
+class Store(Connection):
     """The database of one site, opened by `with`; one process writes, any number may read.
 
     Every method raises `StoreError` where SQLite refuses; what was committed stays.
     """
-
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open `path`, creating and migrating it unless `read_only`."""
-        self.path = path
-        self._read_only = read_only
-        with self._translated():
-            self._db = Database(_connect(path, read_only=read_only))
-            self._db.execute("pragma foreign_keys = on")
-            if not read_only:
-                _set_durability(self._db)
-                migrations.apply(self._db)
-            elif migrations.pending(self._db):
-                raise StoreError(
-                    f"{path} was not made by this version of hipedge: "
-                    "`hipedge screen` with it, once, makes or migrates it"
-                )
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
 
     def start_run(
         self,
@@ -92,34 +72,41 @@ class Store:
             "card": card,
         }
         run = {
-            "started_at": _now(),
+            "started_at": now_text(),
             "model_id": model_id,
             "pipeline_version": PIPELINE_VERSION,
             "backend": backend,
             "backend_reason": backend_reason,
             "versions": to_json(versions),
         }
-        with self._transaction():
+        with self.transaction():
             self._table("models").insert(model, ignore=True)
-            return Run(self._insert("runs", run), model_id)
+            return Run(self.insert("runs", run), model_id)
 
     def finish_run(self, run: Run) -> None:
         """Record that a run came to its end."""
-        with self._transaction():
-            self._table("runs").update(run.run_id, {"finished_at": _now()})
+        with self.transaction():
+            self._table("runs").update(run.run_id, {"finished_at": now_text()})
 
-    def claim(self, paths: Iterable[Path]) -> None:
-        """Commit that an attempt at each path begins, before a byte of it is decoded."""
-        with self._transaction():
-            self._db.conn.executemany(
-                "insert into paths (path, attempts, seen_at) values (?, 1, ?) on conflict (path)"
-                " do update set attempts = attempts + 1, seen_at = excluded.seen_at",
-                [(path_to_text(path), _now()) for path in paths],
+    def claim(self, paths: Iterable[Path], signatures: Mapping[Path, str] | None = None) -> None:
+        """Commit that an attempt at each path begins, before a byte of it is decoded.
+
+        Attempts are counted anew for a path with another signature than at its last one.
+        """
+        known = signatures or {}
+        rows = [(path_to_text(path), now_text(), known.get(path)) for path in paths]
+        with self.transaction():
+            self.execute_many(
+                "insert into paths (path, attempts, seen_at, state, signature)"
+                " values (?, 1, ?, 'claimed', ?) on conflict (path) do update set"
+                " attempts = iif(signature is excluded.signature, attempts + 1, 1),"
+                " seen_at = excluded.seen_at, state = 'claimed', signature = excluded.signature",
+                rows,
             )
 
     def contents(self, run: Run) -> frozenset[str]:
         """Return the SHA-256 of every content that already has its row for this run's model."""
-        rows = self._query(
+        rows = self.query(
             "select sha256 from files where sha256 is not null and model_id = ?"
             " and pipeline_version = ?",
             [run.model_id, PIPELINE_VERSION],
@@ -128,7 +115,7 @@ class Store:
 
     def same_pixels(self, run: Run, film: Film) -> int | None:
         """Return the screened file with this SOP Instance UID and pixels under other bytes."""
-        rows = self._query(
+        rows = self.query(
             "select id from files where sop_instance_uid = ? and pixel_sha256 = ?"
             " and state = 'screened' and model_id = ? and pipeline_version = ? and sha256 <> ?",
             [
@@ -141,34 +128,41 @@ class Store:
         )
         return next((row["id"] for row in rows), None)
 
-    def record(self, run: Run, outcomes: Iterable[Outcome], rule: Rule) -> None:
+    def record(
+        self, run: Run, outcomes: Iterable[Outcome], rule: Rule, channels: Sequence[str] = ()
+    ) -> None:
         """Write outcomes, their hips and their findings in one transaction.
 
-        A content that already has its row keeps it, and the path is linked to that.
+        In it too: for each flagged case one message in the outbox of each channel. A content that
+        already has its row keeps it, and the path is linked to that.
         """
-        with self._transaction():
+        with self.transaction():
             self._save_rule(rule)
             for outcome in outcomes:
-                self._record_one(run, outcome, rule)
+                file_id = self._record_one(run, outcome, rule)
+                if file_id is not None and isinstance(outcome, Screened):
+                    self._announce(file_id, outcome.findings, rule, channels)
 
     def link(self, run: Run, contents: Mapping[Path, str]) -> None:
         """Note that each path holds a content, by SHA-256, that already has its row."""
         if not contents:
             return
-        with self._transaction():
+        with self.transaction():
             for path, sha256 in contents.items():
                 file_id = self._file_id(run, path, sha256)
                 if file_id is None:
                     raise StoreError(f"{self.path} has no row for the content {sha256}")
                 self._link(run, path, file_id)
 
-    def apply_rule(self, model_id: str, rule: Rule) -> int:
+    def apply_rule(self, model_id: str, rule: Rule, channels: Sequence[str] = ()) -> int:
         """Decide, from the stored logits, about every hip that this rule has not seen.
 
-        Returns how many decisions were added. No inference takes place.
+        Returns how many decisions were added. No inference takes place. What the new rule flags
+        is announced as `record` does.
         """
-        undecided = self._query(
-            "select hips.id, hips.logits from hips join files on files.id = hips.file_id"
+        undecided = self.query(
+            "select hips.id, hips.file_id, hips.logits from hips"
+            " join files on files.id = hips.file_id"
             " where files.model_id = ? and not exists (select 1 from decisions"
             " where decisions.hip_id = hips.id and decisions.rule_id = ?)",
             [model_id, rule.rule_id],
@@ -180,16 +174,20 @@ class Store:
                 f"{self.path} holds no decisions under the present thresholds and may not be "
                 "written: run `hipedge flagged` once as a user who may"
             )
-        with self._transaction():
+        with self.transaction():
             self._save_rule(rule)
+            findings = dict[int, list[Finding]]()
             for row in undecided:
                 finding = decide(logits_from_json(row["logits"]), rule)
                 self._save_decision(row["id"], finding_row(finding), rule)
+                findings.setdefault(row["file_id"], []).append(finding)
+            for file_id, of_file in findings.items():
+                self._announce(file_id, of_file, rule, channels)
         return len(undecided)
 
     def models(self) -> dict[str, str]:
         """Return the card, as JSON, of every model that has rows here, by model id."""
-        rows = self._query("select model_id, card from models")
+        rows = self.query("select model_id, card from models")
         return {row["model_id"]: row["card"] for row in rows}
 
     def worklist(self, rules: Mapping[str, Rule], since: datetime | None = None) -> Iterator[Case]:
@@ -205,7 +203,7 @@ class Store:
             " join decisions on decisions.hip_id = hips.id"
             f" where hips.file_id = files.id and flagged and rule_id in ({slots})))",
             [
-                _as_utc(since) if since else "",
+                utc_text(since) if since else "",
                 Code.NO_HIP_FOUND.value,
                 *(rule.rule_id for rule in rules.values()),
             ],
@@ -229,57 +227,88 @@ class Store:
         """Yield every case, oldest first."""
         return self._cases("1", [], rules)
 
+    def case(self, file_id: int, rule_id: str) -> Case:
+        """Return one row of `files` as it was decided by a rule."""
+        rows = self.query(f"{_FILES} where files.id = ?", [file_id])
+        if not rows:
+            raise StoreError(f"{self.path} has no case {file_id}")
+        return self._case(rows[0], rule_id)
+
     def _cases(
         self, condition: str, parameters: Sequence[object], rules: Mapping[str, Rule]
     ) -> Iterator[Case]:
         """Yield the newest row of each content that meets an SQL condition on `files`."""
-        rows = self._query(
-            "select files.*, models.name as model_name, models.status as model_status,"
-            " runs.backend from files join runs on runs.id = files.run_id"
-            " join models on models.model_id = files.model_id"
-            " where files.id in (select max(id) from files group by coalesce(sha256, path))"
+        rows = self.query(
+            f"{_FILES} where files.id in"
+            " (select max(id) from files group by coalesce(sha256, path))"
             f" and ({condition}) order by files.id",
             parameters,
         )
         for row in rows:
-            hips = self._query(
-                "select * from hips join decisions on decisions.hip_id = hips.id"
-                " where hips.file_id = ? and decisions.rule_id = ? order by hips.id",
-                [row["id"], rules[row["model_id"]].rule_id],
-            )
-            yield case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
+            yield self._case(row, rules[row["model_id"]].rule_id)
 
-    def _record_one(self, run: Run, outcome: Outcome, rule: Rule) -> None:
+    def _case(self, row: Row, rule_id: str) -> Case:
+        hips = self.query(
+            "select * from hips join decisions on decisions.hip_id = hips.id"
+            " where hips.file_id = ? and decisions.rule_id = ? order by hips.id",
+            [row["id"], rule_id],
+        )
+        return case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
+
+    def _record_one(self, run: Run, outcome: Outcome, rule: Rule) -> int | None:
+        """Write an outcome; return the row that it gave, or None if its content had one."""
         film, screened = outcome.film, isinstance(outcome, Screened)
         path = outcome.film.source if isinstance(outcome, Screened) else outcome.source
         sha256 = outcome.film.sha256 if isinstance(outcome, Screened) else outcome.sha256
         file_id = self._file_id(run, path, sha256)
         if file_id is not None:
             self._link(run, path, file_id)
-            return
+            return None
         row = file_row(outcome) | {
             "sha256": sha256,
             "path": path_to_text(path),
             "run_id": run.run_id,
             "model_id": run.model_id,
             "pipeline_version": PIPELINE_VERSION,
-            "recorded_at": _now(),
+            "recorded_at": now_text(),
             "attempts": self._attempts(path),
         }
         if film is not None and row["state"] == State.DUPLICATE.value:
             row["duplicate_of"] = self.same_pixels(run, film)
-        file_id = self._insert("files", row)
+        file_id = self.insert("files", row)
         self._link(run, path, file_id)
         if isinstance(outcome, Screened):
             for hip, finding in zip(outcome.hips, outcome.findings, strict=True):
-                hip_id = self._insert("hips", hip_row(hip) | {"file_id": file_id})
+                hip_id = self.insert("hips", hip_row(hip) | {"file_id": file_id})
                 self._save_decision(hip_id, finding_row(finding), rule)
         if screened and film is not None:
             self._mark_conflict(run, film)
+        return file_id
+
+    def _announce(
+        self, file_id: int, findings: Sequence[Finding], rule: Rule, channels: Sequence[str]
+    ) -> None:
+        """Put a case with a flagged hip into the outbox of each channel, once for each rule."""
+        flagged = [_ORDER.index(finding.priority) for finding in findings if finding.flagged]
+        if not flagged:
+            return
+        (row,) = self.query(
+            "select sha256, model_id, pipeline_version from files where id = ?", [file_id]
+        )
+        content = json.dumps([*row.values(), rule.rule_id])
+        self.execute_many(
+            "insert or ignore into outbox (channel, key, file_id, rule_id, priority, created_at)"
+            " values (?, ?, ?, ?, ?, ?)",
+            [
+                (channel, hashlib.sha256(content.encode()).hexdigest(), file_id, rule.rule_id,
+                 min(flagged), now_text())
+                for channel in channels
+            ],
+        )  # fmt: skip
 
     def _mark_conflict(self, run: Run, film: Film) -> None:
         """Mark every screened file with this film's SOP Instance UID, if their pixels differ."""
-        rows = self._query(
+        rows = self.query(
             "select id, pixel_sha256, marks from files where sop_instance_uid = ?"
             " and state = 'screened' and model_id = ? and pipeline_version = ?",
             [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
@@ -292,7 +321,7 @@ class Store:
     def _file_id(self, run: Run, path: Path, sha256: str | None) -> int | None:
         """Return the row of a content, or of a path whose content could not be read."""
         condition = "sha256 = ?" if sha256 else "sha256 is null and path = ?"
-        rows = self._query(
+        rows = self.query(
             f"select id from files where {condition} and model_id = ? and pipeline_version = ?",
             [sha256 or path_to_text(path), run.model_id, PIPELINE_VERSION],
         )
@@ -300,18 +329,19 @@ class Store:
 
     def _link(self, run: Run, path: Path, file_id: int) -> None:
         """Point a path at its row; a row saying that it could not be read is then outdated."""
-        self._db.execute(
-            "insert into paths (path, file_id, attempts, seen_at) values (?, ?, 1, ?)"
-            " on conflict (path) do update set file_id = excluded.file_id",
-            [path_to_text(path), file_id, _now()],
+        self.execute(
+            "insert into paths (path, file_id, attempts, seen_at, state)"
+            " select ?, id, 0, ?, state from files where id = ? on conflict (path) do update"
+            " set file_id = excluded.file_id, attempts = 0, state = excluded.state",
+            [path_to_text(path), now_text(), file_id],
         )
-        self._db.execute(
+        self.execute(
             "delete from files where path = ? and sha256 is null and model_id = ? and id <> ?",
             [path_to_text(path), run.model_id, file_id],
         )
 
     def _attempts(self, path: Path) -> int:
-        rows = self._query("select attempts from paths where path = ?", [path_to_text(path)])
+        rows = self.query("select attempts from paths where path = ?", [path_to_text(path)])
         return next((row["attempts"] for row in rows), 1)
 
     def _save_rule(self, rule: Rule) -> None:
@@ -319,59 +349,7 @@ class Store:
         self._table("rules").insert(row, ignore=True)
 
     def _save_decision(self, hip_id: int, row: Row, rule: Rule) -> None:
-        self._insert("decisions", row | {"hip_id": hip_id, "rule_id": rule.rule_id})
+        self.insert("decisions", row | {"hip_id": hip_id, "rule_id": rule.rule_id})
 
     def _table(self, name: str) -> Table:
         return cast("Table", self._db[name])
-
-    def _insert(self, table: str, row: Row) -> int:
-        names = ", ".join(row)
-        slots = ", ".join("?" * len(row))
-        cursor = self._db.execute(
-            f"insert into {table} ({names}) values ({slots})", list(row.values())
-        )
-        return int(cursor.lastrowid or 0)
-
-    def _query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        with self._translated():
-            return list(self._db.query(sql, list(parameters)))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Take the write lock at the start: SQLite waits for a lock only there."""
-        with self._translated():
-            self._db.execute("begin immediate")
-            try:
-                yield
-            except BaseException:
-                self._db.rollback()
-                raise
-            self._db.commit()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
-
-
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    mode = "ro" if read_only else "rwc"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
-
-
-def _set_durability(db: Database) -> None:
-    """Make a commit survive a power cut: WAL where it is sound, a rollback journal elsewhere."""
-    wal = sqlite3.sqlite_version_info >= FIRST_SOUND_WAL
-    db.execute(f"pragma journal_mode = {'wal' if wal else 'delete'}")
-    db.execute(f"pragma synchronous = {'full' if wal else 'extra'}")
-
-
-def _now() -> str:
-    return _as_utc(datetime.now(timezone.utc))
-
-
-def _as_utc(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

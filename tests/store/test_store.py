@@ -124,6 +124,7 @@ def test_a_file_that_could_not_be_read_has_one_row_until_it_can_be(store):
     for _ in range(2):
         store.record(start(store), [unread], RULE)
     assert [case.code for case in store.all_cases(RULES)] == [Code.UNREADABLE]
+    store.claim([film().source])
     store.record(start(store), [screened(film())], RULE)
     assert [case.state for case in store.all_cases(RULES)] == [State.SCREENED]
 

@@ -1,0 +1,71 @@
+"""`hipedge status`: how the unattended service is doing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from hipedge.cli.console import output
+from hipedge.cli.options import ConfigOption, DbOption
+from hipedge.config import load_settings
+from hipedge.errors import CODES, Code
+from hipedge.status import Status, read_status
+from hipedge.watch.alarms import MEANINGS, Alarm
+
+
+def status(
+    db: DbOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 1 if an alarm is on or no scan is completed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say what is waiting, what was done and refused, and what a person must see to."""
+    found = read_status(load_settings({"db": db}, config).db)
+    if as_json:
+        json.dump(_as_json(found), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        output.print(_table(found))
+    if check and found.ills:
+        raise typer.Exit(1)
+
+
+def _as_json(found: Status) -> dict[str, object]:
+    return {**asdict(found), "waiting": found.waiting, "ills": found.ills}
+
+
+def _table(found: Status) -> Table:
+    table = Table("", "", title="Status", title_justify="left", show_header=False)
+    if found.pulse is None or found.scan_age_s is None:
+        table.add_row("service", "`hipedge watch` never ran on this database")
+    else:
+        pulse = found.pulse
+        table.add_row("service", f"process {pulse.pid}, last scan {found.scan_age_s:.0f} s ago")
+        table.add_row("model", f"{pulse.model} ({pulse.model_status})")
+        table.add_row("backend", f"{pulse.backend}: {pulse.backend_reason}")
+    table.add_row("recorded", f"{found.totals.last_hour} in an hour, {found.totals.last_day} a day")
+    table.add_row("last screened", found.totals.last_screened_at or "never", end_section=True)
+    for state, count in found.paths.items():
+        table.add_row(f"files {state.value.replace('_', ' ')}", str(count))
+    table.add_section()
+    for name, count in found.totals.refused.items():
+        table.add_row(f"{CODES[Code(name)].meaning} [dim]({name})[/]", str(count))
+    table.add_section()
+    for channel, count in found.undelivered.items():
+        table.add_row(f"not delivered by {channel}", str(count))
+    for name in found.ills:
+        table.add_row(f"[bold red]{name}[/]", _meaning(name))
+    return table
+
+
+def _meaning(ill: str) -> str:
+    if ill in {alarm.value for alarm in Alarm}:
+        return MEANINGS[Alarm(ill)]
+    return "no scan was completed for minutes: is the service running?"

@@ -1,0 +1,62 @@
+"""`hipedge watch`: screen all that comes into some folders, unattended."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
+from hipedge.config import load_settings
+from hipedge.locate import GivenHips, read_hips_csv
+from hipedge.watch import watch as run_service
+from hipedge.watch.journal import open_journal
+
+
+def watch(
+    folders: Annotated[list[Path], typer.Argument(help="Folders to watch, deeply.")],
+    db: DbOption = None,
+    model: ModelOption = None,
+    backend: Annotated[
+        str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")
+    ] = None,
+    operating_point: OperatingPointOption = None,
+    hips: Annotated[
+        Path | None, typer.Option(help="CSV of femoral-head centres or boxes that win over ours.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
+    ] = None,
+    poll: Annotated[
+        bool | None,
+        typer.Option("--poll", help="Look again and again: where no events come (NFS, SMB)."),
+    ] = None,
+    done_dir: Annotated[
+        Path | None, typer.Option(help="Move finished films there (default: leave them).")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Log every file, by its code.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Screen all that comes into some folders, until SIGTERM or Ctrl-C; lose nothing.
+
+    SIGHUP applies the thresholds in the settings anew, without inference. The folders are only
+    read, unless --done-dir is given. A second `hipedge watch` on the same database is refused.
+    """
+    flags = {
+        "db": db,
+        "model": model,
+        "backend": backend,
+        "operating_point": operating_point,
+        "workers": workers,
+        "poll": poll,
+        "done_dir": done_dir,
+    }
+    open_journal(logging.DEBUG if debug else logging.INFO)
+    run_service(
+        folders,
+        load_settings(flags, config),
+        given_hips=read_hips_csv(hips) if hips else GivenHips(),
+        reload_settings=lambda: load_settings(flags, config),
+    )

@@ -1,0 +1,155 @@
+"""Whether a file is there to its end: asked of files that may still be growing."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from pathlib import Path
+
+from hipedge.dicom.dataset import (
+    DEFLATED_LITTLE,
+    EXPLICIT_BIG,
+    IMPLICIT_LITTLE,
+    PREFIX,
+    PREFIX_OFFSET,
+    has_prefix,
+    is_dicom,
+)
+
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_PIXEL_DATA = (0x7FE0, 0x0010)
+_ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_TRANSFER_SYNTAX_UID = (0x0002, 0x0010)
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a file is complete, as far as its format tells; else it may only be a part.
+
+    A DICOM file is when its elements go on to the end of Pixel Data: one without may be a film cut
+    off before them. Of what is neither DICOM, PNG nor JPEG, or is malformed, nothing can be told:
+    it counts as whole, for the reader to judge. Only an empty file is always a part. Raises
+    `OSError`.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        if size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[:4] == b"\x89PNG":
+                return data.find(b"IEND", max(0, size - 64)) >= 0
+            if data[:3] == b"\xff\xd8\xff":
+                return data.rfind(b"\xff\xd9") >= 0
+            beginning = data[:4096]
+            if not is_dicom(beginning):
+                return size >= PREFIX_OFFSET + len(PREFIX)  # or too little to tell
+            return _is_whole_dicom(data, PREFIX_OFFSET + 4 if has_prefix(beginning) else 0)
+
+
+def _is_whole_dicom(data: mmap.mmap, start: int) -> bool:
+    syntax, offset = _file_meta(data, start)
+    if offset is None:
+        return False
+    if syntax == DEFLATED_LITTLE:
+        return _is_whole_deflate(data, offset)
+    if syntax is None and not data[offset + 4 : offset + 6].isalpha():
+        syntax = IMPLICIT_LITTLE
+    return _ends(data, offset, syntax)
+
+
+def _file_meta(data: mmap.mmap, offset: int) -> tuple[str | None, int | None]:
+    """Return the transfer syntax and where the dataset begins, None where the file ends before."""
+    syntax = None
+    while True:
+        head = _header(data, offset, explicit=True, order="<")
+        if head is None:
+            return syntax, None
+        tag, length, value = head
+        if tag[0] != 0x0002 or length is None:
+            return syntax, offset
+        if value + length > len(data):
+            return syntax, None
+        if tag == _TRANSFER_SYNTAX_UID:
+            syntax = data[value : value + length].rstrip(b" \0").decode("ascii", "replace")
+        offset = value + length
+
+
+def _is_whole_deflate(data: mmap.mmap, offset: int) -> bool:
+    """Inflate the dataset, keeping nothing: its end is marked (RFC 1951 3.2.3)."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    chunk = memoryview(data)[offset:]
+    try:
+        pending = inflater.decompress(chunk, 1 << 20) and inflater.unconsumed_tail
+        while pending and not inflater.eof:
+            inflater.decompress(pending, 1 << 20)
+            pending = inflater.unconsumed_tail
+    except zlib.error:
+        return True  # damaged, for the reader to say
+    finally:
+        chunk.release()
+    return inflater.eof
+
+
+def _ends(data: mmap.mmap, offset: int, syntax: str | None) -> bool:
+    """Walk the elements (PS3.5 7.1) to the end of Pixel Data.
+
+    Sequences of undefined length are walked into: their ends are elements too (PS3.5 7.5).
+    """
+    explicit, order = syntax != IMPLICIT_LITTLE, ">" if syntax == EXPLICIT_BIG else "<"
+    depth = 0
+    while offset < len(data):
+        head = _header(data, offset, explicit=explicit, order=order)
+        if head is None:
+            return False
+        tag, length, value = head
+        if length is None:
+            return True  # malformed
+        is_pixels = tag == _PIXEL_DATA and depth == 0
+        if length == _UNDEFINED_LENGTH:
+            if is_pixels:
+                return _ends_encapsulated(data, value)
+            depth += 1
+            offset = value
+            continue
+        if tag in (_ITEM_END, _SEQUENCE_END):
+            depth -= 1
+        offset = value + length
+        if is_pixels:
+            return offset <= len(data)
+    return False
+
+
+def _ends_encapsulated(data: mmap.mmap, offset: int) -> bool:
+    """Walk the fragments (PS3.5 A.4) to their delimiter, or to the end marker of the last."""
+    while offset + 8 <= len(data):
+        group, element, length = struct.unpack_from("<HHL", data, offset)
+        if (group, element) == _SEQUENCE_END:
+            return True
+        if (group, element) != _ITEM:
+            return True  # malformed
+        offset += 8 + length
+    return offset == len(data) and data[-3:].rstrip(b"\0").endswith(b"\xff\xd9")
+
+
+def _header(
+    data: mmap.mmap, offset: int, *, explicit: bool, order: str
+) -> tuple[tuple[int, int], int | None, int] | None:
+    """Return an element's tag, length (None: malformed) and where its value begins.
+
+    None where the file ends within the header.
+    """
+    if offset + 8 > len(data):
+        return None
+    group, element = struct.unpack_from(order + "HH", data, offset)
+    vr = data[offset + 4 : offset + 6]
+    if not explicit or group == 0xFFFE:
+        return (group, element), struct.unpack_from(order + "L", data, offset + 4)[0], offset + 8
+    if vr in _SHORT_VRS:
+        return (group, element), struct.unpack_from(order + "H", data, offset + 6)[0], offset + 8
+    if vr not in _LONG_VRS:
+        return (group, element), None, offset + 8
+    if offset + 12 > len(data):
+        return None
+    return (group, element), struct.unpack_from(order + "L", data, offset + 8)[0], offset + 12

@@ -1,0 +1,156 @@
+"""The paths of a watched folder, from first sight to their end: one row each, one state each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hipedge.errors import Code
+from hipedge.store.connection import Connection, now_text, utc_text
+from hipedge.store.rows import path_from_text, path_to_text
+from hipedge.store.states import TERMINAL, PathState
+
+UNFINISHED = tuple(state.value for state in PathState if state not in TERMINAL)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A path whose film has its result; `moved_to` is where it goes, or went."""
+
+    path: Path
+    signature: str
+    moved_to: Path | None
+
+
+class Queue:
+    """What is to be done, kept in the database alone. `signature` stands for a path's content.
+
+    Each method is one transaction. An impossible step between states raises `StoreError`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def see(self, found: Mapping[Path, str]) -> None:
+        """Note what a scan found: new paths, and finished ones whose content is another now."""
+        rows = [(path_to_text(path), signature) for path, signature in found.items()]
+        db = self._connection
+        with db.transaction():
+            db.execute("create temp table if not exists found (path text primary key, signature)")
+            db.execute("delete from found")
+            db.execute_many("insert into found values (?, ?)", rows)
+            db.execute(
+                "insert into paths (path, attempts, seen_at, state, signature)"
+                " select path, 0, ?, 'seen', signature from found"
+                " where path not in (select path from paths)",
+                [now_text()],
+            )
+            db.execute(
+                "update paths set state = 'seen', signature = found.signature, seen_at = ?,"
+                " attempts = 0, file_id = null, moved_to = null from found"
+                " where found.path = paths.path and paths.signature is not found.signature"
+                f" and paths.state not in ({_slots(UNFINISHED)})",
+                [now_text(), *UNFINISHED],
+            )
+
+    def unfinished(self) -> dict[Path, int]:
+        """Return the paths that have no end yet, first seen first, and how often each was tried."""
+        rows = self._connection.query(
+            f"select path, attempts from paths where state in ({_slots(UNFINISHED)})"
+            " order by rowid",
+            UNFINISHED,
+        )
+        return {path_from_text(row["path"]): row["attempts"] for row in rows}
+
+    def settle(self, paths: Iterable[Path]) -> None:
+        """Note that these paths have been seen again, and are watched until they stay the same."""
+        self._move(paths, "state = 'settling'", "state = 'seen'")
+
+    def release(self, paths: Iterable[Path]) -> None:
+        """Take claims back, as if they had not been tried."""
+        change = "state = 'settling', attempts = max(0, attempts - 1)"
+        self._move(paths, change, "state = 'claimed'")
+
+    def vanish(self, paths: Iterable[Path]) -> None:
+        """Note that these paths are gone before they were read."""
+        self._move(paths, "state = 'vanished', signature = null", "1")
+
+    def finished(self, found: Mapping[Path, str]) -> list[Finished]:
+        """Return which of the paths that `see` was just told of have their end, unchanged since."""
+        rows = self._connection.query(
+            "select paths.path, paths.signature, moved_to from found join paths using (path)"
+            " where paths.signature = found.signature and file_id is not null"
+            f" and paths.state not in ({_slots(UNFINISHED)})",
+            UNFINISHED,
+        )
+        return [
+            Finished(
+                path_from_text(row["path"]),
+                row["signature"],
+                path_from_text(row["moved_to"]) if row["moved_to"] else None,
+            )
+            for row in rows
+        ]
+
+    def move(self, targets: Mapping[Path, Path]) -> None:
+        """Commit where finished films are about to be moved, so that a crash cannot lose them."""
+        rows = [(path_to_text(to), path_to_text(path)) for path, to in targets.items()]
+        with self._connection.transaction():
+            self._connection.execute_many("update paths set moved_to = ? where path = ?", rows)
+            self._connection.execute_many("update files set path = ? where path = ?", rows)
+
+    def counts(self) -> dict[PathState, int]:
+        """Return how many paths there are in each state."""
+        rows = self._connection.query("select state, count(*) as n from paths group by state")
+        return {PathState(row["state"]): row["n"] for row in rows}
+
+    def retry(self, file_ids: Iterable[int] = (), code: Code | None = None) -> int:
+        """Let quarantined files be read anew, by id, by code, or all; return how many there are.
+
+        Their rows are removed: the new attempt gives another one.
+        """
+        ids = list(file_ids)
+        by_id = f"id in ({_slots(ids)})" if ids else "1"
+        chosen = f"state = 'quarantined' and {by_id} and (? is null or code = ?)"
+        parameters = [*ids, *[code.value if code else None] * 2]
+        db = self._connection
+        with db.transaction():
+            db.execute(
+                "update paths set state = 'seen', signature = null, attempts = 0, file_id = null"
+                f" where file_id in (select id from files where {chosen})",
+                parameters,
+            )
+            return db.execute(f"delete from files where {chosen}", parameters)
+
+    def prune(self, older_than: datetime) -> int:
+        """Remove results recorded before a moment, with their hips; return how many.
+
+        A file that is not finished, or of which a notification is still to be delivered, stays.
+        Its path stays too, so that it is not screened again where it still lies.
+        """
+        db = self._connection
+        with db.transaction():
+            old = (
+                "select id from files where recorded_at < ? and id not in"
+                " (select file_id from outbox where delivered_at is null) and id not in"
+                f" (select file_id from paths where file_id is not null and state in"
+                f" ({_slots(UNFINISHED)}))"
+            )
+            parameters = [utc_text(older_than), *UNFINISHED]
+            db.execute(
+                f"update files set duplicate_of = null where duplicate_of in ({old})", parameters
+            )
+            return db.execute(f"delete from files where id in ({old})", parameters)
+
+    def _move(self, paths: Iterable[Path], change: str, condition: str) -> None:
+        rows = [(path_to_text(path),) for path in paths]
+        if rows:
+            sql = f"update paths set {change} where path = ? and {condition}"
+            with self._connection.transaction():
+                self._connection.execute_many(sql, rows)
+
+
+def _slots(values: Iterable[object]) -> str:
+    return ",".join("?" for _ in values)

@@ -1,0 +1,5 @@
+"""`screen`, for ever: a service that loses nothing. `docs/safety.md` says what it promises."""
+
+from hipedge.watch.service import watch
+
+__all__ = ["watch"]

@@ -1,0 +1,134 @@
+"""The watched folders: what lies in them, and whether their file system is mounted."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hipedge.discover import discover
+from hipedge.errors import InputError, StoreError
+from hipedge.types import Refusal
+from hipedge.watch.settle import Look
+
+MOUNT_INFO = Path("/proc/self/mountinfo")
+# SQLite cannot rely on their locks (https://www.sqlite.org/lockingv3.html, 6.0), and the kernel
+# tells of no change that another machine makes.
+NETWORK_FILE_SYSTEMS = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|ncpfs|ocfs2|gfs2|davfs"
+    r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|davfs|smbnetfs)|fuse\.cephfs"
+)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mounted file system: where, and of which type."""
+
+    point: Path
+    type: str
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it lies on another machine."""
+        return NETWORK_FILE_SYSTEMS.fullmatch(self.type) is not None
+
+
+def mount_of(path: Path, mount_info: Path = MOUNT_INFO) -> Mount:
+    """Return the file system that `path` lies on, or would (proc(5), mountinfo)."""
+    path = path.resolve()
+    found = Mount(Path("/"), "unknown")
+    for line in mount_info.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        left, _, right = line.partition(" - ")
+        point = Path(_unescaped(left.split()[4]))
+        if path.is_relative_to(point) and len(point.parts) >= len(found.point.parts):
+            found = Mount(point, right.split()[0])
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), text)
+
+
+def refuse_network(db: Path, mount_info: Path = MOUNT_INFO) -> None:
+    """Raise `StoreError` for a database on a network file system."""
+    mount = mount_of(db.absolute().parent, mount_info)
+    if mount.is_network:
+        raise StoreError(
+            f"{db} would lie on {mount.type}, whose locks SQLite cannot rely on: "
+            "choose a folder on this machine's own disk"
+        )
+
+
+@dataclass
+class Scan:
+    """What one look through all folders found."""
+
+    found: dict[Path, Look] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    left_aside: int = 0
+    missing: list[Path] = field(default_factory=list)
+
+
+class Folders:
+    """The watched folders. `mount_point` is asked, once for each, where it was mounted at first."""
+
+    def __init__(
+        self,
+        roots: Iterable[Path],
+        mount_point: Callable[[Path, Path], Path],
+        mount_info: Path = MOUNT_INFO,
+    ) -> None:
+        self.roots = tuple(dict.fromkeys(root.absolute() for root in roots))
+        self._mount_info = mount_info
+        for root in self.roots:
+            if not root.is_dir():
+                raise InputError(f"no such folder: {root}")
+        self._mount_points = {
+            root: mount_point(root, mount_of(root, mount_info).point) for root in self.roots
+        }
+
+    @property
+    def are_remote(self) -> bool:
+        """Whether the kernel is silent about changes in one of them."""
+        return any(mount_of(root, self._mount_info).is_network for root in self.roots)
+
+    def missing(self) -> list[Path]:
+        """Return the folders that are gone, or not on the file system on which they were.
+
+        Where a file system is not mounted there is mostly an empty folder, which must not be
+        taken for one in which nothing is to be done.
+        """
+        return [root for root in self.roots if not self._is_there(root)]
+
+    def _is_there(self, root: Path) -> bool:
+        try:
+            with os.scandir(root) as entries:  # a stale handle can still be a folder to stat(2)
+                next(entries, None)
+        except OSError:
+            return False
+        return mount_of(root, self._mount_info).point == self._mount_points[root]
+
+    def scan(self) -> Scan:
+        """Look through the folders that are there, deeply."""
+        scan = Scan(missing=self.missing())
+        present = [root for root in self.roots if root not in scan.missing]
+        for root in present:
+            try:
+                discovered = discover([root])
+            except InputError:
+                scan.missing.append(root)
+                continue
+            scan.found.update(_looks(discovered.files))
+            scan.refusals.extend(discovered.refusals)
+            scan.left_aside += len(discovered.left_aside)
+        return scan
+
+
+def _looks(paths: Iterable[Path]) -> Iterator[tuple[Path, Look]]:
+    for path in paths:
+        try:
+            yield path, Look.at(path)
+        except OSError:
+            continue  # gone again: the next scan tells

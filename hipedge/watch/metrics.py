@@ -1,0 +1,152 @@
+"""Counters for Prometheus and a health page, on this machine only."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from hipedge.errors import InstallationError
+from hipedge.store import PathState
+from hipedge.types import Outcome, Priority, Refusal
+from hipedge.watch.alarms import Alarm, Alarms
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass
+class Tally:
+    """What the service has done since it started. Labels come from our tables, never from files."""
+
+    alarms: Alarms
+    stale_after_s: float
+    files: Counter[tuple[str, str]] = field(default_factory=Counter)
+    flagged: Counter[Priority] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    paths: dict[PathState, int] = field(default_factory=dict)
+    waiting: int = 0
+    worker_deaths: int = 0
+    last_screened: float = 0.0
+    scanned: float = field(default_factory=time.monotonic)
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Count what was committed."""
+        for outcome in outcomes:
+            for stage, milliseconds in outcome.timings_ms.items():
+                self.seconds[stage] += milliseconds / 1e3
+            if isinstance(outcome, Refusal):
+                self.files[outcome.state.value, outcome.code.value] += 1
+            else:
+                self.files[PathState.SCREENED.value, ""] += 1
+                self.flagged.update(f.priority for f in outcome.findings if f.flagged)
+                self.last_screened = time.time()
+
+    @property
+    def ills(self) -> list[str]:
+        """What is wrong: alarms, and `stale` where no scan has been completed for long."""
+        stale = time.monotonic() - self.scanned > self.stale_after_s
+        return sorted(self.alarms.names) + ["stale"] * stale
+
+
+class MetricsServer:
+    """Answers /metrics and /healthz on the loopback interface; opened by `with`."""
+
+    def __init__(self, tally: Tally, port: int) -> None:
+        try:
+            from prometheus_client import CollectorRegistry, generate_latest
+        except ImportError as error:
+            raise InstallationError(
+                "metrics need prometheus-client: pip install 'hipedge[service]', "
+                "or set metrics_port = 0"
+            ) from error
+        registry = CollectorRegistry()
+        registry.register(_Collector(tally))
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # the base class's name
+                """Answer the two pages that there are."""
+                if self.path == "/metrics":
+                    self._answer(200, generate_latest(registry))
+                elif self.path == "/healthz":
+                    ills = tally.ills
+                    self._answer(503 if ills else 200, "\n".join(ills or ["ok"]).encode())
+                else:
+                    self._answer(404, b"")
+
+            def _answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing: a request is no event."""
+
+        self._server = ThreadingHTTPServer((LOOPBACK, port), Handler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> MetricsServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Collector:
+    """Reads the tally whenever Prometheus asks."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        tally = self._tally
+        files = CounterMetricFamily(
+            "hipedge_files", "Files recorded, by state and code", labels=["state", "code"]
+        )
+        for (state, code), count in list(tally.files.items()):
+            files.add_metric([state, code], count)
+        yield files
+        flagged = CounterMetricFamily("hipedge_flagged_hips", "Flagged", labels=["priority"])
+        for priority, count in list(tally.flagged.items()):
+            flagged.add_metric([priority.value], count)
+        yield flagged
+        seconds = CounterMetricFamily("hipedge_stage_seconds", "Time spent", labels=["stage"])
+        for stage, spent in list(tally.seconds.items()):
+            seconds.add_metric([stage], spent)
+        yield seconds
+        paths = GaugeMetricFamily("hipedge_paths", "Paths, by state", labels=["state"])
+        for path_state in PathState:
+            paths.add_metric([path_state.value], tally.paths.get(path_state, 0))
+        yield paths
+        alarms = GaugeMetricFamily("hipedge_alarm", "1 where an alarm is on", labels=["alarm"])
+        for alarm in Alarm:
+            alarms.add_metric([alarm.value], alarm.value in tally.alarms.names)
+        yield alarms
+        yield CounterMetricFamily(
+            "hipedge_worker_deaths", "Decoding processes that died", tally.worker_deaths
+        )
+        yield GaugeMetricFamily(
+            "hipedge_notifications_waiting", "Messages not yet delivered", tally.waiting
+        )
+        yield GaugeMetricFamily(
+            "hipedge_last_screened_timestamp_seconds", "When a film was last screened",
+            tally.last_screened,
+        )  # fmt: skip
+        yield GaugeMetricFamily(
+            "hipedge_scan_age_seconds", "Since a scan was last completed",
+            time.monotonic() - tally.scanned,
+        )  # fmt: skip

@@ -1,0 +1,167 @@
+"""Putting the service together: what is opened, in which order, and closed again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hipedge import backends
+from hipedge.config import Settings, site_rule
+from hipedge.errors import StoreError
+from hipedge.front import Front
+from hipedge.locate import GivenHips
+from hipedge.model import ModelFolder, open_model
+from hipedge.notify import Notifier, channels_of
+from hipedge.screen import Line, start_run
+from hipedge.store import Service, Store
+from hipedge.watch.alarms import Alarm, Alarms
+from hipedge.watch.done import DoneDir
+from hipedge.watch.folders import Folders, refuse_network
+from hipedge.watch.hints import Hints
+from hipedge.watch.inference import Inference, Opener
+from hipedge.watch.loop import Pace, Watch
+from hipedge.watch.metrics import MetricsServer, Tally
+from hipedge.watch.settle import SettledFront, Settling
+from hipedge.workers import Limits, Workers
+
+# So many scans may fail to come before the service counts as ill.
+MISSED_SCANS = 4
+# Where no events come, folders are looked through more often.
+POLL_S = 5.0
+
+
+def watch(
+    roots: Sequence[Path],
+    settings: Settings,
+    *,
+    given_hips: GivenHips,
+    reload_settings: Callable[[], Settings],
+) -> None:
+    """Screen all that comes into some folders, until SIGTERM or SIGINT.
+
+    SIGHUP applies the thresholds of `reload_settings()`. Raises a `HipedgeError` where it cannot
+    start: then nothing has been touched.
+    """
+    refuse_network(settings.db)
+    channels = channels_of(settings)
+    model = open_model(settings.require_model())
+    rule = site_rule(model.card, settings)
+    name, reason = backends.choose(settings.backend)
+    with ExitStack() as opened:
+        opened.enter_context(the_only_one(settings.db))
+        store = opened.enter_context(Store(settings.db))
+        folders = Folders(roots, Service(store).mount_point)
+        done_dir = DoneDir(settings.done_dir, folders.roots) if settings.done_dir else None
+        alarms = Alarms()
+        tally = Tally(alarms, stale_after_s=MISSED_SCANS * settings.rescan_s)
+        if settings.metrics_port:
+            opened.enter_context(MetricsServer(tally, settings.metrics_port))
+        inference = opened.enter_context(Inference(Opener(name, model)))
+        run = start_run(store, model, inference.fingerprint, reason)
+        line = Line(model, inference, store, run, rule, tuple(one.name for one in channels))
+        store.apply_rule(run.model_id, rule, line.channels)
+        front = SettledFront(Front(model.card.input, given_hips, frozenset()))
+        limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
+        pool = opened.enter_context(Workers(front, settings.workers, limits))
+        polls = settings.poll or folders.are_remote
+        hinted = (lambda: False) if polls else opened.enter_context(hints(folders.roots))
+        rescan_s = min(settings.rescan_s, POLL_S) if polls else settings.rescan_s
+        notifier = Notifier(
+            settings.db,
+            channels,
+            patient_data=settings.notify_patient_data,
+            on_change=lambda failing: alarms.set(Alarm.NOTIFICATION, failing),
+        )
+        if channels:
+            notifier.start()
+            opened.callback(notifier.stop)
+        service = Watch(
+            line,
+            pool,
+            folders,
+            Settling(settings.settle_s, settings.patience_s),
+            Pace(settings.settle_s, rescan_s, settings.drain_s, settings.reserve_mb << 20),
+            alarms=alarms,
+            tally=tally,
+            done_dir=done_dir,
+            hinted=hinted,
+            announce=notifier.wake,
+            new_rule=lambda: site_rule(model.card, reload_settings()),
+            fall_back=_fall_back(settings.fallback_backend, model, opened),
+        )
+        with signals(service):
+            service.run()
+
+
+def _fall_back(
+    name: str | None, model: ModelFolder, opened: ExitStack
+) -> Callable[[Line], Line] | None:
+    """Return what puts another backend in the place of a lost one, if the site wants that."""
+    if name is None:
+        return None
+    backends.choose(name)
+
+    def fall_back(line: Line) -> Line:
+        inference = opened.enter_context(Inference(Opener(name, model)))
+        reason = "fallback: the backend asked for was lost"
+        run = start_run(line.store, model, inference.fingerprint, reason)
+        return replace(line, backend=inference, run=run)
+
+    return fall_back
+
+
+@contextmanager
+def the_only_one(db: Path) -> Iterator[None]:
+    """Hold a lock beside the database, which ends with this process. Raises `StoreError`."""
+    lock = db.with_name(db.name + ".lock")
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"{lock} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise StoreError(f"another `hipedge watch` is at work on {db}") from error
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def hints(roots: Sequence[Path]) -> Iterator[Callable[[], bool]]:
+    """Give what says whether there was an event since it was last asked."""
+    thread = Hints(roots)
+    thread.start()
+
+    def hinted() -> bool:
+        was_set = thread.due.is_set()
+        thread.due.clear()
+        return was_set
+
+    try:
+        yield hinted
+    finally:
+        thread.stop()
+
+
+@contextmanager
+def signals(service: Watch) -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the service in good order, and SIGHUP apply new thresholds."""
+    wanted = {
+        signal.SIGTERM: lambda *_: service.end(),
+        signal.SIGINT: lambda *_: service.end(),
+        signal.SIGHUP: lambda *_: service.reload(),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,44 @@
+"""Faults that are built into the service's process before it starts, by replacing a function."""
+
+import functools
+import os
+import signal
+import time
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def replace(owner, name, make):
+    """Put `make(original)` in the place of a function."""
+    original = getattr(owner, name)
+    setattr(owner, name, functools.wraps(original)(make(original)))
+
+
+def before(owner, name, act):
+    """Let something happen before each call of a function."""
+
+    def make(original):
+        def faulty(*arguments, **options):
+            act()
+            return original(*arguments, **options)
+
+        return faulty
+
+    replace(owner, name, make)
+
+
+def after(owner, name, act):
+    """Let something happen after each call of a function."""
+
+    def make(original):
+        def faulty(*arguments, **options):
+            result = original(*arguments, **options)
+            act()
+            return result
+
+        return faulty
+
+    replace(owner, name, make)

@@ -1,0 +1,233 @@
+"""Promise 15, and the commands around the service: status, retry, prune, backup."""
+
+import json
+import sqlite3
+import threading
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from hipedge.cli import main
+from hipedge.errors import Code, StoreError
+from hipedge.status import read_status
+from hipedge.store import TRANSITIONS, Outbox, PathState, Queue, Service, Store, backup
+from hipedge.store.schema import migrations
+from hipedge.types import Category, Refusal
+from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.store.test_store import start
+from tests.watch.clinic import dicom
+
+LATER = datetime.now(timezone.utc) + timedelta(days=1)
+
+
+@pytest.fixture
+def db(tmp_path):
+    return tmp_path / "cases.db"
+
+
+@pytest.fixture
+def store(db):
+    with Store(db) as opened:
+        yield opened
+
+
+def hipedge(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(one) for one in arguments])
+    return ended.value.code or 0, capsys.readouterr()
+
+
+def finish(store, *outcomes, channels=()):
+    store.claim([getattr(one, "source", None) or one.film.source for one in outcomes])
+    store.record(start(store), outcomes, RULE, channels)
+
+
+def quarantined(name, code=Code.DECODE_FAILED):
+    return Refusal(film(name).source, code, sha256=sha(name))
+
+
+def test_the_table_in_the_database_is_the_table_in_the_code(store):
+    rows = store.query("select from_state, to_state from transitions")
+    found = {(PathState(row["from_state"]), PathState(row["to_state"])) for row in rows}
+    assert found == {(one, other) for one, then in TRANSITIONS.items() for other in then}
+
+
+@pytest.mark.parametrize("start_", PathState)
+@pytest.mark.parametrize("end", PathState)
+def test_the_database_refuses_every_other_step(store, start_, end):
+    with store.transaction():
+        store.execute("insert into paths values ('/x', null, 0, '', ?, null, null)", [start_.value])
+    step = "update paths set state = ? where path = '/x'"
+    if end is start_ or end in TRANSITIONS[start_]:
+        assert store.execute(step, [end.value]) == 1
+    else:
+        with pytest.raises(sqlite3.IntegrityError, match="no such step"):
+            store.execute(step, [end.value])
+
+
+def test_a_database_of_the_first_schema_is_migrated_and_its_paths_have_their_states(db):
+    old = Database(db)
+    migrations.apply(old, stop_before="follow_paths")
+    old.execute("insert into models values ('m', 'test', 'untrained', '{}')")
+    old.execute("insert into runs values (1, '', null, 'm', 1, 'fake', '', '{}')")
+    old.execute(
+        "insert into files (id, path, run_id, model_id, pipeline_version, recorded_at, state,"
+        " code, marks, attempts, timings_ms)"
+        " values (7, '/in/b', 1, 'm', 1, '', 'quarantined', 'truncated', '[]', 1, '{}')"
+    )
+    old.execute("insert into paths values ('/in/b', 7, 1, ''), ('/in/open', null, 1, '')")
+    old.conn.commit()
+    old.close()
+    with Store(db) as store:
+        rows = store.query("select path, state from paths order by path")
+        assert [row["state"] for row in rows] == ["quarantined", "seen"]
+        assert set(Queue(store).unfinished()) == {Path("/in/open")}
+
+
+@pytest.mark.promise(15)
+def test_prune_removes_old_results_and_nothing_that_is_not_finished(store):
+    finish(store, screened(film("told"), scored_hip(Category.OSTEOARTHRITIS)), channels=["spool"])
+    finish(store, screened(film("old")), quarantined("bad"))
+    store.claim([film("open").source])
+    queue = Queue(store)
+    assert queue.prune(datetime.now(timezone.utc) - timedelta(days=1)) == 0
+    assert queue.prune(LATER) == 2  # but the one of which nobody has been told yet
+    assert [row["sha256"] for row in store.query("select sha256 from files")] == [sha("told")]
+    assert [row["n"] for row in store.query("select count(*) as n from hips")] == [1]
+    assert queue.unfinished() == {film("open").source: 1}
+    (message,) = Outbox(store).pending("spool", 9)
+    Outbox(store).delivered(message)
+    assert queue.prune(LATER) == 1
+    assert queue.unfinished() == {film("open").source: 1}
+
+
+@pytest.mark.promise(15)
+def test_what_was_pruned_is_not_screened_again_where_it_still_lies(clinic):
+    clinic.drop("film.dcm", dicom(1))
+    with clinic.service():
+        clinic.wait_for(1)
+    with Store(clinic.db) as store:
+        assert Queue(store).prune(LATER) == 1
+    with clinic.service() as service:
+        clinic.wait_until_up(service)
+        clinic.drop("other.dcm", dicom(2))
+        clinic.wait_for(2)
+    assert clinic.rows("select count(*) from files") == [(1,)]
+
+
+@pytest.mark.promise(15)
+def test_a_backup_under_load_is_whole(db, tmp_path):
+    with Store(db) as store:
+        finish(store, screened(film("first")))
+    copy = tmp_path / "copy.db"
+    ended = threading.Event()
+    written = []
+
+    def write():
+        with Store(db) as store:
+            run = start(store)
+            while not ended.is_set():
+                number = len(written)
+                store.claim([film(f"{number}").source])
+                store.record(run, [screened(film(f"{number}", uid=f"1.{number}"))], RULE)
+                written.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(5):
+            before = len(written)
+            backup(db, copy)
+            with Store(copy) as restored:
+                (row,) = restored.query("select count(*) as n from files")
+                assert row["n"] >= before
+                (row,) = restored.query("select count(*) as n from hips")
+                assert row["n"] >= before
+    finally:
+        ended.set()
+        writer.join()
+    assert written
+
+
+def test_a_backup_of_nothing_or_to_nowhere_is_an_error_and_leaves_no_half_copy(store, db, tmp_path):
+    with pytest.raises(StoreError, match="no database"):
+        backup(tmp_path / "none.db", tmp_path / "copy.db")
+    with pytest.raises(StoreError, match="cannot be copied"):
+        backup(db, tmp_path / "none" / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
+
+
+def test_retry_lets_quarantined_files_be_read_anew_by_code_or_id(store):
+    finish(store, quarantined("one"), quarantined("two", Code.TRUNCATED), screened(film("three")))
+    queue = Queue(store)
+    assert queue.retry(code=Code.TRUNCATED) == 1
+    assert set(queue.unfinished()) == {film("two").source}
+    assert queue.retry([3]) == 0  # screened: nothing to try again
+    assert queue.retry([1]) == 1
+    assert set(queue.unfinished()) == {film("one").source, film("two").source}
+
+
+def test_a_retried_film_gets_its_result_from_the_running_service(clinic, capsys):
+    path = clinic.drop("film.dcm", dicom(1, BitsAllocated=32))
+    with clinic.service():
+        clinic.wait_for(1)
+        assert clinic.outcomes() == {"film.dcm": "unsupported_pixels"}
+        status, said = hipedge(capsys, "retry", "--db", clinic.db)
+        assert status == 0
+        assert "1 quarantined" in said.out
+        path.write_bytes(dicom(1))
+        clinic.wait(lambda: clinic.outcomes() == {"film.dcm": "screened"})
+
+
+def test_status_tells_of_the_queue_the_refusals_and_the_alarms(store, db, capsys):
+    finish(store, screened(film("one")), quarantined("two"), quarantined("three"))
+    Queue(store).see({film("four").source: "1:2:3:4"})
+    Service(store).beat(1)
+    Service(store).set_alarms(frozenset({"folder_gone"}))
+    found = read_status(db)
+    assert (found.waiting, found.totals.refused, found.ills) == (
+        1,
+        {"decode_failed": 2},
+        ["folder_gone"],
+    )
+    status, said = hipedge(capsys, "status", "--db", db, "--json")
+    told = json.loads(said.out)
+    assert status == 0
+    assert told["paths"] == {"quarantined": 2, "screened": 1, "seen": 1}
+    assert told["pulse"]["model"] == "test"
+    status, said = hipedge(capsys, "status", "--db", db)
+    for text in ("decode_failed", "folder_gone", "fake", "last scan"):
+        assert text in said.out
+
+
+def test_status_check_exits_1_for_an_alarm_and_for_a_service_that_is_still(store, db, capsys):
+    finish(store, screened(film("one")))
+    assert hipedge(capsys, "status", "--db", db, "--check")[0] == 1  # it never ran
+    Service(store).beat(1)
+    assert hipedge(capsys, "status", "--db", db, "--check")[0] == 0
+    assert read_status(db, datetime.now(timezone.utc) + timedelta(minutes=6)).ills == ["stale"]
+    Service(store).set_alarms(frozenset({"disk_reserve"}))
+    assert hipedge(capsys, "status", "--db", db, "--check")[0] == 1
+
+
+def test_prune_needs_an_age_in_days(store, db, capsys):
+    assert hipedge(capsys, "prune", "--older-than", "tomorrow", "--db", db)[0] == 2
+    status, said = hipedge(capsys, "prune", "--older-than", "365d", "--db", db)
+    assert (status, said.out) == (0, "0 results removed\n")
+
+
+@pytest.mark.parametrize("command", [["retry"], ["status"], ["prune", "--older-than", "1d"]])
+def test_without_a_database_the_commands_say_so(tmp_path, capsys, command):
+    status, said = hipedge(capsys, *command, "--db", tmp_path / "none.db")
+    assert status == 2
+    assert "there is no database" in said.err
+
+
+def test_backup_is_a_command_too(store, db, tmp_path, capsys):
+    status, said = hipedge(capsys, "backup", tmp_path / "copy.db", "--db", db)
+    assert status == 0
+    assert "a sound copy" in said.out.replace("\n", " ")
+    with Store(tmp_path / "copy.db") as copy:
+        assert copy.query("select count(*) as n from files") == [{"n": 0}]

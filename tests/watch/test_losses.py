@@ -1,0 +1,272 @@
+"""Promises 9 and 10: a full disk, a locked database, a lost GPU."""
+
+import contextlib
+import os
+import sqlite3
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+
+from hipedge.backends import open_backend
+from hipedge.backends.fake import FakeBackend
+from hipedge.errors import BackendError, BackendLost
+from hipedge.store import connection
+from hipedge.types import Category
+from hipedge.watch import inference, loop, service
+from hipedge.watch.inference import Inference
+from tests.watch import faults
+from tests.watch.clinic import dicom
+
+
+def little_space(marker):
+    """The disk is as good as full for as long as a file is there."""
+    loop.Watch.__init__.__kwdefaults__["free"] = lambda db: 0 if marker.exists() else 1 << 40
+
+
+@pytest.mark.promise(9)
+def test_a_disk_that_fills_up_is_a_pause_and_an_alarm_until_there_is_room(new_clinic):
+    clinic = new_clinic(reserve_mb=100)
+    marker = clinic.folder / "full"
+    marker.touch()
+    clinic.drop("film.dcm", dicom(1))
+    with clinic.service(little_space, marker):
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("disk_reserve",)])
+        time.sleep(0.5)
+        assert "screened" not in clinic.states()
+        marker.unlink()
+        clinic.wait_for(1)
+        clinic.wait(lambda: clinic.rows("select count(*) from alarms") == [(0,)])
+    assert clinic.outcomes() == {"film.dcm": "screened"}
+
+
+def full_disk(marker):
+    """SQLite finds no room for another page, and then finds some again."""
+
+    def begin(original):
+        @contextlib.contextmanager
+        def faulty(self):
+            (pages,) = self._db.execute("pragma page_count").fetchone()
+            limit = pages if marker.exists() else 1 << 30
+            self._db.execute(f"pragma max_page_count = {limit}").fetchall()
+            with original(self):
+                yield
+
+        return faulty
+
+    faults.replace(connection.Connection, "transaction", begin)
+
+
+@pytest.mark.promise(9)
+def test_when_sqlite_finds_no_room_results_are_held_and_committed_later(clinic):
+    marker = clinic.folder / "full"
+    with clinic.service(full_disk, marker) as process:
+        clinic.wait_until_up(process)
+        marker.touch()
+        for number in range(40):
+            clinic.drop(f"{number}.dcm", dicom(number, Category.OSTEOARTHRITIS))
+        clinic.wait(lambda: "database_unavailable" in clinic.log.read_text())
+        time.sleep(1.0)
+        marker.unlink()
+        clinic.wait_for(40)
+        assert process.is_alive()
+        clinic.wait(lambda: len(clinic.messages()) == 40)
+    assert clinic.is_sound()
+    assert clinic.rows("select count(*), max(attempts) from files") == [(40, 1)]
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize(
+    ("busy_s", "held_s"), [(0.2, 3.0), pytest.param(30.0, 35.0, marks=pytest.mark.slow)]
+)
+def test_a_database_that_another_process_has_locked_delays_and_loses_nothing(
+    clinic, busy_s, held_s
+):
+    clinic.drop("early.dcm", dicom(1))
+    with clinic.service(patience_with_locks, busy_s) as process:
+        clinic.wait_for(1)
+        other = sqlite3.connect(clinic.db, isolation_level=None)
+        other.execute("begin exclusive")
+        clinic.drop("late.dcm", dicom(2))
+        time.sleep(held_s)
+        other.execute("rollback")
+        other.close()
+        clinic.wait_for(2)
+        assert process.is_alive()
+        clinic.wait(lambda: clinic.rows("select count(*) from alarms") == [(0,)])
+    assert clinic.outcomes() == {"early.dcm": "screened", "late.dcm": "screened"}
+
+
+def patience_with_locks(busy_s):
+    connection.BUSY_TIMEOUT_S = busy_s
+
+
+@pytest.mark.promise(9)
+def test_a_database_that_cannot_be_written_is_a_clear_refusal_to_start(clinic):
+    with clinic.service() as process:
+        clinic.wait_until_up(process)
+    process = clinic.start(read_only)
+    process.join(60)
+    assert process.exitcode == 1
+    assert "readonly" in clinic.log.read_text()
+
+
+def read_only():
+    def connect(original):
+        return lambda path, *, read_only: original(path, read_only=True)
+
+    faults.replace(connection, "_connect", connect)
+
+
+class Breaking(FakeBackend):
+    """Fails as a GPU does: at its third batch, and then for as long as its process lives."""
+
+    def __init__(self, size_px, marker):
+        super().__init__(size_px)
+        self._marker = marker
+        self._batches = 0
+        self._broken = False
+
+    def _infer(self, batch):
+        self._batches += 1
+        if self._broken or (self._batches == 3 and not self._marker.exists()):
+            self._marker.touch()
+            self._broken = True
+            raise BackendLost("CUDA error 700: an illegal memory access was encountered")
+        return super()._infer(batch)
+
+
+class Opened:
+    """Opens a breaking backend in the inference process, and notes which process that is."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self):
+        with (self.folder / "pids").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return Breaking(64, self.folder / "broken")
+
+
+def lose_the_gpu(folder):
+    service.Opener = lambda name, model: Opened(folder)
+    loop.ROUND_S = 0.001
+    service.Workers.room = property(lambda self: max(0, 2 - self.in_flight))
+
+
+@pytest.mark.promise(10)
+def test_a_lost_gpu_gives_no_result_and_each_hip_gets_exactly_one(clinic):
+    for number in range(12):
+        clinic.drop(f"{number}.dcm", dicom(number, Category.FEMORAL_NECK_FRACTURE))
+    with clinic.service(lose_the_gpu, clinic.folder):
+        clinic.wait_for(12)
+    pids = (clinic.folder / "pids").read_text().split()
+    assert len(set(pids)) == 2
+    assert "backend_failed" in clinic.log.read_text()
+    assert clinic.rows("select state, count(*) from files group by state") == [("screened", 12)]
+    assert clinic.rows("select count(*), count(distinct file_id) from hips") == [(12, 12)]
+    assert clinic.rows("select max(attempts) from files") == [(1,)]
+
+
+class Lost:
+    """Opens one backend that works once, then none any more."""
+
+    def __init__(self, folder, name):
+        self.folder, self.name = folder, name
+
+    def __call__(self):
+        if self.name == "spare":
+            return FakeBackend(64)
+        if (self.folder / "gone").exists():
+            raise BackendError("no device")
+        (self.folder / "gone").touch()
+        return FakeBackend(64, failures=[BackendLost("device removed")] * 99)
+
+
+def lose_it_for_good(folder):
+    service.Opener = lambda name, model: Lost(folder, name)
+    service.backends.choose = lambda name: (name, "asked for")
+
+
+@pytest.mark.promise(10)
+def test_a_backend_that_stays_lost_is_replaced_only_where_the_site_has_said_so(new_clinic):
+    clinic = new_clinic(fallback_backend="spare")
+    clinic.drop("film.dcm", dicom(1))
+    with clinic.service(lose_it_for_good, clinic.folder):
+        clinic.wait_for(1)
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("backend_fallback",)])
+    reasons = clinic.rows("select backend_reason from files join runs on runs.id = run_id")
+    assert reasons == [("fallback: the backend asked for was lost",)]
+
+
+@pytest.mark.promise(10)
+def test_without_a_fallback_a_lost_backend_is_an_alarm_and_films_wait(clinic):
+    clinic.drop("film.dcm", dicom(1))
+    with clinic.service(lose_it_for_good, clinic.folder, ends=False) as process:
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("backend_lost",)])
+        time.sleep(0.5)
+        assert process.is_alive()
+        assert clinic.rows("select count(*) from files") == [(0,)]
+    with clinic.service():
+        clinic.wait_for(1)
+    assert clinic.outcomes() == {"film.dcm": "screened"}
+
+
+def hanging():
+    return FakeBackend(64, latency_s=1000)
+
+
+def dying():
+    backend = FakeBackend(64)
+    backend._infer = lambda batch: os.abort()
+    return backend
+
+
+@pytest.mark.promise(10)
+@pytest.mark.parametrize("open_", [hanging, dying])
+def test_a_backend_that_hangs_or_dies_is_lost(open_, monkeypatch):
+    monkeypatch.setattr(inference, "TRIES", 2)
+    batch = np.zeros((1, 1, 64, 64), np.uint8)
+    with Inference(open_, timeout_s=1.0) as lost, pytest.raises(BackendLost, match="2 times"):
+        lost.infer(batch)
+
+
+def test_a_backend_that_disagrees_with_the_golden_scores_is_not_used(untrained_model, monkeypatch):
+    opener = inference.Opener("onnxruntime", untrained_model)
+    with opener() as right:
+        assert right.size_px == 64
+    monkeypatch.setattr(inference, "open_backend", slightly_wrong)
+    with pytest.raises(BackendError, match="disagrees"):
+        opener()
+
+
+def slightly_wrong(name, model):
+    backend = open_backend(name, model)
+    infer = backend._infer
+
+    def wrong(batch):
+        logits, maps = infer(batch)
+        return logits + np.linspace(0, 0.5, logits.shape[1], dtype=np.float32), maps
+
+    backend._infer = wrong
+    return backend
+
+
+def test_an_error_while_opening_reaches_the_caller_as_it_is():
+    with pytest.raises(BackendError, match="no device"):
+        Inference(partial(refuse, "no device"))
+
+
+def refuse(text):
+    raise BackendError(text)
+
+
+def test_what_is_inferred_in_another_process_is_what_the_backend_says():
+    batch = np.random.default_rng(0).integers(0, 255, (3, 1, 64, 64), np.uint8)
+    with Inference(partial(FakeBackend, 64)) as elsewhere:
+        found = elsewhere.infer(batch)
+    for one, other in zip(found, FakeBackend(64).infer(batch), strict=True):
+        np.testing.assert_array_equal(one.logits, other.logits)
+        np.testing.assert_array_equal(one.maps, other.maps)
+    assert elsewhere.fingerprint == FakeBackend(64).fingerprint

@@ -1,0 +1,265 @@
+"""Promise 13: an outage of a channel delays messages and loses none, the most urgent first."""
+
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import socketserver
+import threading
+import time
+
+import pytest
+
+from hipedge import notify
+from hipedge.config import Settings
+from hipedge.errors import ConfigError
+from hipedge.notify import Courier, Mail, Spool, Undelivered, Webhook, channels_of
+from hipedge.store import Outbox, Store
+from hipedge.types import Category
+from tests.builders import RULE, film, scored_hip, screened
+from tests.store.test_store import start
+
+SECRET = b"a secret of the site"
+URGENT, ROUTINE = Category.FEMORAL_NECK_FRACTURE, Category.OSTEOARTHRITIS
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """A webhook on loopback that behaves as it is told, and tells repetitions by their key."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.behaviours = []
+        self.attempts = []
+        self.cases = {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/hook?site=1"
+
+    def handle_error(self, request, client_address):
+        """A client that has given up is none of our faults."""
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server = self.server
+        behaviour = server.behaviours.pop(0) if server.behaviours else 200
+        server.attempts.append((behaviour, dict(self.headers), body))
+        if behaviour == "hang":
+            time.sleep(1.0)
+            return
+        if behaviour == "late":
+            server.cases.setdefault(self.headers["Idempotency-Key"], json.loads(body))
+            time.sleep(1.0)
+            behaviour = 200
+        elif behaviour == 200:
+            server.cases.setdefault(self.headers["Idempotency-Key"], json.loads(body))
+        self.send_response(behaviour)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as server:
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "cases.db") as opened:
+        yield opened
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def record(store, *categories, channels=("webhook",)):
+    run = start(store)
+    cases = [
+        screened(film(f"{n}-{category.value}", uid=f"1.2.{n}"), scored_hip(category))
+        for n, category in enumerate(categories)
+    ]
+    store.record(run, cases, RULE, channels)
+
+
+def courier(store, channel, clock):
+    return Courier(store, [channel], patient_data=False, clock=clock)
+
+
+@pytest.mark.promise(13)
+def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_first(
+    store, receiver
+):
+    record(store, ROUTINE, Category.NORMAL, ROUTINE, URGENT)
+    channel, clock = Webhook(receiver.url, SECRET, timeout_s=0.3), Clock()
+    notifier = courier(store, channel, clock)
+    receiver.behaviours = [500, 503, "hang", 404] * 1000
+    while clock.now < 3600:
+        notifier.deliver()
+        assert notifier.failing
+        clock.now += 10
+    assert len(receiver.attempts) < 200  # an endpoint that is down is not hammered
+    assert receiver.cases == {}
+    receiver.behaviours = ["late", "late", "late"]  # it arrives, and the answer comes too late
+    while Outbox(store).waiting():
+        notifier.deliver()
+        clock.now += 400
+    arrived = [case["priority"] for case in receiver.cases.values()]
+    assert arrived == ["urgent", "routine", "routine"]
+    late = [headers["Idempotency-Key"] for way, headers, _ in receiver.attempts if way == "late"]
+    again = [headers["Idempotency-Key"] for way, headers, _ in receiver.attempts if way == 200]
+    assert sorted(late) == sorted(again)  # delivered twice, by keys that make it once
+    assert not notifier.failing
+
+
+@pytest.mark.promise(13)
+def test_what_is_delivered_is_signed_and_names_no_patient(store, receiver):
+    record(store, URGENT)
+    courier(store, Webhook(receiver.url, SECRET), Clock()).deliver()
+    ((_, headers, body),) = receiver.attempts
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    signature = base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
+    assert headers["webhook-signature"] == f"v1,{signature}"
+    assert b"1.2.0" not in body
+    assert b"/in/" not in body
+
+
+def test_a_site_may_have_paths_and_uids_told(store, receiver):
+    record(store, URGENT)
+    Courier(store, [Webhook(receiver.url, SECRET)], patient_data=True).deliver()
+    (case,) = receiver.cases.values()
+    assert case["sop_instance_uid"] == "1.2.0"
+    assert case["path"].startswith("/in/")
+
+
+def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
+    record(store, URGENT)
+    receiver.behaviours = [302]
+    courier(store, Webhook(receiver.url, SECRET), Clock()).deliver()
+    assert len(receiver.attempts) == 1
+    assert Outbox(store).waiting() == {"webhook": 1}
+
+
+def test_a_message_that_is_always_refused_does_not_keep_the_others_back(store, receiver):
+    record(store, URGENT, ROUTINE)
+    receiver.behaviours = [400]
+    courier(store, Webhook(receiver.url, SECRET), Clock()).deliver()
+    assert [case["priority"] for case in receiver.cases.values()] == ["routine"]
+    assert Outbox(store).waiting() == {"webhook": 1}
+
+
+def test_messages_are_committed_with_the_result_or_not_at_all(store):
+    broken = screened(film("two", uid="1.3"), scored_hip(URGENT))
+    object.__setattr__(broken, "findings", ())
+    with pytest.raises(ValueError, match="zip"):
+        store.record(
+            start(store), [screened(film("one"), scored_hip(URGENT)), broken], RULE, ["spool"]
+        )
+    assert Outbox(store).waiting() == {}
+
+
+def test_a_spooled_message_is_whole_and_twice_is_once(store, tmp_path):
+    record(store, URGENT, channels=["spool"])
+    channel = Spool(tmp_path)
+    (message,) = Outbox(store).pending("spool", 10)
+    for _ in range(2):
+        channel.deliver(message.key, {"a": 1})
+    assert [path.name for path in tmp_path.glob("*.json")] == [f"{message.key}.json"]
+    assert json.loads((tmp_path / f"{message.key}.json").read_text()) == {"a": 1}
+    with pytest.raises(Undelivered, match="FileNotFoundError"):
+        Spool(tmp_path / "none").deliver("key", {})
+
+
+class Relay(socketserver.StreamRequestHandler):
+    """As much of RFC 5321 as one message needs."""
+
+    def handle(self):
+        self.wfile.write(b"220 relay\r\n")
+        while line := self.rfile.readline():
+            verb = line[:4].upper()
+            if verb == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                text = b""
+                while (line := self.rfile.readline()) != b".\r\n":
+                    text += line
+                self.server.mails.append(text.decode())
+            self.wfile.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
+            if verb == b"QUIT":
+                return
+
+
+def test_an_e_mail_tells_of_the_case_and_names_no_patient(store):
+    record(store, URGENT, channels=["email"])
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        relay.mails = []
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        port = relay.server_address[1]
+        mail = Mail("127.0.0.1", port, "hipedge@example.org", "doctor@example.org")
+        courier(store, mail, Clock()).deliver()
+        relay.shutdown()
+    (text,) = relay.mails
+    assert "Subject: hipedge: urgent, case 1" in text
+    assert "femoral_neck_fracture" in text
+    assert "1.2.0" not in text
+    assert Outbox(store).waiting() == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"webhook_url": "http://example.org/hook"}, "https://"),
+        ({"webhook_url": "https://example.org/hook"}, "webhook_secret_file"),
+        ({"email_to": "a@example.org"}, "email_from"),
+        ({"email_to": "a@b.org", "email_from": "c@d.org", "smtp": "relay"}, "host:port"),
+        ({"spool_dir": "/nowhere/at/all"}, "spool_dir"),
+    ],
+)
+def test_half_a_channel_is_an_error_at_the_start(settings, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        channels_of(Settings(**settings))
+
+
+def test_a_short_secret_is_refused_and_a_standard_one_is_decoded(tmp_path):
+    file = tmp_path / "secret"
+    url = "https://example.org/hook"
+    file.write_text("short\n")
+    with pytest.raises(ConfigError, match="at least 16"):
+        channels_of(Settings(webhook_url=url, webhook_secret_file=file))
+    file.write_text("whsec_" + base64.b64encode(SECRET).decode() + "\n")
+    (webhook,) = channels_of(Settings(webhook_url=url, webhook_secret_file=file))
+    assert webhook.secret == SECRET
+
+
+def test_a_webhook_that_hangs_delays_no_film(new_clinic, receiver, monkeypatch):
+    from tests.watch.clinic import dicom
+
+    secret = receiver.server_address  # any text will do
+    clinic = new_clinic()
+    file = clinic.folder / "secret"
+    file.write_text(f"a secret of the site {secret}")
+    receiver.behaviours = ["hang"] * 3
+    object.__setattr__(clinic.settings, "webhook_url", receiver.url)
+    object.__setattr__(clinic.settings, "webhook_secret_file", file)
+    for number in range(3):
+        clinic.drop(f"{number}.dcm", dicom(number, URGENT))
+    with clinic.service(short_timeout):
+        clinic.wait_for(3)
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("notification",)])
+        clinic.wait(lambda: len(receiver.cases) == 3)
+        clinic.wait(lambda: clinic.rows("select count(*) from alarms") == [(0,)])
+
+
+def short_timeout():
+    notify.TIMEOUT_S = 0.3
+    Webhook.__init__.__defaults__ = (0.3,)

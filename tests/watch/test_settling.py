@@ -1,0 +1,265 @@
+"""Promises 2, 3 and 5: only what is complete and at rest is read, whatever clocks and mounts do."""
+
+import os
+import subprocess
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hipedge.errors import StoreError
+from hipedge.types import Category
+from hipedge.watch import settle
+from hipedge.watch.folders import Folders, mount_of, refuse_network
+from hipedge.watch.settle import LOOKS, Settling
+from tests.dicom import dicom_films
+from tests.watch.clinic import ROOT_UID, dicom
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "film.dcm"
+    path.write_bytes(b"a film")
+    return path
+
+
+def take(settling):
+    return [item.path for item in settling.take(10, lambda path: True)]
+
+
+def look(settling, clock, times=1, apart_s=1.0):
+    for _ in range(times):
+        assert settling.look() == []
+        clock.now += apart_s
+
+
+def test_a_file_is_taken_after_its_time_and_several_looks(file, clock):
+    settling = Settling(2.0, 60.0, clock=clock)
+    settling.add([file])
+    look(settling, clock, LOOKS - 1, apart_s=10.0)
+    assert take(settling) == []
+    look(settling, clock)
+    assert take(settling) == [file]
+
+
+@pytest.mark.promise(2)
+def test_a_file_that_grows_is_not_taken_until_it_rests(file, clock):
+    settling = Settling(2.0, 60.0, clock=clock)
+    settling.add([file])
+    for _ in range(20):
+        with file.open("ab") as growing:
+            growing.write(bytes(1024))
+        look(settling, clock)
+        assert take(settling) == []
+    look(settling, clock, 3)
+    assert take(settling) == [file]
+
+
+@pytest.mark.promise(3)
+def test_a_file_rewritten_in_place_with_the_same_size_and_mtime_is_another_one(file, clock):
+    settling = Settling(2.0, 60.0, clock=clock)
+    settling.add([file])
+    look(settling, clock, LOOKS)
+    (before,) = settling.take(1, lambda path: True)
+    status = file.stat()
+    file.write_bytes(b"A FILM")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    look(settling, clock)
+    assert take(settling) == []
+    assert settle.Look.at(file).signature != before.look.signature
+
+
+@pytest.mark.promise(5)
+@pytest.mark.parametrize("shift_s", [-86400, 86400])
+def test_clocks_that_jump_and_mtimes_in_the_future_do_not_matter(file, clock, monkeypatch, shift_s):
+    settling = Settling(2.0, 60.0, clock=clock)
+    settling.add([file])
+    os.utime(file, (time.time() + 10 * 86400,) * 2)
+    present = time.time()
+    monkeypatch.setattr(time, "time", lambda: present + shift_s)
+    look(settling, clock, LOOKS)
+    assert take(settling) == [file]
+
+
+def test_a_file_that_was_not_ready_is_waited_for_longer_and_longer(file, clock):
+    settling = Settling(1.0, 100.0, clock=clock)
+    settling.add([file])
+    taken = []
+    for second in range(200):
+        look(settling, clock)
+        for item in settling.take(1, lambda path: True):
+            taken.append((second, item.last_chance))
+            settling.put_back(file)
+    waits = [b - a for (a, _), (b, _) in pairwise(taken)]
+    assert waits == sorted(waits)
+    assert len(taken) < 12
+    assert [last for second, last in taken] == [second >= 99 for second, _ in taken]
+
+
+def test_what_is_gone_is_told_and_a_disk_error_is_not_taken_for_that(tmp_path, file, monkeypatch):
+    settling = Settling(1.0, 60.0)
+    settling.add([file, tmp_path / "gone.dcm"])
+    assert settling.look() == [tmp_path / "gone.dcm"]
+
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(settle.Look, "at", fail)
+    assert settling.look() == []
+
+
+@pytest.mark.promise(2)
+@pytest.mark.parametrize("syntax", [dicom_films.EXPLICIT, dicom_films.JPEG_2000_LOSSLESS])
+@pytest.mark.parametrize("ending", ["finished", "truncated"])
+def test_an_upload_that_stalls_is_never_screened_half(new_clinic, syntax, ending):
+    clinic = new_clinic(patience_s=3.0)
+    noise = np.random.default_rng(0).integers(0, 4096, (64, 64), np.uint16)
+    film = dicom_films.film(noise, syntax, bits=12, SOPInstanceUID=f"{ROOT_UID}.1")
+    path = clinic.incoming / "film.dcm"
+    with clinic.service():
+        with path.open("wb") as file:
+            for start in range(0, len(film) - 1024, 1024):
+                file.write(film[start : start + 1024])
+                file.flush()
+                time.sleep(0.01)
+        clinic.wait(lambda: clinic.states().get("settling"))
+        time.sleep(1.0)
+        assert "screened" not in clinic.states()
+        assert clinic.rows("select count(*) from files") == [(0,)]
+        if ending == "finished":
+            path.write_bytes(film)
+            clinic.wait_for(1)
+            assert clinic.outcomes() == {"film.dcm": "screened"}
+        else:
+            os.truncate(path, path.stat().st_size - 512)
+            clinic.wait_for(1)
+            (outcome,) = clinic.outcomes().values()
+            assert outcome == "truncated"
+    assert clinic.rows("select max(attempts) from paths") == [(0,)]
+
+
+@pytest.mark.promise(3)
+def test_new_content_in_place_is_screened_as_such(clinic):
+    path = clinic.drop("film.dcm", dicom(1))
+    status = path.stat()
+    with clinic.service():
+        clinic.wait_for(1)
+        film = dicom(2, Category.OSTEOARTHRITIS)
+        path.write_bytes(film + bytes(status.st_size - len(film)))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert path.stat().st_size == status.st_size
+        clinic.wait(lambda: clinic.rows("select count(*) from files") == [(2,)])
+    assert clinic.rows("select count(distinct sha256) from files") == [(2,)]
+
+
+def test_a_file_renamed_into_place_is_screened_and_its_old_name_has_vanished(clinic):
+    film = dicom(1)
+    part = clinic.incoming / "film.dcm.part"
+    part.write_bytes(film[:2000])
+    with clinic.service():
+        clinic.wait(lambda: clinic.states().get("settling"))
+        part.write_bytes(film)
+        part.rename(clinic.incoming / "film.dcm")
+        clinic.wait(lambda: "screened" in clinic.outcomes().values())
+        clinic.wait_for(len(clinic.outcomes()))
+    assert clinic.outcomes()["film.dcm"] == "screened"
+    assert clinic.outcomes().get("film.dcm.part", "vanished") in ("vanished", "screened")
+    assert clinic.rows("select count(*) from files") == [(1,)]
+
+
+def mounted(incoming):
+    """Mount a file system in memory on the watched folder, where this user may."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", incoming], capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"may not mount here: {done.stderr.strip()}")
+
+
+@pytest.mark.promise(5)
+def test_a_mount_that_goes_and_comes_back_is_an_alarm_and_no_result(clinic):
+    mounted(clinic.incoming)
+    clinic.drop_by_copy("film.dcm", dicom(1))
+    clinic.drop_by_copy("half.dcm", dicom(2)[:3000])
+    kept = {path.name: path.read_bytes() for path in clinic.incoming.iterdir()}
+    try:
+        with clinic.service():
+            clinic.wait(lambda: clinic.states() == {"screened": 1, "settling": 1})
+            subprocess.run(["umount", "-l", clinic.incoming], check=True)
+            clinic.wait(lambda: clinic.rows("select name from alarms") == [("folder_gone",)])
+            time.sleep(1.0)
+            assert clinic.states() == {"screened": 1, "settling": 1}
+        # Nor is it forgotten by a restart that an empty folder is not what it was.
+        with clinic.service() as service:
+            clinic.wait_until_up(service)
+            assert clinic.rows("select name from alarms") == [("folder_gone",)]
+            mounted(clinic.incoming)
+            for name, data in kept.items():
+                clinic.drop_by_copy(name, data)
+            clinic.wait(lambda: clinic.rows("select count(*) from alarms") == [(0,)])
+            clinic.drop_by_copy("half.dcm", dicom(2))
+            clinic.wait_for(2)
+    finally:
+        subprocess.run(["umount", "-l", clinic.incoming], check=False)
+    assert clinic.rows("select count(*) from files") == [(2,)]
+
+
+@pytest.mark.promise(5)
+def test_a_folder_that_goes_and_comes_back_is_an_alarm_and_its_files_have_not_vanished(clinic):
+    away = clinic.folder / "away"
+    clinic.drop("half.dcm", dicom(1)[:3000])
+    with clinic.service():
+        clinic.wait(lambda: clinic.states() == {"settling": 1})
+        clinic.incoming.rename(away)
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("folder_gone",)])
+        time.sleep(0.5)
+        assert clinic.states() == {"settling": 1}
+        away.rename(clinic.incoming)
+        clinic.drop("half.dcm", dicom(1))
+        clinic.wait_for(1)
+    assert clinic.rows("select count(*) from alarms") == [(0,)]
+    assert clinic.outcomes() == {"half.dcm": "screened"}
+
+
+NFS = "36 35 98:0 / / rw - ext4 /dev/root rw\n40 36 0:44 / /srv/pa\\040cs rw - {} host:/x rw\n"
+
+
+@pytest.mark.promise(9)
+@pytest.mark.parametrize("type_", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph"])
+def test_a_database_on_a_network_file_system_is_refused(tmp_path, type_):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(NFS.format(type_))
+    refuse_network(tmp_path / "cases.db", mounts)
+    assert mount_of(tmp_path, mounts).type == "ext4"
+    with pytest.raises(StoreError, match=type_):
+        refuse_network(type(tmp_path)("/srv/pa cs/db/cases.db"), mounts)
+
+
+def test_folders_on_a_network_file_system_are_polled(tmp_path):
+    mounts = tmp_path / "mountinfo"
+    root = f"36 35 98:0 / / rw - ext4 /dev/root rw\n40 36 0:44 / {tmp_path} rw - nfs4 h:/x rw\n"
+    mounts.write_text(root)
+    folders = Folders([tmp_path], lambda root, present: present, mounts)
+    assert folders.are_remote
+
+
+def test_a_site_may_ask_for_polling(new_clinic):
+    clinic = new_clinic(poll=True)
+    with clinic.service():
+        clinic.drop("film.dcm", dicom(1))
+        clinic.wait_for(1)
+    assert clinic.outcomes() == {"film.dcm": "screened"}

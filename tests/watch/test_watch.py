@@ -1,0 +1,114 @@
+"""What the service does on a good day."""
+
+import json
+import os
+import signal
+
+from hipedge.decide import ABNORMAL
+from hipedge.types import Category
+from tests.watch.clinic import dicom
+
+
+def test_what_lies_there_and_what_comes_is_screened_and_told_of(clinic):
+    clinic.drop("early.dcm", dicom(1))
+    with clinic.service():
+        clinic.wait_for(1)
+        clinic.drop("deep/er/late.dcm", dicom(2, Category.FEMORAL_NECK_FRACTURE))
+        clinic.drop("chest.dcm", dicom(3, BodyPartExamined="CHEST"))
+        clinic.drop("notes.pdf", b"no image, by its name")
+        clinic.wait_for(3)
+        clinic.wait(clinic.messages)
+    assert clinic.outcomes() == {
+        "early.dcm": "screened",
+        "late.dcm": "screened",
+        "chest.dcm": "wrong_body_part",
+    }
+    (message,) = clinic.messages()
+    assert message["priority"] == "urgent"
+    assert message["hips"][0]["category"] == "femoral_neck_fracture"
+    assert not {"path", "sop_instance_uid"} & set(message)
+
+
+def test_the_watched_folder_is_only_read(clinic):
+    path = clinic.drop("film.dcm", dicom(1))
+    before = path.stat()
+    with clinic.service():
+        clinic.wait_for(1)
+    assert [one.name for one in clinic.incoming.iterdir()] == ["film.dcm"]
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_restart_does_nothing_twice(clinic):
+    clinic.drop("film.dcm", dicom(1))
+    for _ in range(2):
+        with clinic.service() as service:
+            clinic.wait_until_up(service)
+            clinic.wait_for(1)
+    assert clinic.rows("select count(*), max(attempts) from files") == [(1, 1)]
+
+
+def test_a_second_service_on_the_same_database_is_refused(clinic):
+    with clinic.service() as service:
+        clinic.wait_until_up(service)
+        second = clinic.start()
+        second.join(60)
+        assert second.exitcode == 1
+        assert "another `hipedge watch` is at work" in clinic.log.read_text()
+
+
+def test_finished_films_are_moved_by_name_and_overwrite_nothing(new_clinic):
+    clinic = new_clinic()
+    done = clinic.folder / "done"
+    done.mkdir()
+    (done / "film.dcm").write_text("one of yesterday")
+    object.__setattr__(clinic.settings, "done_dir", done)
+    clinic.drop("film.dcm", dicom(1))
+    clinic.drop("a/film.dcm", dicom(2))
+    with clinic.service():
+        clinic.wait(lambda: len(list(done.rglob("*.dcm"))) == 3)
+    assert list(clinic.incoming.rglob("*.dcm")) == []
+    assert (done / "film.dcm").read_text() == "one of yesterday"
+    stored = {path for (path,) in clinic.rows("select path from files")}
+    assert stored == {str(done / "film-2.dcm"), str(done / "a/film.dcm")}
+
+
+def test_sighup_applies_new_thresholds_without_inference_and_tells_of_what_they_flag(clinic):
+    nothing = {category.value: 1.0 for category in ABNORMAL}
+    thresholds = clinic.folder / "thresholds.json"
+    clinic.drop("film.dcm", dicom(1, Category.OSTEOARTHRITIS))
+    with clinic.service() as service:
+        clinic.wait_for(1)
+        clinic.wait(lambda: len(clinic.messages()) == 1)
+        for values, rules in ((nothing, 2), ({"osteoarthritis": 0.9}, 3)):
+            thresholds.write_text(json.dumps(values))
+            os.kill(service.pid, signal.SIGHUP)
+            clinic.wait(lambda n=rules: clinic.rows("select count(*) from rules") == [(n,)])
+        clinic.wait(lambda: len(clinic.messages()) == 2)
+    assert clinic.rows("select count(*) from hips") == [(1,)]
+    assert clinic.rows("select count(*) from decisions") == [(3,)]
+
+
+def test_settings_that_cannot_be_read_again_are_an_alarm_and_the_old_ones_stay(clinic):
+    clinic.drop("film.dcm", dicom(1, Category.OSTEOARTHRITIS))
+    with clinic.service() as service:
+        clinic.wait_until_up(service)
+        (clinic.folder / "thresholds.json").write_text('{"operating_point": "lucky"}')
+        os.kill(service.pid, signal.SIGHUP)
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("reload_failed",)])
+        clinic.wait_for(1)
+    assert clinic.rows("select count(*) from rules") == [(1,)]
+
+
+def test_sigterm_finishes_what_was_taken_and_gives_the_rest_back_untried(clinic):
+    for number in range(40):
+        clinic.drop(f"{number}.dcm", dicom(number))
+    with clinic.service():
+        clinic.wait(lambda: clinic.states().get("screened", 0) > 3)
+    assert "claimed" not in clinic.states()
+    assert clinic.rows("select max(attempts) from paths where file_id is null") in (
+        [(0,)],
+        [(None,)],
+    )
+    with clinic.service():
+        clinic.wait_for(40)
+    assert clinic.rows("select max(attempts) from files") == [(1,)]
