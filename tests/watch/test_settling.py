@@ -206,7 +206,7 @@ def test_a_mount_that_goes_and_comes_back_is_an_alarm_and_no_result(clinic):
         # Nor is it forgotten by a restart that an empty folder is not what it was.
         with clinic.service() as service:
             clinic.wait_until_up(service)
-            assert clinic.rows("select name from alarms") == [("folder_gone",)]
+            clinic.wait(lambda: clinic.rows("select name from alarms") == [("folder_gone",)])
             mounted(clinic.incoming)
             for name, data in kept.items():
                 clinic.drop_by_copy(name, data)
