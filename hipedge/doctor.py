@@ -19,11 +19,12 @@ from hipedge.versions import CORE, package_version
 
 # What each extra brings: the packages to look for and what they are for.
 EXTRAS = {
-    "train": ("torch", "timm", "onnx", "onnxscript"),
+    "train": ("torch", "timm", "onnx", "onnxscript", "matplotlib"),
     "phantom": ("numba", "scipy", "xraylib"),
     "study": ("scipy", "scikit-learn", "statsmodels", "matplotlib"),
     "service": ("watchfiles", "prometheus-client"),
     "tensorrt": ("tensorrt", "pycuda"),
+    "rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings"),
     "openvino": ("openvino",),
 }
 
