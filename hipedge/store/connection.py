@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +34,9 @@ class Connection:
         """Open `path`, creating and migrating it unless `read_only`."""
         self.path = path
         self._read_only = read_only
-        with self._translated():
-            self._db = Database(_connect(path, read_only=read_only))
+        with self._translated(), ExitStack() as on_failure:
+            connection = on_failure.enter_context(closing(_connect(path, read_only=read_only)))
+            self._db = Database(connection)
             self._db.execute("pragma foreign_keys = on")
             if not read_only:
                 _set_durability(self._db)
@@ -45,6 +46,7 @@ class Connection:
                     f"{path} was not made by this version of hipedge: "
                     "`hipedge screen` with it, once, makes or migrates it"
                 )
+            on_failure.pop_all()
 
     def __enter__(self) -> Self:
         return self

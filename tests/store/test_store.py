@@ -3,6 +3,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def db(tmp_path):
 def store(db):
     with Store(db) as opened:
         yield opened
+
+
+def one_row(db, sql):
+    with closing(sqlite3.connect(db)) as connection:
+        return connection.execute(sql).fetchone()
 
 
 def start(store, model_id="model"):
@@ -115,7 +121,7 @@ def test_two_images_with_one_instance_uid_are_both_kept_and_both_marked(store):
 def test_a_refusal_keeps_its_stage_code_and_detail(store, db):
     refusal = Refusal(Path("/in/x.dcm"), Code.DECODE_FAILED, "Jpeg2kError", sha256=sha("x"))
     store.record(start(store), [refusal], RULE)
-    row = sqlite3.connect(db).execute("select state, stage, code, detail from files").fetchone()
+    row = one_row(db, "select state, stage, code, detail from files")
     assert row == ("quarantined", "read", "decode_failed", "Jpeg2kError")
 
 
@@ -134,12 +140,12 @@ def test_attempts_are_counted_by_what_was_claimed(store, db):
     store.claim([film().source])
     store.claim([film().source])
     store.record(run, [screened(film())], RULE)
-    assert sqlite3.connect(db).execute("select attempts from files").fetchone() == (2,)
+    assert one_row(db, "select attempts from files") == (2,)
 
 
 def test_a_claim_is_committed_before_anything_else_happens(store, db):
     store.claim([Path("/in/film.dcm")])
-    row = sqlite3.connect(db).execute("select path, file_id, attempts from paths").fetchone()
+    row = one_row(db, "select path, file_id, attempts from paths")
     assert row == ("/in/film.dcm", None, 1)
 
 
@@ -153,10 +159,8 @@ def test_new_thresholds_give_new_decisions_without_new_scores(store, db):
     (after,) = store.all_cases({"model": strict})
     assert before.findings[0].flagged_for == (Category.OSTEOARTHRITIS,)
     assert after.findings[0].flagged_for == ()
-    counts = sqlite3.connect(db).execute(
-        "select (select count(*) from hips), (select count(*) from decisions)"
-    )
-    assert counts.fetchone() == (1, 2)
+    counts = "select (select count(*) from hips), (select count(*) from decisions)"
+    assert one_row(db, counts) == (1, 2)
 
 
 def test_the_worklist_is_flagged_hips_unread_films_and_marks_and_nothing_else(store):
@@ -254,11 +258,11 @@ def test_a_commit_is_durable_and_the_journal_is_sound_for_this_sqlite(store):
 
 
 def hold_the_lock(db, seconds, locked):
-    connection = sqlite3.connect(db, isolation_level=None)
-    connection.execute("begin immediate")
-    locked.set()
-    time.sleep(seconds)
-    connection.execute("commit")
+    with closing(sqlite3.connect(db, isolation_level=None)) as connection:
+        connection.execute("begin immediate")
+        locked.set()
+        time.sleep(seconds)
+        connection.execute("commit")
 
 
 def test_a_writer_waits_for_another(store, db):
@@ -290,9 +294,8 @@ def test_a_process_killed_while_it_writes_loses_nothing_that_it_committed(db):
         time.sleep(0.01)
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
-    connection = sqlite3.connect(db)
-    assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
-    (files,) = connection.execute("select count(*) from files").fetchone()
-    (decisions,) = connection.execute("select count(*) from decisions").fetchone()
+    assert one_row(db, "pragma integrity_check") == ("ok",)
+    (files,) = one_row(db, "select count(*) from files")
+    (decisions,) = one_row(db, "select count(*) from decisions")
     assert files == decisions
     assert recorded.value <= files <= recorded.value + 1
