@@ -229,7 +229,8 @@ def main() -> None:
     for name, value in {**where, **result}.items():
         print(f"{name}: {value}")
     if arguments.json:
-        content = {"environment": where, "command": " ".join(sys.argv[1:]), **result}
+        asked = {name: getattr(arguments, name) for name in ("minutes", "rate", "seed")}
+        content = {"environment": where, **asked, **result}
         arguments.json.write_text(json.dumps(content, indent=2) + "\n")
     sound = result["fed"] == result["terminal"] and result["integrity_check"] == "ok"
     sys.exit(0 if sound and result["lost"] == result["twice"] == 0 else 1)

@@ -99,7 +99,7 @@ def main() -> None:
     for name, value in {**where, **result}.items():
         print(f"{name}: {value}")
     if arguments.json:
-        content = {"environment": where, "command": " ".join(sys.argv[1:]), **result}
+        content = {"environment": where, "backend": arguments.backend, **result}
         arguments.json.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -28,7 +28,7 @@ def free_port():
 
 
 @pytest.fixture(autouse=True)
-def promises(request, record_property):
+def promises(request):
     """Leave in the report of a run (`--junitxml`) which promises of docs/safety.md a test shows."""
     for marker in request.node.iter_markers("promise"):
-        record_property("promise", marker.args[0])
+        request.node.user_properties.append(("promise", marker.args[0]))
