@@ -43,16 +43,14 @@ def render(report: Path) -> str:
     tests: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for case in ElementTree.parse(report).iter("testcase"):
         file = case.attrib["classname"].split(".")[-1] + ".py"
-        name = f"`{file}`: {case.attrib['name'].split('[')[0].removeprefix('test_')}"
+        spoken = case.attrib["name"].split("[")[0].removeprefix("test_").replace("_", " ")
+        name = f"`{file}`: {spoken}"
         for one in case.iter("property"):
             if one.attrib["name"] == "promise":
                 tests[int(one.attrib["value"])][name].append(_verdict(case))
     rows = ["| | promise | shown by, in the last full run |", "|---|---|---|"]
     for number, promise in PROMISES.items():
-        shown = [
-            f"{name.replace('_', ' ')} ({_counted(verdicts)})"
-            for name, verdicts in tests[number].items()
-        ]
+        shown = [f"{name} ({_counted(verdicts)})" for name, verdicts in tests[number].items()]
         rows.append(f"| {number} | {promise} | {'<br>'.join(shown)} |")
     return "\n".join(rows) + "\n"
 

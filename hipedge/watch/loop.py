@@ -108,7 +108,8 @@ class Watch:
 
     def _round(self) -> None:
         try:
-            self._tell()
+            if self._known_alarms is not None:  # else those of before the start stand, for now
+                self._tell()
             self._reload()
             self._look()
             self._take()
@@ -148,6 +149,7 @@ class Watch:
         if self._done_dir is not None:
             moved = self._done_dir.move(self._queue.finished(found), self._queue)
             self._alarms.set(Alarm.DONE_DIR, not moved)
+        self._tell()
         self._service.beat(self._line.run.run_id)
         self._tally.scanned = time.monotonic()
         self._tally.paths = self._queue.counts()

@@ -69,7 +69,8 @@ def flood(clinic, manager, count, timeout_s):
 
 @pytest.mark.promise(4)
 def test_hundreds_of_files_at_once_are_screened_and_the_watchdog_is_fed(tmp_path, untrained_model):
-    clinic, manager = Clinic(tmp_path, untrained_model.path, 20_000), Manager(tmp_path)
+    clinic = Clinic(tmp_path, untrained_model.path, 20_000, rescan_s=3.0)
+    manager = Manager(tmp_path)
     grown_mb = flood(clinic, manager, 300, timeout_s=100)
     messages = [message for _, message in manager.told]
     assert (messages[0], messages[-1]) == ("READY=1", "STOPPING=1")
@@ -81,7 +82,8 @@ def test_hundreds_of_files_at_once_are_screened_and_the_watchdog_is_fed(tmp_path
 @pytest.mark.promise(4)
 @pytest.mark.timeout(1800)
 def test_ten_thousand_files_at_once(tmp_path, untrained_model):
-    clinic, manager = Clinic(tmp_path, untrained_model.path, 20_000, workers=2), Manager(tmp_path)
+    clinic = Clinic(tmp_path, untrained_model.path, 20_000, workers=2, rescan_s=3.0)
+    manager = Manager(tmp_path)
     grown_mb = flood(clinic, manager, 10_000, timeout_s=1700)
     assert manager.longest_silence_s() < 30
     assert grown_mb < 200

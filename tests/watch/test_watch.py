@@ -3,9 +3,12 @@
 import json
 import os
 import signal
+import time
 
+from hipedge import front
 from hipedge.decide import ABNORMAL
 from hipedge.types import Category
+from hipedge.watch import service as watch_service
 from tests.watch.clinic import dicom
 
 
@@ -99,16 +102,30 @@ def test_settings_that_cannot_be_read_again_are_an_alarm_and_the_old_ones_stay(c
     assert clinic.rows("select count(*) from rules") == [(1,)]
 
 
+class SlowFront(front.Front):
+    """Takes its time, so that something is left when the service is told to end."""
+
+    def __call__(self, path):
+        time.sleep(0.1)
+        return super().__call__(path)
+
+
+def slowly():
+    watch_service.Front = SlowFront
+
+
 def test_sigterm_finishes_what_was_taken_and_gives_the_rest_back_untried(clinic):
     for number in range(40):
         clinic.drop(f"{number}.dcm", dicom(number))
-    with clinic.service():
+    with clinic.service(slowly):
         clinic.wait(lambda: clinic.states().get("screened", 0) > 3)
+    assert clinic.states()["settling"] > 0
     assert "claimed" not in clinic.states()
     assert clinic.rows("select max(attempts) from paths where file_id is null") in (
         [(0,)],
         [(None,)],
     )
-    with clinic.service():
+    with clinic.service() as service:
+        clinic.wait_until_up(service)
         clinic.wait_for(40)
     assert clinic.rows("select max(attempts) from files") == [(1,)]
