@@ -76,8 +76,8 @@ def screen(
     *,
     model: ModelFolder,
     backend: Backend,
+    reason: str,
     store: Store,
-    run: Run,
     rule: Rule,
     given_hips: GivenHips,
     workers: int,
@@ -86,10 +86,12 @@ def screen(
 ) -> Summary:
     """Screen every file under `paths` into `store`; return what came of it.
 
-    `progress` is called with how many files are done and how many there are. An interrupt ends
-    the run; what was recorded stays, and the same call goes on from there.
+    `reason` is why this backend was chosen. `progress` is called with how many files are done and
+    how many there are. An interrupt ends the run; what was recorded stays, and the same call goes
+    on from there.
     """
     found = discover(paths)
+    run = start_run(store, model, backend.fingerprint, reason)
     summary = Summary(left_aside=len(found.left_aside))
     line = Line(model, backend, store, run, rule)
     store.claim(refusal.source for refusal in found.refusals)
@@ -106,6 +108,7 @@ def screen(
             summary.known += len(known)
             done += len(batch)
             progress(done, len(found.files))
+    store.finish_run(run)
     return summary
 
 

@@ -28,7 +28,7 @@ from hipedge.config import load_settings, site_rule
 from hipedge.errors import CODES
 from hipedge.locate import GivenHips, read_hips_csv
 from hipedge.model import open_model
-from hipedge.screen import Summary, start_run
+from hipedge.screen import Summary
 from hipedge.screen import screen as run_line
 from hipedge.store import Store
 from hipedge.types import Priority
@@ -91,15 +91,14 @@ def screen(
         card = folder.card
         errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
         errors.print(f"backend [bold]{opened.fingerprint}[/]: {escape(reason)}", soft_wrap=True)
-        run = start_run(store, folder, opened.fingerprint, reason)
         task = bar.add_task("screening", total=None)
         try:
             summary = run_line(
                 paths,
                 model=folder,
                 backend=opened,
+                reason=reason,
                 store=store,
-                run=run,
                 rule=rule,
                 given_hips=given_hips,
                 workers=settings.workers,
@@ -110,7 +109,6 @@ def screen(
             bar.stop()
             errors.print("interrupted: what was recorded stays, and the same command goes on")
             raise typer.Exit(130) from None
-        store.finish_run(run)
     output.print(summary_table(summary))
     if summary.flagged:
         errors.print(f"see them with: hipedge flagged --db {settings.db}", soft_wrap=True)
