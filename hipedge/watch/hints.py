@@ -37,7 +37,7 @@ class Hints(threading.Thread):
         """Set `due` at each event, until `stop`."""
         try:
             for _ in self._watch(
-                *self._roots, stop_event=self._stop_event, debounce=200, rust_timeout=1000
+                *self._roots, stop_event=self._stop_event, debounce=100, step=20, rust_timeout=1000
             ):
                 self.due.set()
         except BaseException as error:  # a panic in Rust is no Exception

@@ -145,6 +145,8 @@ class Watch:
         unfinished = self._queue.unfinished()
         self._new.extend(path for path in unfinished if path not in self._settling)
         self._settling.add(unfinished)
+        if self._new:
+            self._next_look = 0.0  # their time begins now
         self._refuse(scan.refusals)
         if self._done_dir is not None:
             moved = self._done_dir.move(self._queue.finished(found), self._queue)
