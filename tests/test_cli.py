@@ -284,14 +284,17 @@ def test_before_the_first_screening_flagged_says_what_makes_the_database(site, c
     assert not Path("hipedge.db").exists()
 
 
-FILMS = 600
+FILMS = 120
 
 
 def test_ctrl_c_keeps_what_was_recorded_and_the_next_run_goes_on(site, incoming):
-    # Enough that no machine is done before the signal comes; a PNG may have bytes behind its end.
-    film = (incoming / "film0.png").read_bytes()
+    # Large enough, and enough of them, that no machine is done before the signal comes; a PNG may
+    # have bytes behind its end.
+    large = io.BytesIO()
+    Image.open(incoming / "film0.png").resize((2880, 2400)).save(large, "PNG")
     for number in range(2, FILMS):
-        (incoming / f"film{number}.png").write_bytes(film + number.to_bytes(2, "big"))
+        film = large.getvalue() + number.to_bytes(2, "big")
+        (incoming / f"film{number}.png").write_bytes(film)
     command = [sys.executable, "-m", "hipedge", "screen", "incoming", "--backend", "fake"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         db = site / "hipedge.db"
