@@ -80,8 +80,8 @@ def incoming(site):
     return folder
 
 
-def rows(db, sql):
-    with closing(sqlite3.connect(db)) as connection:
+def rows(db, sql, timeout_s=5.0):
+    with closing(sqlite3.connect(db, timeout=timeout_s)) as connection:
         return connection.execute(sql).fetchall()
 
 
@@ -314,7 +314,8 @@ def test_ctrl_c_keeps_what_was_recorded_and_the_next_run_goes_on(site, incoming)
 
 def rows_recorded(db):
     try:
-        return db.exists() and rows(db, "select count(*) from files")[0][0] > 0
+        # To wait for a busy writer could be to wait until it is done.
+        return db.exists() and rows(db, "select count(*) from files", 0.0)[0][0] > 0
     except sqlite3.OperationalError:
         return False
 
