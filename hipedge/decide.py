@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.types import CATEGORIES, Category, Finding, Mark, Priority
+from hipedge.types import ABNORMAL, CATEGORIES, Category, Finding, Mark, Priority
 
 # How soon a doctor should see each category, were it found.
 PRIORITIES: Mapping[Category, Priority] = {
@@ -25,7 +25,6 @@ PRIORITIES: Mapping[Category, Priority] = {
 }
 HARDWARE = tuple(c for c in CATEGORIES if PRIORITIES[c] is Priority.RECORDED)
 HARDWARE_NOTE = "not assessed for loosening or fracture around the implant"
-ABNORMAL = tuple(c for c in CATEGORIES if c is not Category.NORMAL)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Category(str, Enum):
 
 
 CATEGORIES: tuple[Category, ...] = tuple(Category)
+ABNORMAL = tuple(category for category in CATEGORIES if category is not Category.NORMAL)
 
 
 class Side(str, Enum):

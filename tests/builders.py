@@ -5,8 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from hipedge.decide import ABNORMAL, Rule, decide
-from hipedge.types import CATEGORIES, Box, Category, Film, Hip, ScoredHip, Scores, Screened, Side
+from hipedge.decide import Rule, decide
+from hipedge.types import (
+    ABNORMAL,
+    CATEGORIES,
+    Box,
+    Category,
+    Film,
+    Hip,
+    ScoredHip,
+    Scores,
+    Screened,
+    Side,
+)
 
 RULE = Rule("sensitive", 1.0, dict.fromkeys(ABNORMAL, 0.3), 0.4)
 

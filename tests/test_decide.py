@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hipedge.decide import ABNORMAL, CATEGORIES, Rule, decide, population_marks, softmax
-from hipedge.types import Category, Mark, Priority
+from hipedge.decide import CATEGORIES, Rule, decide, population_marks, softmax
+from hipedge.types import ABNORMAL, Category, Mark, Priority
 
 RULE = Rule(
     operating_point="sensitive",

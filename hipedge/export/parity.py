@@ -12,8 +12,8 @@ from hipedge.backends.base import Backend
 from hipedge.decide import softmax
 from hipedge.errors import BackendError
 from hipedge.model import Golden, ModelFolder
-from hipedge.model.card import ABNORMAL, Card
-from hipedge.types import CATEGORIES
+from hipedge.model.card import Card
+from hipedge.types import ABNORMAL, CATEGORIES
 
 # The largest difference in a calibrated probability. A category or flag must be the same
 # wherever FP32 decides it by more than this.

@@ -13,7 +13,7 @@ from reprlib import repr as short_repr
 from typing import NoReturn, TypeGuard
 
 from hipedge.errors import ModelError
-from hipedge.types import CATEGORIES, Category, CropGeometry
+from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry
 
 CARD_FORMAT = 1
 CLASSIFIER = "classifier.onnx"
@@ -24,7 +24,6 @@ REQUIRED_FILES = (CLASSIFIER, GOLDEN, README)
 OPTIONAL_FILES = (LOCATOR,)
 
 OPERATING_POINTS = ("sensitive", "specific")
-ABNORMAL = tuple(category for category in CATEGORIES if category is not Category.NORMAL)
 
 # The network halves its input five times.
 STRIDE_PX = 32

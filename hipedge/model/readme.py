@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hipedge.model.card import ABNORMAL, OPERATING_POINTS, Card
+from hipedge.model.card import OPERATING_POINTS, Card
+from hipedge.types import ABNORMAL
 
 
 def render_readme(card: Card) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
-from hipedge.decide import ABNORMAL as ABNORMAL_CATEGORIES
 from hipedge.decide import HARDWARE
+from hipedge.types import ABNORMAL as ABNORMAL_CATEGORIES
 from hipedge.types import CATEGORIES, Category
 
 PERCENT, POINTS, PLAIN = "\N{NO-BREAK SPACE}%", "\N{NO-BREAK SPACE}points", ""

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.decide import softmax
-from hipedge.model.card import ABNORMAL
-from hipedge.types import CATEGORIES, Category
+from hipedge.types import ABNORMAL, CATEGORIES, Category
 
 AIM = 0.95
 # A threshold for 95 % is a quantile that one case in twenty decides.

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.decide import softmax
-from hipedge.model.card import ABNORMAL
 from hipedge.train.calibrate import Calibration
 from hipedge.train.classifier import confusion, macro_f1
 from hipedge.train.manifest import Row
-from hipedge.types import CATEGORIES
+from hipedge.types import ABNORMAL, CATEGORIES
 
 REPLICATES = 2000
 INTERVAL = (0.025, 0.975)

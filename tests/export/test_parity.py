@@ -9,8 +9,7 @@ from hipedge.backends.ort import OnnxRuntimeBackend
 from hipedge.export.parity import check, compare
 from hipedge.export.proofs import parity_of
 from hipedge.model import Golden
-from hipedge.model.card import ABNORMAL
-from hipedge.types import CATEGORIES, Category
+from hipedge.types import ABNORMAL, CATEGORIES, Category
 from tests.backends.golden_backend import GoldenBackend
 
 NORMAL, ARTHRITIS = (CATEGORIES.index(c) for c in (Category.NORMAL, Category.OSTEOARTHRITIS))

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hipedge.errors import ModelError
-from hipedge.model.card import ABNORMAL, OPERATING_POINTS, Card, Status, card_json, parse_card
+from hipedge.model.card import OPERATING_POINTS, Card, Status, card_json, parse_card
 from hipedge.model.readme import render_readme
-from hipedge.types import CropGeometry
+from hipedge.types import ABNORMAL, CropGeometry
 
 SHA256 = "0123456789abcdef" * 4
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hipedge.cli import main
-from hipedge.decide import ABNORMAL, decide
+from hipedge.decide import decide
 from hipedge.errors import Code, InputError
 from hipedge.model.card import Card, Status, card_json
 from hipedge.store import Store
@@ -21,7 +21,7 @@ from hipedge.study.cases import match
 from hipedge.study.inputs import FilmName, Label
 from hipedge.study.recorded import RecordedPictures, read_recorded
 from hipedge.study.simulate import simulate_study, write_study
-from hipedge.types import CATEGORIES, Category, CropGeometry, Refusal, Side
+from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
 RULES = {"model": RULE}

@@ -6,8 +6,7 @@ import signal
 import time
 
 from hipedge import front
-from hipedge.decide import ABNORMAL
-from hipedge.types import Category
+from hipedge.types import ABNORMAL, Category
 from hipedge.watch import service as watch_service
 from tests.watch.clinic import dicom
 
