@@ -19,8 +19,10 @@ class Strength:
     """How far each property is drawn from what it was; each is the largest change.
 
     `rotate_deg`; `scale` and `shift` as parts of the side; `gamma` and `contrast` as factors less
-    one; `noise` in gray levels; `blur_px` as a Gaussian's sigma; `holes` of up to `hole` of the
-    side. Blur, noise and holes come in half of the samples.
+    one; `noise` in gray levels; `blur_px` as a Gaussian's sigma, and `sharpen` and `equalise` as
+    parts of the contrast of edges and of areas that are added; `shading` as a part of the
+    brightness; `holes` of up to `hole` of the side. Noise, shading and holes come in half of the
+    samples; blur, sharpening and equalising each in a quarter.
     """
 
     rotate_deg: float = 12.0
@@ -30,6 +32,9 @@ class Strength:
     contrast: float = 0.25
     noise: float = 8.0
     blur_px: float = 1.2
+    sharpen: float = 1.5
+    equalise: float = 0.8
+    shading: float = 0.2
     holes: int = 2
     hole: float = 0.2
 
@@ -38,10 +43,10 @@ def augment(
     square: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
 ) -> NDArray[np.uint8]:
     """Return a sample uint8 (S, S) as another technique and another hand might have made it."""
-    moved = _move(Image.fromarray(square), rng, strength)
-    if rng.uniform() < 0.5:
-        moved = moved.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, strength.blur_px)))
+    moved = _process(_move(Image.fromarray(square), rng, strength), rng, strength)
     pixels = tone(np.asarray(moved), rng, strength)
+    if rng.uniform() < 0.5:
+        pixels = _shade(pixels, rng, strength)
     if rng.uniform() < 0.5:
         _cut_out(pixels, rng, strength)
     return pixels
@@ -59,6 +64,31 @@ def _move(image: Image.Image, rng: np.random.Generator, strength: Strength) -> I
         sin, cos, half - sin * (half + shift_x) - cos * (half + shift_y),
     )  # fmt: skip
     return image.transform(image.size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+
+
+def _process(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
+    """Blur or enhance, as detectors do and vendors' processing does; or neither."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, strength.blur_px)))
+    if kind == 1:
+        percent = round(100 * rng.uniform(0.2, strength.sharpen))
+        return image.filter(ImageFilter.UnsharpMask(rng.uniform(0.7, 2.0), percent, 0))
+    if kind == 2:
+        percent = round(100 * rng.uniform(0.2, strength.equalise))
+        radius = image.width * rng.uniform(0.06, 0.15)
+        return image.filter(ImageFilter.UnsharpMask(radius, percent, 0))
+    return image
+
+
+def _shade(
+    pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
+) -> NDArray[np.uint8]:
+    """Brighten one side and darken the other, as scatter and the anode's heel effect do."""
+    along = np.linspace(-1, 1, len(pixels))
+    x, y = rng.uniform(-1, 1, 2) * strength.shading
+    shaded = pixels * (1 + x * along + y * along[:, None])
+    return np.asarray(np.clip(np.rint(shaded), 0, 255), np.uint8)
 
 
 def tone(

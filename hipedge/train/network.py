@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hipedge.errors import ModelError
 from hipedge.model.card import Card, card_json, parse_card
 from hipedge.model.folder import GOLDEN_SAMPLES
+from hipedge.train.attention import Cbam
 from hipedge.types import CATEGORIES
 
 # A byte becomes a number from -2 to 2; the difference is exact in half precision too.
@@ -83,7 +84,7 @@ class HipNet(nn.Module):
             in_chans=1,
             num_classes=0,
             global_pool="",
-            block_args={"attn_layer": "cbam"} if cbam else {},
+            block_args={"attn_layer": Cbam} if cbam else {},
         )
         self.pool = GeneralizedMean(GEM_POWER if gem else 1.0, learned=gem)
         self.head = nn.Conv2d(self.backbone.num_features, len(CATEGORIES), 1, bias=False)

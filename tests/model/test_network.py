@@ -13,6 +13,9 @@ from hipedge.types import CropGeometry
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
+from timm.layers.cbam import CbamModule  # noqa: E402
+
+from hipedge.train.attention import Cbam  # noqa: E402
 from hipedge.train.network import (  # noqa: E402
     BYTE_CENTRE,
     BYTE_SCALE,
@@ -223,3 +226,25 @@ def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="not a checkpoint"):
         Checkpoint.load(Path("checkpoint.pt"))
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_is_that_of_timm_by_weights_and_result(training):
+    torch.manual_seed(0)
+    theirs = CbamModule(32).train(training)
+    ours = Cbam(32).train(training)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 32, 6, 5)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_attention_has_the_gradient_of_timm_where_no_two_values_are_highest():
+    torch.manual_seed(0)
+    theirs, ours = CbamModule(32), Cbam(32)
+    ours.load_state_dict(theirs.state_dict())
+    gradients = []
+    for module in (theirs, ours):
+        x = torch.randn(2, 32, 6, 5, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        module(x).square().sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)

@@ -122,9 +122,19 @@ def test_augmentation_never_flips():
         assert result[16:48, 8:24].mean() > result[16:48, 40:56].mean()
 
 
+CONTINUOUS = ("rotate_deg", "scale", "shift", "gamma", "contrast", "noise", "shading")
+
+
 def test_without_strength_augmentation_changes_nothing_that_counts():
     """The affine map is right: with no turn, scale and shift, the pixels stay where they are."""
-    still = Strength(0, 0, 0, 0, 0, 0, 0.3001, 1, 0.0501)
+    still = Strength(
+        **dict.fromkeys(CONTINUOUS, 0.0),
+        blur_px=0.3001,
+        sharpen=0.2,
+        equalise=0.2,
+        holes=1,
+        hole=0.0501,
+    )
     square = np.zeros((64, 64), np.uint8)
     square[20:40, 10:50] = 200
     result = augment(square, np.random.default_rng(3), still).astype(int)
