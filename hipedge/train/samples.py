@@ -89,14 +89,15 @@ class PhantomSamples(Dataset[Item]):
         return torch.from_numpy(augment(square, rng, self.strength)[None]), category
 
     def _phantom(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        category = int(self._category[number])
-        if category == NOT_DRAWN:
+        square, category = np.array(self._pixels[number]), int(self._category[number])
+        # Nothing is flushed, which would wait for the disk each time: should the power fail, the
+        # category may be on disk without the pixels, and no phantom is all black.
+        if category == NOT_DRAWN or not square.any():
             # Two processes that draw the same phantom write the same bytes.
             pixels, category = self.draw(np.random.SeedSequence((self.seed, PHANTOM, number)))
-            self._pixels[number] = pixels[0]
-            self._pixels.flush()
-            self._category[number] = category
-        return np.array(self._pixels[number]), category
+            square = pixels[0]
+            self._pixels[number], self._category[number] = square, category
+        return square, category
 
 
 def _array(
