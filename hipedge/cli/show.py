@@ -58,7 +58,7 @@ def show(
         _print_case(shown)
     if shown.state is State.SCREENED and (png or not as_json):
         target = png or Path(f"hipedge-{shown.file_id}.png")
-        _write_picture(shown, target)
+        write_picture(shown, target)
         errors.print(f"picture: {target}", soft_wrap=True)
 
 
@@ -98,7 +98,8 @@ def _probabilities_table(case: Case) -> Table:
     return table
 
 
-def _write_picture(case: Case, target: Path) -> None:
+def write_picture(case: Case, target: Path) -> None:
+    """Write a case's picture as PNG; raise `InputError` where its film is no longer there."""
     try:
         payload = load(case.path)
         pixels = np.rot90(read(case.path, payload).pixels, turns_of(case.marks))
