@@ -43,7 +43,7 @@ def draw_case(
     )
     film = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
     for scored, finding in zip(hips, findings, strict=True):
-        _blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
+        blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
     footer_px = FOOTER_LINE_PX * (len(caption) + 1)
     picture = Image.new("RGB", (max(width, SIDE_PX[0]), height + footer_px))
     picture.paste(Image.fromarray(np.rint(film).astype(np.uint8)))
@@ -70,7 +70,7 @@ def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
     return evidence[:, ::-1] if mirrored else evidence
 
 
-def _blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -> None:
+def blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -> None:
     """Lay a heat map over the part of `film` (H, W, 3) that lies in `box`."""
     x0, y0, x1, y1 = (round(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
     whole = np.asarray(

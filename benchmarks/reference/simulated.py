@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.reference.joint import joint_macro_f1
 from hipedge.model import Card
 from hipedge.site import OperatingPoint
 from hipedge.study.cases import Cases, match
@@ -33,9 +34,8 @@ from hipedge.study.estimates import (
 from hipedge.study.estimator import K
 from hipedge.study.evaluate import DataSet, Settings, evaluate
 from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
-from hipedge.study.metrics import confusion_cells, confusion_statistics
 from hipedge.study.paired import paired_difference
-from hipedge.study.resampling import Array, bootstrap, percentile_interval
+from hipedge.study.resampling import percentile_interval
 from hipedge.train.data import prepare_crops
 from hipedge.train.manifest import EXTERNAL, TEST, TRAIN, Manifest, read_manifest
 from hipedge.types import CATEGORIES, CropGeometry
@@ -125,30 +125,12 @@ def _flat(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def compare(classifier: Cases, linear: Cases, settings: Settings) -> Against:
     """Compare macro-F1 on the same hips, each replicate drawing the same patients for both."""
-    units, unit = np.unique(classifier.patients, return_inverse=True)
-    flat = np.concatenate([_cells(cases, unit, units.size) for cases in (classifier, linear)], 1)
-
-    def statistic(weights: Array) -> Array:
-        matrices = (weights @ flat).reshape(-1, K, K + 1)
-        return confusion_statistics(matrices)["macro F1", None].reshape(-1, 2)
-
-    drawn = bootstrap(
-        statistic,
-        np.ones(units.size, dtype=np.int64),
-        replicates=settings.replicates,
-        seed=settings.seed,
+    ours, theirs = joint_macro_f1(
+        (classifier, linear), replicates=settings.replicates, seed=settings.seed
     )
-    ours, theirs = ((float(drawn.values[i]), drawn.replicates[:, i]) for i in range(2))
     difference, _ = paired_difference(ours, theirs)
     interval = {"percentile": percentile_interval(theirs[1])}
     return Against(Estimate(theirs[0], interval, len(linear)), difference)
-
-
-def _cells(cases: Cases, unit: NDArray[np.int64], n_units: int) -> Array:
-    """Count each patient's hips by cell of the confusion matrix: (U, K (K + 1))."""
-    counts = np.zeros((n_units, K * (K + 1)))
-    np.add.at(counts, (unit, confusion_cells(cases.truth, cases.answer, K)), 1)
-    return counts
 
 
 def overall_table(found: Simulated) -> Table:
