@@ -27,6 +27,7 @@ from hipedge.study.report.export import write_json
 
 ROOT = Path(__file__).parents[2]
 CENTRES = ROOT / "tests/data/fracatlas_centres.csv"
+PAGE = "docs/reference_model.md"
 RESULTS = ROOT / "benchmarks/results/reference.json"
 # What the training itself measured on the same hips, and what this command did before.
 REPLACED = ("test_", "external_", "inside_", "outside_", "real_")
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True, help="folder for crops")
     parser.add_argument("--real", type=Path, help="folder of real radiographs")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs/reference_model.md")
+    parser.add_argument("--page", type=Path, default=ROOT / PAGE)
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--backend", default="onnxruntime")
@@ -72,7 +73,8 @@ def main() -> None:
     kept = {k: v for k, v in model.card.metrics.items() if not k.startswith(REPLACED)}
     write_card(given.model, replace(model.card, metrics=kept | metrics))
     given.page.write_text(page(open_model(given.model), tables), encoding="utf-8")
-    replace_part(given.readme, "reference results", "\n\n".join(map(markdown, short)))
+    shown = [f"{HEAD} Category by category: [{PAGE}]({PAGE}).", *map(markdown, short)]
+    replace_part(given.readme, "reference results", "\n\n".join(shown))
     write_json(given.results, {"environment": environment()}, {"reference": tables})
     print(json.dumps(metrics, indent=2))
 

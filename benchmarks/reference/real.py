@@ -208,7 +208,8 @@ def real_table(ways: Mapping[str, Sequence[RealFilm]]) -> Table:
         "fracture and hardware and nothing else; none of these films was used for training. The "
         "AUC is over films, by the highest probability of the categories asked about, with "
         "DeLong's interval; fracture is asked of films without hardware. A film is flagged where "
-        "any of its hips is. None of this is diagnostic accuracy.",
+        "any of its hips is; the rows say how many films are of each kind. None of this is "
+        "diagnostic accuracy.",
     )
 
 
