@@ -31,6 +31,12 @@ PAGE = "docs/reference_model.md"
 RESULTS = ROOT / "benchmarks/results/reference.json"
 # What the training itself measured on the same hips, and what this command did before.
 REPLACED = ("test_", "external_", "inside_", "outside_", "real_")
+GALLERY = """### Right and wrong, {name}
+
+By row the truth; at the left the surest, the middle and the least sure of the hips that were called
+right (green), at the right the surest of those called wrong. Beside each what spoke for the answer.
+
+![right and wrong cases, {name}]({folder}/reference-{name}.jpg)"""
 HEAD = (
     "The reference model was trained on simulated radiographs alone. These are its results on"
     " simulated hips that it has not seen, and on real films. **None of them is diagnostic"
@@ -72,7 +78,8 @@ def main() -> None:
             metrics |= simulated.with_interval(name, estimate)
     kept = {k: v for k, v in model.card.metrics.items() if not k.startswith(REPLACED)}
     write_card(given.model, replace(model.card, metrics=kept | metrics))
-    given.page.write_text(page(open_model(given.model), tables), encoding="utf-8")
+    text = page(open_model(given.model), tables, given.page.parent / "img")
+    given.page.write_text(text, encoding="utf-8")
     shown = [f"{HEAD} Category by category: [{PAGE}]({PAGE}).", *map(markdown, short)]
     replace_part(given.readme, "reference results", "\n\n".join(shown))
     write_json(given.results, {"environment": environment()}, {"reference": tables})
@@ -93,9 +100,10 @@ def read_both_ways(
         }
 
 
-def page(model: ModelFolder, tables: Sequence[Table]) -> str:
-    """Return the page of results."""
+def page(model: ModelFolder, tables: Sequence[Table], pictures: Path) -> str:
+    """Return the page of results, with the gallery's sheets if they are among the pictures."""
     card = model.card
+    sheets = [name for name in simulated.SPLITS if (pictures / f"reference-{name}.jpg").exists()]
     parts = [
         "# The reference model's results",
         "Made by `python -m benchmarks.reference`, which writes the same numbers into the card.",
@@ -103,6 +111,7 @@ def page(model: ModelFolder, tables: Sequence[Table]) -> str:
         HEAD,
         card.training_data,
         *map(markdown, tables),
+        *(GALLERY.format(name=name, folder=pictures.name) for name in sheets),
     ]
     return "\n\n".join(parts) + "\n"
 
