@@ -93,10 +93,11 @@ def read_both_ways(
     paths = real.paths_of(data)
     marked = real.read_centres(CENTRES, paths)
     by_eye = [path for path in paths if str(path.resolve()) in marked.by_film]
+    found = "found by the locator" if model.locator else "found by a drawn pelvis"
     with backends.open_backend(backend, model) as opened:
         return {
             "marked by eye": real.read_films(by_eye, model, opened, marked),
-            "found": real.read_films(paths, model, opened, GivenHips()),
+            found: real.read_films(paths, model, opened, GivenHips()),
         }
 
 
