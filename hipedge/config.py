@@ -13,6 +13,7 @@ from typing import Any
 from hipedge.decide import Rule
 from hipedge.errors import ConfigError
 from hipedge.model.card import Card, card_id
+from hipedge.model.packaged import packaged_model
 from hipedge.site import SITE_FILE, SiteFile, read_site_file
 from hipedge.types import ABNORMAL, Category
 
@@ -61,13 +62,17 @@ class Settings:
     notify_patient_data: bool = False
 
     def require_model(self) -> Path:
-        """Return the model folder; raise `ConfigError` if the site has named none."""
-        if self.model is None:
+        """Return the model folder: the site's, or else the reference model that ships.
+
+        Raises `ConfigError` where there is neither.
+        """
+        model = self.model or packaged_model()
+        if model is None:
             raise ConfigError(
                 "no model: name one with --model DIR (`hipedge model new DIR --seed 0` "
                 "makes an untrained one to try things with)"
             )
-        return self.model
+        return model
 
 
 def load_settings(

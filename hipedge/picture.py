@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,8 @@ from hipedge.types import CATEGORIES, Box, Finding, Hip, Priority, ScoredHip, Sc
 # Of the longer side: large enough for the words in the boxes, small enough for a screen.
 SIDE_PX = (900, 1400)
 FOOTER_LINE_PX = 22
+# Of the words in a box, which break where it ends: the other hip's begin there.
+CHARACTER_PX = 9
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = {
     Priority.URGENT: (213, 94, 0),
@@ -43,7 +46,7 @@ def draw_case(
     )
     film = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
     for scored, finding in zip(hips, findings, strict=True):
-        _blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
+        blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
     footer_px = FOOTER_LINE_PX * (len(caption) + 1)
     picture = Image.new("RGB", (max(width, SIDE_PX[0]), height + footer_px))
     picture.paste(Image.fromarray(np.rint(film).astype(np.uint8)))
@@ -70,7 +73,7 @@ def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
     return evidence[:, ::-1] if mirrored else evidence
 
 
-def _blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -> None:
+def blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -> None:
     """Lay a heat map over the part of `film` (H, W, 3) that lies in `box`."""
     x0, y0, x1, y1 = (round(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
     whole = np.asarray(
@@ -96,7 +99,9 @@ def _outline(
         return
     draw.rectangle((x0, y0, x1, y1), outline=colour, width=3)
     font = ImageFont.load_default(18)
-    for line, text in enumerate(_words(hip, finding)):
+    width = max(12, (x1 - x0 - 16) // CHARACTER_PX)
+    lines = [part for text in _words(hip, finding) for part in textwrap.wrap(text, width)]
+    for line, text in enumerate(lines):
         draw.text((x0 + 8, y0 + 6 + 23 * line), text, fill=colour, font=font, stroke_width=2,
                   stroke_fill=(0, 0, 0))  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from hipedge.store import Case, Store
 from hipedge.types import CATEGORIES, Finding, Hip, Priority
 
 _ORDER = tuple(Priority)
+# So many characters fit below the narrowest picture.
+CAPTION_WIDTH = 110
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +83,17 @@ def suspicion(finding: Finding) -> float:
     return max(finding.probabilities[CATEGORIES.index(category)] for category in reasons)
 
 
+def describe_model(case: Case) -> str:
+    """Say which model read a case, and what its card says that its results are worth."""
+    return f"model {case.model} ({case.model_status}): {case.model_status_text}"
+
+
+def caption(case: Case) -> tuple[str, ...]:
+    """Return the lines for below a case's picture: who says this, and what it is worth."""
+    words = textwrap.wrap(describe_model(case), CAPTION_WIDTH)
+    return (*words, f"Research use only. {case.backend}")
+
+
 def case_record(case: Case) -> dict[str, Any]:
     """Return what is said of a file, as plain values with stable names."""
     return {
@@ -95,6 +109,7 @@ def case_record(case: Case) -> dict[str, Any]:
         "recorded_at": case.recorded_at,
         "model": case.model,
         "model_status": case.model_status,
+        "model_status_text": case.model_status_text,
         "backend": case.backend,
     }
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hipedge.model import packaged_model
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -27,13 +29,16 @@ def in_shell(script, folder):
 
 
 @pytest.fixture(scope="module")
-def clinic(tmp_path_factory, shared_data):
+def clinic(tmp_path_factory, shared_data, request):
     """A clinic that has followed the README, with some of the real films in ./incoming."""
     folder = tmp_path_factory.mktemp("clinic")
     incoming = folder / "incoming"
     incoming.mkdir()
     for name in ("wg04/RG2_RLE.dcm", "wg04/RG1_J2KI_chest.dcm", "radoss_ddh/331_DDH_1.dcm"):
         (incoming / Path(name).name).symlink_to((shared_data / name).resolve())
+    if packaged_model() is None:
+        model = request.getfixturevalue("untrained_model").path
+        (folder / "hipedge.toml").write_text(f'model = "{model}"\n')
     command = block("run")
     assert command.startswith("pip install")
     done = in_shell(command.split("&&", 1)[1], folder)
@@ -55,9 +60,7 @@ def test_the_first_command_screens_and_prints_what_the_readme_shows(clinic):
 @pytest.mark.parametrize("line", block("look").strip().splitlines())
 def test_each_command_to_look_with_runs(clinic, line):
     folder, _ = clinic
-    options = " --model ./model" if "doctor" in line else ""
-    command = line.split("#")[0].strip() + options
-    done = in_shell(command, folder)
+    done = in_shell(line.split("#")[0].strip(), folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 

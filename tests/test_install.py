@@ -34,7 +34,8 @@ def run(*command, **options):
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
+def wheel(tmp_path_factory, untrained_model):
+    """The wheel of this checkout; where that has no reference model, with a small one."""
     folder = tmp_path_factory.mktemp("wheel")
     # A copy: building leaves traces beside the source.
     source = folder / "source"
@@ -43,6 +44,9 @@ def wheel(tmp_path_factory):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
+    reference = source / "hipedge/model/reference"
+    if not reference.exists():
+        shutil.copytree(untrained_model.path, reference)
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
     (built,) = folder.glob("*.whl")
     return built
@@ -73,15 +77,14 @@ def outside(folder):
 
 
 @pytest.mark.timeout(600)
-def test_a_wheel_without_extras_screens_a_real_film(wheel, untrained_model, shared_data, tmp_path):
+def test_a_wheel_without_extras_screens_a_real_film(wheel, shared_data, tmp_path):
     binaries = clean_environment(tmp_path / "clean", sys.executable, wheel)
     packages = run(binaries / "pip", "list")
     for absent in ("torch", "scipy", "numba", "openvino"):
         assert f"\n{absent} " not in packages
     film = shared_data / "wg04/RG2_RLE.dcm"
     place = outside(tmp_path)
-    options = ("--model", untrained_model.path, "--db", "cases.db")
-    assert "screened" in run(binaries / "hipedge", "screen", film, *options, **place)
+    assert "screened" in run(binaries / "hipedge", "screen", film, "--db", "cases.db", **place)
     assert "RG2_RLE.dcm" in run(binaries / "hipedge", "flagged", "--db", "cases.db", **place)
     run(binaries / "hipedge", "show", "1", "--db", "cases.db", "--png", "case.png", **place)
     assert (tmp_path / "case.png").stat().st_size > 50_000

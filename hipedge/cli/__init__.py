@@ -14,6 +14,7 @@ from hipedge.cli import (
     backup,
     benchmark,
     calibrate,
+    demo,
     doctor,
     evaluate,
     export,
@@ -42,6 +43,7 @@ app = typer.Typer(
     help="Screen hip radiographs in batches: DICOM in, flagged hips in SQLite out. "
     "Research use only: not a medical device.",
 )
+app.command()(demo.demo)
 app.command()(screen.screen)
 app.command()(flagged.flagged)
 app.command()(show.show)

@@ -25,7 +25,8 @@ from hipedge.model import open_model
 
 def benchmark(
     model: Annotated[
-        Path | None, typer.Argument(help="Model folder (default: the one in the settings).")
+        Path | None,
+        typer.Argument(help="Model folder (default: the settings', or the reference model)."),
     ] = None,
     backend: Annotated[
         str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")

@@ -79,7 +79,11 @@ def evaluate(
         )
         found = evaluate_data_sets(split_cases(material.cases, split or []), settings)
         report = write_evaluation(
-            found, out, sources=material.files, pictures=material.pictures, note=note
+            found,
+            out,
+            sources=material.files,
+            pictures=material.pictures,
+            note=material.noted(note),
         )
     for data in found.data_sets:
         accuracy = data.overall["accuracy"]

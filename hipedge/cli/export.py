@@ -31,7 +31,8 @@ app = typer.Typer(
 )
 
 ModelArgument = Annotated[
-    Path | None, typer.Argument(help="Model folder (default: the one in the settings).")
+    Path | None,
+    typer.Argument(help="Model folder (default: the settings', or the reference model)."),
 ]
 
 

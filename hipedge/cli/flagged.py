@@ -18,13 +18,13 @@ from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.decide import HARDWARE, HARDWARE_NOTE
 from hipedge.errors import CODES
-from hipedge.model.card import Status
 from hipedge.store import Case
 from hipedge.types import CATEGORIES, Finding, Priority
 from hipedge.worklist import (
     FlaggedHip,
     Worklist,
     case_record,
+    describe_model,
     finding_record,
     open_review,
     worklist,
@@ -104,13 +104,13 @@ def _print_tables(found: Worklist) -> None:
     if found.marked:
         output.print(_marked_table(found.marked))
     cases = [*(one.case for one in found.flagged), *found.not_read, *found.marked]
-    warn_of_untrained(cases)
+    say_whose_results(cases)
 
 
-def warn_of_untrained(cases: Iterable[Case]) -> None:
-    """Say so if a result comes from a model that has learned nothing."""
-    if any(case.model_status == Status.UNTRAINED.value for case in cases):
-        errors.print("[bold]These results are of an untrained model: they mean nothing.[/]")
+def say_whose_results(cases: Iterable[Case]) -> None:
+    """Say what each model's card says that its results are worth."""
+    for model in sorted({describe_model(case) for case in cases}):
+        errors.print(escape(model), soft_wrap=True, highlight=False)
 
 
 def _flagged_table(hips: Iterable[FlaggedHip]) -> Table:

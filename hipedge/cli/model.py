@@ -41,7 +41,8 @@ def new(
 @app.command()
 def show(
     folder: Annotated[
-        Path | None, typer.Argument(help="Model folder (default: the one in the settings).")
+        Path | None,
+        typer.Argument(help="Model folder (default: the settings', or the reference model)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The card itself.")] = False,
     config: ConfigOption = None,

@@ -14,7 +14,9 @@ ConfigOption = Annotated[
 DbOption = Annotated[
     Path | None, typer.Option("--db", help="SQLite database (default: ./hipedge.db).")
 ]
-ModelOption = Annotated[Path | None, typer.Option("--model", help="Model folder.")]
+ModelOption = Annotated[
+    Path | None, typer.Option("--model", help="Model folder (default: the reference model).")
+]
 OperatingPointOption = Annotated[
     str | None,
     typer.Option("--operating-point", help="Thresholds of the card: sensitive or specific."),

@@ -54,7 +54,7 @@ def readers(
             out,
             sources={reads.name: sha256_of(reads)} | material.files,
             pictures=material.pictures,
-            note=note,
+            note=material.noted(note),
         )
     for name, metric, verdict in results.non_inferiority:
         if name == "all readers":

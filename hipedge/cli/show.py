@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hipedge.cli.console import errors, output
-from hipedge.cli.flagged import warn_of_untrained
+from hipedge.cli.flagged import say_whose_results
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.decide import HARDWARE, HARDWARE_NOTE
@@ -23,7 +23,7 @@ from hipedge.locate.upright import turns_of
 from hipedge.picture import draw_case
 from hipedge.store import Case
 from hipedge.types import CATEGORIES
-from hipedge.worklist import case_record, finding_record, open_review
+from hipedge.worklist import caption, case_record, finding_record, open_review
 
 
 def show(
@@ -58,7 +58,7 @@ def show(
         _print_case(shown)
     if shown.state is State.SCREENED and (png or not as_json):
         target = png or Path(f"hipedge-{shown.file_id}.png")
-        _write_picture(shown, target)
+        write_picture(shown, target)
         errors.print(f"picture: {target}", soft_wrap=True)
 
 
@@ -79,9 +79,8 @@ def _print_case(case: Case) -> None:
         output.print(_probabilities_table(case))
     if any(finding.category in HARDWARE for finding in case.findings):
         output.print(f"Arthroplasty and fixation are {HARDWARE_NOTE}.")
-    output.print(f"model {case.model} ({case.model_status})")
     output.print(f"backend {case.backend}", soft_wrap=True)
-    warn_of_untrained([case])
+    say_whose_results([case])
 
 
 def _probabilities_table(case: Case) -> Table:
@@ -99,7 +98,8 @@ def _probabilities_table(case: Case) -> Table:
     return table
 
 
-def _write_picture(case: Case, target: Path) -> None:
+def write_picture(case: Case, target: Path) -> None:
+    """Write a case's picture as PNG; raise `InputError` where its film is no longer there."""
     try:
         payload = load(case.path)
         pixels = np.rot90(read(case.path, payload).pixels, turns_of(case.marks))
@@ -107,8 +107,7 @@ def _write_picture(case: Case, target: Path) -> None:
         raise InputError(f"the film can no longer be read from {case.path}: {refused}") from refused
     if payload.sha256 != case.sha256:
         raise InputError(f"{case.path} no longer holds the film that was screened")
-    caption = (f"{case.model} ({case.model_status}). Research use only.", case.backend)
     try:
-        draw_case(pixels, case.hips, case.findings, caption).save(target, "PNG")
+        draw_case(pixels, case.hips, case.findings, caption(case)).save(target, "PNG")
     except OSError as error:
         raise InputError(f"the picture cannot be written to {target}: {error.strerror}") from error

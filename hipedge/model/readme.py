@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hipedge.model.card import OPERATING_POINTS, Card
 from hipedge.types import ABNORMAL
+
+# A metric's interval is in two metrics of the same name with these behind it.
+ENDS = ("_low", "_high")
 
 
 def render_readme(card: Card) -> str:
@@ -40,9 +43,18 @@ def render_readme(card: Card) -> str:
         card.training_data,
     ]
     if card.metrics:
-        rows = ((name, f"{value:.4g}") for name, value in card.metrics.items())
-        sections += ["## Measured results", _table(("metric", "value"), rows)]
+        head = ("metric", "value", "95 % interval")
+        sections += ["## Measured results", _table(head, _metric_rows(card.metrics))]
     return "\n\n".join(sections) + "\n"
+
+
+def _metric_rows(metrics: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
+    """Yield a row a metric; those that are the ends of another's interval go with that one."""
+    for name, value in metrics.items():
+        if name.endswith(ENDS) and name.rpartition("_")[0] in metrics:
+            continue
+        ends = [metrics[name + end] for end in ENDS if name + end in metrics]
+        yield name, f"{value:.4g}", " to ".join(f"{end:.4g}" for end in ends)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

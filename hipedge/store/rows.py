@@ -52,6 +52,7 @@ class Case:
     recorded_at: str
     model: str
     model_status: str
+    model_status_text: str
     backend: str
     hips: tuple[ScoredHip, ...]
     findings: tuple[Finding, ...]
@@ -199,6 +200,7 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
         recorded_at=row["recorded_at"],
         model=row["model_name"],
         model_status=row["model_status"],
+        model_status_text=row["model_status_text"] or "",
         backend=row["backend"],
         hips=tuple(hip for hip, _ in pairs),
         findings=tuple(finding for _, finding in pairs),

@@ -33,7 +33,8 @@ from hipedge.types import Film, Finding, Mark, Outcome, Priority, Screened
 
 _ORDER = tuple(Priority)
 _FILES = (
-    "select files.*, models.name as model_name, models.status as model_status, runs.backend"
+    "select files.*, models.name as model_name, models.status as model_status,"
+    " json_extract(models.card, '$.status_text') as model_status_text, runs.backend"
     " from files join runs on runs.id = files.run_id"
     " join models on models.model_id = files.model_id"
 )

@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 
+import numpy as np
+
 from hipedge.decide import Rule
 from hipedge.dicom import load, read
 from hipedge.errors import InputError, Refused, State
+from hipedge.locate.upright import turns_of
 from hipedge.picture import draw_case
 from hipedge.store import Case, Store
 from hipedge.study.inputs import FilmName, Prediction
 from hipedge.types import CATEGORIES, Side
+from hipedge.worklist import caption
 
 
 def read_recorded(store: Store, rules: Mapping[str, Rule]) -> Iterator[Prediction]:
@@ -70,12 +74,11 @@ class RecordedPictures:
         (case,) = found
         try:
             payload = load(case.path)
-            pixels = read(case.path, payload).pixels
+            pixels = np.rot90(read(case.path, payload).pixels, turns_of(case.marks))
         except Refused:
             return None
         if payload.sha256 != case.sha256:
             return None
         buffer = BytesIO()
-        caption = (f"{case.model} ({case.model_status}). Research use only.", case.backend)
-        draw_case(pixels, case.hips, case.findings, caption).save(buffer, "PNG")
+        draw_case(pixels, case.hips, case.findings, caption(case)).save(buffer, "PNG")
         return buffer.getvalue()

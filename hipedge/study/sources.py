@@ -24,8 +24,8 @@ from hipedge.worklist import open_review
 class Material:
     """Labels and predictions, matched; pictures, if any; and the files, by name and SHA-256.
 
-    Where a database holds one model's predictions, `model` is its identifier and
-    `operating_points` are those of its card.
+    Where a database holds one model's predictions, `model` is its identifier, and of its card
+    `operating_points` are those and `about` is what it says that the model is worth.
     """
 
     labels: list[Label]
@@ -34,6 +34,11 @@ class Material:
     files: dict[str, str]
     model: str | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
+    about: str = ""
+
+    def noted(self, note: str) -> str:
+        """Return a report's first line: the user's note, then what the card says."""
+        return " ".join(filter(None, (note, self.about)))
 
 
 @contextmanager
@@ -62,14 +67,15 @@ def gather(
         yield Material(labels, cases, pictures, files, *_only_model(store))
 
 
-def _only_model(store: Store) -> tuple[str | None, tuple[OperatingPoint, ...]]:
-    """Return a database's model and its card's operating points; of several models, none."""
+def _only_model(store: Store) -> tuple[str | None, tuple[OperatingPoint, ...], str]:
+    """Return a database's model, its card's operating points and words; of several models, none."""
     models = store.models()
     if len(models) != 1:
-        return None, ()
-    ((model_id, card),) = models.items()
-    points = parse_card(card.encode(), f"the card of model {model_id[:12]}").operating_points
-    return model_id, tuple(OperatingPoint(name, thresholds) for name, thresholds in points.items())
+        return None, (), ""
+    ((model_id, text),) = models.items()
+    card = parse_card(text.encode(), f"the card of model {model_id[:12]}")
+    points = tuple(OperatingPoint(*item) for item in card.operating_points.items())
+    return model_id, points, f"Model {card.name}: {card.status_text}"
 
 
 def split_cases(cases: Cases, wanted: list[str]) -> dict[str, Cases]:

@@ -187,3 +187,11 @@ def test_the_card_for_people_says_what_a_doctor_must_know():
 
 def test_the_card_for_people_of_a_model_without_results_has_no_table_of_them():
     assert "Measured results" not in render_readme(card(metrics={}))
+
+
+def test_the_readme_shows_a_metric_with_its_interval():
+    metrics = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "hips": 402}
+    text = render_readme(card(metrics=metrics))
+    assert "| accuracy | 0.9 | 0.85 to 0.94 |" in text
+    assert "| hips | 402 |  |" in text
+    assert "accuracy_low" not in text

@@ -247,6 +247,7 @@ def test_evaluate_reads_a_database_and_shows_its_films(here):
     assert run("evaluate", "labels.csv", "--db", "cases.db", "--replicates", 100) == 0
     report = (here / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert report.count('src="data:image/png;base64,') == 1
+    assert "Model test: trained for a test" in report
     with (here / "evaluation/tables/all-operating-points.csv").open() as file:
         points = {row["operating point"] for row in csv.DictReader(file)}
     assert points == {"as recorded", "sensitive", "specific"}

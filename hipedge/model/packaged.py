@@ -1,0 +1,20 @@
+"""The reference model, which ships as package data so that `hipedge screen` needs nothing else."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from hipedge.model.folder import CARD
+
+FOLDER = "reference"
+
+
+def packaged_model() -> Path | None:
+    """Return the folder of the reference model; None in an installation that has none.
+
+    It is a real folder, since runtimes open its files by path: a package that is imported from
+    within an archive has no reference model.
+    """
+    folder = Path(str(files("hipedge.model") / FOLDER))
+    return folder if (folder / CARD).is_file() else None
