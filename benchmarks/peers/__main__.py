@@ -75,6 +75,7 @@ def main() -> None:
     backend_name, _ = choose(arguments.backend)
     content = {
         "environment": where,
+        "load_average": os.getloadavg()[0],
         "command": " ".join(sys.argv[1:]),
         "peers": {name: version(name) for name in PACKAGES},
         "model": {"id": model.model_id, "size_px": model.card.input.size_px},

@@ -17,7 +17,7 @@ from pydicom.pixels import get_encoder
 
 from hipedge.front import Front, Prepared
 from hipedge.geometry import is_mirrored
-from hipedge.phantom.film import ORIENTATION, develop, draw_film
+from hipedge.phantom import film as phantom
 from hipedge.phantom.write import write_film
 from hipedge.types import Box, CropGeometry
 
@@ -129,28 +129,32 @@ def phantoms(folder: Path, count: int, geometry: CropGeometry) -> list[Film]:
     number = 0
     while len(films) < count:
         number += 1
-        seed = np.random.SeedSequence([SEED, number])
-        drawn = draw_film(seed, number=number, hospital=HOSPITAL)
-        if len(drawn.sides) < 2:
-            continue
-        finer = drawn.view.pixel_mm / PIXEL_MM
-        rows, columns = (round(pixels * finer) for pixels in drawn.view.shape)
-        view = replace(drawn.view, shape=(rows, columns), pixel_mm=PIXEL_MM)
-        quanta_per_mm2 = drawn.technique.quanta_per_mm2 * finer**2
-        film = replace(
-            drawn,
-            view=view,
-            technique=replace(drawn.technique, quanta_per_mm2=quanta_per_mm2),
-            shutter_px=None,
-            transfer_syntax_uid=str(uid.ExplicitVRLittleEndian),
-        )
-        path = folder / f"phantom-{number}.dcm"
-        write_film(path, film, develop(film))
-        looks = [
-            Look(film.box(side, geometry), is_mirrored(side, ORIENTATION)) for side in film.sides
-        ]
-        films.append(Film(path, tuple(looks)))
+        drawn = pelvis(number, PIXEL_MM)
+        if len(drawn.sides) == 2:
+            path = folder / f"phantom-{number}.dcm"
+            write_film(path, drawn, phantom.develop(drawn))
+            looks = [
+                Look(drawn.box(side, geometry), is_mirrored(side, phantom.ORIENTATION))
+                for side in drawn.sides
+            ]
+            films.append(Film(path, tuple(looks)))
     return films
+
+
+def pelvis(number: int, pixel_mm: float) -> phantom.Film:
+    """Draw a phantom with pixels of another size, and the noise of its own; uncompressed."""
+    seed = np.random.SeedSequence([SEED, number])
+    drawn = phantom.draw_film(seed, number=number, hospital=HOSPITAL)
+    finer = drawn.view.pixel_mm / pixel_mm
+    rows, columns = (round(pixels * finer) for pixels in drawn.view.shape)
+    technique = drawn.technique
+    return replace(
+        drawn,
+        view=replace(drawn.view, shape=(rows, columns), pixel_mm=pixel_mm),
+        technique=replace(technique, quanta_per_mm2=technique.quanta_per_mm2 * finer**2),
+        shutter_px=None,
+        transfer_syntax_uid=str(uid.ExplicitVRLittleEndian),
+    )
 
 
 def real_film(path: Path, front: Front) -> Film:
