@@ -36,7 +36,7 @@ from benchmarks.peers.measure import (
     screen_rate,
 )
 from benchmarks.peers.networks import Infer, onnx_runtime, torch_eager
-from hipedge.backends import Backend, choose, open_backend
+from hipedge.backends import choose, open_backend
 from hipedge.front import Front, Prepared
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
@@ -72,7 +72,7 @@ def main() -> None:
     for name, value in where.items():
         print(f"{name}: {value}")
     model = open_model(arguments.model)
-    backend_name, _ = choose(arguments.backend)
+    backend, _ = choose(arguments.backend)
     content = {
         "environment": where,
         "load_average": os.getloadavg()[0],
@@ -82,11 +82,9 @@ def main() -> None:
         "repeats": arguments.repeats,
         "syntaxes": {},
     }
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        open_backend(backend_name, model) as backend,
-    ):
-        content["backend"] = str(backend.fingerprint)
+    with open_backend(backend, model) as opened:
+        content["backend"] = str(opened.fingerprint)
+    with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(model, backend, arguments.repeats, arguments.seconds, arguments.screened)
         films = bench.films(Path(scratch) / "films", arguments.phantoms)
         content["films"] = [film.path.name for film in films]
@@ -104,9 +102,10 @@ class Bench:
     """All contenders, on one machine with one model."""
 
     def __init__(
-        self, model: ModelFolder, backend: Backend, repeats: int, seconds: float, screened: int
+        self, model: ModelFolder, backend: str, repeats: int, seconds: float, screened: int
     ) -> None:
-        self.model, self.backend = model, backend
+        self.model = model
+        self.options = ["--model", str(model.path), "--backend", backend]
         self.repeats, self.seconds, self.screened = repeats, seconds, screened
         self.front = Front(model.card.input, GivenHips(), frozenset(), model.locator)
         self.eager, self.onnx = torch_eager(), onnx_runtime(model)
@@ -157,7 +156,7 @@ class Bench:
 
     def _to_scores(self, films: list[Film], folders: tuple[Path, Path]) -> dict[str, Rate]:
         rates: dict[str, Rate] = {
-            HIPEDGE: partial(screen_rate, self.model, self.backend, folders),
+            HIPEDGE: partial(screen_rate, folders, self.options),
             "careful loop + ONNX Runtime": self._rate(films, LOOPS["careful loop"], self.onnx),
         }
         for name, loop in LOOPS.items():

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.peers.films import Film
-from benchmarks.screen_syntaxes import copies
-from hipedge.backends import Backend
-from hipedge.config import load_settings, site_rule
-from hipedge.front import Front
-from hipedge.locate import GivenHips
-from hipedge.model import ModelFolder
-from hipedge.screen import screen
-from hipedge.store import Store
-from hipedge.workers import Limits, Workers
+from benchmarks.screen_syntaxes import copies, seconds
+from hipedge.front import Front, Prepared
+from hipedge.workers import Workers
 
 Rate = Callable[[], float]
 
@@ -37,57 +30,46 @@ def median(rates: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def loop_rate(step: Callable[[Film], object], films: Sequence[Film], seconds: float) -> float:
+def loop_rate(step: Callable[[Film], object], films: Sequence[Film], least_s: float) -> float:
     """Return films a second of a loop in this process, over whole rounds of the films."""
     start = time.perf_counter()
     done = 0
-    for film in _rounds(films, start + seconds):
+    for film in _rounds(films, start + least_s):
         step(film)
         done += 1
     return done / (time.perf_counter() - start)
 
 
-def front_rate(front: Front, films: Sequence[Film], workers: int, seconds: float) -> float:
-    """Return films a second of hipedge's decoding processes, once these have started."""
+def front_rate(front: Front, films: Sequence[Film], workers: int, least_s: float) -> float:
+    """Return films a second of hipedge's decoding processes, once these have started.
+
+    Raises `ValueError` if one was not read.
+    """
     with Workers(front, workers) as pool:
-        for _ in pool.run([film.path for film in films] * workers, lambda _: None):
-            pass
+        _prepare(pool, (film.path for film in films * workers))
         start = time.perf_counter()
-        paths = (film.path for film in _rounds(films, start + seconds))
-        done = sum(len(batch) for batch in pool.run(paths, lambda _: None))
+        done = _prepare(pool, (film.path for film in _rounds(films, start + least_s)))
         return done / (time.perf_counter() - start)
 
 
-def screen_rate(model: ModelFolder, backend: Backend, folders: tuple[Path, Path]) -> float:
-    """Return films a second of `hipedge screen` less its start, with the model loaded.
+def _prepare(pool: Workers[Path, object], paths: Iterable[Path]) -> int:
+    done = 0
+    for batch in pool.run(paths, lambda _: None):
+        for path, result in batch:
+            if not isinstance(result, Prepared):
+                raise ValueError(f"{path.name} was not read: {result}")
+            done += 1
+    return done
+
+
+def screen_rate(folders: tuple[Path, Path], options: list[str]) -> float:
+    """Return films a second of the command `hipedge screen`, less its start.
 
     The second folder has a film more than the first for each that is counted.
     """
     few, many = (sum(1 for _ in folder.rglob("*.dcm")) for folder in folders)
-    short_s, long_s = (_screen_s(model, backend, folder) for folder in folders)
+    short_s, long_s = (seconds(folder, options) for folder in folders)
     return (many - few) / (long_s - short_s)
-
-
-def _screen_s(model: ModelFolder, backend: Backend, folder: Path) -> float:
-    settings = load_settings({}, None)
-    with tempfile.TemporaryDirectory() as scratch, Store(Path(scratch) / "cases.db") as store:
-        start = time.perf_counter()
-        summary = screen(
-            [folder],
-            model=model,
-            backend=backend,
-            reason="benchmark",
-            store=store,
-            rule=site_rule(model.card, settings),
-            given_hips=GivenHips(),
-            workers=settings.workers,
-            limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
-            progress=lambda done, total: None,
-        )
-        seconds = time.perf_counter() - start
-    if summary.refused:
-        raise ValueError(f"hipedge refused films: {dict(summary.refused)}")
-    return seconds
 
 
 def screen_folders(films: Sequence[Film], count: int, root: Path) -> tuple[Path, Path]:
