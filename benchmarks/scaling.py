@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def main() -> None:
     content = {
         "environment": where,
         "load_average": os.getloadavg()[0],
-        "command": " ".join(sys.argv[1:]),
+        "command": shlex.join(sys.argv[1:]),
         "pixel_mm": PIXEL_MM,
     }
     runs: list[dict[str, object]] = []

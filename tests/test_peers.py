@@ -78,7 +78,7 @@ def test_contenders_take_turns():
 def test_a_rate_is_over_whole_rounds_of_the_films():
     seen = []
     assert loop_rate(seen.append, ["one", "two", "three"], 0.0) > 0
-    assert seen == []
+    assert seen == ["one", "two", "three"]
     loop_rate(seen.append, ["one", "two", "three"], 1e-3)
     assert len(seen) % 3 == 0
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -76,7 +77,7 @@ def main() -> None:
     content = {
         "environment": where,
         "load_average": os.getloadavg()[0],
-        "command": " ".join(sys.argv[1:]),
+        "command": shlex.join(sys.argv[1:]),
         "peers": {name: version(name) for name in PACKAGES},
         "model": {"id": model.model_id, "size_px": model.card.input.size_px},
         "repeats": arguments.repeats,

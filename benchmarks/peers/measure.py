@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -83,8 +82,7 @@ def screen_folders(films: Sequence[Film], count: int, root: Path) -> tuple[Path,
 
 
 def _rounds(films: Sequence[Film], deadline: float) -> Iterator[Film]:
-    """Yield all films again and again, until a round ends after the deadline."""
-    for film in itertools.chain.from_iterable(itertools.repeat(films)):
-        if film is films[0] and time.perf_counter() >= deadline:
-            return
-        yield film
+    """Yield all films once, and again until a round ends after the deadline."""
+    yield from films
+    while time.perf_counter() < deadline:
+        yield from films
