@@ -83,7 +83,8 @@ def _inputs(peers: Mapping[str, Any]) -> str:
     noun = "phantom" if simulated == 1 else "phantoms"
     return (
         f"The films: {simulated} {noun} of about 2500×3043 pixels, 12 bits, and a real one of"
-        f" 2140×1760 (NEMA WG04), which names no side, so that all see its hips both ways. Crops of {peers['model']['size_px']} pixels."
+        " 2140×1760 (NEMA WG04), which names no side, so that all see its hips both ways. Crops of"
+        f" {peers['model']['size_px']} pixels."
     )
 
 
