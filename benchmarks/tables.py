@@ -1,0 +1,222 @@
+"""Write what README.md says of speed, and its plots, from the figures in benchmarks/results.
+
+python -m benchmarks.tables
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plots import draw_peers, draw_scaling
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+IMAGES = ROOT / "docs" / "img"
+BEGIN, END = "<!-- speed -->\n", "<!-- end of speed -->\n"
+
+HIPEDGE = "hipedge"
+CAREFUL, NAIVE = "careful loop", "naive loop"
+CAREFUL_ORT, CAREFUL_TORCH = "careful loop + ONNX Runtime", "careful loop + PyTorch"
+# A quiet machine has less than this many processes waiting for each core.
+BUSY_LOAD = 0.5
+
+Rates = Mapping[str, Mapping[str, float]]  # films a second, by transfer syntax and contender
+
+
+def medians(peers: Mapping[str, Any], kind: str) -> dict[str, dict[str, float]]:
+    """Return the median of each contender's rates, by transfer syntax."""
+    return {
+        syntax: {name: statistics.median(values) for name, values in figures[kind].items()}
+        for syntax, figures in peers["syntaxes"].items()
+    }
+
+
+def render(peers: Mapping[str, Any], scaling: Mapping[str, Any]) -> str:
+    """Return the section's text, without its heading."""
+    crops, screened = medians(peers, "crops_per_s"), medians(peers, "screened_per_s")
+    blocks = [
+        _filled(
+            "Films a second, from a file to the network's crops: each loop reads, decodes, crops"
+            f" and shrinks, in the way that its documents show. {_inputs(peers)} hipedge finds the"
+            " hips itself; the others cannot, and are given their boxes. The careful loop (OpenCV)"
+            " windows and shrinks only the crops, in one thread; the naive one (scikit-image)"
+            " takes the VOI LUT of the whole film. **Bold** is the fastest."
+        ),
+        _table(crops, CAREFUL),
+        _filled(_summary(crops, {CAREFUL: "the careful loop", NAIVE: "the naive one"})),
+        _filled(
+            "With the network behind, on the CPU: the command `hipedge screen` less its start"
+            f" ({_backend(peers)}), which finds the hips and records its findings too, and the"
+            " same loops with the same network."
+        ),
+        _table(screened, CAREFUL_TORCH),
+        _filled(
+            _summary(
+                screened,
+                {
+                    CAREFUL_ORT: "the careful loop with ONNX Runtime",
+                    CAREFUL_TORCH: "the one with PyTorch",
+                },
+            )
+        ),
+        "![films a second of hipedge and of others, by transfer syntax](docs/img/speed.svg)",
+        _filled(_scaling(scaling)),
+        "![rate and memory over a long run](docs/img/scaling.svg)",
+        _filled(_measured("The loops", peers, "peers") + " " + _decoders(peers)),
+        _filled(_measured("The long runs", scaling, "scaling")),
+    ]
+    return "\n\n".join(blocks)
+
+
+def _filled(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _inputs(peers: Mapping[str, Any]) -> str:
+    simulated = sum(name.startswith("phantom") for name in peers["films"])
+    noun = "phantom" if simulated == 1 else "phantoms"
+    return (
+        f"The films: {simulated} {noun} of about 2500×3043 pixels, 12 bits, and a real one of"
+        " 2140×1760 (NEMA WG04), which names no side, so that all see its hips both ways. Crops of"
+        f" {peers['model']['size_px']} pixels."
+    )
+
+
+def _backend(peers: Mapping[str, Any]) -> str:
+    return f"backend `{peers['backend'].split()[0]}`"
+
+
+def _table(rates: Rates, reference: str) -> str:
+    """Return a table of films a second; the last column is hipedge's over the reference's."""
+    contenders = list(next(iter(rates.values())))
+    head = ["transfer syntax", *contenders, f"hipedge ÷ {reference}"]
+    rows = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for syntax, by_name in rates.items():
+        fastest = max(by_name.values())
+        cells = [
+            f"**{rounded(rate)}**" if rate == fastest else rounded(rate)
+            for rate in by_name.values()
+        ]
+        ratio = f"×{rounded(by_name[HIPEDGE] / by_name[reference])}"
+        rows.append("| " + " | ".join([syntax, *cells, ratio]) + " |")
+    return "\n".join(rows)
+
+
+def _summary(rates: Rates, references: Mapping[str, str]) -> str:
+    """Say how hipedge compares over all syntaxes, and where anything else is faster."""
+    parts = []
+    for reference, spoken in references.items():
+        ratios = [by_name[HIPEDGE] / by_name[reference] for by_name in rates.values()]
+        parts.append(
+            f"×{rounded(statistics.median(ratios))} {spoken}"
+            f" (×{rounded(min(ratios))} to ×{rounded(max(ratios))})"
+        )
+    faster = {
+        syntax: [
+            name
+            for name, rate in by_name.items()
+            if not name.startswith(HIPEDGE) and rate > by_name[HIPEDGE]
+        ]
+        for syntax, by_name in rates.items()
+    }
+    lost = [f"{syntax} ({', '.join(names)})" for syntax, names in faster.items() if names]
+    verdict = f"Faster than hipedge: {'; '.join(lost)}." if lost else "None is faster anywhere."
+    return f"Over the syntaxes, hipedge is in the median {' and '.join(parts)}. {verdict}"
+
+
+def _scaling(scaling: Mapping[str, Any]) -> str:
+    """Say how flat rate and memory stay, and what more workers bring."""
+    *_, longest = sorted(scaling["runs"], key=lambda run: run["films"])
+    parts = longest["films_per_s_by_part"]
+    early, late = early_and_late_mb(longest["resident_mb"])
+    cores = longest["workers"]
+    by_count = {
+        run["films"]: run["films_per_s"] for run in scaling["runs"][::-1] if run["workers"] == cores
+    }
+    by_workers = {
+        run["workers"]: run["films_per_s"]
+        for run in scaling["runs"]
+        if run["films"] == scaling["runs"][-1]["films"]
+    }
+    counts = ", ".join(f"{rounded(by_count[count])} over {count:,}" for count in sorted(by_count))
+    workers = ", ".join(
+        f"{rounded(by_workers[count])} with {count}" for count in sorted(by_workers)
+    )
+    return (
+        "Many small films, made for the run, with a stand-in for the network: films a second are"
+        f" {counts}. In the tenths of the longest run they are {rounded(min(parts))} to"
+        f" {rounded(max(parts))}, and its {longest['processes']} processes hold {early:.0f} MB"
+        f" in its second tenth and {late:.0f} MB in its last but one, at most"
+        f" {max(longest['resident_mb']):.0f} MB (pages that they share are counted each time)."
+        f" By the number of workers: {workers}."
+    )
+
+
+def early_and_late_mb(resident_mb: list[float]) -> tuple[float, float]:
+    """Return the median memory in the second and in the last but one tenth of a run.
+
+    In the first tenth processes start, and in the last they end.
+    """
+    tenth = max(1, len(resident_mb) // 10)
+    return (
+        statistics.median(resident_mb[tenth : 2 * tenth] or resident_mb),
+        statistics.median(resident_mb[-2 * tenth : -tenth] or resident_mb),
+    )
+
+
+def _measured(what: str, content: Mapping[str, Any], name: str) -> str:
+    where = content["environment"]
+    load = content["load_average"]
+    busy = f", **busy with other work: a load of {load:.1f}**" if is_busy(content) else ""
+    repeats = f", median of {content['repeats']}" if content.get("repeats", 1) > 1 else ""
+    return (
+        f"{what}: `python -m benchmarks.{name} {content['command'].split(' --json')[0]}`"
+        f" at commit {where['commit']}, {where['date']}; {where['cores']} cores of an"
+        f" {where['processor']}{busy}{repeats} ([figures](benchmarks/results/{name}.json))."
+    )
+
+
+def is_busy(content: Mapping[str, Any]) -> bool:
+    """Say whether others were using the machine when the measurement began."""
+    return bool(content["load_average"] > BUSY_LOAD * content["environment"]["cores"])
+
+
+def _decoders(peers: Mapping[str, Any]) -> str:
+    names = {figures["decoder"]: None for figures in peers["syntaxes"].values()}
+    versions = ", ".join(f"{name} {version}" for name, version in peers["peers"].items())
+    return f"They decode with {', '.join(names)}; {versions}."
+
+
+def rounded(value: float) -> str:
+    """Return a rate or ratio with two digits that mean something."""
+    if value >= 9.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
+
+
+def load(name: str) -> dict[str, Any]:
+    """Return the figures of a benchmark."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return content
+
+
+def main() -> None:
+    """Write the section and the plots."""
+    peers, scaling = load("peers"), load("scaling")
+    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{BEGIN}{render(peers, scaling)}\n{END}{after}", encoding="utf-8")
+    draw_peers(
+        medians(peers, "crops_per_s"), medians(peers, "screened_per_s"), IMAGES / "speed.svg"
+    )
+    draw_scaling(scaling["runs"], IMAGES / "scaling.svg")
+
+
+if __name__ == "__main__":
+    main()

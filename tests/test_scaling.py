@@ -1,0 +1,28 @@
+"""A long run is made, screened and counted to its last film."""
+
+import os
+
+import pytest
+
+from benchmarks.scaling import descendants, measured, rates, small_film
+
+
+def test_rates_are_of_equal_parts_of_the_films():
+    steady_then_slow = [0.1 * k for k in range(51)] + [5 + 0.2 * k for k in range(1, 51)]
+    assert rates(steady_then_slow, parts=2) == [10.0, 5.0]
+
+
+def test_a_process_without_children_has_no_descendants():
+    assert os.getpid() not in descendants(os.getpid())
+    assert os.getpid() in descendants(os.getppid())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_film_of_a_run_is_counted_and_all_processes_are_weighed(tmp_path, untrained_model):
+    film = small_film(tmp_path)
+    assert film.stat().st_size < 200_000
+    run = measured(film, 12, 1, untrained_model.path)
+    assert run["films"] == 12
+    assert len(run["films_per_s_by_part"]) == 10
+    assert run["processes"] >= 3
+    assert max(run["resident_mb"]) > 100

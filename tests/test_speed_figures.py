@@ -1,0 +1,134 @@
+"""What the README says of speed is what was measured, and says where others are faster."""
+
+import json
+
+import pytest
+
+from benchmarks import tables
+from benchmarks.plots import draw_peers, draw_scaling
+
+ENVIRONMENT = {
+    "commit": "abc1234",
+    "date": "2026-11-24 12:00 UTC",
+    "processor": "Processor, family 1, model 1",
+    "cores": 2,
+}
+
+
+@pytest.fixture
+def peers():
+    def syntax(hipedge, careful):
+        return {
+            "decoder": "decoder 1.0",
+            "crops_per_s": {
+                "hipedge": hipedge,
+                "hipedge, one process": [5.0],
+                "careful loop": careful,
+                "naive loop": [2.0],
+                "MONAI": [1.5],
+                "torchxrayvision": [0.25],
+            },
+            "screened_per_s": {
+                "hipedge": [8.0],
+                "careful loop + ONNX Runtime": [4.0],
+                "careful loop + PyTorch": [2.0],
+                "naive loop + PyTorch": [1.0],
+            },
+        }
+
+    return {
+        "environment": ENVIRONMENT,
+        "load_average": 0.2,
+        "command": "--model ./model --json peers.json",
+        "peers": {"monai": "1.6.1"},
+        "model": {"size_px": 256},
+        "repeats": 3,
+        "backend": "onnxruntime=1",
+        "films": ["phantom-1.dcm", "RG2_UNC.dcm"],
+        "syntaxes": {
+            "uncompressed": syntax([9.0, 100.0, 10.0], [40.0]),
+            "HTJ2K": syntax([60.0], [6.0]),
+        },
+    }
+
+
+@pytest.fixture
+def scaling():
+    def run(films, workers, rate):
+        return {
+            "films": films,
+            "workers": workers,
+            "seconds": films / rate,
+            "films_per_s": rate,
+            "films_per_s_by_part": [rate] * 9 + [rate / 2],
+            "processes": workers + 3,
+            "resident_mb": [10.0] + [300.0] * 18 + [20.0],
+        }
+
+    return {
+        "environment": ENVIRONMENT,
+        "load_average": 7.5,
+        "command": "--model ./model",
+        "runs": [run(100, 2, 90.0), run(1000, 2, 100.0), run(100, 1, 50.0), run(100, 2, 90.0)],
+    }
+
+
+def rows(text, start):
+    return [line for line in text.splitlines() if line.startswith(f"| {start} ")]
+
+
+def test_the_readme_says_what_the_figures_say():
+    before, rest = tables.README.read_text(encoding="utf-8").split(tables.BEGIN)
+    written, _ = rest.split(tables.END)
+    said = tables.render(tables.load("peers"), tables.load("scaling"))
+    assert written == said + "\n", "out of date: run python -m benchmarks.tables"
+    assert before.endswith("## How fast\n\n")
+
+
+def test_a_rate_is_the_median_of_its_measurements_and_the_fastest_is_bold(peers, scaling):
+    first, second = rows(tables.render(peers, scaling), "uncompressed")
+    assert first == "| uncompressed | 10 | 5.0 | **40** | 2.0 | 1.5 | 0.25 | ×0.25 |"
+    assert second == "| uncompressed | **8.0** | 4.0 | 2.0 | 1.0 | ×4.0 |"
+
+
+def test_who_is_faster_anywhere_is_named(peers, scaling):
+    text = tables.render(peers, scaling)
+    assert "Faster than hipedge: uncompressed (careful loop)." in text.replace("\n", " ")
+    assert "None is faster anywhere." in text.replace("\n", " ")
+
+
+def test_a_busy_machine_is_said_to_be_busy(peers, scaling):
+    assert not tables.is_busy(peers)
+    text = tables.render(peers, scaling).replace("\n", " ")
+    assert text.count("busy with other work") == 1
+    assert "a load of 7.5" in text
+
+
+def test_a_run_says_how_flat_its_rate_and_memory_stayed(peers, scaling):
+    text = tables.render(peers, scaling).replace("\n", " ")
+    assert "90 over 100, 100 over 1,000" in text
+    assert "50 to 100, and its 5 processes hold 300 MB" in text
+    assert "50 with 1, 90 with 2" in text
+
+
+def test_memory_is_taken_where_no_process_starts_or_ends():
+    assert tables.early_and_late_mb([1.0] + [5.0] * 8 + [9.0]) == (5.0, 5.0)
+    assert tables.early_and_late_mb([3.0]) == (3.0, 3.0)
+
+
+def test_the_same_figures_give_the_same_plot(peers, scaling, tmp_path):
+    crops, screened = (tables.medians(peers, kind) for kind in ("crops_per_s", "screened_per_s"))
+    for name in ("one", "two"):
+        draw_peers(crops, screened, tmp_path / f"{name}-speed.svg")
+        draw_scaling(scaling["runs"], tmp_path / f"{name}-scaling.svg")
+    for kind in ("speed", "scaling"):
+        first, second = (tmp_path / f"{name}-{kind}.svg" for name in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["peers", "scaling"])
+def test_kept_figures_say_where_they_come_from(name):
+    content = tables.load(name)
+    assert {"date", "commit", "processor", "cores"} <= content["environment"].keys()
+    assert "load_average" in content
+    assert "/tmp" not in json.dumps(content)
