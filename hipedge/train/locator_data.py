@@ -24,6 +24,7 @@ from hipedge.model.new import DEFAULT_GEOMETRY
 from hipedge.train.data import OnFilm, by_film, content_key
 from hipedge.train.files import write_atomically
 from hipedge.train.locator_looks import Appearance, another_look
+from hipedge.train.locator_network import SEEN_PX
 from hipedge.train.manifest import Faults, Row
 from hipedge.train.not_hips import cloud, draw_chest, draw_not_hip
 from hipedge.train.samples import Key
@@ -138,10 +139,10 @@ def _film(path: Path, rows: Sequence[Row]) -> tuple[NDArray[np.uint8], Array] | 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A thumbnail uint8 (S, S) and where the heads are on it.
+    """A thumbnail halved, uint8 (128, 128), and where the heads are on it.
 
-    `heads` (2, 2) are in its pixels, NaN where unknown; `present` (2,) says of each whether it is
-    there: 1, 0 or `IGNORED`.
+    `heads` (2, 2) are in pixels of the whole thumbnail, NaN where unknown; `present` (2,) says of
+    each whether it is there: 1, 0 or `IGNORED`.
     """
 
     pixels: NDArray[np.uint8]
@@ -152,7 +153,7 @@ class Shown:
 class LocatorSamples(Dataset[tuple[Tensor, ...]]):
     """Windows on films, turned by quarters, among pictures of no hip.
 
-    A sample is pixels uint8 (1, 256, 256), heads (2, 2), present (2,), turns and log distance; the
+    A sample is pixels uint8 (1, 128, 128), heads (2, 2), present (2,), turns and log distance; the
     heads, present and distance of a turned film are not asked for.
     """
 
@@ -209,7 +210,7 @@ def _no_hip(
             shown = show_window(film, heads, rng, aside=True, appearance=appearance)
             if not shown.present.any():
                 return Shown(shown.pixels, *nothing)
-    return Shown(another_look(draw_not_hip(rng, THUMBNAIL_PX), rng, appearance), *nothing)
+    return Shown(another_look(draw_not_hip(rng, SEEN_PX), rng, appearance), *nothing)
 
 
 def show_window(
@@ -238,18 +239,18 @@ def show_window(
     else:
         centre = middle + reach * rng.uniform(-0.35, 0.35, 2) * [1, 2]
         zoom = np.exp(rng.uniform(np.log(0.45), np.log(1.4)))
-    to_window = _matrix(zoom * THUMBNAIL_PX / FILM_PX, rng)
-    half = np.full(2, THUMBNAIL_PX / 2)
+    to_window = _matrix(zoom * SEEN_PX / FILM_PX, rng)
+    half = np.full(2, SEEN_PX / 2)
     inverse = np.linalg.inv(to_window)
     extended, above = _extended(film, rng)
     offset = centre + [0, above] - inverse @ half
     image = Image.fromarray(extended).transform(
-        (THUMBNAIL_PX, THUMBNAIL_PX),
+        (SEEN_PX, SEEN_PX),
         Image.Transform.AFFINE,
         (*inverse[0], offset[0], *inverse[1], offset[1]),
         Image.Resampling.BILINEAR,
     )
-    seen = (heads - centre) @ to_window.T + half
+    seen = ((heads - centre) @ to_window.T + half) * (THUMBNAIL_PX / SEEN_PX)
     pixels = np.array(another_look(np.asarray(image), rng, appearance))
     frame = _shutter(pixels, rng)
     return Shown(pixels, seen.astype(np.float32), _present(seen, frame))
@@ -305,9 +306,9 @@ def _continued(
 
 
 def _chest(width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    picture = draw_chest(rng, width)
-    picture += cloud(rng, width, rng.uniform(3, 15))
-    return stretch(picture.astype(np.float32))
+    picture = draw_chest(rng, SEEN_PX)
+    picture += cloud(rng, SEEN_PX, rng.uniform(3, 15))
+    return np.asarray(Image.fromarray(stretch(picture.astype(np.float32))).resize((width, width)))
 
 
 def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -315,12 +316,12 @@ def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
     frame = np.array([0.0, 0.0, THUMBNAIL_PX, THUMBNAIL_PX])
     if rng.uniform() < 0.6:
         return frame
-    inwards = rng.uniform(0, 0.14, 4) * (rng.uniform(size=4) < 0.6) * THUMBNAIL_PX
-    left, top, right, bottom = (int(v) for v in frame + inwards * [1, 1, -1, -1])
+    inwards = rng.uniform(0, 0.14, 4) * (rng.uniform(size=4) < 0.6) * SEEN_PX
+    left, top, right, bottom = (int(v) for v in inwards * [1, 1, -1, -1] + [0, 0, SEEN_PX, SEEN_PX])
     gray = int(rng.choice([0, 0, 255]))
     pixels[:top], pixels[bottom:] = gray, gray
     pixels[:, :left], pixels[:, right:] = gray, gray
-    return np.array([left, top, right, bottom], np.float64)
+    return np.array([left, top, right, bottom]) * (THUMBNAIL_PX / SEEN_PX)
 
 
 def _present(heads: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[np.int64]:

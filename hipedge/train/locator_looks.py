@@ -18,6 +18,7 @@ from hipedge.dicom import read
 from hipedge.errors import InputError, Refused
 from hipedge.locate.learned import make_thumbnail, stretch
 from hipedge.train.augment import Strength, tone
+from hipedge.train.locator_network import SEEN_PX
 from hipedge.train.not_hips import cloud
 
 Array = NDArray[np.float32]
@@ -31,9 +32,9 @@ MARKERS = "RLHDG0123456789"
 
 
 class Appearance:
-    """Real images whose appearance is borrowed; what is on them, and how they lie, is not looked at.
+    """Real images whose appearance is borrowed; what is on them is not looked at.
 
-    `thumbnails` is uint8 (N, 256, 256); `digest` names them.
+    `thumbnails` is uint8 (N, 128, 128), as the network sees them; `digest` names them.
     """
 
     def __init__(self, thumbnails: NDArray[np.uint8]) -> None:
@@ -49,13 +50,14 @@ class Appearance:
                 radiograph = read(path)
             except Refused:
                 continue
-            thumbnails.append(make_thumbnail(radiograph.pixels, radiograph.film.spacing_mm).pixels)
+            spacing_mm = radiograph.film.spacing_mm
+            thumbnails.append(make_thumbnail(radiograph.pixels, spacing_mm, SEEN_PX).pixels)
         if not thumbnails:
             raise InputError(f"no image in {folder} could be read")
         return cls(np.stack(thumbnails))
 
     def lend(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """Return pixels (256, 256) with one image's low frequencies, or histogram, or both."""
+        """Return pixels (128, 128) with one image's low frequencies, or histogram, or both."""
         real = self.thumbnails[rng.integers(len(self.thumbnails))]
         if rng.uniform() < 0.6:
             pixels = with_amplitudes(pixels, real, rng.uniform(0.005, LARGEST_BETA))
@@ -86,7 +88,7 @@ def with_histogram(pixels: Pixels, other: Pixels) -> Pixels:
 def another_look(
     pixels: Pixels, rng: np.random.Generator, appearance: Appearance | None = None
 ) -> Pixels:
-    """Return a thumbnail uint8 (256, 256) as another machine and body might have shown it."""
+    """Return a thumbnail uint8 (128, 128) as another machine and body might have shown it."""
     pixels = _stretched(pixels)
     if rng.uniform() < 0.5:
         pixels = _flesh(pixels, rng)
@@ -100,7 +102,7 @@ def another_look(
         pixels = _another_curve(pixels, rng)
     if rng.uniform() < 0.3:
         image = Image.fromarray(pixels)
-        pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.8))))
+        pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0))))
     pixels = tone(pixels, rng, TONE)
     if rng.uniform() < 0.06:
         pixels = 255 - pixels
@@ -133,14 +135,14 @@ def _flesh(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _raised(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Raise local contrast by a multiple, as unsharp masking does."""
-    blurred = _blurred(pixels, rng.uniform(4, 24))
+    blurred = _blurred(pixels, rng.uniform(2, 12))
     gain = rng.uniform(0.4, 2.5)
     return _bytes(blurred * rng.uniform(0.5, 1) + 40 + gain * (pixels - blurred), pixels > 0)
 
 
 def _equalised(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Bring local contrast to one level, as adaptive histogram equalisation does."""
-    radius = rng.uniform(10, 40)
+    radius = rng.uniform(5, 20)
     away = pixels - _blurred(pixels, radius)
     spread = _blurred(np.abs(away), radius) + rng.uniform(4, 15)
     level = rng.uniform(60, 140)

