@@ -228,7 +228,9 @@ def train_locator(
 ) -> Path:
     """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
 
-    `appearance` is a folder of real images, of which the spectra and histograms alone are used. The same call again goes on where the last was interrupted. Errors as of `train`.
+    `appearance` is a folder of real images, of which the spectra and histograms alone are used.
+    The same call again goes on where the last was interrupted. Errors as of `train`, and
+    `InputError` where no image in `appearance` can be read.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
     looks = Appearance.of(appearance) if appearance else None

@@ -242,9 +242,9 @@ def show_window(
     to_window = _matrix(zoom * SEEN_PX / FILM_PX, rng)
     half = np.full(2, SEEN_PX / 2)
     inverse = np.linalg.inv(to_window)
-    extended, above = _extended(film, rng)
-    offset = centre + [0, above] - inverse @ half
-    image = Image.fromarray(extended).transform(
+    longer, lower = extended(film, rng)
+    offset = centre + np.array([0, lower]) - inverse @ half
+    image = Image.fromarray(longer).transform(
         (SEEN_PX, SEEN_PX),
         Image.Transform.AFFINE,
         (*inverse[0], offset[0], *inverse[1], offset[1]),
@@ -267,9 +267,7 @@ def _matrix(zoom: float, rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(turn @ np.diag([zoom * squeeze, zoom / squeeze]))
 
 
-def _extended(
-    film: NDArray[np.uint8], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], int]:
+def extended(film: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
     """Continue a body beyond its film, as longer films show it: loins and chest, thighs.
 
     Returns the longer film, and by how many rows what was on it lies lower.

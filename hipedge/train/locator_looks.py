@@ -183,4 +183,3 @@ def _marked(pixels: Pixels, rng: np.random.Generator) -> Pixels:
         else:
             draw.rectangle([x, y, x + wide, y + high], fill=gray)
     return np.array(image)
-

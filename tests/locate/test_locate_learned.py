@@ -86,6 +86,17 @@ def test_answers_that_contradict_one_another_turn_nothing():
     assert read_turns([scores(turns=2) for _ in range(4)]) == 0
 
 
+def test_a_film_that_is_surely_upright_is_looked_at_once():
+    asked = []
+
+    def score(thumbnail):
+        asked.append(thumbnail)
+        return scores(turns=0)
+
+    assert LearnedLocator(score).quarter_turns(np.ones((90, 60), np.uint16)) == 0
+    assert len(asked) == 1
+
+
 def picture_and_score(upright):
     """A network that knows one film: it compares the thumbnail with each turn of it."""
     known = make_thumbnail(upright).pixels.astype(int)
