@@ -20,21 +20,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
+import pydicom.data
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from pydicom.pixels import apply_modality_lut
 
 from benchmarks.environment import environment
 from hipedge.backends.ort_locator import OrtLocator
 from hipedge.dicom import read
+from hipedge.dicom.grayscale import render
+from hipedge.dicom.header import read_header
+from hipedge.dicom.pixels import checked_format, decode
 from hipedge.locate import find_heads
 from hipedge.locate.heads import Heads, Point
 from hipedge.locate.learned import LearnedLocator
 from hipedge.study.intervals import clustered_wilson
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("fracatlas_hip", "radoss_ddh", "wg04")
+CENTRES = {
+    "fracatlas_hip": "fracatlas_centres.csv",
+    "radoss_ddh": "radoss_ddh_centres.csv",
+    "wg04": "wg04_centres.csv",
+}
 KINDS = {
     "bilateral": "adult, both hips",
     "child": "child",
@@ -58,7 +64,7 @@ NOT_HIPS = (
     "examples_overlay.dcm",
     "examples_palette.dcm",
     "examples_rgb_color.dcm",
-    "liver_1frame.dcm",
+    "image_dfl.dcm",
 )
 TILE_PX = 220
 COLUMNS = 8
@@ -97,9 +103,9 @@ class Found:
 
 def films(shared: Path) -> Iterator[Film]:
     """Yield the marked films, of those that are there."""
-    for folder in FOLDERS:
+    for folder, centres in CENTRES.items():
         files = {path.name: path for path in sorted((shared / folder).rglob("*"))}
-        with (ROOT / "tests" / "data" / f"{folder}_centres.csv").open() as file:
+        with (ROOT / "tests" / "data" / centres).open(newline="") as file:
             for row in csv.DictReader(file):
                 if row["file"] in files:
                     heads = tuple(_point(row, side) for side in ("left", "right"))
@@ -205,15 +211,10 @@ def not_hips(shared: Path) -> Iterator[tuple[str, NDArray[np.uint16]]]:
     """Yield the chest and the tibia of WG04, and ten of pydicom's test files, bone bright."""
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
     for path in [*sorted((shared / "wg04").glob("RG[13]*")), *(folder / n for n in NOT_HIPS)]:
-        dataset = pydicom.dcmread(path)
-        pixels = apply_modality_lut(dataset.pixel_array, dataset).astype(np.float64)
-        if dataset.SamplesPerPixel > 1:
-            pixels = pixels.mean(axis=-1)
-        pixels = pixels.reshape(-1, *pixels.shape[-2:])[0]
-        if dataset.PhotometricInterpretation == "MONOCHROME1":
-            pixels = pixels.max() - pixels
-        spread = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1.0)
-        yield path.name, (spread * 65535).astype(np.uint16)
+        header = read_header(path.read_bytes())
+        form = checked_format(header.image_pixel)
+        _, gray = decode(header.pixels, form, header.transfer_syntax_uid)
+        yield path.name, render(gray, form.bits_stored, header.grayscale)
 
 
 def on_not_hips(shared: Path, locate: Locate) -> dict[str, str]:
