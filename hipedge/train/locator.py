@@ -7,7 +7,7 @@ RUN/locator.onnx     what `hipedge model new --locator` takes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class LocatorSettings:
     """What is asked for; `epochs` go through the films, each seen once, in a new window.
 
     `imagenet` starts from weights that have seen the world, where they are installed.
+    `appearance_sha256` is of the images whose looks are borrowed, and filled in from them.
     """
 
     epochs: int = 60
@@ -62,14 +63,7 @@ class LocatorSettings:
     learning_rate: float = 2e-3
     seed: int = 0
     imagenet: bool = True
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What decides a training's result, beside its manifest: resumed, it must be the same."""
-
-    settings: LocatorSettings
-    appearance_sha256: str | None
+    appearance_sha256: str | None = None
 
 
 class Localisation(Objective):
@@ -234,10 +228,10 @@ def train_locator(
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
     looks = Appearance.of(appearance) if appearance else None
+    settings = replace(settings, appearance_sha256=looks.digest if looks else None)
     with take_place(device) as place:
         if place.leads:
-            asked = Asked(settings, looks.digest if looks else None)
-            open_folder(folder, asked, manifest)
+            open_folder(folder, settings, manifest)
             prepare_films(manifest.rows, manifest.path, folder / "cache", listener.on_film)
         place.wait()
         films = prepare_films(manifest.rows, manifest.path, folder / "cache")
