@@ -300,7 +300,7 @@ def _continued(
     columns = np.rint(middle + (np.arange(width) - middle) / spread).astype(int)
     coarse = rng.normal(1, rng.uniform(0, 0.25), (max(2, rows // 16), 12)).astype(np.float32)
     texture = np.asarray(Image.fromarray(coarse).resize((width, rows), Image.Resampling.BICUBIC))
-    return np.clip(edge[columns.clip(0, width - 1)] * texture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(edge[columns.clip(0, width - 1)] * texture, 0, 255), np.uint8)
 
 
 def _chest(width: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -111,20 +111,20 @@ def another_look(
 
 def _bytes(values: NDArray[np.floating], shown: NDArray[np.bool_]) -> Pixels:
     """Round and clip what is shown; black stays black, and nothing else becomes it."""
-    return np.where(shown, np.clip(np.rint(values), 1, 255), 0).astype(np.uint8)
+    return np.asarray(np.where(shown, np.clip(np.rint(values), 1, 255), 0), np.uint8)
 
 
 def _stretched(pixels: Pixels) -> Pixels:
     """Spread the window's contrast as a film's is, but for the black beyond the film's edge."""
     shown = pixels > 0
-    spread = pixels.copy()
+    spread: Pixels = pixels.copy()
     if shown.any():
         spread[shown] = np.maximum(stretch(pixels[shown].astype(np.float32)), 1)
     return spread
 
 
-def _blurred(values: NDArray[np.floating], radius: float) -> Array:
-    image = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+def _blurred(values: NDArray[np.generic], radius: float) -> Array:
+    image = Image.fromarray(np.asarray(values, np.uint8))
     return np.asarray(image.filter(ImageFilter.BoxBlur(radius)), np.float32)
 
 
