@@ -22,12 +22,14 @@ THUMBNAIL_PX = 256
 HEAT_PX = 64
 PERCENTILES = (1.0, 99.0)
 
-# A head is there, and a film is turned, from these probabilities on. To turn a film that is
-# upright costs more than to leave one that is not, of which there are few.
+# A hip is on a film from this probability on; where one is, so is the other from a lower one: to
+# look at a second place that is no hip costs little, to leave out a hip may cost a fracture.
 PRESENT = 0.5
+PRESENT_BESIDE = 0.3
+# A film is turned from this probability on: to turn one that is upright costs more than to leave
+# one that is not, of which there are few. And so surely it is upright at one look.
 TURNED = 0.8
-# A film is taken for upright at once from this probability on: most are, and one look will do.
-UPRIGHT = 0.95
+UPRIGHT = 0.99
 # The peak is the mean over so many cells of the heat map around its maximum.
 PEAK_CELLS = 2
 
@@ -159,7 +161,7 @@ def read_heads(scores: LocatorScores, thumbnail: Thumbnail) -> Heads | None:
     if present.max() < PRESENT:
         return None
     left, right = (
-        thumbnail.on_film(peak(heat)) if there >= PRESENT else None
+        thumbnail.on_film(peak(heat)) if there >= PRESENT_BESIDE else None
         for heat, there in zip(scores.heat, present, strict=True)
     )
     distance_px = float(np.exp(scores.log_distance)) * len(thumbnail.pixels) * thumbnail.step_px[0]
