@@ -55,6 +55,10 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Folder for crops and phantoms (default: in the run's).")
     ] = None,
+    appearance: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real images whose looks the locator's phantoms take on."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda (default: a GPU).")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 0,
 ) -> None:
@@ -79,7 +83,6 @@ def train(
             "--size": size,
             "--phantoms": phantoms,
             "--pool": pool,
-            "--from-scratch": from_scratch or None,
             "--name": name,
             "--about": about,
             "--cache": cache,
@@ -90,13 +93,16 @@ def train(
             path = train_locator(
                 manifest,
                 run,
-                replace(LocatorSettings(), **_given(both)),
+                replace(LocatorSettings(imagenet=not from_scratch), **_given(both)),
+                appearance=appearance,
                 device=device,
                 workers=workers,
                 listener=listener,
             )
         errors.print(f"{path}: add it with `hipedge model new --locator`", soft_wrap=True)
         return
+    if appearance is not None:
+        raise typer.BadParameter("only the locator has --appearance")
     from hipedge.train.recipe import train as train_classifier
     from hipedge.train.settings import Settings
 

