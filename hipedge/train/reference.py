@@ -1,6 +1,6 @@
 """The reference model, from nothing to a model folder, by one command that may be interrupted.
 
-    python -m hipedge.train.reference FOLDER [--films 3000] [--epochs 40] [--phantoms 2000] ...
+    python -m hipedge.train.reference FOLDER [--films 1800] [--epochs 14] [--phantoms 3200] ...
 
     FOLDER/films/       phantoms of three hospitals with their truth: the manifest
     FOLDER/locator/     the locator's run
@@ -8,7 +8,8 @@
     FOLDER/model/       the model, whose card says that it has seen simulated images alone
 
 The films of the third hospital are in no training: the split `external`. The same command again
-goes on where the last stopped; what is complete is left as it is.
+goes on where the last stopped; what is complete is left as it is. The defaults are those of the
+model in the package.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def make_reference(
     films: int,
     locator: LocatorSettings,
     classifier: Settings,
+    appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
     log: Callable[[str], None] = print,
@@ -63,6 +65,7 @@ def make_reference(
             manifest,
             folder / "locator",
             locator,
+            appearance=appearance,
             device=device,
             workers=workers,
             listener=_listener(log, "locator"),
@@ -119,14 +122,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the command line and make the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--films", type=int, default=3000)
-    parser.add_argument("--locator-epochs", type=int, default=30)
-    parser.add_argument("--epochs", type=int, default=24)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--films", type=int, default=1800)
+    parser.add_argument("--locator-epochs", type=int, default=48)
+    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--size", type=int, default=128, help="pixels of a crop's side")
-    parser.add_argument("--phantoms", type=int, default=2000, help="drawn for each epoch")
-    parser.add_argument("--pool", type=int, help="different ones (default: all new)")
+    parser.add_argument("--phantoms", type=int, default=3200, help="drawn for each epoch")
+    parser.add_argument("--pool", type=int, default=9600, help="different ones in all")
+    parser.add_argument(
+        "--appearance", type=Path, help="real images of which the locator takes the looks alone"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu or cuda")
     parser.add_argument("--workers", type=int, default=0, help="processes that make samples")
@@ -154,6 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         films=given.films,
         locator=locator,
         classifier=classifier,
+        appearance=given.appearance,
         device=given.device,
         workers=given.workers,
         log=lambda text: print(text, file=sys.stderr, flush=True),
