@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hipedge import backends
+from hipedge.backends import Fingerprint
 from hipedge.backends.trt import ensure_engine
 from hipedge.cli.console import errors, output
 from hipedge.cli.export import build_progress
@@ -83,26 +85,26 @@ def screen(
     if build_engine and name == "tensorrt":
         with build_progress() as report:
             ensure_engine(folder, report)
-    with (
-        Store(settings.db) as store,
-        backends.open_backend(name, folder) as opened,
-        _progress() as bar,
-    ):
-        card = folder.card
-        errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
-        errors.print(f"backend [bold]{opened.fingerprint}[/]: {escape(reason)}", soft_wrap=True)
+    card = folder.card
+    errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
+
+    def say(fingerprint: Fingerprint) -> None:
+        errors.print(f"backend [bold]{fingerprint}[/]: {escape(reason)}", soft_wrap=True)
+
+    with Store(settings.db) as store, _progress() as bar:
         task = bar.add_task("screening", total=None)
         try:
             summary = run_line(
                 paths,
                 model=folder,
-                backend=opened,
+                open_backend=partial(backends.open_backend, name, folder),
                 reason=reason,
                 store=store,
                 rule=rule,
                 given_hips=given_hips,
                 workers=settings.workers,
                 limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
+                opened=say,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:

@@ -8,9 +8,11 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hipedge import backends
+from hipedge.batching import Batches
 from hipedge.config import Settings, site_rule
 from hipedge.errors import StoreError
 from hipedge.front import Front
@@ -61,9 +63,9 @@ def watch(
         tally = Tally(alarms, stale_after_s=MISSED_SCANS * settings.rescan_s)
         if settings.metrics_port:
             opened.enter_context(MetricsServer(tally, settings.metrics_port))
-        inference = opened.enter_context(Inference(Opener(name, model)))
-        run = start_run(store, model, inference.fingerprint, reason)
-        line = Line(model, inference, store, run, rule, tuple(one.name for one in channels))
+        batches = opened.enter_context(Batches(partial(Inference, Opener(name, model))))
+        run = start_run(store, model, batches.fingerprint, reason)
+        line = Line(model, batches, store, run, rule, tuple(one.name for one in channels))
         store.apply_rule(run.model_id, rule, line.channels)
         front = SettledFront(Front(model.card.input, given_hips, frozenset()))
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
@@ -107,10 +109,14 @@ def _fall_back(
     backends.choose(name)
 
     def fall_back(line: Line) -> Line:
-        inference = opened.enter_context(Inference(Opener(name, model)))
         reason = "fallback: the backend asked for was lost"
-        run = start_run(line.store, model, inference.fingerprint, reason)
-        return replace(line, backend=inference, run=run)
+        with ExitStack() as attempt:
+            batches = attempt.enter_context(Batches(partial(Inference, Opener(name, model))))
+            run = start_run(line.store, model, batches.fingerprint, reason)
+            batches.submit(line.batches.films)
+            line.batches.close()
+            opened.enter_context(attempt.pop_all())
+        return replace(line, batches=batches, run=run)
 
     return fall_back
 
