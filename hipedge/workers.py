@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -34,8 +34,6 @@ IN_FLIGHT_PER_WORKER = 4
 LEAST_CLAIM_PER_WORKER = 2
 # Room for six crops of 384 pixels; the kernel gives no more of it than is used.
 SLOT_BYTES = 1 << 20
-# What the fork server imports once, for all workers.
-PRELOADED = ["hipedge.front"]
 # A worker may be killed at its start by chance; when they all are, something is wrong.
 FAILED_STARTS = 5
 
@@ -61,6 +59,15 @@ class Limits:
 @dataclass(frozen=True)
 class Died:
     """In the place of a result: the process died while it worked on this item, or was killed."""
+
+
+def start_fork_server(module: str) -> None:
+    """Let the fork server import `module`, once for all workers, while this process goes on.
+
+    One that has been started already stays as it is.
+    """
+    multiprocessing.set_forkserver_preload([__name__, module])
+    forkserver.ensure_running()
 
 
 class Sink(Protocol):
@@ -92,7 +99,7 @@ class Workers(Generic[T, R]):
         # A fork of this process would copy the locks of its runtime's threads in whatever state
         # they are; the fork server has none.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
+        start_fork_server(function.__module__)
         self._waiting = deque[T]()
         self._failed_starts = 0
         self._workers = [self._new_worker() for _ in range(count)]

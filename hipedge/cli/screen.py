@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -20,21 +20,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hipedge import backends
-from hipedge.backends import Fingerprint
-from hipedge.backends.trt import ensure_engine
 from hipedge.cli.console import errors, output
-from hipedge.cli.export import build_progress
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
-from hipedge.config import load_settings, site_rule
 from hipedge.errors import CODES
-from hipedge.locate import GivenHips, read_hips_csv
-from hipedge.model import open_model
-from hipedge.screen import Summary
-from hipedge.screen import screen as run_line
-from hipedge.store import Store
-from hipedge.types import Priority
-from hipedge.workers import Limits
+from hipedge.workers import Limits, start_fork_server
+
+if TYPE_CHECKING:
+    from hipedge.backends import Fingerprint
+    from hipedge.screen import Summary
 
 
 def screen(
@@ -68,6 +61,14 @@ def screen(
 
     Screening a folder again adds nothing but what is new in it.
     """
+    start_fork_server("hipedge.front")  # it imports while we do
+    from hipedge import backends
+    from hipedge.config import load_settings, site_rule
+    from hipedge.locate import GivenHips, read_hips_csv
+    from hipedge.model import open_model
+    from hipedge.screen import screen as run_line
+    from hipedge.store import Store
+
     settings = load_settings(
         {
             "db": db,
@@ -83,6 +84,9 @@ def screen(
     given_hips = read_hips_csv(hips) if hips else GivenHips()
     name, reason = backends.choose(settings.backend, require_gpu=require_gpu)
     if build_engine and name == "tensorrt":
+        from hipedge.backends.trt import ensure_engine
+        from hipedge.cli.export import build_progress
+
         with build_progress() as report:
             ensure_engine(folder, report)
     card = folder.card
@@ -120,6 +124,8 @@ def screen(
 
 def summary_table(summary: Summary) -> Table:
     """Return what a run did as a table: screened, flagged, not read by reason."""
+    from hipedge.types import Priority
+
     table = Table("", "files", "hips", title="Summary", title_justify="left")
     table.add_row("screened", str(summary.screened), str(summary.hips))
     for priority in (Priority.URGENT, Priority.ROUTINE):
