@@ -7,6 +7,7 @@ enough. Runtimes compute without Python's lock, so the main process goes on mean
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections import deque
@@ -138,6 +139,10 @@ class Batches:
     def fileno(self) -> int:
         """Return what can be read from when `collect` has something: an eventfd(2)."""
         return self._event
+
+    def wait(self) -> None:
+        """Wait until `collect` has something."""
+        select.select([self], [], [])
 
     def submit(self, films: Iterable[Prepared]) -> None:
         """Take films with one hip at least, each of which comes back by `collect`, once."""

@@ -36,6 +36,8 @@ LEAST_CLAIM_PER_WORKER = 2
 SLOT_BYTES = 1 << 20
 # A worker may be killed at its start by chance; when they all are, something is wrong.
 FAILED_STARTS = 5
+# A start on a busy machine may take longer than an item is allowed to.
+START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,8 @@ class _Worker(Generic[T, R]):
     @property
     def deadline(self) -> float:
         """When the item at work has had its time, or the start."""
-        return self._since + self._limits.wall_s
+        wall_s = self._limits.wall_s
+        return self._since + (wall_s if self.has_started else max(wall_s, START_S))
 
     @property
     def is_overdue(self) -> bool:

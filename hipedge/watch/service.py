@@ -29,7 +29,7 @@ from hipedge.watch.inference import Inference, Opener
 from hipedge.watch.loop import Pace, Watch
 from hipedge.watch.metrics import MetricsServer, Tally
 from hipedge.watch.settle import SettledFront, Settling
-from hipedge.workers import Limits, Workers
+from hipedge.workers import Limits, Workers, start_fork_server
 
 # So many scans may fail to come before the service counts as ill.
 MISSED_SCANS = 4
@@ -49,6 +49,7 @@ def watch(
     SIGHUP applies the thresholds of `reload_settings()`. Raises a `HipedgeError` where it cannot
     start: then nothing has been touched.
     """
+    start_fork_server(SettledFront.__module__)  # it imports while we do
     refuse_network(settings.db)
     channels = channels_of(settings)
     model = open_model(settings.require_model())
