@@ -31,7 +31,7 @@ from hipedge.types import Outcome, Refusal, Screened
 from hipedge.workers import Died, Limits, Workers
 
 READING = ("load", "read", "locate", "prepare")
-MEMORY_EVERY_S = 0.5
+MEMORY_EVERY_S = 5.0  # looking takes long, where a process has much
 
 Pool = Workers[Path, Prepared | Refusal | Known]
 Result = Prepared | Refusal | Known | Died
@@ -39,11 +39,15 @@ Result = Prepared | Refusal | Known | Died
 
 @dataclass(frozen=True)
 class Alone:
-    """Films a second of each part of the line by itself."""
+    """Films a second of each part of the line by itself.
+
+    Recording waits for the disk, mostly: `recording_core_s` is what it computes for a film.
+    """
 
     reading: float
     inference: float
     recording: float
+    recording_core_s: float
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class LineFigures:
         return tuple(self._limits(one) for one in self.alone)
 
     def _limits(self, alone: Alone) -> Mapping[str, float]:
-        core_s = min(self.workers, self.cores) / alone.reading + 1 / alone.recording
+        core_s = min(self.workers, self.cores) / alone.reading + alone.recording_core_s
         core_s += self.inference_cores / alone.inference
         return {
             "reading": alone.reading,
@@ -151,13 +155,19 @@ def measure_line(
         alone, together = list[Alone](), list[Together]()
         for _ in range(repeats):
             reading = len(files) / read_alone(pool, files)[1]
-            share = len(films) / len(files)
-            inference = len(films) / share / infer_alone(batches, films)
+            inference = len(files) / infer_alone(batches, films)
             with a_line(batches, model, rule) as line:
-                one, outcomes = run_together(line, pool, files, workers)
+                one, lots = run_together(line, pool, files, workers)
             with a_line(batches, model, rule) as line:
-                recording = len(files) / record_alone(line, outcomes)
-            alone.append(Alone(reading, inference, recording))
+                recording_s, recording_core_s = record_alone(line, lots)
+            alone.append(
+                Alone(
+                    reading,
+                    inference,
+                    len(files) / recording_s,
+                    recording_core_s / len(files),
+                )
+            )
             together.append(one)
     return LineFigures(
         films=len(files),
@@ -197,13 +207,16 @@ def infer_alone(batches: Batches, films: Sequence[Prepared]) -> float:
     return time.perf_counter() - start
 
 
-def record_alone(line: Line, outcomes: Sequence[Sequence[Outcome]]) -> float:
-    """Claim and commit outcomes in the lots in which the line did; return how long it took."""
-    start = time.perf_counter()
-    for lot in outcomes:
+def record_alone(line: Line, lots: Sequence[Sequence[Outcome]]) -> tuple[float, float]:
+    """Claim and commit outcomes in the lots in which the line did.
+
+    Returns how long it took, and for how long of that it computed.
+    """
+    start, start_core = time.perf_counter(), time.thread_time()
+    for lot in lots:
         line.store.claim(source_of(one) for one in lot)
         line.record(lot)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.thread_time() - start_core
 
 
 def source_of(outcome: Outcome) -> Path:
@@ -222,6 +235,8 @@ def run_together(
     start = time.perf_counter()
     read = gauges.watch(pool.run(files, line.store.claim, line.batches))
     for outcomes, _ in transactions(line, read):
+        if not outcomes:
+            continue
         began = time.perf_counter()
         line.record(outcomes)
         recording_s += time.perf_counter() - began

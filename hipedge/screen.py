@@ -118,7 +118,7 @@ def transactions(
         known += [result for result in results if isinstance(result, Known)]
         outcomes += line.start([one for one in results if not isinstance(one, Known)], outcomes)
         outcomes += line.judge()
-        if time.monotonic() - since >= COMMIT_EVERY_S:
+        if (outcomes or known) and time.monotonic() - since >= COMMIT_EVERY_S:
             yield outcomes, known
             outcomes, known, since = [], [], time.monotonic()
     yield outcomes, known

@@ -68,7 +68,7 @@ def watch(
         run = start_run(store, model, batches.fingerprint, reason)
         line = Line(model, batches, store, run, rule, tuple(one.name for one in channels))
         store.apply_rule(run.model_id, rule, line.channels)
-        front = SettledFront(Front(model.card.input, given_hips, frozenset()))
+        front = SettledFront(Front(model.card.input, given_hips, frozenset(), model.locator))
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(front, settings.workers, limits))
         polls = settings.poll or folders.are_remote
