@@ -35,6 +35,7 @@ COMMANDS = (
     "calibrate",
     "export",
     "benchmark",
+    "tune",
     "doctor",
 )
 

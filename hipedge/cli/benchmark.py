@@ -53,7 +53,8 @@ def benchmark(
         bool, typer.Option("--watch", help="With it: how soon `watch` has recorded a film.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
+        int | None,
+        typer.Option(min=1, help="Reading processes (default: as tuned or one a core)."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Passes over the films.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

@@ -22,6 +22,7 @@ from hipedge.discover import discover
 from hipedge.errors import InputError
 from hipedge.machine import machine
 from hipedge.model import open_model
+from hipedge.tuning import tuned_shares
 from hipedge.workers import Limits
 
 
@@ -40,14 +41,15 @@ def measure_end_to_end(
     files = discover([folder]).files
     if not files:
         raise InputError(f"{folder} has no films in it")
+    shares = tuned_shares(model, name, settings.workers)
     where = machine()
     figures = measure_line(
         files,
         model=model,
-        open_backend=partial(backends.open_backend, name, model, threads=threads),
+        open_backend=partial(backends.open_backend, name, model, threads=threads or shares.threads),
         on_cpu=BACKENDS[name].on_cpu,
         rule=site_rule(model.card, settings),
-        workers=settings.workers,
+        workers=shares.workers,
         limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
         repeats=repeats,
     )

@@ -44,7 +44,8 @@ def screen(
         Path | None, typer.Option(help="CSV of femoral-head centres or boxes that win over ours.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
+        int | None,
+        typer.Option(min=1, help="Reading processes (default: as tuned or one a core)."),
     ] = None,
     require_gpu: Annotated[
         bool, typer.Option("--require-gpu", help="Never run on the CPU.")
@@ -68,6 +69,7 @@ def screen(
     from hipedge.model import open_model
     from hipedge.screen import screen as run_line
     from hipedge.store import Store
+    from hipedge.tuning import tuned_shares
 
     settings = load_settings(
         {
@@ -89,6 +91,7 @@ def screen(
 
         with build_progress() as report:
             ensure_engine(folder, report)
+    shares = tuned_shares(folder, name, settings.workers)
     card = folder.card
     errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
 
@@ -101,12 +104,12 @@ def screen(
             summary = run_line(
                 paths,
                 model=folder,
-                open_backend=partial(backends.open_backend, name, folder),
+                open_backend=partial(backends.open_backend, name, folder, threads=shares.threads),
                 reason=reason,
                 store=store,
                 rule=rule,
                 given_hips=given_hips,
-                workers=settings.workers,
+                workers=shares.workers,
                 limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
                 opened=say,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),

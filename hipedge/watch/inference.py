@@ -42,10 +42,11 @@ class Opener:
 
     name: str
     model: ModelFolder
+    threads: int | None = None
 
     def __call__(self) -> Backend:
         """Return the backend; raise `BackendError` where it disagrees with the FP32 scores."""
-        backend = open_backend(self.name, self.model)
+        backend = open_backend(self.name, self.model, threads=self.threads)
         if BACKENDS[self.name].automatic:  # the test double has no model
             found = parity.check(backend, self.model)
             if not found.agrees:

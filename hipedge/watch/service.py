@@ -21,6 +21,7 @@ from hipedge.model import ModelFolder, open_model
 from hipedge.notify import Notifier, channels_of
 from hipedge.screen import Line, start_run
 from hipedge.store import Service, Store
+from hipedge.tuning import tuned_shares
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, refuse_network
@@ -55,6 +56,7 @@ def watch(
     model = open_model(settings.require_model())
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
+    shares = tuned_shares(model, name, settings.workers)
     with ExitStack() as opened:
         opened.enter_context(the_only_one(settings.db))
         store = opened.enter_context(Store(settings.db))
@@ -64,13 +66,14 @@ def watch(
         tally = Tally(alarms, stale_after_s=MISSED_SCANS * settings.rescan_s)
         if settings.metrics_port:
             opened.enter_context(MetricsServer(tally, settings.metrics_port))
-        batches = opened.enter_context(Batches(partial(Inference, Opener(name, model))))
+        opener = Opener(name, model, shares.threads)
+        batches = opened.enter_context(Batches(partial(Inference, opener)))
         run = start_run(store, model, batches.fingerprint, reason)
         line = Line(model, batches, store, run, rule, tuple(one.name for one in channels))
         store.apply_rule(run.model_id, rule, line.channels)
         front = SettledFront(Front(model.card.input, given_hips, frozenset(), model.locator))
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
-        pool = opened.enter_context(Workers(front, settings.workers, limits))
+        pool = opened.enter_context(Workers(front, shares.workers, limits))
         polls = settings.poll or folders.are_remote
         hinted = (lambda: False) if polls else opened.enter_context(hints(folders.roots))
         rescan_s = min(settings.rescan_s, POLL_S) if polls else settings.rescan_s
