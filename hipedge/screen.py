@@ -82,6 +82,8 @@ def screen(
     """
     found = discover(paths)
     summary = Summary(left_aside=len(found.left_aside))
+    store.require_writable()  # else all that follows would be for nothing
+    store.claim(refusal.source for refusal in found.refusals)
     front = Front(model.card.input, given_hips, store.contents(model.model_id), model.locator)
     with (
         Batches(open_backend) as batches,
@@ -92,7 +94,6 @@ def screen(
         run = start_run(store, model, batches.fingerprint, reason)
         opened(batches.fingerprint)
         line = Line(model, batches, store, run, rule)
-        store.claim(refusal.source for refusal in found.refusals)
         line.record(found.refusals)
         summary.add(found.refusals)
         done = 0

@@ -53,6 +53,11 @@ class Store(Connection):
     Every method raises `StoreError` where SQLite refuses; what was committed stays.
     """
 
+    def require_writable(self) -> None:
+        """Raise `StoreError` now where any commit would: the database may not be written."""
+        with self.transaction():
+            self.execute("update runs set started_at = started_at where false")
+
     def start_run(
         self,
         *,
