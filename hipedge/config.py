@@ -36,7 +36,7 @@ class Settings:
     db: Path = Path("hipedge.db")
     model: Path | None = None
     backend: str = "auto"
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int | None = None  # as `hipedge tune` has found, or one for each core
     operating_point: str = "sensitive"
     flag_hardware: bool = False
     thresholds: Mapping[Category, float] = field(default_factory=dict)

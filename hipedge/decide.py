@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Rule:
     min_confidence: float
     flag_hardware: bool = False
 
-    @property
+    @cached_property
     def rule_id(self) -> str:
         """SHA-256 of the rule's content: equal rules have equal identifiers."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()

@@ -28,7 +28,7 @@ def machine() -> dict[str, str]:
     runtimes = {name: found for name in RUNTIMES if (found := package_version(name))}
     software = ", ".join(f"{name} {found}" for name, found in (versions() | runtimes).items())
     return {
-        "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores for this process",
+        "processor": f"{processor()}, {len(os.sched_getaffinity(0))} cores for this process",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         **_gpu(),
@@ -36,7 +36,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the model's name; a Jetson's processor gives none there, but its board does."""
     names = [
         line.split(":", 1)[1].strip()

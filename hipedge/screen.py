@@ -1,4 +1,8 @@
-"""The line: discover → read → locate → prepare → infer → decide → record."""
+"""The line: discover → read → locate → prepare → infer → decide → record.
+
+Three things go on at once: worker processes read, a thread infers, and the main process hands
+films from one to the other, decides and records.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hipedge.backends.base import Backend, Fingerprint
+from hipedge.batching import Batches, Scored
 from hipedge.decide import Rule, decide, population_marks
 from hipedge.discover import discover
 from hipedge.errors import Code
@@ -21,27 +25,12 @@ from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.model.card import card_json
 from hipedge.store import Run, Store
-from hipedge.types import (
-    Mark,
-    Outcome,
-    Priority,
-    Refusal,
-    Sample,
-    ScoredHip,
-    Scores,
-    Screened,
-)
+from hipedge.types import Film, Mark, Outcome, Priority, Refusal, ScoredHip, Screened
 from hipedge.versions import versions
 from hipedge.workers import Died, Limits, Workers
 
-MAX_BATCH = 32
-
-
-class Infers(Protocol):
-    """A backend, here or in a process of its own."""
-
-    def infer(self, batch: NDArray[np.uint8]) -> tuple[Scores, ...]:
-        """Score a batch as `Backend.infer` does."""
+# Outcomes are committed together for so long, for each commit waits for the disk.
+COMMIT_EVERY_S = 0.1
 
 
 @dataclass
@@ -75,41 +64,65 @@ def screen(
     paths: Iterable[Path],
     *,
     model: ModelFolder,
-    backend: Backend,
+    open_backend: Callable[[], Backend],
     reason: str,
     store: Store,
     rule: Rule,
     given_hips: GivenHips,
     workers: int,
     limits: Limits,
+    opened: Callable[[Fingerprint], None],
     progress: Callable[[int, int], None],
 ) -> Summary:
     """Screen every file under `paths` into `store`; return what came of it.
 
-    `reason` is why this backend was chosen. `progress` is called with how many files are done and
-    how many there are. An interrupt ends the run; what was recorded stays, and the same call goes
-    on from there.
+    The backend is opened while the first files are read, for this `reason`; `opened` is then called
+    with what it is, and `progress` with how many files are done and how many there are. An
+    interrupt ends the run; what was recorded stays, and the same call goes on from there.
     """
     found = discover(paths)
-    run = start_run(store, model, backend.fingerprint, reason)
     summary = Summary(left_aside=len(found.left_aside))
-    line = Line(model, backend, store, run, rule)
+    store.require_writable()  # else all that follows would be for nothing
     store.claim(refusal.source for refusal in found.refusals)
-    summary.add(line.finish(found.refusals))
-    front = Front(model.card.input, given_hips, store.contents(run), model.locator)
-    progress(0, len(found.files))
-    done = 0
-    with Workers(front, min(workers, max(1, len(found.files))), limits) as pool:
-        for batch in pool.run(found.files, claim=store.claim):
-            results = [result_of(path, result) for path, result in batch]
-            known = [result for result in results if isinstance(result, Known)]
-            summary.add(line.finish(one for one in results if not isinstance(one, Known)))
-            store.link(run, {one.source: one.sha256 for one in known})
-            summary.known += len(known)
-            done += len(batch)
+    front = Front(model.card.input, given_hips, store.contents(model.model_id), model.locator)
+    with (
+        Batches(open_backend) as batches,
+        Workers(front, min(workers, max(1, len(found.files))), limits) as pool,
+    ):
+        read = pool.run(found.files, store.claim, batches)
+        first = next(read, [])  # the workers have begun, and the model is being loaded
+        run = start_run(store, model, batches.fingerprint, reason)
+        opened(batches.fingerprint)
+        line = Line(model, batches, store, run, rule)
+        line.record(found.refusals)
+        summary.add(found.refusals)
+        done = 0
+        for outcomes, known in transactions(line, chain([first], read)):
             progress(done, len(found.files))
+            line.record(outcomes)
+            store.link(run, {one.source: one.sha256 for one in known})
+            summary.add(outcomes)
+            summary.known += len(known)
+            done += len(outcomes) + len(known)
+        progress(done, len(found.files))
     store.finish_run(run)
     return summary
+
+
+def transactions(
+    line: Line, read: Iterable[Sequence[tuple[Path, Prepared | Refusal | Known | Died]]]
+) -> Iterator[tuple[list[Outcome], list[Known]]]:
+    """Yield what has come to its end, as much at a time as is to be committed together."""
+    outcomes, known, since = list[Outcome](), list[Known](), 0.0
+    for lot in read:
+        results = [result_of(path, result) for path, result in lot]
+        known += [result for result in results if isinstance(result, Known)]
+        outcomes += line.start([one for one in results if not isinstance(one, Known)], outcomes)
+        outcomes += line.judge()
+        if (outcomes or known) and time.monotonic() - since >= COMMIT_EVERY_S:
+            yield outcomes, known
+            outcomes, known, since = [], [], time.monotonic()
+    yield outcomes, known
 
 
 def start_run(store: Store, model: ModelFolder, fingerprint: Fingerprint, reason: str) -> Run:
@@ -133,33 +146,38 @@ class Line:
     """
 
     model: ModelFolder
-    backend: Infers
+    batches: Batches
     store: Store
     run: Run
     rule: Rule
     channels: tuple[str, ...] = ()
 
-    def finish(self, results: Iterable[Prepared | Refusal]) -> list[Outcome]:
-        """Bring what the front half returned to its end: one outcome each, all of them committed.
+    def start(
+        self, results: Iterable[Prepared | Refusal], unrecorded: Iterable[Outcome] = ()
+    ) -> list[Outcome]:
+        """Let the backend score the films among `results`; return the outcomes that need none.
 
-        Raises `BackendError` or `StoreError`; then nothing of it is committed.
+        Those are the refusals, and the duplicates of what is in the database, with the backend, or
+        among the `unrecorded`. Raises `StoreError`; then nothing has been started.
         """
-        outcomes = self.judge(results)
-        self.record(outcomes)
-        return outcomes
-
-    def judge(self, results: Iterable[Prepared | Refusal]) -> list[Outcome]:
-        """Return the outcome of each result, none of them committed."""
         results = list(results)
         refusals = [result for result in results if isinstance(result, Refusal)]
         films = [result for result in results if isinstance(result, Prepared)]
-        unique, duplicates = set_duplicates_apart(films, self.store, self.run)
-        ages = self.model.card.age_range_years
-        return [*refusals, *judge(unique, self.backend, self.rule, ages), *duplicates]
+        under_way = [one.film for one in self.batches.films]
+        under_way += [one.film for one in unrecorded if isinstance(one, Screened)]
+        unique, duplicates = set_duplicates_apart(films, self.store, self.run, under_way)
+        self.batches.submit(unique)
+        return [*refusals, *duplicates]
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
+    def judge(self) -> list[Outcome]:
+        """Decide about the films that have their scores; raise what the backend raised."""
+        ages = self.model.card.age_range_years
+        return [judge(scored, self.rule, ages) for scored in self.batches.collect()]
+
+    def record(self, outcomes: Sequence[Outcome]) -> None:
         """Commit outcomes, in one transaction."""
-        self.store.record(self.run, outcomes, self.rule, self.channels)
+        if outcomes:
+            self.store.record(self.run, outcomes, self.rule, self.channels)
 
 
 def result_of(path: Path, result: Prepared | Refusal | Known | Died) -> Prepared | Refusal | Known:
@@ -168,59 +186,43 @@ def result_of(path: Path, result: Prepared | Refusal | Known | Died) -> Prepared
 
 
 def set_duplicates_apart(
-    films: Sequence[Prepared], store: Store, run: Run
+    films: Sequence[Prepared], store: Store, run: Run, under_way: Iterable[Film]
 ) -> tuple[list[Prepared], list[Refusal]]:
-    """Part the films from those whose SOP Instance UID and pixels were screened already."""
-    unique, duplicates, seen = list[Prepared](), list[Refusal](), set[tuple[str, str]]()
+    """Part the films from those whose SOP Instance UID and pixels are screened or under way."""
+    seen = {identity(film) for film in under_way}
+    unique, duplicates = list[Prepared](), list[Refusal]()
     for prepared in films:
         film = prepared.film
-        key = (film.sop_instance_uid or film.sha256, film.pixel_sha256)
-        if key in seen or store.same_pixels(run, film) is not None:
+        if identity(film) in seen or store.same_pixels(run, film) is not None:
             duplicates.append(Refusal(film.source, Code.SAME_PIXELS, sha256=film.sha256, film=film))
         else:
-            seen.add(key)
+            seen.add(identity(film))
             unique.append(prepared)
     return unique, duplicates
 
 
-def judge(
-    films: Sequence[Prepared],
-    backend: Infers,
-    rule: Rule,
-    age_range_years: tuple[float, float] | None,
-) -> Iterator[Outcome]:
-    """Infer and decide, for all hips of some films together."""
-    samples = [sample for film in films for _, ways in film.hips for sample in ways]
-    if not samples:
-        return
-    start = time.perf_counter()
-    scores = iter(infer(samples, backend))
-    infer_ms = (time.perf_counter() - start) * 1e3 / len(films)
-    for prepared in films:
-        hips = tuple(
-            ScoredHip(hip, tuple(next(scores) for _ in ways)) for hip, ways in prepared.hips
-        )
-        timings_ms = {**prepared.timings_ms, "infer": infer_ms}
-        if not all(np.isfinite(one.logits).all() for hip in hips for one in hip.scores):
-            yield Refusal(
-                prepared.film.source,
-                Code.SCORES_NOT_FINITE,
-                sha256=prepared.film.sha256,
-                film=prepared.film,
-                timings_ms=timings_ms,
-            )
-            continue
-        yield Screened(
+def identity(film: Film) -> tuple[str, str]:
+    """Return what two files of one film have in common."""
+    return film.sop_instance_uid or film.sha256, film.pixel_sha256
+
+
+def judge(scored: Scored, rule: Rule, age_range_years: tuple[float, float] | None) -> Outcome:
+    """Decide about all hips of a film."""
+    prepared, scores = scored.film, iter(scored.scores)
+    hips = tuple(ScoredHip(hip, tuple(next(scores) for _ in ways)) for hip, ways in prepared.hips)
+    timings_ms = {**prepared.timings_ms, **scored.timings_ms}
+    if not all(np.isfinite(one.logits).all() for one in scored.scores):
+        return Refusal(
+            prepared.film.source,
+            Code.SCORES_NOT_FINITE,
+            sha256=prepared.film.sha256,
             film=prepared.film,
-            hips=hips,
-            findings=tuple(decide([one.logits for one in hip.scores], rule) for hip in hips),
-            marks=prepared.marks | population_marks(prepared.film.age_years, age_range_years),
             timings_ms=timings_ms,
         )
-
-
-def infer(samples: Sequence[Sample], backend: Infers) -> Iterator[Scores]:
-    """Run the samples through the backend, in batches of bounded memory."""
-    for start in range(0, len(samples), MAX_BATCH):
-        batch = samples[start : start + MAX_BATCH]
-        yield from backend.infer(np.stack([sample.pixels for sample in batch]))
+    return Screened(
+        film=prepared.film,
+        hips=hips,
+        findings=tuple(decide([one.logits for one in hip.scores], rule) for hip in hips),
+        marks=prepared.marks | population_marks(prepared.film.age_years, age_range_years),
+        timings_ms=timings_ms,
+    )

@@ -1,12 +1,12 @@
 """The decoding processes: one function over many items, each in a process that may die of it.
 
-A worker has a pipe in, a pipe out, and limits that the kernel holds it to. It works through its
-items in order, so that when it dies or hangs the first one without a result is to blame.
+A worker has a pipe in, a pipe out, memory for the large parts of its results, and limits that the
+kernel holds it to. It works through its items in order, so that when it dies or hangs the first
+one without a result is to blame.
 """
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import resource
@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import connection
+from itertools import count, islice
+from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from hipedge.errors import InstallationError
+from hipedge.slots import Slots
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,10 +31,13 @@ R = TypeVar("R")
 # Enough in flight that no worker waits for the main process, few enough to bound the memory and
 # what is tried again after a crash.
 IN_FLIGHT_PER_WORKER = 4
-# Room for the crops of as many films, so that a worker need not wait until one is fetched.
-PIPE_BYTES = 1 << 20
+LEAST_CLAIM_PER_WORKER = 2
+# Room for six crops of 384 pixels; the kernel gives no more of it than is used.
+SLOT_BYTES = 1 << 20
 # A worker may be killed at its start by chance; when they all are, something is wrong.
 FAILED_STARTS = 5
+# A start on a busy machine may take longer than an item is allowed to.
+START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,30 @@ class Died:
     """In the place of a result: the process died while it worked on this item, or was killed."""
 
 
+def start_fork_server(module: str) -> None:
+    """Let the fork server import `module`, once for all workers, while this process goes on.
+
+    One that has been started already stays as it is.
+    """
+    multiprocessing.set_forkserver_preload([__name__, module])
+    forkserver.ensure_running()
+
+
+class Sink(Protocol):
+    """Where results go on to. While it `is_full`, nothing new is worked on."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should be given no more for now."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is something in it."""
+
+    def fileno(self) -> int:
+        """Return what can be read from, by select(2), when it has something for its owner."""
+
+
 class Workers(Generic[T, R]):
     """A pool of processes that all run `function`; opened by `with`.
 
@@ -73,7 +101,7 @@ class Workers(Generic[T, R]):
         # A fork of this process would copy the locks of its runtime's threads in whatever state
         # they are; the fork server has none.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["hipedge.screen"])
+        start_fork_server(function.__module__)
         self._waiting = deque[T]()
         self._failed_starts = 0
         self._workers = [self._new_worker() for _ in range(count)]
@@ -100,19 +128,23 @@ class Workers(Generic[T, R]):
         self._waiting.extend(items)
         self._hand_out()
 
-    def collect(self, timeout_s: float | None = None) -> list[tuple[T, R | Died]]:
+    def collect(
+        self, timeout_s: float | None = None, sink: Sink | None = None
+    ) -> list[tuple[T, R | Died]]:
         """Return what has finished, in no order; wait for something, at most `timeout_s`.
 
-        Raises `InstallationError` where the processes cannot even start.
+        It waits for the sink too. Raises `InstallationError` where the processes cannot even start.
         """
-        deadlines = [worker.deadline for worker in self._workers if worker.items]
-        if not deadlines:
-            if timeout_s:
-                time.sleep(timeout_s)
+        waits_s = [worker.deadline - time.monotonic() for worker in self._workers if worker.items]
+        if timeout_s is not None:
+            waits_s.append(timeout_s)
+        if not waits_s and sink is None:
             return []
-        until_deadline_s = max(0.0, min(deadlines) - time.monotonic())
-        wait_s = until_deadline_s if timeout_s is None else min(timeout_s, until_deadline_s)
-        connection.wait([worker.results for worker in self._workers], wait_s)
+        sources = [worker.results for worker in self._workers if worker.items]
+        connection.wait(
+            [*sources, *([] if sink is None else [sink.fileno()])],
+            max(0.0, min(waits_s)) if waits_s else None,
+        )
         finished = list[tuple[T, R | Died]]()
         for place, worker in enumerate(self._workers):
             finished.extend(worker.read())
@@ -126,30 +158,36 @@ class Workers(Generic[T, R]):
         return finished
 
     def run(
-        self, items: Iterable[T], claim: Callable[[Sequence[T]], None]
+        self,
+        items: Iterable[T],
+        claim: Callable[[Sequence[T]], None],
+        sink: Sink | None = None,
     ) -> Iterator[list[tuple[T, R | Died]]]:
         """Yield results as they come, in batches and in no order, until each item has one.
 
-        `claim` is called with items before any of them is handed to a process. An item whose
-        process died is tried a second time: it may have been killed for something else.
+        `claim` is called with items before any of them is handed to a process, several at a time.
+        An item whose process died is tried a second time: it may have been killed for something
+        else. With a sink, batches are yielded until nothing is in it either; they may be empty.
         """
         queue, suspects = iter(items), list[T]()
         while True:
-            fresh = list(islice(queue, self.room))
-            if fresh:
-                claim(fresh)
-                self.submit(fresh)
-            if not self.in_flight:
-                return
+            is_full = sink is not None and sink.is_full
+            if not is_full and self.room >= len(self._workers) * LEAST_CLAIM_PER_WORKER:
+                fresh = list(islice(queue, self.room))
+                if fresh:
+                    claim(fresh)
+                    self.submit(fresh)
+                elif not self.in_flight and not (sink is not None and sink.is_busy):
+                    return
             finished = list[tuple[T, R | Died]]()
-            for item, result in self.collect():
+            for item, result in self.collect(sink=sink):
                 if isinstance(result, Died) and item not in suspects:
                     suspects.append(item)
                     claim([item])
                     self.submit([item])
                 else:
                     finished.append((item, result))
-            if finished:
+            if finished or sink is not None:
                 yield finished
 
     def _hand_out(self) -> None:
@@ -189,15 +227,16 @@ class _Worker(Generic[T, R]):
         self._limits = limits
         tasks, self._tasks = context.Pipe(duplex=False)
         self.results, results = context.Pipe(duplex=False)
-        with suppress(OSError):  # beyond what this user may have in pipes: slower, no worse
-            fcntl.fcntl(results.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        # One for each item in flight: whoever has a new item has fetched the result of an old one.
+        self._slots = Slots(IN_FLIGHT_PER_WORKER, SLOT_BYTES)
+        self._messages = 0
         self.items = deque[T]()
         self.has_started = False
         self.is_dead = False
         self._taken = 0
         self._since = time.monotonic()
         self._process = context.Process(
-            target=_serve, args=(function, tasks, results, limits), daemon=True
+            target=_serve, args=(function, tasks, results, self._slots, limits), daemon=True
         )
         self._process.start()
         # The pipes must have no other holder, or the death of the process would not close them.
@@ -219,7 +258,8 @@ class _Worker(Generic[T, R]):
     @property
     def deadline(self) -> float:
         """When the item at work has had its time, or the start."""
-        return self._since + self._limits.wall_s
+        wall_s = self._limits.wall_s
+        return self._since + (wall_s if self.has_started else max(wall_s, START_S))
 
     @property
     def is_overdue(self) -> bool:
@@ -237,7 +277,9 @@ class _Worker(Generic[T, R]):
         """Yield what lies in the pipe, and notice its end."""
         try:
             while self.results.poll():
-                has_failed, result = self.results.recv()
+                message = self.results.recv_bytes()
+                has_failed, result = self._slots.unpack(self._messages, message)
+                self._messages += 1
                 self._since = time.monotonic()
                 if not self.has_started:
                     self.has_started = True
@@ -257,18 +299,20 @@ class _Worker(Generic[T, R]):
         self._process.close()
         self._tasks.close()
         self.results.close()
+        self._slots.close()
 
 
 def _serve(
     function: Callable[[Any], Any],
     tasks: connection.Connection[Any, Any],
     results: connection.Connection[Any, Any],
+    slots: Slots,
     limits: Limits,
 ) -> None:
     """Answer item after item, in a worker process, until the pipe is closed."""
     _make_expendable(limits.memory_bytes)
-    results.send((False, None))  # started
-    while True:
+    results.send_bytes(slots.pack(0, (False, None)))  # started
+    for number in count(1):
         try:
             item = tasks.recv()
         except EOFError:
@@ -280,7 +324,7 @@ def _serve(
             reply = True, error
         except BaseException:
             os._exit(1)
-        results.send(reply)
+        results.send_bytes(slots.pack(number, reply))
 
 
 def _make_expendable(memory_bytes: int) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -98,9 +100,9 @@ def test_temperature_softens_probabilities_and_keeps_their_order():
 
 
 def test_equal_rules_have_equal_identifiers_and_any_other_number_another():
-    again = Rule(**{**vars(RULE), "thresholds": dict(reversed(RULE.thresholds.items()))})
+    again = replace(RULE, thresholds=dict(reversed(RULE.thresholds.items())))
     assert again.rule_id == RULE.rule_id
-    assert Rule(**{**vars(RULE), "temperature": 1.01}).rule_id != RULE.rule_id
+    assert replace(RULE, temperature=1.01).rule_id != RULE.rule_id
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ __all__ = [
 class BackendRow:
     """Where a backend's class is, what it imports, and how to install that.
 
-    `automatic` says whether `auto` may choose it. A backend that `needs_gpu` can say what stands
-    in its way, by a function `obstacle` in its module.
+    `automatic` says whether `auto` may choose it, `on_cpu` whether it computes there. One that
+    `needs_gpu` can say what stands in its way, by a function `obstacle` in its module.
     """
 
     module: str
@@ -37,6 +37,7 @@ class BackendRow:
     install: str
     automatic: bool = True
     needs_gpu: bool = False
+    on_cpu: bool = True
 
 
 # `auto` takes the first that can run, which is the fastest.
@@ -47,6 +48,7 @@ BACKENDS: Mapping[str, BackendRow] = {
         ("pycuda",),  # and one of TensorRT's flavours: `obstacle` says which is missing
         "pip install 'hipedge[tensorrt]'",
         needs_gpu=True,
+        on_cpu=False,
     ),
     "openvino": BackendRow(
         "hipedge.backends.openvino",
@@ -57,7 +59,9 @@ BACKENDS: Mapping[str, BackendRow] = {
     "onnxruntime": BackendRow(
         "hipedge.backends.ort", "OnnxRuntimeBackend", ("onnxruntime",), "pip install onnxruntime"
     ),
-    "fake": BackendRow("hipedge.backends.fake", "FakeBackend", (), "", automatic=False),
+    "fake": BackendRow(
+        "hipedge.backends.fake", "FakeBackend", (), "", automatic=False, on_cpu=False
+    ),
 }
 
 

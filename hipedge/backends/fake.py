@@ -30,6 +30,8 @@ class FakeBackend(Backend):
     raise, or None; after the last entry nothing fails.
     """
 
+    max_batch = 32  # as an engine has by default
+
     def __init__(
         self,
         size_px: int = 256,

@@ -46,6 +46,8 @@ class OnnxRuntimeBackend(Backend):
         self._threads = threads or len(os.sched_getaffinity(0))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
+        # Threads that spin while they wait take the cores that decoding could use.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = LOG_ERRORS_ONLY
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         try:

@@ -3,38 +3,72 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 from rich.markup import escape
 
 import hipedge
-from hipedge.cli import (
-    backup,
-    benchmark,
-    calibrate,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    flagged,
-    model,
-    phantom,
-    power,
-    prune,
-    readers,
-    retry,
-    screen,
-    show,
-    status,
-    train,
-    watch,
-)
 from hipedge.cli.console import errors
 from hipedge.errors import HipedgeError
 
+# Each is a file here, with a function of that name or, for a group of commands, an `app`.
+COMMANDS = (
+    "demo",
+    "screen",
+    "flagged",
+    "show",
+    "watch",
+    "status",
+    "retry",
+    "prune",
+    "backup",
+    "model",
+    "phantom",
+    "train",
+    "evaluate",
+    "readers",
+    "power",
+    "calibrate",
+    "export",
+    "benchmark",
+    "tune",
+    "doctor",
+)
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for: none waits for what others need."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        module = import_module(f"hipedge.cli.{name}")
+        app = typer.Typer()
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+        return typer.main.get_group(app).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Root(typer.core.TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": _Commands()})
+
+
 app = typer.Typer(
+    cls=_Root,
     no_args_is_help=True,
     # A pretty traceback prints values, and values can name patients.
     pretty_exceptions_enable=False,
@@ -43,25 +77,6 @@ app = typer.Typer(
     help="Screen hip radiographs in batches: DICOM in, flagged hips in SQLite out. "
     "Research use only: not a medical device.",
 )
-app.command()(demo.demo)
-app.command()(screen.screen)
-app.command()(flagged.flagged)
-app.command()(show.show)
-app.command()(watch.watch)
-app.command()(status.status)
-app.command()(retry.retry)
-app.command()(prune.prune)
-app.command()(backup.backup)
-app.add_typer(model.app, name="model")
-app.command()(phantom.phantom)
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(readers.readers)
-app.add_typer(power.app, name="power")
-app.command()(calibrate.calibrate)
-app.add_typer(export.app, name="export")
-app.command()(benchmark.benchmark)
-app.command()(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

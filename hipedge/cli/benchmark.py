@@ -16,6 +16,7 @@ from rich.table import Table
 from hipedge import backends
 from hipedge.bench import STATISTICS, Requirement, Sweep, sweep
 from hipedge.cli.console import errors, fingerprint_lines, output
+from hipedge.cli.end_to_end import measure_end_to_end
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
 from hipedge.errors import ConfigError
@@ -46,13 +47,29 @@ def benchmark(
         list[str] | None,
         typer.Option(help="Exit 1 unless it holds, as 'p99_ms<=8'; may be repeated."),
     ] = None,
+    end_to_end: Annotated[
+        Path | None, typer.Option(help="Measure the whole line on the films in this folder.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="With it: how soon `watch` has recorded a film.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Reading processes (default: as tuned or one a core)."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Passes over the films.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Measure the latency and throughput of a backend with a model, for several batch sizes.
 
-    A requirement is put to every batch size of the first backend.
+    A requirement is put to every batch size of the first backend. With --end-to-end the whole line
+    is measured instead, from files to rows of a database that is then deleted.
     """
+    if end_to_end is not None:
+        settings = load_settings({"model": model, "backend": backend, "workers": workers}, config)
+        measure_end_to_end(settings, end_to_end, threads, repeats, watch=watch, as_json=as_json)
+        return
     requirements = [Requirement.parse(text) for text in require or ()]
     sizes = _sizes(batches)
     settings = load_settings({"model": model, "backend": backend}, config)

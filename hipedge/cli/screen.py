@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,20 +20,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hipedge import backends
-from hipedge.backends.trt import ensure_engine
 from hipedge.cli.console import errors, output
-from hipedge.cli.export import build_progress
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
-from hipedge.config import load_settings, site_rule
 from hipedge.errors import CODES
-from hipedge.locate import GivenHips, read_hips_csv
-from hipedge.model import open_model
-from hipedge.screen import Summary
-from hipedge.screen import screen as run_line
-from hipedge.store import Store
-from hipedge.types import Priority
-from hipedge.workers import Limits
+from hipedge.workers import Limits, start_fork_server
+
+if TYPE_CHECKING:
+    from hipedge.backends import Fingerprint
+    from hipedge.screen import Summary
 
 
 def screen(
@@ -49,7 +44,8 @@ def screen(
         Path | None, typer.Option(help="CSV of femoral-head centres or boxes that win over ours.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
+        int | None,
+        typer.Option(min=1, help="Reading processes (default: as tuned or one a core)."),
     ] = None,
     require_gpu: Annotated[
         bool, typer.Option("--require-gpu", help="Never run on the CPU.")
@@ -66,6 +62,15 @@ def screen(
 
     Screening a folder again adds nothing but what is new in it.
     """
+    start_fork_server("hipedge.front")  # it imports while we do
+    from hipedge import backends
+    from hipedge.config import load_settings, site_rule
+    from hipedge.locate import GivenHips, read_hips_csv
+    from hipedge.model import open_model
+    from hipedge.screen import screen as run_line
+    from hipedge.store import Store
+    from hipedge.tuning import tuned_shares
+
     settings = load_settings(
         {
             "db": db,
@@ -81,28 +86,32 @@ def screen(
     given_hips = read_hips_csv(hips) if hips else GivenHips()
     name, reason = backends.choose(settings.backend, require_gpu=require_gpu)
     if build_engine and name == "tensorrt":
+        from hipedge.backends.trt import ensure_engine
+        from hipedge.cli.export import build_progress
+
         with build_progress() as report:
             ensure_engine(folder, report)
-    with (
-        Store(settings.db) as store,
-        backends.open_backend(name, folder) as opened,
-        _progress() as bar,
-    ):
-        card = folder.card
-        errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
-        errors.print(f"backend [bold]{opened.fingerprint}[/]: {escape(reason)}", soft_wrap=True)
+    shares = tuned_shares(folder, name, settings.workers)
+    card = folder.card
+    errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
+
+    def say(fingerprint: Fingerprint) -> None:
+        errors.print(f"backend [bold]{fingerprint}[/]: {escape(reason)}", soft_wrap=True)
+
+    with Store(settings.db) as store, _progress() as bar:
         task = bar.add_task("screening", total=None)
         try:
             summary = run_line(
                 paths,
                 model=folder,
-                backend=opened,
+                open_backend=partial(backends.open_backend, name, folder, threads=shares.threads),
                 reason=reason,
                 store=store,
                 rule=rule,
                 given_hips=given_hips,
-                workers=settings.workers,
+                workers=shares.workers,
                 limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
+                opened=say,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:
@@ -118,6 +127,8 @@ def screen(
 
 def summary_table(summary: Summary) -> Table:
     """Return what a run did as a table: screened, flagged, not read by reason."""
+    from hipedge.types import Priority
+
     table = Table("", "files", "hips", title="Summary", title_justify="left")
     table.add_row("screened", str(summary.screened), str(summary.hips))
     for priority in (Priority.URGENT, Priority.ROUTINE):

@@ -54,6 +54,11 @@ class Store(Connection):
     Every method raises `StoreError` where SQLite refuses; what was committed stays.
     """
 
+    def require_writable(self) -> None:
+        """Raise `StoreError` now where any commit would: the database may not be written."""
+        with self.transaction():
+            self.execute("update runs set started_at = started_at where false")
+
     def start_run(
         self,
         *,
@@ -105,12 +110,12 @@ class Store(Connection):
                 rows,
             )
 
-    def contents(self, run: Run) -> frozenset[str]:
-        """Return the SHA-256 of every content that already has its row for this run's model."""
+    def contents(self, model_id: str) -> frozenset[str]:
+        """Return the SHA-256 of every content that already has its row for this model."""
         rows = self.query(
             "select sha256 from files where sha256 is not null and model_id = ?"
             " and pipeline_version = ?",
-            [run.model_id, PIPELINE_VERSION],
+            [model_id, PIPELINE_VERSION],
         )
         return frozenset(row["sha256"] for row in rows)
 

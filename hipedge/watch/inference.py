@@ -42,10 +42,11 @@ class Opener:
 
     name: str
     model: ModelFolder
+    threads: int | None = None
 
     def __call__(self) -> Backend:
         """Return the backend; raise `BackendError` where it disagrees with the FP32 scores."""
-        backend = open_backend(self.name, self.model)
+        backend = open_backend(self.name, self.model, threads=self.threads)
         if BACKENDS[self.name].automatic:  # the test double has no model
             found = parity.check(backend, self.model)
             if not found.agrees:
@@ -59,6 +60,9 @@ class Opener:
 class Inference:
     """A backend as `open_` returns it, run by another process; opened by `with`."""
 
+    fingerprint: Fingerprint
+    max_batch: int
+
     def __init__(
         self,
         open_: Callable[[], Backend],
@@ -71,7 +75,7 @@ class Inference:
         self._open_timeout_s = open_timeout_s
         self._context = multiprocessing.get_context("forkserver")
         self._process: multiprocessing.process.BaseProcess | None = None
-        self.fingerprint = self._start()
+        self._start()
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +98,7 @@ class Inference:
         for attempt in range(1, TRIES + 1):
             try:
                 if self._process is None:
-                    self.fingerprint = self._start()
+                    self._start()
                 scores: tuple[Scores, ...] = self._ask(batch, self._timeout_s)
                 return scores
             except BackendError as error:
@@ -104,18 +108,17 @@ class Inference:
                 time.sleep(0.1 * (attempt - 1))
         raise BackendLost(f"the backend failed {TRIES} times: see `hipedge doctor`")
 
-    def _start(self) -> Fingerprint:
+    def _start(self) -> None:
         self._connection, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(self._open, theirs), daemon=True)
         process.start()
         theirs.close()
         self._process = process
         try:
-            fingerprint: Fingerprint = self._answer(self._open_timeout_s)
+            self.fingerprint, self.max_batch = self._answer(self._open_timeout_s)
         except HipedgeError:
             self._kill()
             raise
-        return fingerprint
 
     def _ask(self, question: object, timeout_s: float) -> Any:
         with suppress(OSError):  # dead: the answer tells
@@ -147,7 +150,7 @@ def _serve(open_: Callable[[], Backend], questions: connection.Connection[Any, A
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with open_() as backend:
-            questions.send(backend.fingerprint)
+            questions.send((backend.fingerprint, backend.max_batch))
             while True:
                 questions.send(backend.infer(questions.recv()))
     except (EOFError, ConnectionError):

@@ -213,12 +213,13 @@ class Watch:
             self._pool.submit(items)
 
     def _is_paused(self) -> bool:
-        return Alarm.DISK_RESERVE.value in self._alarms.names
+        pauses = {Alarm.DISK_RESERVE.value, Alarm.BACKEND_LOST.value}
+        return bool(pauses & self._alarms.names) or self._line.batches.is_full
 
     # finish: from what the workers return to rows
 
     def _finish(self, wait_s: float) -> None:
-        for item, result in self._pool.collect(wait_s):
+        for item, result in self._pool.collect(wait_s, self._line.batches):
             if isinstance(result, Died):
                 self._bury(item.path)
             elif isinstance(result, Unsettled):
@@ -227,9 +228,16 @@ class Watch:
                 self._results.append(result)
         self._put_back()
         if self._results:
-            self._outcomes.extend(self._line.judge(self._results))
+            self._outcomes.extend(self._line.start(self._results, self._outcomes))
             self._results.clear()
-            self._alarms.set(Alarm.BACKEND_LOST, False)
+        try:
+            if scored := self._line.judge():
+                self._outcomes.extend(scored)
+                self._alarms.set(Alarm.BACKEND_LOST, False)
+        finally:  # what needs no backend is recorded without one
+            self._record()
+
+    def _record(self) -> None:
         if self._outcomes:
             self._line.record(self._outcomes)
             self._forget(self._outcomes)
@@ -274,10 +282,11 @@ class Watch:
         self._alarms.set(Alarm.BACKEND_LOST, True)
         if self._fall_back is None:
             time.sleep(PAUSE_S)
-            return
-        with suppress(BackendError, StoreUnavailable):  # then the next round tries again
-            self._line, self._fall_back = self._fall_back(self._line), None
-            self._alarms.set(Alarm.BACKEND_FALLBACK, True)
+        else:
+            with suppress(BackendError, StoreUnavailable):  # then the next round tries again
+                self._line, self._fall_back = self._fall_back(self._line), None
+                self._alarms.set(Alarm.BACKEND_FALLBACK, True)
+        self._line.batches.retry()
 
     def _reload(self) -> None:
         if not self._reload_due or self._new_rule is None:
@@ -311,6 +320,7 @@ class Watch:
                 self._finish(ROUND_S)
             except (StoreUnavailable, BackendError):
                 time.sleep(PAUSE_S)
+                self._line.batches.retry()
         with suppress(StoreUnavailable):  # then they stay claimed, and are tried again
             self._queue.release(self._reading)
             self._line.store.finish_run(self._line.run)

@@ -8,9 +8,11 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hipedge import backends
+from hipedge.batching import Batches
 from hipedge.config import Settings, site_rule
 from hipedge.errors import StoreError
 from hipedge.front import Front
@@ -19,6 +21,7 @@ from hipedge.model import ModelFolder, open_model
 from hipedge.notify import Notifier, channels_of
 from hipedge.screen import Line, start_run
 from hipedge.store import Service, Store
+from hipedge.tuning import tuned_shares
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, refuse_network
@@ -27,7 +30,7 @@ from hipedge.watch.inference import Inference, Opener
 from hipedge.watch.loop import Pace, Watch
 from hipedge.watch.metrics import MetricsServer, Tally
 from hipedge.watch.settle import SettledFront, Settling
-from hipedge.workers import Limits, Workers
+from hipedge.workers import Limits, Workers, start_fork_server
 
 # So many scans may fail to come before the service counts as ill.
 MISSED_SCANS = 4
@@ -47,11 +50,13 @@ def watch(
     SIGHUP applies the thresholds of `reload_settings()`. Raises a `HipedgeError` where it cannot
     start: then nothing has been touched.
     """
+    start_fork_server(SettledFront.__module__)  # it imports while we do
     refuse_network(settings.db)
     channels = channels_of(settings)
     model = open_model(settings.require_model())
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
+    shares = tuned_shares(model, name, settings.workers)
     with ExitStack() as opened:
         opened.enter_context(the_only_one(settings.db))
         store = opened.enter_context(Store(settings.db))
@@ -61,13 +66,14 @@ def watch(
         tally = Tally(alarms, stale_after_s=MISSED_SCANS * settings.rescan_s)
         if settings.metrics_port:
             opened.enter_context(MetricsServer(tally, settings.metrics_port))
-        inference = opened.enter_context(Inference(Opener(name, model)))
-        run = start_run(store, model, inference.fingerprint, reason)
-        line = Line(model, inference, store, run, rule, tuple(one.name for one in channels))
+        opener = Opener(name, model, shares.threads)
+        batches = opened.enter_context(Batches(partial(Inference, opener)))
+        run = start_run(store, model, batches.fingerprint, reason)
+        line = Line(model, batches, store, run, rule, tuple(one.name for one in channels))
         store.apply_rule(run.model_id, rule, line.channels)
         front = SettledFront(Front(model.card.input, given_hips, frozenset(), model.locator))
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
-        pool = opened.enter_context(Workers(front, settings.workers, limits))
+        pool = opened.enter_context(Workers(front, shares.workers, limits))
         polls = settings.poll or folders.are_remote
         hinted = (lambda: False) if polls else opened.enter_context(hints(folders.roots))
         rescan_s = min(settings.rescan_s, POLL_S) if polls else settings.rescan_s
@@ -107,10 +113,14 @@ def _fall_back(
     backends.choose(name)
 
     def fall_back(line: Line) -> Line:
-        inference = opened.enter_context(Inference(Opener(name, model)))
         reason = "fallback: the backend asked for was lost"
-        run = start_run(line.store, model, inference.fingerprint, reason)
-        return replace(line, backend=inference, run=run)
+        with ExitStack() as attempt:
+            batches = attempt.enter_context(Batches(partial(Inference, Opener(name, model))))
+            run = start_run(line.store, model, batches.fingerprint, reason)
+            batches.submit(line.batches.films)
+            line.batches.close()
+            opened.enter_context(attempt.pop_all())
+        return replace(line, batches=batches, run=run)
 
     return fall_back
 

@@ -33,7 +33,7 @@ POINTS = {
     "before a claim": (faults.before, Store, "claim"),
     "between a claim and the workers": (faults.after, Store, "claim"),
     "while the workers read": (faults.after, Workers, "submit"),
-    "when the workers have read": (faults.before, Line, "judge"),
+    "when the workers have read": (faults.before, Line, "start"),
     "during inference": (faults.before, Inference, "infer"),
     "after inference": (faults.after, Inference, "infer"),
     "before the results are committed": (faults.before, Store, "record"),

@@ -150,7 +150,7 @@ class Opened:
 
 
 def lose_the_gpu(folder):
-    service.Opener = lambda name, model: Opened(folder)
+    service.Opener = lambda name, model, threads=None: Opened(folder)
     loop.ROUND_S = 0.001
     service.Workers.room = property(lambda self: max(0, 2 - self.in_flight))
 
@@ -185,7 +185,7 @@ class Lost:
 
 
 def lose_it_for_good(folder):
-    service.Opener = lambda name, model: Lost(folder, name)
+    service.Opener = lambda name, model, threads=None: Lost(folder, name)
     service.backends.choose = lambda name: (name, "asked for")
 
 

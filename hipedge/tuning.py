@@ -1,0 +1,121 @@
+"""How the cores are shared between reading and inference: measured once, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from hipedge.backends import BACKENDS, open_backend
+from hipedge.batching import Batches
+from hipedge.bench_line import a_line, infer_alone, read_alone, run_together
+from hipedge.decide import Rule
+from hipedge.errors import InputError
+from hipedge.export.cache import cache_folder, write_atomically
+from hipedge.front import Front, Prepared
+from hipedge.locate import GivenHips
+from hipedge.machine import processor
+from hipedge.model import ModelFolder
+from hipedge.workers import Limits, Workers
+
+# Less than this is what a machine's rate varies by.
+CLEARLY_FASTER = 1.03
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many processes read, and on how many threads a backend on the CPU computes.
+
+    `threads` is None for every core, and for backends that compute elsewhere.
+    """
+
+    workers: int
+    threads: int | None = None
+
+
+def candidates(cores: int, *, on_cpu: bool) -> list[Shares]:
+    """Return the shares worth trying: all cores for each part, or fewer for one of them."""
+    workers = sorted({cores, max(1, cores - 1)}, reverse=True)
+    if not on_cpu:
+        return [Shares(one) for one in workers]
+    threads = sorted({cores, max(1, cores // 2), 1}, reverse=True)
+    return [Shares(one, other) for one in workers for other in threads]
+
+
+def tune(
+    files: Sequence[Path],
+    model: ModelFolder,
+    backend: str,
+    rule: Rule,
+    *,
+    repeats: int,
+    progress: Callable[[Shares, float], None],
+) -> Shares:
+    """Run the line on `files` with each of the candidates, in turns, and remember the fastest.
+
+    Where none is clearly faster than all cores for each part, that stays.
+    `progress` is called with what was tried and its films a second. Raises `InputError` where none
+    of the files can be screened, and `OSError` where the cache cannot be written.
+    """
+    tried = candidates(len(os.sched_getaffinity(0)), on_cpu=BACKENDS[backend].on_cpu)
+    rates: dict[Shares, list[float]] = {one: [] for one in tried}
+    for _ in range(repeats):
+        for shares, found in rates.items():
+            found.append(_films_per_s(files, model, backend, rule, shares))
+            progress(shares, found[-1])
+    medians = {shares: median(found) for shares, found in rates.items()}
+    best = max(medians, key=lambda one: medians[one])
+    if medians[best] < CLEARLY_FASTER * medians[tried[0]]:
+        best = tried[0]
+    path = _path(model, backend)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"of": _key(model, backend), **asdict(best)}).encode())
+    return best
+
+
+def tuned_shares(model: ModelFolder, backend: str, workers: int | None) -> Shares:
+    """Return the shares that `tune` found best here, or all cores for each part.
+
+    A site's own number of `workers` wins.
+    """
+    shares = _read(model, backend) or Shares(len(os.sched_getaffinity(0)))
+    return shares if workers is None else Shares(workers, shares.threads)
+
+
+def _films_per_s(
+    files: Sequence[Path], model: ModelFolder, backend: str, rule: Rule, shares: Shares
+) -> float:
+    front = Front(model.card.input, GivenHips(), frozenset(), model.locator)
+    open_ = partial(open_backend, backend, model, threads=shares.threads)
+    with Batches(open_) as batches, Workers(front, shares.workers, Limits()) as pool:
+        results, _ = read_alone(pool, files[: shares.workers])  # starts the processes
+        films = [one for one in results if isinstance(one, Prepared)]
+        infer_alone(batches, films)
+        with a_line(batches, model, rule) as line:
+            measured, _ = run_together(line, pool, files, shares.workers)
+    if not measured.hips_per_s:
+        raise InputError("none of these films can be screened: name a folder with hip films")
+    return measured.films_per_s
+
+
+def _key(model: ModelFolder, backend: str) -> str:
+    cores = len(os.sched_getaffinity(0))
+    return f"{model.model_id} {backend} {processor()} {cores} cores"
+
+
+def _path(model: ModelFolder, backend: str) -> Path:
+    name = hashlib.sha256(_key(model, backend).encode()).hexdigest()
+    return cache_folder() / "tuning" / f"{name}.json"
+
+
+def _read(model: ModelFolder, backend: str) -> Shares | None:
+    try:
+        content = json.loads(_path(model, backend).read_bytes())
+        return Shares(**content) if content.pop("of") == _key(model, backend) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # absent, or of another version of hipedge
