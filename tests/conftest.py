@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.model import new_model, open_model
+from hipedge.model import new_model, open_model, packaged_model
 from hipedge.types import CropGeometry
 
 
@@ -25,6 +25,14 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"no shared radiographs at {folder}: set HIPEDGE_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference_model():
+    """The model that ships in the package."""
+    folder = packaged_model()
+    assert folder is not None, "hipedge/model/reference is not there"
+    return open_model(folder)
 
 
 @pytest.fixture(scope="session")

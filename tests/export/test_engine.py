@@ -30,9 +30,9 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def built(rtx, untrained_model, tmp_path_factory):
+def built(rtx, reference_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("engines") / "one.engine"
-    return export_engine(untrained_model, Recipe(RTX), device=None, output=path)
+    return export_engine(reference_model, Recipe(RTX), device=None, output=path)
 
 
 def validity(rtx, data):
@@ -42,19 +42,19 @@ def validity(rtx, data):
     return bool(diagnostics & int(rtx.EngineInvalidityDiagnostics.MALFORMED_ENGINE))
 
 
-def test_an_engine_is_built_and_can_be_read_back_as_far_as_a_cpu_goes(rtx, built, untrained_model):
+def test_an_engine_is_built_and_can_be_read_back_as_far_as_a_cpu_goes(rtx, built, reference_model):
     data = built.path.read_bytes()
     # Every weight is in it, in half precision as in the ONNX file.
-    onnx_bytes = untrained_model.classifier.stat().st_size
+    onnx_bytes = reference_model.classifier.stat().st_size
     assert onnx_bytes * 0.95 < len(data) < onnx_bytes * 1.5
     assert not validity(rtx, data)
     assert validity(rtx, b"x" * len(data))
 
 
-def test_the_sidecar_says_what_the_engine_is(rtx, built, untrained_model):
+def test_the_sidecar_says_what_the_engine_is(rtx, built, reference_model):
     content = json.loads(sidecar_of(built.path).read_text())
     assert content["key"] == {
-        "onnx_sha256": untrained_model.card.files[CLASSIFIER],
+        "onnx_sha256": reference_model.card.files[CLASSIFIER],
         "flavour": "rtx",
         "version": rtx.__version__,
         "device": None,
@@ -62,31 +62,31 @@ def test_the_sidecar_says_what_the_engine_is(rtx, built, untrained_model):
         "precision": "fp16",
         "profile": {"least": 1, "best": 8, "most": 32},
     }
-    assert content["model_id"] == untrained_model.model_id
+    assert content["model_id"] == reference_model.model_id
     assert content["engine_bytes"] == built.path.stat().st_size
     assert content["build_s"] > 0
     assert content["verified"] == {}
     assert Sidecar.read(sidecar_of(built.path)) == built.sidecar
 
 
-def test_what_is_there_is_not_built_again(built, untrained_model):
-    again = export_engine(untrained_model, Recipe(RTX), device=None, output=built.path)
+def test_what_is_there_is_not_built_again(built, reference_model):
+    again = export_engine(reference_model, Recipe(RTX), device=None, output=built.path)
     assert not again.built
     assert again.sidecar == built.sidecar
 
 
-def test_force_builds_it_again(built, untrained_model):
-    again = export_engine(untrained_model, Recipe(RTX), device=None, output=built.path, force=True)
+def test_force_builds_it_again(built, reference_model):
+    again = export_engine(reference_model, Recipe(RTX), device=None, output=built.path, force=True)
     assert again.built
     assert sorted(p.name for p in built.path.parent.iterdir()) == [
         *("one.engine", "one.engine.json", "one.engine.lock")
     ]
 
 
-def test_an_engine_in_the_cache_is_found_by_model_version_and_device(rtx, folder, untrained_model):
-    made = export_engine(untrained_model, Recipe(RTX, targets=("8.6", "12.0")), device=None)
+def test_an_engine_in_the_cache_is_found_by_model_version_and_device(rtx, folder, reference_model):
+    made = export_engine(reference_model, Recipe(RTX, targets=("8.6", "12.0")), device=None)
     wanted = {
-        "onnx_sha256": untrained_model.card.files[CLASSIFIER],
+        "onnx_sha256": reference_model.card.files[CLASSIFIER],
         "flavour": "rtx",
         "version": rtx.__version__,
         "cure": "build it",
@@ -103,16 +103,16 @@ def test_an_engine_for_no_target_is_for_all_since_ampere(built):
     assert not built.sidecar.key.runs_on(Device("RTX 2080", (7, 5)))
 
 
-def test_each_target_and_profile_has_an_engine_of_its_own(rtx, folder, untrained_model):
+def test_each_target_and_profile_has_an_engine_of_its_own(rtx, folder, reference_model):
     recipes = [Recipe(RTX), Recipe(RTX, targets=("8.9",)), Recipe(RTX, profile=Profile(1, 1, 4))]
-    paths = {export_engine(untrained_model, one, device=None).path for one in recipes}
+    paths = {export_engine(reference_model, one, device=None).path for one in recipes}
     assert len(paths) == 3
 
 
 @pytest.mark.parametrize("target", ["8.7", "nine"])
-def test_a_target_that_cannot_be_built_for_is_an_error(rtx, folder, untrained_model, target):
+def test_a_target_that_cannot_be_built_for_is_an_error(rtx, folder, reference_model, target):
     with pytest.raises(ConfigError, match=f"builds for no compute capability '{target}'"):
-        export_engine(untrained_model, Recipe(RTX, targets=(target,)), device=None)
+        export_engine(reference_model, Recipe(RTX, targets=(target,)), device=None)
     assert list(folder.glob("*.engine*")) == [next(folder.glob("*.lock"))]
 
 
@@ -123,16 +123,28 @@ def test_what_a_flavour_cannot_do_is_an_error():
         Recipe(RTX, timing_cache="cache")
 
 
-def test_no_call_that_is_deprecated_is_made(rtx, untrained_model):
+def test_no_call_that_is_deprecated_is_made(rtx, reference_model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         recipe = Recipe(RTX, targets=("8.6",), optimization_level=3)
-        build(untrained_model.classifier, 64, recipe, rtx, lambda *_: None)
+        build(
+            reference_model.classifier,
+            reference_model.card.input.size_px,
+            recipe,
+            rtx,
+            lambda *_: None,
+        )
 
 
-def test_progress_counts_the_steps_of_each_phase(rtx, untrained_model):
+def test_progress_counts_the_steps_of_each_phase(rtx, reference_model):
     seen = []
-    build(untrained_model.classifier, 64, Recipe(RTX), rtx, lambda *step: seen.append(step))
+    build(
+        reference_model.classifier,
+        reference_model.card.input.size_px,
+        Recipe(RTX),
+        rtx,
+        lambda *step: seen.append(step),
+    )
     assert seen[0][:2] == ("Building engine", 0)
     assert len({phase for phase, _, _ in seen}) > 3
     assert all(0 <= done <= total for _, done, total in seen)
@@ -141,12 +153,12 @@ def test_progress_counts_the_steps_of_each_phase(rtx, untrained_model):
     assert done == total
 
 
-def test_an_interrupt_stops_the_build_and_leaves_no_engine(rtx, folder, untrained_model):
+def test_an_interrupt_stops_the_build_and_leaves_no_engine(rtx, folder, reference_model):
     def interrupt(phase, done, total):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_engine(untrained_model, Recipe(RTX), device=None, progress=interrupt)
+        export_engine(reference_model, Recipe(RTX), device=None, progress=interrupt)
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
 
 
@@ -193,13 +205,13 @@ def test_a_network_with_other_tensors_is_an_error(rtx, tmp_path):
         build(path, 64, Recipe(RTX), rtx, lambda *_: None)
 
 
-def test_two_processes_that_build_at_once_make_one_engine(rtx, folder, untrained_model):
+def test_two_processes_that_build_at_once_make_one_engine(rtx, folder, reference_model):
     script = (
         "from pathlib import Path\n"
         "from hipedge.export.engine import Recipe, export_engine\n"
         "from hipedge.export.flavours import FLAVOURS\n"
         "from hipedge.model import open_model\n"
-        f"model = open_model(Path({str(untrained_model.path)!r}))\n"
+        f"model = open_model(Path({str(reference_model.path)!r}))\n"
         "print(export_engine(model, Recipe(FLAVOURS['rtx']), device=None).built)\n"
     )
     command = [sys.executable, "-c", script]
@@ -211,17 +223,17 @@ def test_two_processes_that_build_at_once_make_one_engine(rtx, folder, untrained
     assert len(list(folder.glob("*.engine"))) == 1
 
 
-def test_an_engine_of_another_kind_is_not_written_over(built, untrained_model):
+def test_an_engine_of_another_kind_is_not_written_over(built, reference_model):
     other = Recipe(RTX, profile=Profile(1, 1, 1))
     with pytest.raises(BackendError, match="another kind: --force replaces it"):
-        export_engine(untrained_model, other, device=None, output=built.path)
+        export_engine(reference_model, other, device=None, output=built.path)
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(rtx, untrained_model, tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(rtx, reference_model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(BackendError, match="cannot be written"):
         export_engine(
-            untrained_model, Recipe(RTX), device=None, output=tmp_path / "file" / "x.engine"
+            reference_model, Recipe(RTX), device=None, output=tmp_path / "file" / "x.engine"
         )
 
 
@@ -266,11 +278,11 @@ for _ in range(2):
 
 
 def test_the_tensorrt_flavour_builds_and_rebuilds_from_its_timing_cache(
-    rtx, folder, untrained_model, tmp_path
+    rtx, folder, reference_model, tmp_path
 ):
     libraries = tmp_path / "stand-ins"
     libraries.mkdir()
-    script = BUILD_TWICE.format(model=str(untrained_model.path), cache=str(folder / "timings"))
+    script = BUILD_TWICE.format(model=str(reference_model.path), cache=str(folder / "timings"))
     first, second = (line.split() for line in run_with("11.4", script, libraries).splitlines())
     assert first[:2] == second[:2] == ["True", "11.4.0.106"]
     assert int(first[2]) > 50_000_000
