@@ -80,7 +80,9 @@ class Front:
         if given or self.locator is None:
             return radiograph, locate(radiograph, self.geometry, given)
         find = open_locator(self.locator)
-        turns = find.quarter_turns(radiograph.pixels, radiograph.film.spacing_mm)
+        overview = radiograph.overview()
+        spacing_mm = overview.spacing_mm(radiograph.film.spacing_mm)
+        turns = find.quarter_turns(overview.pixels, spacing_mm)
         upright = turn_upright(radiograph, turns)
         return upright, locate(upright, self.geometry, find=find)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from hipedge.errors import Code, Refused
-from hipedge.types import Box, Hip, Radiograph, Sample, Side
+from hipedge.types import Area, Box, Hip, Radiograph, Sample, Side
 
 # The darkest and brightest percent of a crop are burnt-in markers, metal and bare detector;
 # what lies between them is spread over the whole range of a byte.
@@ -21,7 +22,7 @@ def prepare(radiograph: Radiograph, hip: Hip, size_px: int) -> tuple[Sample, ...
 
     Raises `Refused` (`hip_outside_image`) if no pixel of the film lies in the hip's box.
     """
-    square = to_bytes(resample(radiograph.pixels, hip.box, size_px))
+    square = to_bytes(_resample(radiograph.source.area, radiograph.film.shape, hip.box, size_px))
     plain = Sample(square[None], crop_affine(hip.box, size_px, mirrored=False))
     flipped = Sample(
         np.ascontiguousarray(square[None, :, ::-1]), crop_affine(hip.box, size_px, mirrored=True)
@@ -36,17 +37,35 @@ def resample(pixels: NDArray[np.uint16], box: Box, size_px: int) -> NDArray[np.f
 
     Shrinking, each output pixel is the exact mean over its area; enlarging, it is interpolated.
     """
-    columns, x = _covered(box.x0, box.x1, pixels.shape[1], size_px)
-    rows, y = _covered(box.y0, box.y1, pixels.shape[0], size_px)
+    return _resample(lambda *_: Area(pixels), pixels.shape, box, size_px)
+
+
+def _resample(
+    area_of: Callable[[Box, float], Area], shape: tuple[int, int], box: Box, size_px: int
+) -> NDArray[np.float32]:
+    """Do so by the area (`Pixels.area`) of a film (H, W) that lies in the box."""
+    columns, x = _covered(box.x0, box.x1, shape[1], size_px)
+    rows, y = _covered(box.y0, box.y1, shape[0], size_px)
+    cell_px = min(box.width, box.height) / size_px
+    area = area_of(Box(x[0], y[0], x[-1], y[-1]), max(cell_px, 1.0))
+    x = _on_area(x, area.origin_px[0], area.step_px, area.pixels.shape[1])
+    y = _on_area(y, area.origin_px[1], area.step_px, area.pixels.shape[0])
     # With one pixel more all around, which interpolation reads.
     left, top = max(0, math.floor(x[0]) - 1), max(0, math.floor(y[0]) - 1)
-    film = pixels[top : math.ceil(y[-1]) + 1, left : math.ceil(x[-1]) + 1]
+    film = area.pixels[top : math.ceil(y[-1]) + 1, left : math.ceil(x[-1]) + 1]
     square = np.full((size_px, size_px), np.nan, np.float32)
-    if box.width >= size_px and box.height >= size_px:
+    if cell_px >= 1:
         square[rows, columns] = area_means(area_means(film, y - top).T, x - left).T
     else:
         square[rows, columns] = _interpolate(film, x - left, y - top)
     return square
+
+
+def _on_area(
+    edges: NDArray[np.float64], origin_px: float, step_px: int, length: int
+) -> NDArray[np.float64]:
+    """Return where edges on the film lie on an area, which may end half a pixel before the film."""
+    return np.clip((edges - origin_px) / step_px, 0, length)
 
 
 def _covered(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hipedge.area import WholePixels
 from hipedge.errors import Code, Refused
 from hipedge.geometry import HEAD_DISTANCE_MM, crop_box, is_mirrored
 from hipedge.locate import GivenHip, Heads, locate
@@ -18,7 +19,7 @@ USUAL, FLIPPED, TURNED = ("L", "F"), ("R", "F"), ("F", "L")
 
 
 def radiograph(**header):
-    return Radiograph(film(**header), np.zeros((2140, 1760), np.uint16))
+    return Radiograph(film(**header), WholePixels(np.zeros((2140, 1760), np.uint16)))
 
 
 def located(heads, *given, **header):
