@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,6 @@ from hipedge.types import Area, Box, Pixels
 
 # A block of 128 × 128 values of 16 bits adds up to less than 31 bits hold.
 MAX_HALVINGS = 7
-
-Values = TypeVar("Values", bound=NDArray[np.uint16] | NDArray[np.int16])
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +28,7 @@ class WholePixels:
 
     def area(self, box: Box, step_px: float) -> Area:
         """Return means of the film's pixels around `box`, no coarser than `step_px`."""
-        step = 1 << halvings(step_px)
-        rows, columns = blocks_around(box, self.pixels.shape, step)
-        means = block_means(self.pixels[rows, columns], step)
-        return Area(means, (columns.start, rows.start), step)
+        return means_around(box, self.pixels, step_px, lambda means: means)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +53,23 @@ class TurnedPixels:
         return Area(np.ascontiguousarray(np.rot90(area.pixels)), (y, self.width - x), area.step_px)
 
 
+def means_around(
+    box: Box,
+    values: NDArray[Any],
+    step_px: float,
+    render: Callable[[NDArray[Any]], NDArray[np.uint16]],
+) -> Area:
+    """Return rendered means of the values (H, W) around `box`, half as coarse as `step_px` or less.
+
+    Who asks for an area averages it over cells of his own, whose edges blocks half as large blur
+    little; and to add up values that are in memory costs next to nothing.
+    """
+    step = 1 << halvings(step_px / 2)
+    rows, columns = blocks_around(box, values.shape, step)
+    means = block_means(values[rows, columns], step)
+    return Area(render(means), (columns.start, rows.start), step)
+
+
 def halvings(step_px: float) -> int:
     """Return how often a film may be halved so that its pixels are no coarser than `step_px`."""
     return min(MAX_HALVINGS, max(0, math.floor(math.log2(step_px))))
@@ -76,20 +89,19 @@ def _blocks_between(start: float, stop: float, length: int, step: int) -> slice:
     return slice(max(0, first * step), min(length, last * step))
 
 
-def block_means(values: Values, step: int) -> Values:
-    """Return the means of blocks of `step` × `step` values, rounded, at the ends of what is there.
+def block_means(values: NDArray[Any], step: int) -> NDArray[Any]:
+    """Return the means of blocks of `step` × `step` values of at most 16 bits, rounded.
 
     A block that is cut off at the lower or right end is filled with its last row or column.
     """
     if step == 1:
         return values
     height, width = values.shape
-    filled: NDArray[Any] = values
     if height % step or width % step:
-        filled = np.pad(values, ((0, -height % step), (0, -width % step)), mode="edge")
-    sums = _sums(_sums(filled, step).T, step).T
+        values = np.pad(values, ((0, -height % step), (0, -width % step)), mode="edge")
+    sums = _sums(_sums(values, step).T, step).T
     bits = 2 * (step.bit_length() - 1)
-    means: Values = ((sums + (1 << bits >> 1)) >> bits).astype(values.dtype)
+    means: NDArray[Any] = ((sums + (1 << bits >> 1)) >> bits).astype(values.dtype)
     return means
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.area import WholePixels, block_means, blocks_around, halvings
+from hipedge.area import WholePixels, blocks_around, halvings, means_around
 from hipedge.dicom.codecs import DECODER_ERRORS, Samples
 from hipedge.dicom.grayscale import (
     Grayscale,
@@ -22,7 +22,8 @@ from hipedge.dicom.grayscale import (
     lookup_table,
     render,
 )
-from hipedge.dicom.pixels import CodedFrame, PixelFormat, decode_codestream, stored_values
+from hipedge.dicom.header import Header
+from hipedge.dicom.pixels import CodedFrame, PixelFormat, decode_codestream
 from hipedge.errors import Code, Refused
 from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
 
@@ -39,18 +40,19 @@ def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
     )
 
 
-def can_be_decoded_in_part(coded: CodedFrame, grayscale: Grayscale) -> bool:
+def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
     """Say whether the codec can, and whether what it then gives can be rendered.
 
-    It cannot where bits of the samples are not the value's: of another sign, or below it.
+    It cannot where the samples are not the values: of another sign, or with other bits in them.
     """
     form = coded.form
     return (
         coded.codec.decode_area is not None
         and coded.stream.halvings > 0
-        and can_be_averaged(form, grayscale)
-        and form.shift == 0
         and coded.stream.signed == form.signed
+        and can_be_averaged(form, header.grayscale)
+        and form.shift == 0
+        and not header.overlay_in_pixels
     )
 
 
@@ -80,10 +82,7 @@ class StoredPixels:
 
     def area(self, box: Box, step_px: float) -> Area:
         """Return means of the film's pixels around `box`, no coarser than `step_px`."""
-        step = 1 << halvings(step_px)
-        rows, columns = blocks_around(box, self.values.shape, step)
-        means = block_means(self.values[rows, columns], step)
-        return Area(look_up(self.table, means), (columns.start, rows.start), step)
+        return means_around(box, self.values, step_px, lambda means: look_up(self.table, means))
 
 
 class CodedPixels:
@@ -103,9 +102,7 @@ class CodedPixels:
         form = coded.form
         # Without window or VOI LUT the range of all that can be stored: where a film's own range
         # lies within it is not known before all is decoded, and no stage depends on it.
-        low = -(1 << form.bits_stored - 1) if form.signed else 0
-        every = low, low + (1 << form.bits_stored) - 1
-        self._table = lookup_table(form.bits_stored, every, grayscale, signed=form.signed)
+        self._table = lookup_table(form.bits_stored, form.range, grayscale, signed=form.signed)
         self._whole_at: dict[int, Area] = {}
         self._coarsest = self._halvings(max(form.rows, form.columns) / OVERVIEW_PX)
         self._at(self._coarsest)
@@ -139,7 +136,8 @@ class CodedPixels:
         coded, step = self._coded, 1 << count
         x0, y0 = coded.stream.origin
         samples = _samples(coded, count, _moved(rows, y0), _moved(columns, x0))
-        values = stored_values(samples, coded.form, lossy=coded.codec.lossy)
+        # A lossless stream too overshoots where it is filtered.
+        values = np.clip(samples, *coded.form.range)
         # Its pixels are not means of blocks, but the filtered image at every multiple of `step`:
         # their centres lie half a block less half a pixel before those of blocks.
         shift = (step - 1) / 2

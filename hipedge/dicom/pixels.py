@@ -66,6 +66,12 @@ class PixelFormat:
         """How many bits lie below the stored ones (PS3.5 8.1.1)."""
         return self.high_bit + 1 - self.bits_stored
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the greatest value that can be stored."""
+        count = 1 << self.bits_stored
+        return (-count // 2, count // 2 - 1) if self.signed else (0, count - 1)
+
 
 def checked_format(module: ImagePixel) -> PixelFormat:
     """Return the module's values if all are there, agree, and are within bounds.
@@ -159,7 +165,7 @@ def decode(
         samples = _rle(single_frame(pixels.value), form)
     else:
         samples = _native(pixels, form, transfer_syntax_uid)
-    values = stored_values(samples, form)
+    values = _stored_values(samples, form)
     return values, _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
 
 
@@ -172,7 +178,7 @@ def decode_codestream(coded: CodedFrame) -> tuple[StoredValues, StoredValues]:
         raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
     if samples.shape != form.shape:
         raise Refused(Code.DECODE_FAILED, "shape")
-    values = stored_values(samples, form, lossy=coded.codec.lossy)
+    values = _stored_values(samples, form, lossy=coded.codec.lossy)
     luminance_first = form.photometric in LUMINANCE_FIRST
     if stream.colour is not None:  # the stream knows better than the header
         luminance_first = stream.colour == "YBR"
@@ -277,7 +283,7 @@ def _check_codestream(stream: Codestream, form: PixelFormat) -> None:
         raise Refused(Code.TRUNCATED, "no end marker")
 
 
-def stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) -> StoredValues:
+def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) -> StoredValues:
     """Cut the stored bits out of the allocated ones (PS3.5 8.1.1), as uint16 or int16.
 
     The bits above the high bit are dropped: they may hold an overlay. Not so where a lossy
@@ -285,7 +291,7 @@ def stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) -
     """
     limit = 1 << form.bits_stored
     if lossy and form.shift == 0 and (samples.dtype.kind == "i") == form.signed:
-        samples = _limited(samples, -limit // 2 if form.signed else 0, limit)
+        samples = _limited(samples, *form.range)
     words = samples.astype(np.uint16, copy=False)
     if form.shift:
         words = words >> np.uint16(form.shift)
@@ -299,9 +305,8 @@ def stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) -
     return words
 
 
-def _limited(samples: Samples, low: int, count: int) -> Samples:
-    """Limit samples to the `count` values from `low` on, without a copy where they already are."""
-    high = low + count - 1
+def _limited(samples: Samples, low: int, high: int) -> Samples:
+    """Limit samples to the values from `low` to `high`, without a copy where they already are."""
     if int(samples.min()) >= low and int(samples.max()) <= high:
         return samples
     return np.clip(samples, low, high)

@@ -97,7 +97,7 @@ def _read_dicom(path: Path, payload: Payload) -> Radiograph:
 def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Pixels, str]:
     """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
     coded = open_codestream(element, form, header.transfer_syntax_uid)
-    if coded is not None and can_be_decoded_in_part(coded, header.grayscale):
+    if coded is not None and can_be_decoded_in_part(coded, header):
         return CodedPixels(coded, header.grayscale), hashlib.sha256(coded.data).hexdigest()
     if coded is not None:
         values, gray = decode_codestream(coded)
