@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from hipedge.types import Area, Box, Pixels
 
+Render = Callable[[NDArray[Any]], NDArray[np.uint16]]
+
 # A block of 128 × 128 values of 16 bits adds up to less than 31 bits hold.
 MAX_HALVINGS = 7
 

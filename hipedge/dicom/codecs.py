@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hipedge.dicom import openjpeg
 from hipedge.dicom.codestream import Codestream, describe_jpeg, describe_jpeg2000
+from hipedge.dicom.grayscale import StoredValues
 
 # imagecodecs raises its codecs' own errors, all RuntimeError, and these on nonsensical streams.
 DECODER_ERRORS = (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -35,7 +36,7 @@ class Codec:
     describe: Callable[[bytes], Codestream]
     decode: Callable[[bytes, Codestream], Samples]
     lossy: bool
-    decode_area: Callable[[bytes, int, slice, slice], Samples] | None = None
+    decode_area: Callable[[bytes, int, slice, slice], StoredValues] | None = None
 
 
 def _jpeg8(frame: bytes, stream: Codestream) -> Samples:

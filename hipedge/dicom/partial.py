@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.area import WholePixels, blocks_around, halvings, means_around
-from hipedge.dicom.codecs import DECODER_ERRORS, Samples
+from hipedge.dicom.codecs import DECODER_ERRORS
 from hipedge.dicom.grayscale import (
     Grayscale,
     StoredValues,
@@ -156,7 +156,7 @@ def _moved(lines: slice, offset: int) -> slice:
     return slice(lines.start + offset, lines.stop + offset)
 
 
-def _samples(coded: CodedFrame, count: int, rows: slice, columns: slice) -> Samples:
+def _samples(coded: CodedFrame, count: int, rows: slice, columns: slice) -> StoredValues:
     decode_area = coded.codec.decode_area
     assert decode_area is not None
     try:
