@@ -213,6 +213,7 @@ class Runner:
         )
 
     def __call__(self, path: Path, hips, size_px: int) -> dict[str, float]:
+        """Return the milliseconds that the way takes for a film."""
         self._process.stdin.write(json.dumps([str(path), hips, size_px]) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -221,6 +222,7 @@ class Runner:
         return json.loads(line)
 
     def close(self) -> None:
+        """End the process."""
         self._process.stdin.close()
         self._process.wait()
 

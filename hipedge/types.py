@@ -172,8 +172,8 @@ class Pixels(Protocol):
     def area(self, box: Box, step_px: float) -> Area:
         """Return the film's pixels around `box`, which meets it, no coarser than `step_px`.
 
-        The area reaches one of its pixels beyond the box, as far as the film does. Its brightness
-        and contrast may be others than those of the whole.
+        The area reaches beyond the box, as far as the film does. Its brightness and contrast may be
+        others than those of the whole.
         """
 
 

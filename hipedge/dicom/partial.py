@@ -137,7 +137,7 @@ class CodedPixels:
         x0, y0 = coded.stream.origin
         samples = _samples(coded, count, _moved(rows, y0), _moved(columns, x0))
         # A lossless stream too overshoots where it is filtered.
-        values = np.clip(samples, *coded.form.range)
+        np.clip(samples, *coded.form.range, out=samples)
         # Its pixels are not means of blocks, but the filtered image at every multiple of `step`:
         # their centres lie half a block less half a pixel before those of blocks.
         shift = (step - 1) / 2
@@ -145,7 +145,7 @@ class CodedPixels:
             _next_multiple(columns.start + x0, step) - x0 - shift,
             _next_multiple(rows.start + y0, step) - y0 - shift,
         )
-        return Area(look_up(self._table, values), origin_px, step)
+        return Area(look_up(self._table, samples), origin_px, step)
 
 
 def _next_multiple(line: int, step: int) -> int:

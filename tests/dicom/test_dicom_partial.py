@@ -1,0 +1,272 @@
+"""Of JPEG 2000 and HTJ2K no more is decoded than is asked for, and exactly where it lies."""
+
+from io import BytesIO
+from itertools import pairwise
+
+import imagecodecs
+import numpy as np
+import pytest
+from dicom_films import (
+    EXPLICIT,
+    HAS_HTJ2K,
+    HTJ2K,
+    HTJ2K_LOSSLESS,
+    JPEG_2000,
+    JPEG_2000_LOSSLESS,
+    encode,
+    film,
+)
+from PIL import Image
+
+from hipedge.dicom import openjpeg
+from hipedge.dicom.partial import CodedPixels
+from hipedge.errors import Code, Refused
+from hipedge.types import Box
+
+pytestmark = pytest.mark.skipif(
+    openjpeg.library() is None, reason="no OpenJPEG 2.5: films are decoded whole"
+)
+
+SHAPE = (1037, 1290)
+PARTIAL = (JPEG_2000_LOSSLESS, JPEG_2000, *((HTJ2K_LOSSLESS, HTJ2K) if HAS_HTJ2K else ()))
+LOSSLESS = (JPEG_2000_LOSSLESS, *((HTJ2K_LOSSLESS,) if HAS_HTJ2K else ()))
+SOMEWHERE = Box(301.3, 222.2, 799.0, 721.9)
+EVERYWHERE = Box(0, 0, SHAPE[1], SHAPE[0])
+
+
+def ramp(bits=12, *, signed=False, shape=SHAPE):
+    """Values that say where they are: they grow evenly to the right and down."""
+    y, x = np.indices(shape) + 0.5
+    share = (2 * x / shape[1] + y / shape[0]) / 3
+    values = np.rint((0.05 + 0.9 * share) * ((1 << bits) - 1)).astype(np.int32)
+    return (values - (1 << bits - 1)).astype(np.int16) if signed else values.astype(np.uint16)
+
+
+def texture(bits=12, shape=SHAPE):
+    rng = np.random.default_rng(bits)
+    noise = rng.normal(0, 0.01 * (1 << bits), shape)
+    return np.clip(ramp(bits, shape=shape) + noise, 0, (1 << bits) - 1).astype(np.uint16)
+
+
+def by_pillow(values, **options):
+    """Encode 16 bits as JPEG 2000 in tiles, with levels or an offset on the grid."""
+    buffer = BytesIO()
+    Image.fromarray(values).save(buffer, "JPEG2000", no_jp2=True, irreversible=False, **options)
+    return buffer.getvalue()
+
+
+def assert_lies_where_it_says(area, whole, *, tolerance):
+    """Hold each pixel against the whole film's at the place where the area has it."""
+    height, width = area.pixels.shape
+    x0, y0 = area.on_film((0.5, 0.5))
+    x = np.clip(x0 + area.step_px * np.arange(width), 0.5, whole.shape[1] - 0.5) - 0.5
+    y = np.clip(y0 + area.step_px * np.arange(height), 0.5, whole.shape[0] - 0.5) - 0.5
+    rows, columns = np.floor(y).astype(int), np.floor(x).astype(int)
+    here = whole[np.ix_(rows, columns)].astype(float)
+    after = whole[
+        np.ix_(
+            np.minimum(rows + 1, whole.shape[0] - 1), np.minimum(columns + 1, whole.shape[1] - 1)
+        )
+    ]
+    expected = here + (after - here) * ((y - rows)[:, None] + (x - columns)) / 2
+    # The filters reach over the film's border, where it is mirrored.
+    inner = (slice(2, -2), slice(2, -2))
+    assert np.abs(area.pixels - expected)[inner].max() <= tolerance
+
+
+def windowed(values, syntax, *, bits=16, **elements):
+    """A film whose window is the range of all that can be stored, wherever it is decoded."""
+    low = -(1 << bits - 1) if values.dtype.kind == "i" else 0
+    width = 1 << bits
+    window = {"WindowCenter": low + width // 2, "WindowWidth": width}
+    return film(values, syntax, bits=bits, **window | elements)
+
+
+@pytest.mark.parametrize("syntax", PARTIAL)
+@pytest.mark.parametrize("step_px", [1.0, 2.9, 4.0])
+@pytest.mark.parametrize("box", [EVERYWHERE, SOMEWHERE])
+def test_pixels_lie_where_the_area_says(syntax, step_px, box, read_bytes):
+    radiograph = read_bytes(windowed(ramp(16), syntax))
+    assert isinstance(radiograph.source, CodedPixels)
+    area = radiograph.source.area(box, step_px)
+    assert area.step_px <= step_px
+    # The film grows by 30 from pixel to pixel and by 19 from line to line: both half off is 24.
+    assert_lies_where_it_says(area, radiograph.pixels, tolerance=3 if syntax in LOSSLESS else 12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_resolutions": 2},
+        {"num_resolutions": 3, "tile_size": (1290, 1037)},
+        {"tile_size": (512, 512)},
+        {"tile_size": (37, 41), "num_resolutions": 4},
+        {"offset": (1, 2)},
+        {"offset": (5, 3), "tile_size": (300, 200), "tile_offset": (4, 2)},
+        {"progression": "RLCP"},
+        {"progression": "RPCL", "precinct_size": (256, 256)},
+        {"progression": "CPRL", "codeblock_size": (32, 32)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("step_px", [1.0, 2.9, 4.0])
+def test_a_codestream_may_be_laid_out_in_any_way(options, step_px, read_bytes):
+    frame = by_pillow(ramp(16), **options)
+    radiograph = read_bytes(windowed(ramp(16), JPEG_2000_LOSSLESS, fragments=[frame]))
+    assert isinstance(radiograph.source, CodedPixels)
+    for box in (EVERYWHERE, SOMEWHERE):
+        area = radiograph.source.area(box, step_px)
+        # The filters mirror at the borders of tiles too.
+        tolerance = 40 if "tile_size" in options else 3
+        assert_lies_where_it_says(area, radiograph.pixels, tolerance=tolerance)
+
+
+@pytest.mark.skipif(not HAS_HTJ2K, reason="this imagecodecs has no HTJ2K encoder")
+@pytest.mark.parametrize("options", [{"tile": (300, 200)}, {"tilepart": "R"}, {"resolutions": 2}])
+def test_htj2k_may_be_laid_out_in_any_way(options, read_bytes):
+    frame = imagecodecs.htj2k_encode(ramp(16), reversible=True, **options)
+    radiograph = read_bytes(windowed(ramp(16), HTJ2K_LOSSLESS, fragments=[frame]))
+    assert isinstance(radiograph.source, CodedPixels)
+    for step_px in (1.0, 2.0, 4.0):
+        area = radiograph.source.area(SOMEWHERE, step_px)
+        tolerance = 40 if "tile" in options else 3
+        assert_lies_where_it_says(area, radiograph.pixels, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_a_film_may_have_any_bits_and_sign(syntax, bits, signed, read_bytes):
+    shape = (301, 402)
+    values = ramp(bits, signed=signed, shape=shape)
+    radiograph = read_bytes(windowed(values, syntax, bits=bits))
+    plain = read_bytes(windowed(values, EXPLICIT, bits=bits))
+    np.testing.assert_array_equal(radiograph.pixels, plain.pixels)
+    area = radiograph.source.area(Box(0, 0, 402, 301), 1.0)
+    height, width = area.pixels.shape
+    assert (height, width) == shape
+    np.testing.assert_array_equal(area.pixels, plain.pixels)
+
+
+@pytest.mark.parametrize("shape", [(257, 1), (1, 600), (512, 512), (513, 1023), (1029, 259)])
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_a_film_may_have_any_size(syntax, shape, read_bytes):
+    radiograph = read_bytes(windowed(ramp(16, shape=shape), syntax))
+    overview = radiograph.overview()
+    assert max(overview.pixels.shape) >= 256
+    np.testing.assert_array_equal(
+        radiograph.source.area(Box(0, 0, shape[1], shape[0]), 1.0).pixels, radiograph.pixels
+    )
+
+
+def test_a_codestream_without_levels_is_decoded_whole(read_bytes):
+    values = texture(16)
+    frame = by_pillow(values, num_resolutions=1)
+    radiograph = read_bytes(windowed(values, JPEG_2000_LOSSLESS, fragments=[frame]))
+    assert not isinstance(radiograph.source, CodedPixels)
+    np.testing.assert_array_equal(radiograph.pixels, read_bytes(windowed(values, EXPLICIT)).pixels)
+
+
+@pytest.mark.parametrize("syntax", PARTIAL)
+def test_a_frame_may_lie_in_several_fragments(syntax, read_bytes):
+    frame = encode(texture(), syntax, 12)
+    bounds = [0, 2, 1000, 1002, len(frame)]
+    fragments = [frame[a:b] for a, b in pairwise(bounds)]
+    joined = read_bytes(film(texture(), syntax, bits=12, fragments=fragments))
+    single = read_bytes(film(texture(), syntax, bits=12))
+    np.testing.assert_array_equal(joined.overview().pixels, single.overview().pixels)
+    assert joined.film.pixel_sha256 == single.film.pixel_sha256
+
+
+@pytest.mark.parametrize("syntax", PARTIAL)
+def test_an_end_marker_may_be_missing(syntax, read_bytes):
+    frame = encode(texture(), syntax, 12)
+    assert frame.rstrip(b"\0").endswith(b"\xff\xd9")
+    cut = frame.rstrip(b"\0")[:-2]
+    radiograph = read_bytes(film(texture(), syntax, bits=12, fragments=[cut]))
+    whole = read_bytes(film(texture(), syntax, bits=12))
+    np.testing.assert_array_equal(radiograph.overview().pixels, whole.overview().pixels)
+
+
+@pytest.mark.parametrize("syntax", PARTIAL)
+def test_the_whole_film_is_not_decoded_for_its_crops(syntax, read_bytes, monkeypatch):
+    def never(coded):
+        raise AssertionError("decoded in full")
+
+    monkeypatch.setattr("hipedge.dicom.partial.decode_codestream", never)
+    source = read_bytes(film(texture(), syntax, bits=12)).source
+    source.area(SOMEWHERE, 4.0)
+    with pytest.raises(AssertionError, match="in full"):
+        source.whole()
+
+
+@pytest.mark.parametrize("share", np.linspace(0.02, 0.99, 25))
+@pytest.mark.parametrize("syntax", PARTIAL)
+def test_a_codestream_cut_short_is_refused_when_it_is_read(syntax, share, read_bytes):
+    frame = encode(texture(), syntax, 12)
+    cut = frame[: 2 * int(share * len(frame) / 2)]
+    with pytest.raises(Refused) as refused:
+        read_bytes(film(texture(), syntax, bits=12, fragments=[cut]))
+    assert refused.value.code in (Code.TRUNCATED, Code.DECODE_FAILED)
+
+
+@pytest.mark.skipif(not HAS_HTJ2K, reason="this imagecodecs has no HTJ2K encoder")
+@pytest.mark.parametrize("options", [{"tile": (300, 200)}, {"tilepart": "R"}])
+def test_a_codestream_that_lacks_whole_tile_parts_is_truncated(options, read_bytes):
+    frame = imagecodecs.htj2k_encode(texture(), reversible=True, **options)
+    last = frame.rindex(b"\xff\x90\x00\x0a")
+    for end in (frame[last:last], b"\xff\xd9"):
+        data = film(texture(), HTJ2K_LOSSLESS, bits=12, fragments=[frame[:last] + end])
+        with pytest.raises(Refused) as refused:
+            read_bytes(data)
+        assert refused.value.code is Code.TRUNCATED
+
+
+@pytest.mark.parametrize("syntax", PARTIAL)
+def test_a_damaged_codestream_is_decoded_or_refused(syntax, read_bytes):
+    values = texture(shape=(520, 530))
+    frame = encode(values, syntax, 12)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(frame)
+        for position in rng.integers(0, len(frame) if rng.random() < 0.5 else 200, 3):
+            damaged[position] = rng.integers(256)
+        try:
+            radiograph = read_bytes(film(values, syntax, bits=12, fragments=[bytes(damaged)]))
+            radiograph.overview()
+            radiograph.source.area(Box(100, 100, 300, 300), 1.0)
+        except Refused as refused:
+            assert refused.code in (Code.DECODE_FAILED, Code.UNSUPPORTED_PIXELS, Code.TRUNCATED)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [{"PixelPaddingValue": 0}, {"OverlayBitPosition": 12}, {"PixelRepresentation": 1}],
+    ids=str,
+)
+def test_what_cannot_be_averaged_is_decoded_whole(elements, read_bytes):
+    frame = encode(texture(16), JPEG_2000_LOSSLESS, 16)
+    position = elements.pop("OverlayBitPosition", None)
+    if position:
+        values = texture(12) | 0x1000
+        data = with_overlay_bit(film(values, EXPLICIT, bits=12), position)
+        encoded = encode(values, JPEG_2000_LOSSLESS, 13)
+        coded = with_overlay_bit(
+            film(values, JPEG_2000_LOSSLESS, bits=12, fragments=[encoded]), position
+        )
+    else:
+        data = film(texture(16), EXPLICIT, bits=16, **elements)
+        coded = film(texture(16), JPEG_2000_LOSSLESS, bits=16, fragments=[frame], **elements)
+    plain, radiograph = read_bytes(data), read_bytes(coded)
+    assert not isinstance(radiograph.source, CodedPixels)
+    np.testing.assert_array_equal(radiograph.pixels, plain.pixels)
+    np.testing.assert_array_equal(
+        radiograph.source.area(SOMEWHERE, 4.0).pixels, plain.source.area(SOMEWHERE, 4.0).pixels
+    )
+
+
+def with_overlay_bit(data, position):
+    """Put Overlay Bit Position (6000,0102) before Pixel Data of a film in Explicit VR."""
+    element = b"\x00\x60\x02\x01US\x02\x00" + position.to_bytes(2, "little")
+    at = data.index(b"\xe0\x7f\x10\x00O")
+    return data[:at] + element + data[at:]
