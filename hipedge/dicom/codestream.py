@@ -15,7 +15,8 @@ from hipedge.errors import Code, Refused
 _SOS, _APP0, _APP14 = 0xDA, 0xE0, 0xEE
 # ITU-T T.81 table B.1 (C4, C8 and CC are no frames), and T.87 for JPEG-LS (F7).
 _SOF = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
-_SOC_SIZ, _SOT, _SOD, _EOC = b"\xff\x4f\xff\x51", b"\xff\x90", b"\xff\x93", b"\xff\xd9"
+END_MARKER = b"\xff\xd9"
+_SOC_SIZ, _SOT, _SOD = b"\xff\x4f\xff\x51", b"\xff\x90", b"\xff\x93"
 _COD, _COC = b"\xff\x52", b"\xff\x53"
 _HIGH_THROUGHPUT = 0x40  # of the code-blocks' style, T.814 A.4
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
@@ -27,7 +28,8 @@ class Codestream:
 
     `halvings` is how often a decoder may halve the image by leaving data out, 0 where it may not.
     `origin` is where the image's first pixel (x, y) lies on the grid that is halved.
-    `high_throughput` says that it is HTJ2K, by its code-blocks and not by its name.
+    `high_throughput` says that it is HTJ2K, by its code-blocks and not by its name. `end` is where
+    its last tile-part ends, with the end marker or without.
     """
 
     rows: int
@@ -40,6 +42,7 @@ class Codestream:
     halvings: int = 0
     origin: tuple[int, int] = (0, 0)
     high_throughput: bool = False
+    end: int = 0
 
 
 def describe_jpeg(frame: bytes) -> Codestream:
@@ -95,7 +98,7 @@ def describe_jpeg2000(frame: bytes) -> Codestream:
     (components,) = struct.unpack_from(">H", frame, start + 40)
     depth = frame[start + 42]
     header = _main_header(frame, start + 4, components)
-    parts = _tile_parts(frame, header.end, _tiles(frame, start))
+    parts, end = _tile_parts(frame, header.end, _tiles(frame, start))
     return Codestream(
         rows=y1 - y0,
         columns=x1 - x0,
@@ -109,6 +112,7 @@ def describe_jpeg2000(frame: bytes) -> Codestream:
         halvings=header.levels if parts is _Parts.ALL and not wrapped else 0,
         origin=(x0, y0),
         high_throughput=header.high_throughput,
+        end=end,
     )
 
 
@@ -158,8 +162,8 @@ class _Parts(Enum):
     UNTOLD = "untold"
 
 
-def _tile_parts(frame: bytes, offset: int, tiles: int) -> _Parts:
-    """Walk the tile-parts by their lengths (T.800 A.4.2), as far as the stream tells them.
+def _tile_parts(frame: bytes, offset: int, tiles: int) -> tuple[_Parts, int]:
+    """Walk the tile-parts by their lengths (T.800 A.4.2); return where the last one ends, too.
 
     A tile-part whose header has markers of its own may have fewer levels than the main header
     says, so that nothing is told of it.
@@ -170,11 +174,11 @@ def _tile_parts(frame: bytes, offset: int, tiles: int) -> _Parts:
         tile, length, _, parts = struct.unpack_from(">HLBB", frame, offset + 4)
         plain &= frame[offset + 12 : offset + 14] == _SOD
         if length == 0:  # to the end marker
-            return _Parts.UNTOLD
+            return _Parts.UNTOLD, len(frame)
         seen[tile] += 1
         promised[tile] = max(parts, promised.get(tile, 0))
         offset += max(length, 12)
     if offset > len(frame) or len(seen) < tiles or any(seen[t] < n for t, n in promised.items()):
-        return _Parts.MISSING
-    ended = all(promised.values()) or frame[offset : offset + 2] == _EOC
-    return _Parts.ALL if plain and ended else _Parts.UNTOLD
+        return _Parts.MISSING, offset
+    ended = all(promised.values()) or frame[offset : offset + 2] == END_MARKER
+    return _Parts.ALL if plain and ended else _Parts.UNTOLD, offset

@@ -7,13 +7,14 @@ a palette's indices have no mean, and with few bits rounded means are too coarse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.area import WholePixels, blocks_around, halvings, means_around
 from hipedge.dicom.codecs import DECODER_ERRORS
+from hipedge.dicom.codestream import END_MARKER
 from hipedge.dicom.grayscale import (
     Grayscale,
     StoredValues,
@@ -97,7 +98,7 @@ class CodedPixels:
     """
 
     def __init__(self, coded: CodedFrame, grayscale: Grayscale) -> None:
-        self._coded = coded
+        self._coded = _with_end_marker(coded)
         self._grayscale = grayscale
         form = coded.form
         # Without window or VOI LUT the range of all that can be stored: where a film's own range
@@ -146,6 +147,14 @@ class CodedPixels:
             _next_multiple(rows.start + y0, step) - y0 - shift,
         )
         return Area(look_up(self._table, samples), origin_px, step)
+
+
+def _with_end_marker(coded: CodedFrame) -> CodedFrame:
+    """Put the end marker where it is missing: OpenJPEG takes that for a frame that was cut off."""
+    end = coded.stream.end
+    if coded.data[end : end + len(END_MARKER)] == END_MARKER:
+        return coded
+    return replace(coded, data=coded.data[:end] + END_MARKER)
 
 
 def _next_multiple(line: int, step: int) -> int:
