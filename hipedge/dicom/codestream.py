@@ -165,14 +165,13 @@ class _Parts(Enum):
 def _tile_parts(frame: bytes, offset: int, tiles: int) -> tuple[_Parts, int]:
     """Walk the tile-parts by their lengths (T.800 A.4.2); return where the last one ends, too.
 
-    A tile-part whose header has markers of its own may have fewer levels than the main header
-    says, so that nothing is told of it.
+    A tile may have other levels than the main header says: then nothing is told.
     """
     seen, promised = Counter[int](), dict[int, int]()
     plain = True
     while frame[offset : offset + 2] == _SOT and offset + 12 <= len(frame):
         tile, length, _, parts = struct.unpack_from(">HLBB", frame, offset + 4)
-        plain &= frame[offset + 12 : offset + 14] == _SOD
+        plain = plain and _is_plain(frame, offset + 12)
         if length == 0:  # to the end marker
             return _Parts.UNTOLD, len(frame)
         seen[tile] += 1
@@ -182,3 +181,13 @@ def _tile_parts(frame: bytes, offset: int, tiles: int) -> tuple[_Parts, int]:
         return _Parts.MISSING, offset
     ended = all(promised.values()) or frame[offset : offset + 2] == END_MARKER
     return _Parts.ALL if plain and ended else _Parts.UNTOLD, offset
+
+
+def _is_plain(frame: bytes, offset: int) -> bool:
+    """Walk a tile-part's header, and say whether it has neither COD nor COC of its own."""
+    while offset + 4 <= len(frame):
+        marker = frame[offset : offset + 2]
+        if marker in (_SOD, _COD, _COC):
+            return marker == _SOD
+        offset += 2 + int.from_bytes(frame[offset + 2 : offset + 4], "big")
+    return False

@@ -57,7 +57,7 @@ def by_openjpeg(tmp_path):
     def encode_with(values, *options):
         height, width = values.shape
         source, target = tmp_path / "film.pgm", tmp_path / "film.j2k"
-        source.write_bytes(b"P5 %d %d 65535\n" % (width, height) + values.astype(">u2").tobytes())
+        source.write_bytes(b"P5\n%d %d\n65535\n" % (width, height) + values.astype(">u2").tobytes())
         command = ["opj_compress", "-i", source, "-o", target, *options]
         subprocess.run(command, check=True, capture_output=True)
         return target.read_bytes()
