@@ -100,6 +100,8 @@ class Film:
     `spacing_mm` is (between rows, between columns) in the plane of the hip joints as far as the
     header allows, or None where it gives nothing believable. `orientation` is Patient
     Orientation (0020,0020): the direction of the rows (to the right), then of the columns (down).
+    `pixel_sha256` is of the stored values, the same in every lossless encoding; of a film that is
+    decoded only in part (JPEG 2000, HTJ2K), of its codestream, whatever the header around it.
     """
 
     source: Path

@@ -18,10 +18,11 @@ from dicom_films import (
     film,
 )
 
-from hipedge.dicom import openjpeg
+from hipedge.dicom import openjpeg, read
 from hipedge.dicom.partial import CodedPixels
 from hipedge.errors import Code, Refused
-from hipedge.types import Box
+from hipedge.prepare import _Grid
+from hipedge.types import Area, Box
 
 pytestmark = pytest.mark.skipif(
     openjpeg.library() is None, reason="no OpenJPEG 2.5: films are decoded whole"
@@ -215,6 +216,16 @@ def test_the_whole_film_is_not_decoded_for_its_crops(syntax, read_bytes, monkeyp
         source.whole()
 
 
+@pytest.mark.parametrize("syntax", PARTIAL)
+def test_the_hash_is_of_the_codestream_whatever_the_header(syntax, read_bytes):
+    frame = encode(texture(), syntax, 12)
+    known, renamed, other = (
+        read_bytes(film(texture(), syntax, bits=12, fragments=[data], Manufacturer=name)).film
+        for data, name in ((frame, "A"), (frame, "B"), (frame + b"\0\0", "A"))
+    )
+    assert known.pixel_sha256 == renamed.pixel_sha256 != other.pixel_sha256
+
+
 @pytest.mark.parametrize("share", np.linspace(0.02, 0.99, 25))
 @pytest.mark.parametrize("syntax", PARTIAL)
 def test_a_codestream_cut_short_is_refused_when_it_is_read(syntax, share, read_bytes):
@@ -294,3 +305,24 @@ def with_overlay_bit(data, position):
     element = b"\x00\x60\x02\x01US\x02\x00" + position.to_bytes(2, "little")
     at = data.index(b"\xe0\x7f\x10\x00O")
     return data[:at] + element + data[at:]
+
+
+@pytest.mark.parametrize("name", ["J2KR", "J2KI"])
+def test_rg2s_pixels_lie_where_the_area_says(name, shared_data):
+    coded, plain = (read(shared_data / "wg04" / f"RG2_{n}.dcm") for n in (name, "UNC"))
+    assert isinstance(coded.source, CodedPixels)
+    box = Box(302, 301, 1102, 1101)
+    for step_px in (2.0, 4.0, 8.0):
+        area, known = coded.source.area(box, step_px), plain.source.area(box, 1.0)
+        moved = [
+            np.abs(seen_through(area, box, shift) - seen_through(known, box, 0.0)).mean()
+            for shift in (-1.0, -0.5, 0.0, 0.5, 1.0)
+        ]
+        assert int(np.argmin(moved)) == 2, moved
+
+
+def seen_through(area, box, shift_px):
+    """An area averaged over cells of 25 pixels of the film, as if it lay elsewhere by a shift."""
+    moved = Area(area.pixels, tuple(o + shift_px for o in area.origin_px), area.step_px)
+    grid = _Grid.over(box, (2140, 1760), 32)
+    return grid.fill(moved)
