@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 
 import imagecodecs
@@ -19,6 +20,7 @@ from dicom_films import (
 )
 
 from hipedge.dicom import openjpeg, read
+from hipedge.dicom.codecs import CODECS
 from hipedge.dicom.partial import CodedPixels
 from hipedge.errors import Code, Refused
 from hipedge.prepare import _Grid
@@ -246,6 +248,50 @@ def test_a_codestream_that_lacks_whole_tile_parts_is_truncated(options, read_byt
         with pytest.raises(Refused) as refused:
             read_bytes(data)
         assert refused.value.code is Code.TRUNCATED
+
+
+def test_damage_to_finer_levels_is_not_seen_at_coarser_ones(read_bytes):
+    """No codestream has a checksum: a full decoder shows what is damaged, this one sees none."""
+    frame = bytearray(encode(texture(), JPEG_2000_LOSSLESS, 12))
+    sound = read_bytes(film(texture(), JPEG_2000_LOSSLESS, bits=12))
+    frame[int(0.9 * len(frame))] ^= 0x55  # coarser levels come first
+    damaged = read_bytes(film(texture(), JPEG_2000_LOSSLESS, bits=12, fragments=[bytes(frame)]))
+    np.testing.assert_array_equal(damaged.overview().pixels, sound.overview().pixels)
+    assert not np.array_equal(damaged.pixels, sound.pixels)
+
+
+def test_what_openjpeg_refuses_is_not_tried_with_another_decoder(read_bytes, monkeypatch):
+    def refuse(*_):
+        raise openjpeg.OpenJpegError("refused")
+
+    def never(coded):
+        raise AssertionError("tried again")
+
+    monkeypatch.setattr("hipedge.dicom.partial.decode_codestream", never)
+    codec = replace(CODECS[JPEG_2000_LOSSLESS], decode_area=refuse)
+    monkeypatch.setattr("hipedge.dicom.pixels.CODECS", {JPEG_2000_LOSSLESS: codec})
+    with pytest.raises(Refused) as refused:
+        read_bytes(film(texture(), JPEG_2000_LOSSLESS, bits=12))
+    assert refused.value.code is Code.DECODE_FAILED
+
+
+def test_without_openjpeg_the_film_is_decoded_whole(read_bytes, monkeypatch):
+    codec = replace(CODECS[JPEG_2000_LOSSLESS], decode_area=None)
+    monkeypatch.setattr("hipedge.dicom.pixels.CODECS", {JPEG_2000_LOSSLESS: codec})
+    radiograph = read_bytes(film(texture(), JPEG_2000_LOSSLESS, bits=12))
+    plain = read_bytes(film(texture(), EXPLICIT, bits=12))
+    assert not isinstance(radiograph.source, CodedPixels)
+    np.testing.assert_array_equal(radiograph.overview().pixels, plain.overview().pixels)
+    assert radiograph.film.pixel_sha256 == plain.film.pixel_sha256
+
+
+def test_pillows_library_serves_where_the_system_has_none(monkeypatch):
+    if not list(openjpeg._in_pillow()):
+        pytest.skip("this Pillow brings no OpenJPEG")
+    monkeypatch.setattr(openjpeg, "SONAME", "libopenjp2-of-nobody.so")
+    opened = openjpeg.library.__wrapped__()
+    assert opened is not None
+    assert opened.opj_version().startswith(b"2.")
 
 
 @pytest.mark.parametrize("syntax", PARTIAL)
