@@ -15,7 +15,7 @@ from hipedge.errors import Code, Refused
 from hipedge.locate import GivenHips, Located, locate
 from hipedge.locate.learned import LearnedLocator
 from hipedge.locate.upright import turn_upright
-from hipedge.prepare import prepare
+from hipedge.prepare import prepare_hips
 from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sample
 
 
@@ -60,12 +60,10 @@ class Front:
             with timed("locate", timings_ms):
                 radiograph, located = self._locate(radiograph)
             with timed("prepare", timings_ms):
-                hips = tuple(
-                    (hip, prepare(radiograph, hip, self.geometry.size_px)) for hip in located.hips
-                )
-            return Prepared(
-                radiograph.film, hips, radiograph.film.marks | located.marks, timings_ms
-            )
+                samples = prepare_hips(radiograph, located.hips, self.geometry.size_px)
+            hips = tuple(zip(located.hips, samples, strict=True))
+            marks = radiograph.film.marks | located.marks
+            return Prepared(radiograph.film, hips, marks, timings_ms)
         except Refused as refused:
             return Refusal(path, refused.code, refused.detail, sha256=sha256, timings_ms=timings_ms)
         except MemoryError:
@@ -80,7 +78,9 @@ class Front:
         if given or self.locator is None:
             return radiograph, locate(radiograph, self.geometry, given)
         find = open_locator(self.locator)
-        turns = find.quarter_turns(radiograph.pixels, radiograph.film.spacing_mm)
+        overview = radiograph.overview()
+        spacing_mm = overview.spacing_mm(radiograph.film.spacing_mm)
+        turns = find.quarter_turns(overview.pixels, spacing_mm)
         upright = turn_upright(radiograph, turns)
         return upright, locate(upright, self.geometry, find=find)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from hipedge.errors import Code, Refused
-from hipedge.types import Box, Hip, Radiograph, Sample, Side
+from hipedge.types import Area, Box, Hip, Radiograph, Sample, Side
 
 # The darkest and brightest percent of a crop are burnt-in markers, metal and bare detector;
 # what lies between them is spread over the whole range of a byte.
@@ -21,14 +23,39 @@ def prepare(radiograph: Radiograph, hip: Hip, size_px: int) -> tuple[Sample, ...
 
     Raises `Refused` (`hip_outside_image`) if no pixel of the film lies in the hip's box.
     """
-    square = to_bytes(resample(radiograph.pixels, hip.box, size_px))
-    plain = Sample(square[None], crop_affine(hip.box, size_px, mirrored=False))
+    (samples,) = prepare_hips(radiograph, (hip,), size_px)
+    return samples
+
+
+def prepare_hips(
+    radiograph: Radiograph, hips: Sequence[Hip], size_px: int
+) -> tuple[tuple[Sample, ...], ...]:
+    """Crop all hips of a film, as `prepare` does, from one area around them: decoded only once."""
+    shape = radiograph.film.shape
+    grids = [_Grid.over(hip.box, shape, size_px) for hip in hips]
+    cell_px = min(grid.cell_px for grid in grids)
+    area = radiograph.source.area(_around([grid.box for grid in grids]), max(cell_px, 1.0))
+    return tuple(_samples(grid.fill(area), hip) for grid, hip in zip(grids, hips, strict=True))
+
+
+def _samples(square: NDArray[np.float32], hip: Hip) -> tuple[Sample, ...]:
+    seen = to_bytes(square)
+    plain = Sample(seen[None], crop_affine(hip.box, len(seen), mirrored=False))
     flipped = Sample(
-        np.ascontiguousarray(square[None, :, ::-1]), crop_affine(hip.box, size_px, mirrored=True)
+        np.ascontiguousarray(seen[None, :, ::-1]), crop_affine(hip.box, len(seen), mirrored=True)
     )
     if hip.side is Side.UNKNOWN:
         return plain, flipped
     return (flipped,) if hip.mirrored else (plain,)
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    return Box(
+        min(box.x0 for box in boxes),
+        min(box.y0 for box in boxes),
+        max(box.x1 for box in boxes),
+        max(box.y1 for box in boxes),
+    )
 
 
 def resample(pixels: NDArray[np.uint16], box: Box, size_px: int) -> NDArray[np.float32]:
@@ -36,17 +63,49 @@ def resample(pixels: NDArray[np.uint16], box: Box, size_px: int) -> NDArray[np.f
 
     Shrinking, each output pixel is the exact mean over its area; enlarging, it is interpolated.
     """
-    columns, x = _covered(box.x0, box.x1, pixels.shape[1], size_px)
-    rows, y = _covered(box.y0, box.y1, pixels.shape[0], size_px)
-    # With one pixel more all around, which interpolation reads.
-    left, top = max(0, math.floor(x[0]) - 1), max(0, math.floor(y[0]) - 1)
-    film = pixels[top : math.ceil(y[-1]) + 1, left : math.ceil(x[-1]) + 1]
-    square = np.full((size_px, size_px), np.nan, np.float32)
-    if box.width >= size_px and box.height >= size_px:
-        square[rows, columns] = area_means(area_means(film, y - top).T, x - left).T
-    else:
-        square[rows, columns] = _interpolate(film, x - left, y - top)
-    return square
+    return _Grid.over(box, pixels.shape, size_px).fill(Area(pixels))
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """The cells of a square of `size_px` over a box: those that lie wholly on the film.
+
+    `x` and `y` are the edges of these `columns` and `rows` on the film, one more than there are.
+    """
+
+    size_px: int
+    cell_px: float
+    columns: slice
+    rows: slice
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+    @classmethod
+    def over(cls, box: Box, shape: tuple[int, int], size_px: int) -> _Grid:
+        """Lay the cells over a box on a film (H, W). Raises `Refused` (`hip_outside_image`)."""
+        columns, x = _covered(box.x0, box.x1, shape[1], size_px)
+        rows, y = _covered(box.y0, box.y1, shape[0], size_px)
+        return cls(size_px, min(box.width, box.height) / size_px, columns, rows, x, y)
+
+    @property
+    def box(self) -> Box:
+        """What of the film the cells cover."""
+        return Box(self.x[0], self.y[0], self.x[-1], self.y[-1])
+
+    def fill(self, area: Area) -> NDArray[np.float32]:
+        """Return the square, NaN where there is no film, by an area that reaches around the box."""
+        height, width = area.pixels.shape
+        x, y = _on_area(self.x, area, 0, width), _on_area(self.y, area, 1, height)
+        # With one pixel more all around, which interpolation reads.
+        left, top = max(0, math.floor(x[0]) - 1), max(0, math.floor(y[0]) - 1)
+        film = area.pixels[top : math.ceil(y[-1]) + 1, left : math.ceil(x[-1]) + 1]
+        square = np.full((self.size_px, self.size_px), np.nan, np.float32)
+        if self.cell_px >= 1:
+            means = area_means(area_means(film, y - top).T, x - left).T
+            square[self.rows, self.columns] = means
+        else:
+            square[self.rows, self.columns] = _interpolate(film, x - left, y - top)
+        return square
 
 
 def _covered(
@@ -63,6 +122,11 @@ def _covered(
         raise Refused(Code.HIP_OUTSIDE_IMAGE)
     edges = start + cell * np.arange(first, last + 1)
     return slice(first, last), np.clip(edges, 0, length)
+
+
+def _on_area(edges: NDArray[np.float64], area: Area, axis: int, length: int) -> NDArray[np.float64]:
+    """Return where edges on the film lie on an area, which may end half a pixel before the film."""
+    return np.clip((edges - area.origin_px[axis]) / area.step_px, 0, length)
 
 
 def area_means(lines: NDArray[np.generic], edges: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,10 @@ class Category(str, Enum):
 
 CATEGORIES: tuple[Category, ...] = tuple(Category)
 ABNORMAL = tuple(category for category in CATEGORIES if category is not Category.NORMAL)
+
+
+# What a film is searched for hips at: no locator looks at more.
+OVERVIEW_PX = 256
 
 
 class Side(str, Enum):
@@ -95,6 +100,8 @@ class Film:
     `spacing_mm` is (between rows, between columns) in the plane of the hip joints as far as the
     header allows, or None where it gives nothing believable. `orientation` is Patient
     Orientation (0020,0020): the direction of the rows (to the right), then of the columns (down).
+    `pixel_sha256` is of the stored values, the same in every lossless encoding; of a film that is
+    decoded only in part (JPEG 2000, HTJ2K), of its codestream, whatever the header around it.
     """
 
     source: Path
@@ -116,14 +123,6 @@ class Film:
     marks: frozenset[Mark] = frozenset()
 
 
-@dataclass(frozen=True, eq=False)
-class Radiograph:
-    """A film and its pixels: uint16 (H, W), bone bright, 0 to 65535 over the VOI's output range."""
-
-    film: Film
-    pixels: NDArray[np.uint16]
-
-
 @dataclass(frozen=True)
 class Box:
     """A rectangle in image coordinates; it may reach beyond the image."""
@@ -142,6 +141,61 @@ class Box:
     def height(self) -> float:
         """Extent along y, in pixels."""
         return self.y1 - self.y0
+
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """Part of a film at some resolution: uint16 (h, w), and where its pixels lie on the film.
+
+    Its pixels are squares of `step_px`, a power of two, of the film's: a point (x, y) of the area
+    is at `origin_px` + `step_px` × (x, y) of the film.
+    """
+
+    pixels: NDArray[np.uint16]
+    origin_px: tuple[float, float] = (0.0, 0.0)
+    step_px: int = 1
+
+    def on_film(self, point: tuple[float, float]) -> tuple[float, float]:
+        """Return where a point (x, y) of the area lies on the film."""
+        x, y = self.origin_px
+        return x + self.step_px * point[0], y + self.step_px * point[1]
+
+    def spacing_mm(self, film_mm: tuple[float, float] | None) -> tuple[float, float] | None:
+        """Return how far the area's pixels are apart (rows, columns) by how far the film's are."""
+        return film_mm and (film_mm[0] * self.step_px, film_mm[1] * self.step_px)
+
+
+class Pixels(Protocol):
+    """A film's pixels, decoded when they are asked for and as far: bone bright, 0 to 65535."""
+
+    def whole(self) -> NDArray[np.uint16]:
+        """Return all pixels (H, W), over the VOI's output range."""
+
+    def area(self, box: Box, step_px: float) -> Area:
+        """Return the film's pixels around `box`, which meets it, no coarser than `step_px`.
+
+        The area reaches beyond the box, as far as the film does. Its brightness and contrast may be
+        others than those of the whole.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """A film and its pixels. To ask for pixels can raise `Refused`: `decode_failed`."""
+
+    film: Film
+    source: Pixels
+
+    @property
+    def pixels(self) -> NDArray[np.uint16]:
+        """All pixels: uint16 (H, W), bone bright, 0 to 65535 over the VOI's output range."""
+        return self.source.whole()
+
+    def overview(self) -> Area:
+        """Return the whole film, at least `OVERVIEW_PX` along its longer side if it has as many."""
+        height, width = self.film.shape
+        step_px = max(height, width) / OVERVIEW_PX
+        return self.source.area(Box(0.0, 0.0, width, height), step_px)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,8 @@ def film(name="film", *, pixels="pixels", uid=None, folder=Path("/in"), **values
         source=folder / f"{name}.dcm",
         sha256=sha(name),
         pixel_sha256=sha(pixels),
-        shape=(2140, 1760),
         sop_instance_uid=uid,
-        **values,
+        **{"shape": (2140, 1760)} | values,
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hipedge.area import WholePixels
 from hipedge.errors import Code, Refused
 from hipedge.geometry import crop_box, head_in_box
 from hipedge.prepare import area_means, crop_affine, prepare, resample, to_bytes
@@ -16,7 +17,7 @@ SIZE_PX = 64
 
 
 def radiograph(pixels):
-    return Radiograph(film(), np.asarray(pixels, np.uint16))
+    return Radiograph(film(shape=pixels.shape), WholePixels(np.asarray(pixels, np.uint16)))
 
 
 def noise(height=400, width=300):

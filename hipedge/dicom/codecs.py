@@ -1,4 +1,9 @@
-"""Transfer syntax to decoder, as a table. Every decoder is imagecodecs': exact, and off the GIL."""
+"""Transfer syntax to decoder, as a table.
+
+Every decoder of whole frames is imagecodecs': exact, and off the GIL. Of JPEG 2000 and HTJ2K a part
+can be decoded, by OpenJPEG; where that library is not there, and for what it cannot do, the frame
+is decoded whole. No other syntax has a shortcut.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,9 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.dicom import openjpeg
 from hipedge.dicom.codestream import Codestream, describe_jpeg, describe_jpeg2000
+from hipedge.dicom.grayscale import StoredValues
 
 # imagecodecs raises its codecs' own errors, all RuntimeError, and these on nonsensical streams.
 DECODER_ERRORS = (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -20,11 +27,16 @@ Samples = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Codec:
-    """How to look into a frame, and how to decode it to samples (H, W) or (H, W, 3)."""
+    """How to look into a frame, and how to decode it to samples (H, W) or (H, W, 3).
+
+    `decode_area` decodes a part of a frame with one component, halved as often as said; its rows
+    and columns are those of the grid that is halved.
+    """
 
     describe: Callable[[bytes], Codestream]
     decode: Callable[[bytes, Codestream], Samples]
     lossy: bool
+    decode_area: Callable[[bytes, int, slice, slice], StoredValues] | None = None
 
 
 def _jpeg8(frame: bytes, stream: Codestream) -> Samples:
@@ -57,6 +69,8 @@ def decode_rle(frame: bytes, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
     return np.frombuffer(decoded, dtype)
 
 
+_area = openjpeg.decode_area if openjpeg.library() else None
+
 # PS3.5 A.4, PS3.6 A. "lossy" is what the syntax allows, not what a file did.
 CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.50": Codec(describe_jpeg, _jpeg8, lossy=True),  # Baseline (1)
@@ -65,18 +79,25 @@ CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.70": Codec(describe_jpeg, _jpeg8, lossy=False),  # Lossless (14, SV1)
     "1.2.840.10008.1.2.4.80": Codec(describe_jpeg, _jpegls, lossy=False),  # JPEG-LS
     "1.2.840.10008.1.2.4.81": Codec(describe_jpeg, _jpegls, lossy=True),  # JPEG-LS near
-    "1.2.840.10008.1.2.4.90": Codec(describe_jpeg2000, _jpeg2k, lossy=False),  # JPEG 2000
-    "1.2.840.10008.1.2.4.91": Codec(describe_jpeg2000, _jpeg2k, lossy=True),
-    "1.2.840.10008.1.2.4.201": Codec(describe_jpeg2000, _jpeg2k, lossy=False),  # HTJ2K
-    "1.2.840.10008.1.2.4.202": Codec(describe_jpeg2000, _jpeg2k, lossy=False),  # HTJ2K RPCL
-    "1.2.840.10008.1.2.4.203": Codec(describe_jpeg2000, _jpeg2k, lossy=True),
+    "1.2.840.10008.1.2.4.90": Codec(
+        describe_jpeg2000, _jpeg2k, lossy=False, decode_area=_area
+    ),  # JPEG 2000
+    "1.2.840.10008.1.2.4.91": Codec(describe_jpeg2000, _jpeg2k, lossy=True, decode_area=_area),
+    "1.2.840.10008.1.2.4.201": Codec(
+        describe_jpeg2000, _jpeg2k, lossy=False, decode_area=_area
+    ),  # HTJ2K
+    "1.2.840.10008.1.2.4.202": Codec(
+        describe_jpeg2000, _jpeg2k, lossy=False, decode_area=_area
+    ),  # HTJ2K RPCL
+    "1.2.840.10008.1.2.4.203": Codec(describe_jpeg2000, _jpeg2k, lossy=True, decode_area=_area),
 }
 RLE = "1.2.840.10008.1.2.5"
 
 
 def decoder_versions() -> dict[str, str]:
-    """Return which library decodes for each codec of imagecodecs that is used."""
-    return {
-        name: getattr(imagecodecs, f"{name}_version")()
+    """Return which library decodes for each codec of imagecodecs that is used, and for areas."""
+    versions = {
+        name: str(getattr(imagecodecs, f"{name}_version")())
         for name in ("dicomrle", "jpeg8", "jpegls", "jpeg2k")
     }
+    return versions | {"areas of jpeg2k": f"openjpeg {openjpeg.version() or 'not found'}"}

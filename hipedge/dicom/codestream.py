@@ -6,26 +6,43 @@ Decoders allocate what the codestream asks for, whatever the DICOM header says.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from dataclasses import dataclass
+from enum import Enum
 
 from hipedge.errors import Code, Refused
 
-_SOI, _EOI, _SOS, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
+_SOS, _APP0, _APP14 = 0xDA, 0xE0, 0xEE
 # ITU-T T.81 table B.1 (C4, C8 and CC are no frames), and T.87 for JPEG-LS (F7).
 _SOF = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+END_MARKER = b"\xff\xd9"
+_SOC_SIZ, _SOT, _SOD = b"\xff\x4f\xff\x51", b"\xff\x90", b"\xff\x93"
+_COD, _COC = b"\xff\x52", b"\xff\x53"
+_HIGH_THROUGHPUT = 0x40  # of the code-blocks' style, T.814 A.4
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 
 
 @dataclass(frozen=True)
 class Codestream:
-    """A frame's own account of itself; `colour` is "RGB", "YBR" or None where it is silent."""
+    """A frame's own account of itself; `colour` is "RGB", "YBR" or None where it is silent.
+
+    `halvings` is how often a decoder may halve the image by leaving data out, 0 where it may not.
+    `origin` is where the image's first pixel (x, y) lies on the grid that is halved.
+    `high_throughput` says that it is HTJ2K, by its code-blocks and not by its name. `end` is where
+    its last tile-part ends, with the end marker or without.
+    """
 
     rows: int
     columns: int
     components: int
     bits: int
+    signed: bool = False
     colour: str | None = None
     complete: bool = True
+    halvings: int = 0
+    origin: tuple[int, int] = (0, 0)
+    high_throughput: bool = False
+    end: int = 0
 
 
 def describe_jpeg(frame: bytes) -> Codestream:
@@ -64,34 +81,113 @@ def _jpeg_frame(segment: bytes, colour: str | None, *, complete: bool) -> Codest
     bits, rows, columns, components = struct.unpack_from(">BHHB", segment)
     if segment[6::3][:3] == b"RGB":  # component identifiers
         colour = "RGB"
-    return Codestream(rows, columns, components, bits, colour, complete)
+    return Codestream(rows, columns, components, bits, colour=colour, complete=complete)
 
 
 def describe_jpeg2000(frame: bytes) -> Codestream:
-    """Read the SIZ and COD segments of a JPEG 2000 codestream (ITU-T T.800 A.5.1, A.6.1).
+    """Read the main header and the tile-parts' of a JPEG 2000 codestream (ITU-T T.800 A.4 to A.6).
 
     A stream inside a JP2 file, which PS3.5 A.4.4 forbids and some write, is found too.
     Raises `Refused` (`decode_failed`) where there is none.
     """
-    start = frame.find(b"\xff\x4f\xff\x51") if frame[:8] == _JP2_SIGNATURE else 0
-    if start < 0 or frame[start : start + 4] != b"\xff\x4f\xff\x51" or len(frame) < start + 43:
+    wrapped = frame[:8] == _JP2_SIGNATURE
+    start = frame.find(_SOC_SIZ) if wrapped else 0
+    if start < 0 or frame[start : start + 4] != _SOC_SIZ or len(frame) < start + 43:
         raise Refused(Code.DECODE_FAILED, "no SIZ marker")
     x1, y1, x0, y0 = struct.unpack_from(">4L", frame, start + 8)
     (components,) = struct.unpack_from(">H", frame, start + 40)
-    bits = (frame[start + 42] & 0x7F) + 1
-    colour = "RGB" if _has_multiple_component_transform(frame, start + 4) else None
-    return Codestream(y1 - y0, x1 - x0, components, bits, colour)
+    depth = frame[start + 42]
+    header = _main_header(frame, start + 4, components)
+    parts, end = _tile_parts(frame, header.end, _tiles(frame, start))
+    return Codestream(
+        rows=y1 - y0,
+        columns=x1 - x0,
+        components=components,
+        bits=(depth & 0x7F) + 1,
+        signed=depth > 0x7F,
+        colour="RGB" if header.component_transform else None,
+        complete=parts is not _Parts.MISSING,
+        # What wraps a stream may change its values. Of a stream that does not say how long it is,
+        # only who decodes all of it sees whether something is missing.
+        halvings=header.levels if parts is _Parts.ALL and not wrapped else 0,
+        origin=(x0, y0),
+        high_throughput=header.high_throughput,
+        end=end,
+    )
 
 
-def _has_multiple_component_transform(frame: bytes, offset: int) -> bool:
-    """Walk the main header from SIZ to COD, whose decoder turns Y, Cb, Cr back to R, G, B."""
+@dataclass(frozen=True)
+class _MainHeader:
+    end: int
+    component_transform: bool = False
+    levels: int = 0
+    high_throughput: bool = False
+
+
+def _main_header(frame: bytes, offset: int, components: int) -> _MainHeader:
+    """Walk the main header from SIZ's length to the first tile-part: COD and COC (A.6.1, A.6.2)."""
+    component_transform, levels, styles = False, b"", b""
     while offset + 4 <= len(frame):
         (length,) = struct.unpack_from(">H", frame, offset)
         offset += length
         marker = frame[offset : offset + 2]
-        if marker == b"\xff\x52":
-            return frame[offset + 8 : offset + 9] == b"\x01"
-        if marker[:1] != b"\xff" or marker == b"\xff\x90" or length < 2:
-            return False
+        if marker[:1] != b"\xff" or length < 2:
+            break
+        if marker == _SOT:
+            high_throughput = any(style & _HIGH_THROUGHPUT for style in styles)
+            return _MainHeader(offset, component_transform, min(levels, default=0), high_throughput)
+        if marker in (_COD, _COC):
+            if marker == _COD:
+                component_transform = frame[offset + 8 : offset + 9] == b"\x01"
+            at = offset + (9 if marker == _COD else 6 if components < 257 else 7)
+            levels += frame[at : at + 1]
+            styles += frame[at + 3 : at + 4]
         offset += 2
+    return _MainHeader(len(frame), component_transform)
+
+
+def _tiles(frame: bytes, start: int) -> int:
+    """Return how many tiles the grid has (T.800 B.3)."""
+    x1, y1, _, _, width, height, x0, y0 = struct.unpack_from(">8L", frame, start + 8)
+    if not width or not height:
+        raise Refused(Code.DECODE_FAILED, "tiles without a size")
+    return int(-(-(x1 - x0) // width) * -(-(y1 - y0) // height))
+
+
+class _Parts(Enum):
+    """Whether all tile-parts are there."""
+
+    ALL = "all"
+    MISSING = "missing"
+    UNTOLD = "untold"
+
+
+def _tile_parts(frame: bytes, offset: int, tiles: int) -> tuple[_Parts, int]:
+    """Walk the tile-parts by their lengths (T.800 A.4.2); return where the last one ends, too.
+
+    A tile may have other levels than the main header says: then nothing is told.
+    """
+    seen, promised = Counter[int](), dict[int, int]()
+    plain = True
+    while frame[offset : offset + 2] == _SOT and offset + 12 <= len(frame):
+        tile, length, _, parts = struct.unpack_from(">HLBB", frame, offset + 4)
+        plain = plain and _is_plain(frame, offset + 12)
+        if length == 0:  # to the end marker
+            return _Parts.UNTOLD, len(frame)
+        seen[tile] += 1
+        promised[tile] = max(parts, promised.get(tile, 0))
+        offset += max(length, 12)
+    if offset > len(frame) or len(seen) < tiles or any(seen[t] < n for t, n in promised.items()):
+        return _Parts.MISSING, offset
+    ended = all(promised.values()) or frame[offset : offset + 2] == END_MARKER
+    return _Parts.ALL if plain and ended else _Parts.UNTOLD, offset
+
+
+def _is_plain(frame: bytes, offset: int) -> bool:
+    """Walk a tile-part's header, and say whether it has neither COD nor COC of its own."""
+    while offset + 4 <= len(frame):
+        marker = frame[offset : offset + 2]
+        if marker in (_SOD, _COD, _COC):
+            return marker == _SOD
+        offset += 2 + int.from_bytes(frame[offset + 2 : offset + 4], "big")
     return False

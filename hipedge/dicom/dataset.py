@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.config import disable_value_validation
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
@@ -134,8 +135,8 @@ def _starts_like_a_dataset(data: bytes) -> bool:
     return explicit and group == 0x0800  # big endian
 
 
-def parse(data: bytes, keywords: Iterable[str]) -> Parsed:
-    """Read the elements named by `keywords`, up to Pixel Data, whose bytes are not copied.
+def parse(data: bytes, keywords: Iterable[str], tags: Iterable[int] = ()) -> Parsed:
+    """Read the elements named by `keywords` or `tags`, up to Pixel Data, which is not copied.
 
     Call it within `pydicom_at_arms_length`.
     """
@@ -148,11 +149,12 @@ def parse(data: bytes, keywords: Iterable[str]) -> Parsed:
         data = _inflate(memoryview(data)[stream.tell() :])
         stream = BytesIO(data)
     implicit, little = _encoding(syntax, data[stream.tell() : stream.tell() + 6])
-    tags: list[BaseTag | int] = [
-        tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None
+    wanted: list[BaseTag | int] = [
+        *(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None),
+        *tags,
     ]
     elements = read_dataset(
-        stream, implicit, little, stop_when=_StopAt(_is_pixel_data), specific_tags=tags
+        stream, implicit, little, stop_when=_StopAt(_is_pixel_data), specific_tags=wanted
     )
     pixels = _pixel_element(data, stream.tell(), elements.original_encoding[0], little)
     if syntax is None:
@@ -232,12 +234,13 @@ def _pixel_element(
     return PixelElement(value if encapsulated else value[:length], encapsulated, swapped)
 
 
-def _value(elements: Dataset, keyword: str) -> object:
+def _value(elements: Dataset, keyword: str | int) -> object:
     """Return an element's value, or None where it is absent, empty or cannot be converted."""
     try:
-        return elements.get(keyword)
+        element = elements.get(keyword)
     except MALFORMED:
         return None
+    return element.value if isinstance(element, DataElement) else element
 
 
 def texts(elements: Dataset, keyword: str) -> tuple[str, ...]:
@@ -276,7 +279,7 @@ def number(elements: Dataset, keyword: str) -> float | None:
     return next(iter(numbers(elements, keyword)), None)
 
 
-def integer(elements: Dataset, keyword: str) -> int | None:
+def integer(elements: Dataset, keyword: str | int) -> int | None:
     """Return an element's value if it is a single whole number of at most 31 bits, else None."""
     value = _value(elements, keyword)
     return int(value) if isinstance(value, int) and 0 <= value < 1 << 31 else None

@@ -83,33 +83,46 @@ class Grayscale:
     palette: tuple[LookupTable, LookupTable, LookupTable] | None = None
 
 
-def render(
-    values: NDArray[np.uint16] | NDArray[np.int16], bits_stored: int, grayscale: Grayscale
-) -> NDArray[np.uint16]:
+StoredValues = NDArray[np.uint16] | NDArray[np.int16]
+
+
+def render(values: StoredValues, bits_stored: int, grayscale: Grayscale) -> NDArray[np.uint16]:
     """Return P-values 0 to 65535 (H, W), the larger the whiter: on a radiograph, bone.
 
-    `values` (H, W) are stored values within `bits_stored`. Modality LUT or rescale (C.11.1), then
-    the first VOI LUT, else the first window (C.11.2), else the full range of the values that are
-    there; then MONOCHROME1 or an INVERSE presentation LUT turns the result over (C.7.6.3.1.2,
-    C.11.6: together they say so twice, not that it is turned back). Padding is black
-    (C.7.5.1.1.2). Raises `Refused` (`unsupported_pixels`) if the rescale slope is no slope.
+    `values` (H, W) are all of a film's stored values, within `bits_stored`. Raises `Refused`
+    (`unsupported_pixels`) if the rescale slope is no slope.
     """
-    table = _lookup_table(values, bits_stored, grayscale)
+    signed = values.dtype.kind == "i"
+    present = extremes(values, grayscale.padding)
+    return look_up(lookup_table(bits_stored, present, grayscale, signed=signed), values)
+
+
+def look_up(table: NDArray[np.uint16], values: StoredValues) -> NDArray[np.uint16]:
+    """Return the P-value of each stored value, by the table of all."""
     # mode="wrap" reads negative values from the table's end, where `_stored` puts them.
     return np.take(table, values, mode="wrap")
 
 
-def _lookup_table(
-    values: NDArray[np.uint16] | NDArray[np.int16], bits_stored: int, grayscale: Grayscale
+def lookup_table(
+    bits_stored: int, present: tuple[int, int] | None, grayscale: Grayscale, *, signed: bool
 ) -> NDArray[np.uint16]:
-    stored = _stored(bits_stored, signed=values.dtype.kind == "i")
+    """Return the P-value of each value of `bits_stored`, for `look_up`.
+
+    Modality LUT or rescale (PS3.3 C.11.1), then the first VOI LUT, else the first window (C.11.2),
+    else the full range of the values that are `present` (least, greatest); then MONOCHROME1 or an
+    INVERSE presentation LUT turns the result over (C.7.6.3.1.2, C.11.6: together they say so twice,
+    not that it is turned back). Padding is black (C.7.5.1.1.2).
+    """
+    stored = _stored(bits_stored, signed=signed)
     mapped = _modality(stored, grayscale)
     if grayscale.voi_lut is not None:
         white = grayscale.voi_lut(mapped) / grayscale.voi_lut.white
     elif grayscale.window is not None and grayscale.window.usable:
         white = grayscale.window(mapped)
+    elif present is None:
+        white = np.zeros_like(mapped)
     else:
-        white = _full_range(mapped, _present(stored, values, grayscale.padding))
+        white = _full_range(mapped, (stored >= present[0]) & (stored <= present[1]))
     if grayscale.inverted:
         white = 1.0 - white
     if grayscale.padding is not None:
@@ -137,28 +150,19 @@ def _modality(stored: NDArray[np.float64], grayscale: Grayscale) -> NDArray[np.f
     return stored * slope + intercept
 
 
-def _present(
-    stored: NDArray[np.float64],
-    values: NDArray[np.uint16] | NDArray[np.int16],
-    padding: tuple[int, int] | None,
-) -> NDArray[np.bool_]:
-    """Say of each possible value whether it lies between the film's least and greatest."""
+def extremes(values: StoredValues, padding: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the least and the greatest value that is no padding, None where all is."""
     image = values if padding is None else values[~_is_padding(values, padding)]
-    if image.size == 0:
-        return np.zeros(stored.shape, np.bool_)
-    return (stored >= float(image.min())) & (stored <= float(image.max()))
+    return (int(image.min()), int(image.max())) if image.size else None
 
 
 def _is_padding(
-    values: NDArray[np.float64] | NDArray[np.uint16] | NDArray[np.int16],
-    padding: tuple[int, int],
+    values: NDArray[np.float64] | StoredValues, padding: tuple[int, int]
 ) -> NDArray[np.bool_]:
     return np.asarray((values >= padding[0]) & (values <= padding[1]))
 
 
 def _full_range(mapped: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    if not present.any():
-        return np.zeros_like(mapped)
     low, high = float(mapped[present].min()), float(mapped[present].max())
     if high == low:
         return np.zeros_like(mapped)

@@ -76,6 +76,10 @@ KEYWORDS = (
     "WindowWidth",
 )
 
+# Overlay Bit Position (60xx,0102) of the sixteen overlays (PS3.3 C.9.2). Not 0, it names the bit of
+# Pixel Data that holds the overlay, as PS3.3 had it until 2004.
+OVERLAY_BIT_POSITIONS = tuple(range(0x6000_0102, 0x6020_0102, 0x2_0000))
+
 
 @dataclass(frozen=True)
 class ImagePixel:
@@ -116,13 +120,14 @@ class Header:
     manufacturer: str | None
     image_pixel: ImagePixel
     grayscale: Grayscale
+    overlay_in_pixels: bool
     pixels: PixelElement | None
 
 
 def read_header(data: bytes) -> Header:
     """Parse a DICOM file in memory. Raises `Refused` (`malformed_header`, `too_large`)."""
     with elements.pydicom_at_arms_length():
-        return _header(elements.parse(data, KEYWORDS))
+        return _header(elements.parse(data, KEYWORDS, OVERLAY_BIT_POSITIONS))
 
 
 def _header(parsed: Parsed) -> Header:
@@ -154,6 +159,7 @@ def _header(parsed: Parsed) -> Header:
         manufacturer=elements.text(ds, "Manufacturer"),
         image_pixel=image_pixel,
         grayscale=_grayscale(ds, image_pixel, little_endian=parsed.little_endian),
+        overlay_in_pixels=any(elements.integer(ds, tag) for tag in OVERLAY_BIT_POSITIONS),
         pixels=parsed.pixels,
     )
 

@@ -18,7 +18,7 @@ from hipedge.dicom.dataset import (
     IMPLICIT_LITTLE,
     PixelElement,
 )
-from hipedge.dicom.grayscale import luminance
+from hipedge.dicom.grayscale import StoredValues, luminance
 from hipedge.dicom.header import ImagePixel
 from hipedge.errors import Code, Refused
 
@@ -39,8 +39,6 @@ SAMPLES_PER_PIXEL = {
 # Their first component is the luminance itself (PS3.3 C.7.6.3.1.2). Of YBR_ICT and YBR_RCT the
 # JPEG 2000 decoder makes RGB.
 LUMINANCE_FIRST = frozenset({"YBR_FULL", "YBR_FULL_422"})
-
-StoredValues = NDArray[np.uint16] | NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,12 @@ class PixelFormat:
     def shift(self) -> int:
         """How many bits lie below the stored ones (PS3.5 8.1.1)."""
         return self.high_bit + 1 - self.bits_stored
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the greatest value that can be stored."""
+        count = 1 << self.bits_stored
+        return (-count // 2, count // 2 - 1) if self.signed else (0, count - 1)
 
 
 def checked_format(module: ImagePixel) -> PixelFormat:
@@ -111,12 +115,38 @@ def _required(value: int | None, keyword: str) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Decoded:
-    """Samples as a decoder gives them, (H, W) or (H, W, 3), and what `_stored_values` must know."""
+class CodedFrame:
+    """The only frame of a compressed film, which is what the header says, not decoded yet."""
 
-    samples: Samples
-    luminance_first: bool
-    lossy: bool = False
+    data: bytes
+    form: PixelFormat
+    codec: Codec
+    stream: Codestream
+
+
+def open_codestream(
+    pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None
+) -> CodedFrame | None:
+    """Return the film's frame if it is a codestream, checked; None if it is native or RLE.
+
+    Raises `Refused`: `unsupported_transfer_syntax`, `unsupported_pixels`, `truncated`,
+    `decode_failed`.
+    """
+    if transfer_syntax_uid in NATIVE:
+        if pixels.encapsulated:
+            raise Refused(Code.UNSUPPORTED_PIXELS, "encapsulated in a native transfer syntax")
+        return None
+    codec = CODECS.get(transfer_syntax_uid or "")
+    if codec is None and transfer_syntax_uid != RLE:
+        raise Refused(Code.UNSUPPORTED_TRANSFER_SYNTAX)
+    if not pixels.encapsulated:
+        raise Refused(Code.UNSUPPORTED_PIXELS, "not encapsulated in a compressed transfer syntax")
+    if codec is None:
+        return None
+    frame = single_frame(pixels.value)
+    stream = codec.describe(frame)
+    _check_codestream(stream, form)
+    return CodedFrame(frame, form, codec, stream)
 
 
 def decode(
@@ -128,30 +158,31 @@ def decode(
     film has the same ones in each lossless syntax. Raises `Refused`: `unsupported_transfer_syntax`,
     `unsupported_pixels`, `truncated`, `decode_failed`.
     """
-    decoded = _decoded(pixels, form, transfer_syntax_uid)
-    values = _stored_values(decoded.samples, form, lossy=decoded.lossy)
-    return values, _gray(values, form, luminance_first=decoded.luminance_first)
+    coded = open_codestream(pixels, form, transfer_syntax_uid)
+    if coded is not None:
+        return decode_codestream(coded)
+    if transfer_syntax_uid == RLE:
+        samples = _rle(single_frame(pixels.value), form)
+    else:
+        samples = _native(pixels, form, transfer_syntax_uid)
+    values = _stored_values(samples, form)
+    return values, _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
 
 
-def _decoded(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None) -> _Decoded:
+def decode_codestream(coded: CodedFrame) -> tuple[StoredValues, StoredValues]:
+    """Return what `decode` does for a frame that is open. Raises `Refused`: `decode_failed`."""
+    form, stream = coded.form, coded.stream
+    try:
+        samples = coded.codec.decode(coded.data, stream)
+    except DECODER_ERRORS as error:
+        raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
+    if samples.shape != form.shape:
+        raise Refused(Code.DECODE_FAILED, "shape")
+    values = _stored_values(samples, form, lossy=coded.codec.lossy)
     luminance_first = form.photometric in LUMINANCE_FIRST
-    if transfer_syntax_uid in NATIVE:
-        if pixels.encapsulated:
-            raise Refused(Code.UNSUPPORTED_PIXELS, "encapsulated in a native transfer syntax")
-        return _Decoded(_native(pixels, form, transfer_syntax_uid), luminance_first)
-    codec = CODECS.get(transfer_syntax_uid or "")
-    if codec is None and transfer_syntax_uid != RLE:
-        raise Refused(Code.UNSUPPORTED_TRANSFER_SYNTAX)
-    if not pixels.encapsulated:
-        raise Refused(Code.UNSUPPORTED_PIXELS, "not encapsulated in a compressed transfer syntax")
-    frame = single_frame(pixels.value)
-    if codec is None:
-        return _Decoded(_rle(frame, form), luminance_first)
-    stream = codec.describe(frame)
-    _check_codestream(stream, form)
     if stream.colour is not None:  # the stream knows better than the header
         luminance_first = stream.colour == "YBR"
-    return _Decoded(_codestream(codec, frame, stream, form), luminance_first, codec.lossy)
+    return values, _gray(values, form, luminance_first=luminance_first)
 
 
 def single_frame(value: memoryview) -> bytes:
@@ -252,16 +283,6 @@ def _check_codestream(stream: Codestream, form: PixelFormat) -> None:
         raise Refused(Code.TRUNCATED, "no end marker")
 
 
-def _codestream(codec: Codec, frame: bytes, stream: Codestream, form: PixelFormat) -> Samples:
-    try:
-        samples = codec.decode(frame, stream)
-    except DECODER_ERRORS as error:
-        raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
-    if samples.shape != form.shape:
-        raise Refused(Code.DECODE_FAILED, "shape")
-    return samples
-
-
 def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) -> StoredValues:
     """Cut the stored bits out of the allocated ones (PS3.5 8.1.1), as uint16 or int16.
 
@@ -270,7 +291,7 @@ def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) 
     """
     limit = 1 << form.bits_stored
     if lossy and form.shift == 0 and (samples.dtype.kind == "i") == form.signed:
-        samples = _limited(samples, -limit // 2 if form.signed else 0, limit)
+        samples = _limited(samples, *form.range)
     words = samples.astype(np.uint16, copy=False)
     if form.shift:
         words = words >> np.uint16(form.shift)
@@ -284,9 +305,8 @@ def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) 
     return words
 
 
-def _limited(samples: Samples, low: int, count: int) -> Samples:
-    """Limit samples to the `count` values from `low` on, without a copy where they already are."""
-    high = low + count - 1
+def _limited(samples: Samples, low: int, high: int) -> Samples:
+    """Limit samples to the values from `low` to `high`, without a copy where they already are."""
     if int(samples.min()) >= low and int(samples.max()) <= high:
         return samples
     return np.clip(samples, low, high)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hipedge.dicom.dataset import has_prefix, is_dicom
+from hipedge.area import WholePixels
+from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
 from hipedge.dicom.gate import gate
-from hipedge.dicom.grayscale import Grayscale, render
+from hipedge.dicom.grayscale import Grayscale, StoredValues, render
 from hipedge.dicom.header import Header, read_header
+from hipedge.dicom.partial import CodedPixels, can_be_decoded_in_part, from_values
 from hipedge.dicom.pictures import decode_picture, is_picture
-from hipedge.dicom.pixels import StoredValues, checked_format, decode
+from hipedge.dicom.pixels import (
+    PixelFormat,
+    checked_format,
+    decode,
+    decode_codestream,
+    open_codestream,
+)
 from hipedge.errors import Code, Refused
-from hipedge.types import Film, Mark, Radiograph
+from hipedge.types import Film, Mark, Pixels, Radiograph
 
 MAX_FILE_BYTES = 512 * 2**20
 
@@ -47,11 +56,11 @@ def load(path: Path) -> Payload:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Refused(Code.UNREADABLE, "not a regular file")
         with path.open("rb", buffering=0) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+                raise Refused(Code.TOO_LARGE, f"more than {MAX_FILE_BYTES} bytes")
+            data = file.readall()
     except OSError as error:
         raise Refused(Code.UNREADABLE, type(error).__name__) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise Refused(Code.TOO_LARGE, f"more than {MAX_FILE_BYTES} bytes")
     if not data:
         raise Refused(Code.EMPTY_FILE)
     return Payload(data, hashlib.sha256(data).hexdigest())
@@ -80,9 +89,21 @@ def _read_dicom(path: Path, payload: Payload) -> Radiograph:
         raise Refused(Code.NO_PIXELS)
     if form.photometric == "PALETTE COLOR" and header.grayscale.palette is None:
         raise Refused(Code.UNSUPPORTED_PIXELS, "palette")
-    values, gray = decode(header.pixels, form, header.transfer_syntax_uid)
-    pixels = render(gray, form.bits_stored, header.grayscale)
-    return Radiograph(_film(path, payload, header, hash_pixels(values), pixels.shape), pixels)
+    source, pixel_sha256 = _pixels(header.pixels, form, header)
+    film = _film(path, payload, header, pixel_sha256, (form.rows, form.columns))
+    return Radiograph(film, source)
+
+
+def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Pixels, str]:
+    """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
+    coded = open_codestream(element, form, header.transfer_syntax_uid)
+    if coded is not None and can_be_decoded_in_part(coded, header):
+        return CodedPixels(coded, header.grayscale), hashlib.sha256(coded.data).hexdigest()
+    if coded is not None:
+        values, gray = decode_codestream(coded)
+    else:
+        values, gray = decode(element, form, header.transfer_syntax_uid)
+    return from_values(gray, form, header.grayscale), hash_pixels(values)
 
 
 def _film(
@@ -116,9 +137,9 @@ def _marks(data: bytes) -> frozenset[Mark]:
 
 def _read_picture(path: Path, payload: Payload) -> Radiograph:
     values = decode_picture(payload.data)
-    pixels = render(values, 16, Grayscale())
-    film = Film(path, payload.sha256, hash_pixels(values), pixels.shape)
-    return Radiograph(film, pixels)
+    height, width = values.shape
+    film = Film(path, payload.sha256, hash_pixels(values), (height, width))
+    return Radiograph(film, WholePixels(render(values, 16, Grayscale())))
 
 
 def hash_pixels(values: StoredValues) -> str:

@@ -69,7 +69,7 @@ def locate(
     if given:
         hips = _given_hips(radiograph, geometry, given, find)
         return Located(hips, _marks(film, hips))
-    heads = find(radiograph.pixels, film.spacing_mm)
+    heads = _find(radiograph, film.spacing_mm, find)
     if heads is None:
         raise Refused(Code.NO_HIP_FOUND)
     hips = _found_hips(film, geometry, heads)
@@ -77,6 +77,20 @@ def locate(
     if _lies_on_the_wrong_side(film, heads):
         marks |= {Mark.HEADER_DISAGREES}
     return Located(hips, marks)
+
+
+def _find(
+    radiograph: Radiograph, spacing_mm: tuple[float, float] | None, find: FindHeads
+) -> Heads | None:
+    """Return the heads, in pixels of the film, that `find` sees on its overview."""
+    overview = radiograph.overview()
+    heads = find(overview.pixels, overview.spacing_mm(spacing_mm))
+    if heads is None:
+        return None
+    left, right = (
+        overview.on_film(head) if head else None for head in (heads.image_left, heads.image_right)
+    )
+    return Heads(left, right, heads.distance_px * overview.step_px, heads.likeness)
 
 
 def _found_hips(film: Film, geometry: CropGeometry, heads: Heads) -> tuple[Hip, ...]:
@@ -161,10 +175,10 @@ def _ruler(
     if len(centres) == 2:
         (x0, y0), (x1, y1) = centres
         mm = HEAD_DISTANCE_MM / np.hypot(x1 - x0, y1 - y0)
-    elif heads := find(radiograph.pixels, None):
+    elif heads := _find(radiograph, None, find):
         mm = HEAD_DISTANCE_MM / heads.distance_px
     else:
-        height, width = radiograph.pixels.shape
+        height, width = radiograph.film.shape
         film_mm = PELVIC_FILM_WIDTH_MM if width >= height else SINGLE_HIP_FILM_WIDTH_MM
         mm = film_mm / width
     return float(mm), float(mm)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-import numpy as np
-
+from hipedge.area import TurnedPixels
 from hipedge.geometry import is_turned
 from hipedge.types import Mark, Radiograph
 
@@ -30,8 +29,10 @@ def turn_upright(radiograph: Radiograph, quarter_turns: int) -> Radiograph:
     spacing_mm = film.spacing_mm
     if spacing_mm and turns % 2:
         spacing_mm = spacing_mm[1], spacing_mm[0]
-    pixels = np.ascontiguousarray(np.rot90(radiograph.pixels, turns))
-    height, width = pixels.shape
+    source, (height, width) = radiograph.source, film.shape
+    for _ in range(turns):
+        source = TurnedPixels(source, width)
+        height, width = width, height
     turned = replace(
         film,
         shape=(height, width),
@@ -39,7 +40,7 @@ def turn_upright(radiograph: Radiograph, quarter_turns: int) -> Radiograph:
         orientation=orientation,
         marks=frozenset(marks),
     )
-    return Radiograph(turned, pixels)
+    return Radiograph(turned, source)
 
 
 def turns_of(marks: Iterable[Mark]) -> int:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hipedge.area import WholePixels
 from hipedge.geometry import is_turned
 from hipedge.locate import Heads, locate
 from hipedge.locate.learned import (
@@ -29,7 +30,7 @@ def scores(left=None, right=None, turns=0, log_distance=-0.7):
 
 
 def film(pixels, path, **values):
-    return Radiograph(Film(path, "s", "p", pixels.shape, **values), pixels)
+    return Radiograph(Film(path, "s", "p", pixels.shape, **values), WholePixels(pixels))
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (200, 300), (37, 500), (2140, 1760)])

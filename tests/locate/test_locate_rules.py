@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hipedge.area import WholePixels
 from hipedge.errors import Code, Refused
 from hipedge.geometry import HEAD_DISTANCE_MM, crop_box, is_mirrored
 from hipedge.locate import GivenHip, Heads, locate
@@ -18,12 +19,22 @@ USUAL, FLIPPED, TURNED = ("L", "F"), ("R", "F"), ("F", "L")
 
 
 def radiograph(**header):
-    return Radiograph(film(**header), np.zeros((2140, 1760), np.uint16))
+    return Radiograph(film(**header), WholePixels(np.zeros((2140, 1760), np.uint16)))
 
 
 def located(heads, *given, **header):
-    """What `locate` says where the pixels show `heads`."""
-    return locate(radiograph(**header), GEOMETRY, given, find=lambda pixels, spacing_mm: heads)
+    """What `locate` says where the pixels show `heads`, which are in pixels of the film."""
+    shown = radiograph(**header)
+    found = heads and on_overview(heads, shown.overview().step_px)
+    return locate(shown, GEOMETRY, given, find=lambda pixels, spacing_mm: found)
+
+
+def on_overview(heads, step_px):
+    left, right = (
+        head and (head[0] / step_px, head[1] / step_px)
+        for head in (heads.image_left, heads.image_right)
+    )
+    return Heads(left, right, heads.distance_px / step_px, heads.likeness)
 
 
 def sides(result):

@@ -1,0 +1,115 @@
+"""Parts of a film at the resolution that is needed: of pixels in memory, and of a turned film."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.types import Area, Box, Pixels
+
+Render = Callable[[NDArray[Any]], NDArray[np.uint16]]
+
+# A block of 128 × 128 values of 16 bits adds up to less than 31 bits hold.
+MAX_HALVINGS = 7
+
+
+@dataclass(frozen=True, eq=False)
+class WholePixels:
+    """A film's pixels (H, W), all in memory and rendered (`Pixels`)."""
+
+    pixels: NDArray[np.uint16]
+
+    def whole(self) -> NDArray[np.uint16]:
+        """Return all pixels (H, W)."""
+        return self.pixels
+
+    def area(self, box: Box, step_px: float) -> Area:
+        """Return means of the film's pixels around `box`, no coarser than `step_px`."""
+        return means_around(box, self.pixels, step_px, lambda means: means)
+
+
+@dataclass(frozen=True, eq=False)
+class TurnedPixels:
+    """A film's pixels turned by 90° counterclockwise; `width` is that of the film before."""
+
+    pixels: Pixels
+    width: int
+
+    def whole(self) -> NDArray[np.uint16]:
+        """Return all pixels, turned: (W, H)."""
+        return np.ascontiguousarray(np.rot90(self.pixels.whole()))
+
+    def area(self, box: Box, step_px: float) -> Area:
+        """Return the turned film's pixels around `box`, no coarser than `step_px`.
+
+        What is at (x, y) of the turned film was at (width - y, x) before.
+        """
+        before = Box(self.width - box.y1, box.x0, self.width - box.y0, box.x1)
+        area = self.pixels.area(before, step_px)
+        x, y = area.on_film((area.pixels.shape[1], 0))
+        return Area(np.ascontiguousarray(np.rot90(area.pixels)), (y, self.width - x), area.step_px)
+
+
+def means_around(
+    box: Box,
+    values: NDArray[Any],
+    step_px: float,
+    render: Callable[[NDArray[Any]], NDArray[np.uint16]],
+) -> Area:
+    """Return rendered means of the values (H, W) around `box`, half as coarse as `step_px` or less.
+
+    Who asks for an area averages it over cells of his own, whose edges blocks half as large blur
+    little; and to add up values that are in memory costs next to nothing.
+    """
+    step = 1 << halvings(step_px / 2)
+    rows, columns = blocks_around(box, values.shape, step)
+    means = block_means(values[rows, columns], step)
+    return Area(render(means), (columns.start, rows.start), step)
+
+
+def halvings(step_px: float) -> int:
+    """Return how often a film may be halved so that its pixels are no coarser than `step_px`."""
+    return min(MAX_HALVINGS, max(0, math.floor(math.log2(step_px))))
+
+
+def blocks_around(box: Box, shape: tuple[int, int], step: int) -> tuple[slice, slice]:
+    """Return the rows and columns of whole blocks around `box` and one more, within a film."""
+    return (
+        _blocks_between(box.y0, box.y1, shape[0], step),
+        _blocks_between(box.x0, box.x1, shape[1], step),
+    )
+
+
+def _blocks_between(start: float, stop: float, length: int, step: int) -> slice:
+    first = math.floor(start / step) - 1
+    last = math.ceil(stop / step) + 1
+    return slice(max(0, first * step), min(length, last * step))
+
+
+def block_means(values: NDArray[Any], step: int) -> NDArray[Any]:
+    """Return the means of blocks of `step` × `step` values of at most 16 bits, rounded.
+
+    A block that is cut off at the lower or right end is filled with its last row or column.
+    """
+    if step == 1:
+        return values
+    height, width = values.shape
+    if height % step or width % step:
+        values = np.pad(values, ((0, -height % step), (0, -width % step)), mode="edge")
+    sums = _sums(_sums(values, step).T, step).T
+    bits = 2 * (step.bit_length() - 1)
+    means: NDArray[Any] = ((sums + (1 << bits >> 1)) >> bits).astype(values.dtype)
+    return means
+
+
+def _sums(lines: NDArray[Any], step: int) -> NDArray[np.int32]:
+    """Add up each `step` lines: (N, M) to (N / step, M)."""
+    sums = lines[::step].astype(np.int32)
+    for offset in range(1, step):
+        sums += lines[offset::step]
+    return sums

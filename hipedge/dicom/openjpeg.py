@@ -1,0 +1,211 @@
+"""Part of a JPEG 2000 or HTJ2K codestream, at part of its resolution: OpenJPEG, by ctypes.
+
+imagecodecs decodes with OpenJPEG too, but only whole frames. The library is the system's (Debian's
+libopenjp2-7), or else the one that Pillow's wheel brings. The layouts are those of openjpeg.h,
+which are the same in all of 2.x.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import CFUNCTYPE, POINTER, byref, c_int, c_int32, c_int64, c_size_t, c_uint16, c_uint32
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SONAME = "libopenjp2.so.7"
+# The first that decodes HTJ2K, and refuses incomplete streams.
+OLDEST = (2, 5)
+
+_J2K = 0  # OPJ_CODEC_J2K
+_CHUNK_BYTES = 1 << 20
+# More than opj_dparameters_t has in any release; only its first field, cp_reduce, is touched.
+_PARAMETERS_BYTES = 1 << 15
+_END = c_size_t(-1).value
+
+
+class OpenJpegError(RuntimeError):
+    """OpenJPEG cannot decode a codestream."""
+
+
+class _Component(ctypes.Structure):
+    """opj_image_comp_t."""
+
+    _fields_ = (
+        *((name, c_uint32) for name in ("dx", "dy", "w", "h", "x0", "y0", "prec", "bpp", "sgnd")),
+        ("resno_decoded", c_uint32),
+        ("factor", c_uint32),
+        ("data", POINTER(c_int32)),
+        ("alpha", c_uint16),
+    )
+
+
+class _Image(ctypes.Structure):
+    """opj_image_t."""
+
+    _fields_ = (
+        *((name, c_uint32) for name in ("x0", "y0", "x1", "y1", "numcomps")),
+        ("color_space", c_int),
+        ("comps", POINTER(_Component)),
+        ("icc_profile_buf", ctypes.c_void_p),
+        ("icc_profile_len", c_uint32),
+    )
+
+
+_Read = CFUNCTYPE(c_size_t, ctypes.c_void_p, c_size_t, ctypes.c_void_p)
+_Skip = CFUNCTYPE(c_int64, c_int64, ctypes.c_void_p)
+_Seek = CFUNCTYPE(c_int, c_int64, ctypes.c_void_p)
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL | None:
+    """Open OpenJPEG, 2.5 or later; None where there is none."""
+    for name in (SONAME, *_in_pillow()):
+        try:
+            opened = ctypes.CDLL(name)
+        except OSError:
+            continue
+        _declare(opened)
+        if tuple(int(part) for part in _version(opened).split(".")[:2]) >= OLDEST:
+            return opened
+    return None
+
+
+def version() -> str | None:
+    """Return OpenJPEG's version, None where there is none."""
+    opened = library()
+    return _version(opened) if opened else None
+
+
+def _version(opened: ctypes.CDLL) -> str:
+    return str(opened.opj_version().decode())
+
+
+def _in_pillow() -> Iterator[str]:
+    """Yield the library that Pillow's wheels have beside the package."""
+    spec = importlib.util.find_spec("PIL")
+    if spec and spec.origin:
+        folder = Path(spec.origin).parents[1] / "pillow.libs"
+        yield from (str(path) for path in folder.glob("libopenjp2-*.so*"))
+
+
+def _declare(opened: ctypes.CDLL) -> None:
+    pointer = ctypes.c_void_p
+    signatures = {
+        "opj_version": (ctypes.c_char_p, []),
+        "opj_create_decompress": (pointer, [c_int]),
+        "opj_set_default_decoder_parameters": (None, [pointer]),
+        "opj_setup_decoder": (c_int, [pointer, pointer]),
+        "opj_decoder_set_strict_mode": (c_int, [pointer, c_int]),
+        "opj_stream_create": (pointer, [c_size_t, c_int]),
+        "opj_stream_set_read_function": (None, [pointer, _Read]),
+        "opj_stream_set_skip_function": (None, [pointer, _Skip]),
+        "opj_stream_set_seek_function": (None, [pointer, _Seek]),
+        "opj_stream_set_user_data_length": (None, [pointer, ctypes.c_uint64]),
+        "opj_read_header": (c_int, [pointer, pointer, POINTER(POINTER(_Image))]),
+        "opj_set_decode_area": (c_int, [pointer, POINTER(_Image), *[c_int32] * 4]),
+        "opj_decode": (c_int, [pointer, pointer, POINTER(_Image)]),
+        "opj_end_decompress": (c_int, [pointer, pointer]),
+        "opj_image_destroy": (None, [POINTER(_Image)]),
+        "opj_stream_destroy": (None, [pointer]),
+        "opj_destroy_codec": (None, [pointer]),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(opened, name, None)
+        if function is not None:  # opj_decoder_set_strict_mode is not in 2.4
+            function.restype, function.argtypes = result, arguments
+
+
+def decode_area(
+    frame: bytes, halvings: int, rows: slice, columns: slice
+) -> NDArray[np.uint16] | NDArray[np.int16]:
+    """Decode the only component of a codestream between rows and columns, each side halved.
+
+    `rows` and `columns` are those of the grid that is halved, where the image's first pixel need
+    not be at 0. Returns the values at the multiples of 2^halvings that lie in them. Raises
+    `OpenJpegError`.
+    """
+    opj = library()
+    if opj is None:
+        raise OpenJpegError("no library")
+    with _codec(opj, halvings) as codec, _stream(opj, frame) as stream:
+        image = POINTER(_Image)()
+        try:
+            _check(opj.opj_read_header(stream, codec, byref(image)))
+            window = columns.start, rows.start, columns.stop, rows.stop
+            _check(opj.opj_set_decode_area(codec, image, *window))
+            _check(opj.opj_decode(codec, stream, image))
+            _check(opj.opj_end_decompress(codec, stream))
+            return _values(image.contents)
+        finally:
+            opj.opj_image_destroy(image)
+
+
+@contextmanager
+def _codec(opj: ctypes.CDLL, halvings: int) -> Iterator[int]:
+    codec = opj.opj_create_decompress(_J2K)
+    try:
+        parameters = (c_uint32 * (_PARAMETERS_BYTES // 4))()
+        opj.opj_set_default_decoder_parameters(parameters)
+        parameters[0] = halvings
+        _check(opj.opj_setup_decoder(codec, parameters))
+        _check(opj.opj_decoder_set_strict_mode(codec, 1))
+        yield codec
+    finally:
+        opj.opj_destroy_codec(codec)
+
+
+@contextmanager
+def _stream(opj: ctypes.CDLL, frame: bytes) -> Iterator[int]:
+    """Make a stream of bytes in memory, read from them where they are."""
+    start = ctypes.cast(ctypes.c_char_p(frame), ctypes.c_void_p).value or 0
+    position = 0
+
+    def read(target: int, count: int, _: object) -> int:
+        nonlocal position
+        count = min(count, len(frame) - position)
+        if count <= 0:
+            return _END
+        ctypes.memmove(target, start + position, count)
+        position += count
+        return count
+
+    def skip(count: int, _: object) -> int:
+        nonlocal position
+        count = max(-position, min(count, len(frame) - position))
+        position += count
+        return count or -1
+
+    def seek(where: int, _: object) -> bool:
+        nonlocal position
+        position = where
+        return 0 <= where <= len(frame)
+
+    callbacks = _Read(read), _Skip(skip), _Seek(seek)
+    stream = opj.opj_stream_create(_CHUNK_BYTES, 1)
+    try:
+        opj.opj_stream_set_read_function(stream, callbacks[0])
+        opj.opj_stream_set_skip_function(stream, callbacks[1])
+        opj.opj_stream_set_seek_function(stream, callbacks[2])
+        opj.opj_stream_set_user_data_length(stream, len(frame))
+        yield stream
+    finally:
+        opj.opj_stream_destroy(stream)
+
+
+def _values(image: _Image) -> NDArray[np.uint16] | NDArray[np.int16]:
+    component = image.comps[0]
+    if image.numcomps != 1 or not component.data or component.prec > 16:
+        raise OpenJpegError("no values")
+    values = np.ctypeslib.as_array(component.data, (component.h, component.w))
+    return values.astype(np.int16 if component.sgnd else np.uint16)
+
+
+def _check(succeeded: int) -> None:
+    if not succeeded:
+        raise OpenJpegError("refused")

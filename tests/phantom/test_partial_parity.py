@@ -1,0 +1,96 @@
+"""What the network says of a film does not depend on how much of the film was decoded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hipedge.model
+from hipedge.backends.ort import OnnxRuntimeBackend
+from hipedge.dicom import read
+from hipedge.export.parity import PROBABILITY_TOLERANCE, compare
+from hipedge.geometry import is_mirrored
+from hipedge.model import Golden, open_model
+from hipedge.phantom import develop, draw_film, write_film
+from hipedge.phantom.hospitals import EXTERNAL
+from hipedge.prepare import prepare_hips
+from hipedge.types import Area, Hip, Radiograph
+
+SYNTAXES = {
+    "explicit": "1.2.840.10008.1.2.1",
+    "JPEG-LS": "1.2.840.10008.1.2.4.80",
+    "JPEG 2000": "1.2.840.10008.1.2.4.90",
+}
+FILMS = 8
+REFERENCE = Path(hipedge.model.__file__).parent / "reference"
+
+
+@pytest.fixture(scope="module")
+def model(request):
+    """The reference model, where the package has it."""
+    return (
+        open_model(REFERENCE) if REFERENCE.is_dir() else request.getfixturevalue("untrained_model")
+    )
+
+
+class Exact:
+    """A film's pixels without a shortcut: areas are the whole film at its own resolution."""
+
+    def __init__(self, radiograph):
+        self._pixels = radiograph.pixels
+
+    def area(self, box, step_px):
+        return Area(self._pixels)
+
+
+@pytest.fixture(scope="module")
+def crops(model, tmp_path_factory):
+    """Crops (N, 1, S, S) of films of the outside hospital: as they are, and without a shortcut."""
+    folder = tmp_path_factory.mktemp("outside")
+    found = {name: ([], []) for name in SYNTAXES}
+    for seed in range(FILMS):
+        film = draw_film(seed, hospital=EXTERNAL)
+        picture = develop(film)
+        for name, syntax in SYNTAXES.items():
+            path = folder / f"{seed}.dcm"
+            write_film(path, replace(film, transfer_syntax_uid=syntax), picture)
+            radiograph = read(path)
+            hips = hips_of(film, radiograph, model.card.input)
+            exact = Radiograph(radiograph.film, Exact(radiograph))
+            for shown, into in zip((radiograph, exact), found[name], strict=True):
+                samples = prepare_hips(shown, hips, model.card.input.size_px)
+                into.extend(sample.pixels for (sample,) in samples)
+    return {name: (np.stack(partial), np.stack(exact)) for name, (partial, exact) in found.items()}
+
+
+def hips_of(film, radiograph, geometry):
+    orientation = radiograph.film.orientation
+    return [
+        Hip(side, film.centre_px(side), film.box(side, geometry), 1.0,
+            is_mirrored(side, orientation))
+        for side in film.sides
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_results_stay_within_the_parity_gate(syntax, crops, model):
+    if model.card.status == "untrained":
+        pytest.skip("no reference model: a single gray level turns what an untrained one says")
+    partial, exact = crops[syntax]
+    with OnnxRuntimeBackend.open(model, threads=1) as backend:
+        expected, found = (
+            (np.stack([s.logits for s in scores]), np.stack([s.maps for s in scores]))
+            for scores in (backend.infer(exact), backend.infer(partial))
+        )
+    parity = compare(Golden(exact, *expected), [found], model.card)
+    assert parity.probability_difference <= PROBABILITY_TOLERANCE
+    assert (parity.category_changes, parity.flag_changes) == (0, 0)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_crops_differ_by_their_noise_alone(syntax, crops):
+    partial, exact = crops[syntax]
+    apart = np.abs(partial.astype(int) - exact)
+    assert np.median(apart) <= 1
+    assert np.percentile(apart, 99) <= 8
