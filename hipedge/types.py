@@ -93,6 +93,10 @@ class Mark(str, Enum):
     TURNED_270 = "turned_270"
 
 
+# What the hash of a codestream begins with: it and that of values cannot be compared.
+CODESTREAM_HASH = "codestream:"
+
+
 @dataclass(frozen=True)
 class Film:
     """What a file says of itself, without its pixels: small, so it crosses processes and is stored.
@@ -101,7 +105,8 @@ class Film:
     header allows, or None where it gives nothing believable. `orientation` is Patient
     Orientation (0020,0020): the direction of the rows (to the right), then of the columns (down).
     `pixel_sha256` is of the stored values, the same in every lossless encoding; of a film that is
-    decoded only in part (JPEG 2000, HTJ2K), of its codestream, whatever the header around it.
+    decoded only in part (JPEG 2000, HTJ2K), `CODESTREAM_HASH` and that of its codestream, which
+    says nothing about equality with a film of another encoding.
     """
 
     source: Path

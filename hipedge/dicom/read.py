@@ -25,7 +25,7 @@ from hipedge.dicom.pixels import (
     open_codestream,
 )
 from hipedge.errors import Code, Refused
-from hipedge.types import Film, Mark, Pixels, Radiograph
+from hipedge.types import CODESTREAM_HASH, Film, Mark, Pixels, Radiograph
 
 MAX_FILE_BYTES = 512 * 2**20
 
@@ -98,7 +98,8 @@ def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[P
     """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
     coded = open_codestream(element, form, header.transfer_syntax_uid)
     if coded is not None and can_be_decoded_in_part(coded, header):
-        return CodedPixels(coded, header.grayscale), hashlib.sha256(coded.data).hexdigest()
+        pixel_sha256 = CODESTREAM_HASH + hashlib.sha256(coded.data).hexdigest()
+        return CodedPixels(coded, header.grayscale), pixel_sha256
     if coded is not None:
         values, gray = decode_codestream(coded)
     else:

@@ -29,7 +29,7 @@ from hipedge.store.rows import (
     to_json,
 )
 from hipedge.store.schema import PIPELINE_VERSION
-from hipedge.types import Film, Finding, Mark, Outcome, Priority, Screened
+from hipedge.types import CODESTREAM_HASH, Film, Finding, Mark, Outcome, Priority, Screened
 
 _ORDER = tuple(Priority)
 _FILES = (
@@ -319,7 +319,7 @@ class Store(Connection):
             " and state = 'screened' and model_id = ? and pipeline_version = ?",
             [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
         )
-        if len({row["pixel_sha256"] for row in rows}) > 1:
+        if _differ({row["pixel_sha256"] for row in rows}):
             for row in rows:
                 marks = sorted({*json.loads(row["marks"]), Mark.CONFLICT.value})
                 self._table("files").update(row["id"], {"marks": to_json(marks)})
@@ -359,3 +359,9 @@ class Store(Connection):
 
     def _table(self, name: str) -> Table:
         return cast("Table", self._db[name])
+
+
+def _differ(pixel_hashes: set[str]) -> bool:
+    """Say whether films are sure to differ: one's values and another's codestream need not."""
+    codestreams = {one for one in pixel_hashes if one.startswith(CODESTREAM_HASH)}
+    return len(codestreams) > 1 or len(pixel_hashes - codestreams) > 1

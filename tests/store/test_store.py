@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hipedge.decide import Rule
 from hipedge.errors import Code, State, StoreError
 from hipedge.store import Store
-from hipedge.types import Category, Laterality, Mark, Refusal, Side
+from hipedge.types import CODESTREAM_HASH, Category, Laterality, Mark, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
 RULES = {"model": RULE}
@@ -116,6 +117,16 @@ def test_two_images_with_one_instance_uid_are_both_kept_and_both_marked(store):
     store.record(run, [screened(film("two", uid="1.2.3", pixels="b"))], RULE)
     cases = list(store.worklist(RULES))
     assert [case.marks for case in cases] == [(Mark.CONFLICT,)] * 2
+
+
+def test_a_film_sent_as_values_and_as_a_codestream_is_no_conflict(store):
+    run = start(store)
+    coded = replace(film("two", uid="1.2.3"), pixel_sha256=CODESTREAM_HASH + sha("b"))
+    store.record(run, [screened(film("one", uid="1.2.3", pixels="a")), screened(coded)], RULE)
+    assert [case.marks for case in store.all_cases(RULES)] == [(), ()]
+    other = replace(film("three", uid="1.2.3"), pixel_sha256=CODESTREAM_HASH + sha("c"))
+    store.record(run, [screened(other)], RULE)
+    assert [case.marks for case in store.all_cases(RULES)] == [(Mark.CONFLICT,)] * 3
 
 
 def test_a_refusal_keeps_its_stage_code_and_detail(store, db):
