@@ -56,13 +56,13 @@ def test_hardware_is_recorded_and_flagged_only_where_the_site_says_so(category):
     plain = decide(scores, RULE)
     assert not plain.flagged
     assert plain.priority is Priority.RECORDED
-    asked = Rule(**{**vars(RULE), "flag_hardware": True})
+    asked = replace(RULE, flag_hardware=True)
     assert decide(scores, asked).flagged_for == (Category(category),)
     assert decide(scores, asked).priority is Priority.ROUTINE
 
 
 def test_a_hip_of_which_nothing_is_probable_enough_is_uncertain_and_routine():
-    rule = Rule(**{**vars(RULE), "thresholds": dict.fromkeys(ABNORMAL, 0.9)})
+    rule = replace(RULE, thresholds=dict.fromkeys(ABNORMAL, 0.9))
     finding = decide([logits(NORMAL=0.3)], rule)
     assert finding.uncertain
     assert finding.flagged
@@ -78,7 +78,7 @@ def test_a_normal_hip_is_not_flagged():
 def test_a_probability_at_its_threshold_flags():
     scores = logits(NORMAL=0.5, OSTEOARTHRITIS=0.3)
     at = float(softmax(scores, 1.0)[1])
-    rule = Rule(**{**vars(RULE), "thresholds": {**RULE.thresholds, Category.OSTEOARTHRITIS: at}})
+    rule = replace(RULE, thresholds={**RULE.thresholds, Category.OSTEOARTHRITIS: at})
     assert Category.OSTEOARTHRITIS in decide([scores], rule).flagged_for
 
 

@@ -163,7 +163,7 @@ def test_a_claim_is_committed_before_anything_else_happens(store, db):
 def test_new_thresholds_give_new_decisions_without_new_scores(store, db):
     run = start(store)
     store.record(run, [screened(film(), scored_hip(Category.OSTEOARTHRITIS, sure=2.0))], RULE)
-    strict = Rule(**{**vars(RULE), "thresholds": dict.fromkeys(RULE.thresholds, 0.99)})
+    strict = replace(RULE, thresholds=dict.fromkeys(RULE.thresholds, 0.99))
     assert store.apply_rule("model", strict) == 1
     assert store.apply_rule("model", strict) == 0
     (before,) = store.all_cases(RULES)
@@ -245,7 +245,7 @@ def test_a_read_only_store_reads_and_says_what_it_cannot_do(store, db):
     with Store(db, read_only=True) as reader:
         assert len(list(reader.all_cases(RULES))) == 1
         assert reader.apply_rule("model", RULE) == 0
-        other = Rule(**{**vars(RULE), "temperature": 2.0})
+        other = replace(RULE, temperature=2.0)
         with pytest.raises(StoreError, match="hipedge flagged"):
             reader.apply_rule("model", other)
         with pytest.raises(StoreError, match="readonly"):
