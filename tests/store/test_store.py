@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hipedge.decide import Rule
 from hipedge.errors import Code, State, StoreError
 from hipedge.store import Store
 from hipedge.types import CODESTREAM_HASH, Category, Laterality, Mark, Refusal, Side
