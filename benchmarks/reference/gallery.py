@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.reference import real
+from benchmarks.reference.scoring import infer
 from benchmarks.reference.simulated import SPLITS
 from hipedge import backends
 from hipedge.backends.base import Backend
@@ -30,7 +31,6 @@ from hipedge.decide import softmax
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
 from hipedge.picture import blend_heat
-from hipedge.screen import infer
 from hipedge.study.inputs import Prediction, read_predictions
 from hipedge.train.data import prepare_crops
 from hipedge.train.manifest import Row, read_manifest

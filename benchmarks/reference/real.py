@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.reference.scoring import infer
 from hipedge.backends.base import Backend
 from hipedge.config import Settings, site_rule
 from hipedge.decide import HARDWARE, decide
@@ -24,7 +25,6 @@ from hipedge.errors import CODES, Code
 from hipedge.front import Front, Prepared
 from hipedge.locate import GivenHip, GivenHips
 from hipedge.model import ModelFolder
-from hipedge.screen import infer
 from hipedge.study.auc import auc_interval, delong_variance, placements
 from hipedge.study.estimates import ACUTE_FRACTURE, PLAIN, Cell, Estimate, Table
 from hipedge.study.intervals import wilson
