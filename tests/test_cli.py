@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from hipedge.cli import main
+from hipedge.model import packaged
 
 
 @pytest.fixture(scope="session")
@@ -287,7 +288,7 @@ def test_before_the_first_screening_flagged_says_what_makes_the_database(site, c
     assert not Path("hipedge.db").exists()
 
 
-FILMS = 120
+FILMS = 200
 
 
 def test_ctrl_c_keeps_what_was_recorded_and_the_next_run_goes_on(site, incoming):
@@ -332,6 +333,7 @@ def test_doctor_says_what_would_run_and_what_to_do(site, capsys):
 
 def test_doctor_exits_1_where_screening_would_fail(site, monkeypatch, capsys):
     monkeypatch.delenv("HIPEDGE_MODEL")
+    monkeypatch.setattr(packaged, "FOLDER", "none")
     assert run("doctor") == 1
     assert "hipedge model new" in re.sub(r"[\s│]+", " ", capsys.readouterr().out)
 

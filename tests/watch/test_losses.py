@@ -241,8 +241,8 @@ def test_a_backend_that_disagrees_with_the_golden_scores_is_not_used(untrained_m
         opener()
 
 
-def slightly_wrong(name, model):
-    backend = open_backend(name, model)
+def slightly_wrong(name, model, threads):
+    backend = open_backend(name, model, threads=threads)
     infer = backend._infer
 
     def wrong(batch):
