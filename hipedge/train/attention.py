@@ -13,7 +13,7 @@ class ChannelAttention(ChannelAttn):
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the channels: (N, C, h, w) -> the same."""
         mean = x.mean((2, 3), keepdim=True)
-        highest = _highest(x.flatten(2), 2, training=self.training)[..., None]
+        highest = _highest(x, (2, 3), training=self.training)
         attended: Tensor = x * self.gate(self._mlp(mean) + self._mlp(highest))
         return attended
 
@@ -27,7 +27,7 @@ class SpatialAttention(SpatialAttn):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the positions: (N, C, h, w) -> the same."""
-        pooled = [x.mean(1, keepdim=True), _highest(x, 1, training=self.training)]
+        pooled = [x.mean(1, keepdim=True), _highest(x, (1,), training=self.training)]
         attended: Tensor = x * self.gate(self.conv(torch.cat(pooled, 1)))
         return attended
 
@@ -51,12 +51,15 @@ class Cbam(nn.Module):
         return attended
 
 
-def _highest(x: Tensor, dim: int, *, training: bool) -> Tensor:
-    """Return the maximum over one dimension, which is kept.
+def _highest(x: Tensor, dims: tuple[int, ...], *, training: bool) -> Tensor:
+    """Return the maximum over neighbouring dimensions, which are kept.
 
     In training its gradient goes to one of the highest, as in max pooling. That of `amax` goes to
     all of them, which takes a third of the whole step; but `amax` exports to a plain ReduceMax.
     """
-    if training:
-        return x.max(dim, keepdim=True).values
-    return x.amax(dim, keepdim=True)
+    if not training:
+        return x.amax(dims, keepdim=True)
+    highest = x.flatten(dims[0], dims[-1]).max(dims[0]).values
+    for dim in dims:
+        highest = highest.unsqueeze(dim)
+    return highest
