@@ -78,7 +78,7 @@ class Front:
         if given or self.locator is None:
             return radiograph, locate(radiograph, self.geometry, given)
         find = open_locator(self.locator)
-        overview = radiograph.overview()
+        overview = radiograph.overview
         spacing_mm = overview.spacing_mm(radiograph.film.spacing_mm)
         turns = find.quarter_turns(overview.pixels, spacing_mm)
         upright = turn_upright(radiograph, turns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -196,6 +197,7 @@ class Radiograph:
         """All pixels: uint16 (H, W), bone bright, 0 to 65535 over the VOI's output range."""
         return self.source.whole()
 
+    @cached_property
     def overview(self) -> Area:
         """Return the whole film, at least `OVERVIEW_PX` along its longer side if it has as many."""
         height, width = self.film.shape

@@ -86,7 +86,7 @@ def test_turning_asks_for_no_more_of_the_film():
 
 def test_an_overview_is_as_large_as_a_locator_needs():
     for shape in ((2140, 1760), (300, 2000), (200, 100)):
-        overview = Radiograph(film(shape=shape), WholePixels(np.zeros(shape, np.uint16))).overview()
+        overview = Radiograph(film(shape=shape), WholePixels(np.zeros(shape, np.uint16))).overview
         assert max(overview.pixels.shape) >= min(OVERVIEW_PX, max(shape))
 
 

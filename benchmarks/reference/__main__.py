@@ -10,6 +10,7 @@ folder of real radiographs; without it their tables are left out.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -89,8 +90,13 @@ def main() -> None:
 def read_both_ways(
     data: Path, model: ModelFolder, backend: str
 ) -> dict[str, Sequence[real.RealFilm]]:
-    """Read the real films with their centres marked by eye, where they are, and all by locator."""
-    paths = real.paths_of(data)
+    """Read the real films whose heads were marked by eye: by the marks, and by the locator.
+
+    The others lent the locator their looks (`hipedge train --locator --appearance`).
+    """
+    with CENTRES.open(encoding="utf-8", newline="") as file:
+        kept = {row["file"] for row in csv.DictReader(file)}
+    paths = [path for path in real.paths_of(data) if path.name in kept]
     marked = real.read_centres(CENTRES, paths)
     by_eye = [path for path in paths if str(path.resolve()) in marked.by_film]
     found = "found by the locator" if model.locator else "found by a drawn pelvis"

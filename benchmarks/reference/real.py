@@ -205,7 +205,8 @@ def real_table(ways: Mapping[str, Sequence[RealFilm]]) -> Table:
         ("", *(column for way in ways for column in (way, "films"))),
         tuple(rows),
         "FracAtlas (Abedeen et al. 2023, doi:10.1038/s41597-023-02432-4), whose labels say "
-        "fracture and hardware and nothing else; none of these films was used for training. The "
+        "fracture and hardware and nothing else; none of these films was used for training, nor "
+        "did the locator take its looks from them. The "
         "AUC is over films, by the highest probability of the categories asked about, with "
         "DeLong's interval; fracture is asked of films without hardware. A film is flagged where "
         "any of its hips is; the rows say how many films are of each kind. None of this is "

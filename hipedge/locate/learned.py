@@ -118,24 +118,36 @@ class LearnedLocator:
 
     def __init__(self, score: ScoreThumbnail) -> None:
         self._score = score
+        # What the network said of the film whose turns were asked for: to find the heads on it as
+        # it then lies is to look at one of these thumbnails again.
+        self._seen: dict[bytes, LocatorScores] = {}
 
     def __call__(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None, /
     ) -> Heads | None:
         """Return the heads on a film (H, W) with bone bright; None where the network sees none."""
         thumbnail = make_thumbnail(pixels, spacing_mm)
-        return read_heads(self._score(thumbnail.pixels), thumbnail)
+        scores = self._look(thumbnail.pixels)
+        self._seen.clear()
+        return read_heads(scores, thumbnail)
 
     def quarter_turns(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
         """Return how often a film is to be turned by 90° counterclockwise (`numpy.rot90`)."""
+        self._seen.clear()
         thumbnail = make_thumbnail(pixels, spacing_mm).pixels
-        scores = [self._score(thumbnail)]
+        scores = [self._look(thumbnail)]
         if np.exp(log_probabilities(scores[0].turns)[0]) >= UPRIGHT:
             return 0
-        scores += [self._score(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in (1, 2, 3)]
+        scores += [self._look(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in (1, 2, 3)]
         return read_turns(scores)
+
+    def _look(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
+        key = thumbnail.tobytes()
+        if key not in self._seen:
+            self._seen[key] = self._score(thumbnail)
+        return self._seen[key]
 
 
 def read_turns(scores: Sequence[LocatorScores]) -> int:

@@ -83,7 +83,7 @@ def _find(
     radiograph: Radiograph, spacing_mm: tuple[float, float] | None, find: FindHeads
 ) -> Heads | None:
     """Return the heads, in pixels of the film, that `find` sees on its overview."""
-    overview = radiograph.overview()
+    overview = radiograph.overview
     heads = find(overview.pixels, overview.spacing_mm(spacing_mm))
     if heads is None:
         return None

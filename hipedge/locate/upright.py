@@ -22,6 +22,8 @@ def turn_upright(radiograph: Radiograph, quarter_turns: int) -> Radiograph:
     film is not upright, it disagrees with the pixels and is marked: the sides are then unclear.
     """
     film, turns = radiograph.film, quarter_turns % 4
+    if not turns and not is_turned(film.orientation):
+        return radiograph
     orientation = turned_orientation(film.orientation, turns)
     marks = film.marks | ({MARKS[turns]} if turns else set())
     if is_turned(orientation):

@@ -170,7 +170,7 @@ def test_a_film_may_have_any_bits_and_sign(syntax, bits, signed, read_bytes):
 @pytest.mark.parametrize("syntax", LOSSLESS)
 def test_a_film_may_have_any_size(syntax, shape, read_bytes):
     radiograph = read_bytes(windowed(ramp(16, shape=shape), syntax))
-    overview = radiograph.overview()
+    overview = radiograph.overview
     assert max(overview.pixels.shape) >= 256
     np.testing.assert_array_equal(
         radiograph.source.area(Box(0, 0, shape[1], shape[0]), 1.0).pixels, radiograph.pixels
@@ -192,7 +192,7 @@ def test_a_frame_may_lie_in_several_fragments(syntax, read_bytes):
     fragments = [frame[a:b] for a, b in pairwise(bounds)]
     joined = read_bytes(film(texture(), syntax, bits=12, fragments=fragments))
     single = read_bytes(film(texture(), syntax, bits=12))
-    np.testing.assert_array_equal(joined.overview().pixels, single.overview().pixels)
+    np.testing.assert_array_equal(joined.overview.pixels, single.overview.pixels)
     assert joined.film.pixel_sha256 == single.film.pixel_sha256
 
 
@@ -203,7 +203,7 @@ def test_an_end_marker_may_be_missing(syntax, read_bytes):
     cut = frame.rstrip(b"\0")[:-2]
     radiograph = read_bytes(film(texture(), syntax, bits=12, fragments=[cut]))
     whole = read_bytes(film(texture(), syntax, bits=12))
-    np.testing.assert_array_equal(radiograph.overview().pixels, whole.overview().pixels)
+    np.testing.assert_array_equal(radiograph.overview.pixels, whole.overview.pixels)
 
 
 @pytest.mark.parametrize("syntax", PARTIAL)
@@ -256,7 +256,7 @@ def test_damage_to_finer_levels_is_not_seen_at_coarser_ones(read_bytes):
     sound = read_bytes(film(texture(), JPEG_2000_LOSSLESS, bits=12))
     frame[int(0.9 * len(frame))] ^= 0x55  # coarser levels come first
     damaged = read_bytes(film(texture(), JPEG_2000_LOSSLESS, bits=12, fragments=[bytes(frame)]))
-    np.testing.assert_array_equal(damaged.overview().pixels, sound.overview().pixels)
+    np.testing.assert_array_equal(damaged.overview.pixels, sound.overview.pixels)
     assert not np.array_equal(damaged.pixels, sound.pixels)
 
 
@@ -281,7 +281,7 @@ def test_without_openjpeg_the_film_is_decoded_whole(read_bytes, monkeypatch):
     radiograph = read_bytes(film(texture(), JPEG_2000_LOSSLESS, bits=12))
     plain = read_bytes(film(texture(), EXPLICIT, bits=12))
     assert not isinstance(radiograph.source, CodedPixels)
-    np.testing.assert_array_equal(radiograph.overview().pixels, plain.overview().pixels)
+    np.testing.assert_array_equal(radiograph.overview.pixels, plain.overview.pixels)
     assert radiograph.film.pixel_sha256 == plain.film.pixel_sha256
 
 

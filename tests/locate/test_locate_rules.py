@@ -25,7 +25,7 @@ def radiograph(**header):
 def located(heads, *given, **header):
     """What `locate` says where the pixels show `heads`, which are in pixels of the film."""
     shown = radiograph(**header)
-    found = heads and on_overview(heads, shown.overview().step_px)
+    found = heads and on_overview(heads, shown.overview.step_px)
     return locate(shown, GEOMETRY, given, find=lambda pixels, spacing_mm: found)
 
 
