@@ -19,7 +19,9 @@ from datetime import datetime
 from pathlib import Path
 
 from hipedge.bench import Distribution
+from hipedge.decide import Rule
 from hipedge.errors import InputError, State, StoreError
+from hipedge.model import ModelFolder
 from hipedge.store import TERMINAL, Queue, Service, Store
 
 SETTLE_S = 0.5
@@ -27,7 +29,9 @@ POLL_S = 0.02
 TIMEOUT_S = 120.0
 
 
-def measure_watch(films: Sequence[Path], *, model: Path, backend: str) -> Distribution:
+def measure_watch(
+    films: Sequence[Path], *, model: ModelFolder, backend: str, rule: Rule
+) -> Distribution:
     """Let the films come in, one after the other; return how long those screened have taken.
 
     Raises `InputError` where the service does not start, or a film has no end in two minutes.
@@ -36,7 +40,7 @@ def measure_watch(films: Sequence[Path], *, model: Path, backend: str) -> Distri
         folder = Path(scratch)
         incoming, db = folder / "incoming", folder / "cases.db"
         incoming.mkdir()
-        service = start_service(incoming, db, model, backend)
+        service = start_service(incoming, db, model.path, backend)
         try:
             await_start(db)
             moments = dict[Path, float]()
@@ -46,7 +50,7 @@ def measure_watch(films: Sequence[Path], *, model: Path, backend: str) -> Distri
                 moments[target] = time.time()
                 arriving.rename(target)
                 await_end(db, number + 1)
-            return Distribution.of(latencies_ms(db, moments))
+            return Distribution.of(latencies_ms(db, moments, {model.model_id: rule}))
         finally:
             service.terminate()
             service.wait(60)
@@ -84,12 +88,12 @@ def _await(db: Path, holds: Callable[[Store], bool]) -> None:
     raise InputError(f"`hipedge watch` did nothing for {TIMEOUT_S:g} s: see `hipedge doctor`")
 
 
-def latencies_ms(db: Path, moments: Mapping[Path, float]) -> list[float]:
+def latencies_ms(db: Path, moments: Mapping[Path, float], rules: Mapping[str, Rule]) -> list[float]:
     """Return how long after its settling each film was recorded, of those that were screened."""
     found = list[float]()
     with Store(db, read_only=True) as store:
         for path, moment in moments.items():
-            for case in store.find({}, str(path)):
+            for case in store.find(rules, str(path)):
                 if case.state is State.SCREENED:
                     recorded = datetime.fromisoformat(case.recorded_at.replace("Z", "+00:00"))
                     found.append((recorded.timestamp() - moment - SETTLE_S) * 1e3)

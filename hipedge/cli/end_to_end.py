@@ -42,18 +42,18 @@ def measure_end_to_end(
     if not files:
         raise InputError(f"{folder} has no films in it")
     shares = tuned_shares(model, name, settings.workers)
-    where = machine()
+    rule, where = site_rule(model.card, settings), machine()
     figures = measure_line(
         files,
         model=model,
         open_backend=partial(backends.open_backend, name, model, threads=threads or shares.threads),
         on_cpu=BACKENDS[name].on_cpu,
-        rule=site_rule(model.card, settings),
+        rule=rule,
         workers=shares.workers,
         limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
         repeats=repeats,
     )
-    latency = measure_watch(files, model=model.path, backend=name) if watch else None
+    latency = measure_watch(files, model=model, backend=name, rule=rule) if watch else None
     if as_json:
         content = {
             "machine": where,
