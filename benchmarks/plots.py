@@ -77,6 +77,7 @@ def _rates(axes: Axes, rates: Rates, reference: str, title: str) -> None:
             va="center", color=BLUE, fontweight="bold",
         )  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter("")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_yticks(range(len(rates)), list(rates), color=INK)
     axes.set_ylim(len(rates) - 0.5, -0.5)

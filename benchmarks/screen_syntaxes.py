@@ -4,7 +4,7 @@
 
 Each syntax has a folder of copies, which differ in their UIDs so that none is a duplicate. The
 figure is files over the wall time of the whole command, less the time of the same command on a
-folder with one file; the peers and the pipeline's stages come with the work on speed.
+folder with one file. `benchmarks.peers` sets other loops beside it.
 """
 
 from __future__ import annotations

@@ -113,6 +113,13 @@ def test_the_command_prints_the_stages_and_names_the_bottleneck(untrained_model,
         assert word in said
 
 
+def test_the_latency_of_watch_is_that_of_the_service_itself(untrained_model, films, capsys):
+    options = ("--backend", "fake", "--workers", 1, "--repeats", 1, "--watch", "--json")
+    assert run("benchmark", untrained_model.path, "--end-to-end", films, *options) == 0
+    latency_ms = json.loads(capsys.readouterr().out)["watch_latency_ms"]
+    assert 0 < latency_ms["min"] <= latency_ms["median"] <= latency_ms["max"] < 60_000
+
+
 def test_a_folder_without_films_is_an_error(untrained_model, tmp_path, capsys):
     assert run("benchmark", untrained_model.path, "--end-to-end", tmp_path) == 2
     assert "no films" in capsys.readouterr().err
