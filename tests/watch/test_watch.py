@@ -8,7 +8,7 @@ import time
 from hipedge import front
 from hipedge.types import ABNORMAL, Category
 from hipedge.watch import service as watch_service
-from tests.watch.clinic import dicom
+from tests.watch.clinic import Clinic, dicom
 
 
 def test_what_lies_there_and_what_comes_is_screened_and_told_of(clinic):
@@ -128,3 +128,14 @@ def test_sigterm_finishes_what_was_taken_and_gives_the_rest_back_untried(clinic)
         clinic.wait_until_up(service)
         clinic.wait_for(40)
     assert clinic.rows("select max(attempts) from files") == [(1,)]
+
+
+def test_the_models_locator_looks_for_hips_where_none_is_marked(
+    tmp_path, reference_model, shared_data
+):
+    clinic = Clinic(tmp_path, reference_model.path)
+    (tibia,) = (shared_data / "wg04").glob("RG3*")
+    clinic.drop("tibia.dcm", tibia.read_bytes())
+    with clinic.service():
+        clinic.wait_for(1)
+    assert clinic.outcomes() == {"tibia.dcm": "no_hip_found"}
