@@ -5,6 +5,7 @@ import pytest
 
 from hipedge.config import _PARSERS, Settings, load_settings, site_rule
 from hipedge.errors import ConfigError, InputError
+from hipedge.model import packaged
 from hipedge.model.card import card_id
 from hipedge.model.new import DEFAULT_GEOMETRY, untrained_card
 from hipedge.site import SITE_FILE
@@ -102,7 +103,8 @@ def test_every_setting_can_be_read_from_the_environment(tmp_path, monkeypatch):
     assert parsed == set(_PARSERS)
 
 
-def test_without_a_model_the_error_says_how_to_get_one():
+def test_without_a_model_the_error_says_how_to_get_one(monkeypatch):
+    monkeypatch.setattr(packaged, "FOLDER", "none")
     with pytest.raises(ConfigError, match="hipedge model new"):
         Settings().require_model()
 
