@@ -32,6 +32,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import environment
+from benchmarks.scaling import descendants
 
 KILL_EVERY_S = (4.0, 16.0)
 TERMINAL = ("screened", "not_applicable", "duplicate", "quarantined", "vanished")
@@ -92,7 +93,8 @@ class Soak:
     def kill(self) -> None:
         """Kill the service, or one of its processes; start it again if it is dead."""
         assert self.service is not None
-        workers = descendants(self.service.pid)
+        # Not the fork server and the resource tracker, the first two, without which nothing starts.
+        workers = sorted(descendants(self.service.pid))[2:]
         victim = self.chance.choice(["service", *["worker"] * bool(workers)])
         pid = self.service.pid if victim == "service" else self.chance.choice(workers)
         with contextlib.suppress(ProcessLookupError):
@@ -157,20 +159,6 @@ class Soak:
             "killed": dict(self.kills),
             "integrity_check": integrity,
         }
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those of these."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rsplit(")", 1)[1].split()[1])
-    found, fresh = [], [pid]
-    while fresh:
-        fresh = [child for child, parent in parents.items() if parent in fresh]
-        found.extend(fresh)
-    # Not the fork server and the resource tracker, the first two, without which nothing starts.
-    return sorted(found)[2:]
 
 
 def films(shared: Path, chance: random.Random) -> Iterator[tuple[str, bytes]]:
