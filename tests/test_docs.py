@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.model import packaged_model
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -29,16 +27,13 @@ def in_shell(script, folder):
 
 
 @pytest.fixture(scope="module")
-def clinic(tmp_path_factory, shared_data, request):
+def clinic(tmp_path_factory, shared_data):
     """A clinic that has followed the README, with some of the real films in ./incoming."""
     folder = tmp_path_factory.mktemp("clinic")
     incoming = folder / "incoming"
     incoming.mkdir()
     for name in ("wg04/RG2_RLE.dcm", "wg04/RG1_J2KI_chest.dcm", "radoss_ddh/331_DDH_1.dcm"):
         (incoming / Path(name).name).symlink_to((shared_data / name).resolve())
-    if packaged_model() is None:
-        model = request.getfixturevalue("untrained_model").path
-        (folder / "hipedge.toml").write_text(f'model = "{model}"\n')
     command = block("run")
     assert command.startswith("pip install")
     done = in_shell(command.split("&&", 1)[1], folder)

@@ -34,8 +34,8 @@ def run(*command, **options):
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory, untrained_model):
-    """The wheel of this checkout; where that has no reference model, with a small one."""
+def wheel(tmp_path_factory):
+    """The wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     # A copy: building leaves traces beside the source.
     source = folder / "source"
@@ -44,9 +44,6 @@ def wheel(tmp_path_factory, untrained_model):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
-    reference = source / "hipedge/model/reference"
-    if not reference.exists():
-        shutil.copytree(untrained_model.path, reference)
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, source)
     (built,) = folder.glob("*.whl")
     return built
