@@ -8,7 +8,7 @@ and reads the answer; the network runs in `hipedge.backends.ort_locator`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,9 +27,9 @@ PERCENTILES = (1.0, 99.0)
 PRESENT = 0.5
 PRESENT_BESIDE = 0.3
 # A film is turned from this probability on: to turn one that is upright costs more than to leave
-# one that is not, of which there are few. And so surely it is upright at one look.
+# one that is not, of which there are few. From a higher one on no further look is needed.
 TURNED = 0.8
-UPRIGHT = 0.99
+SURE = 0.95
 # The peak is the mean over so many cells of the heat map around its maximum.
 PEAK_CELLS = 2
 
@@ -137,11 +137,9 @@ class LearnedLocator:
         """Return how often a film is to be turned by 90° counterclockwise (`numpy.rot90`)."""
         self._seen.clear()
         thumbnail = make_thumbnail(pixels, spacing_mm).pixels
-        scores = [self._look(thumbnail)]
-        if np.exp(log_probabilities(scores[0].turns)[0]) >= UPRIGHT:
-            return 0
-        scores += [self._look(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in (1, 2, 3)]
-        return read_turns(scores)
+        return read_turns(
+            self._look(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in range(4)
+        )
 
     def _look(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
         key = thumbnail.tobytes()
@@ -150,15 +148,20 @@ class LearnedLocator:
         return self._seen[key]
 
 
-def read_turns(scores: Sequence[LocatorScores]) -> int:
+def read_turns(looks: Iterable[LocatorScores]) -> int:
     """Return the quarter turns that the answers mean: none where they are not sure together.
 
-    `scores` are of the thumbnail as it is, and after one, two and three quarter turns: what is
-    `k` turns from upright is `k - j` from it after `j`. Their geometric mean decides.
+    `looks` are at the thumbnail as it is, and after one, two and three quarter turns; no more are
+    taken than it needs to be sure, and two at least for a film that is to be turned. What is `k`
+    turns from upright is `k - j` from it after `j`. Their geometric mean decides.
     """
-    rolled = [np.roll(log_probabilities(one.turns), j) for j, one in enumerate(scores)]
-    probabilities = np.exp(log_probabilities(np.mean(rolled, axis=0)))
-    turns = int(probabilities.argmax())
+    rolled = list[NDArray[np.floating]]()
+    for j, one in enumerate(looks):
+        rolled.append(np.roll(log_probabilities(one.turns), j))
+        probabilities = np.exp(log_probabilities(np.mean(rolled, axis=0)))
+        turns = int(probabilities.argmax())
+        if probabilities[turns] >= SURE and (j or not turns):
+            return turns
     return turns if probabilities[turns] >= TURNED else 0
 
 

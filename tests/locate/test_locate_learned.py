@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,15 +98,38 @@ def test_answers_that_contradict_one_another_turn_nothing():
     assert read_turns([scores(turns=2) for _ in range(4)]) == 0
 
 
-def test_a_film_that_is_surely_upright_is_looked_at_once():
+def logits(*probabilities):
+    return replace(scores(), turns=np.log(np.array(probabilities, np.float32)))
+
+
+SURE_OF = {turns: scores(turns=turns) for turns in range(4)}
+DOUBTFUL = logits(0.25, 0.25, 0.25, 0.25)
+DISAGREES = logits(0.02, 0.96, 0.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("answers", "turns", "looks"),
+    [
+        ((SURE_OF[0],), 0, 1),
+        ((SURE_OF[2], SURE_OF[1]), 2, 2),
+        ((DOUBTFUL, SURE_OF[3], SURE_OF[2]), 0, 2),
+        ((DOUBTFUL, DOUBTFUL, DOUBTFUL, DOUBTFUL), 0, 4),
+        ((DISAGREES, DISAGREES, DISAGREES, DISAGREES), 0, 4),
+    ],
+    ids=["upright", "turned", "upright at a second look", "doubtful", "contradictory"],
+)
+def test_a_film_is_looked_at_until_its_turns_are_sure(answers, turns, looks):
+    left = iter(answers)
     asked = []
 
     def score(thumbnail):
         asked.append(thumbnail)
-        return scores(turns=0)
+        return next(left)
 
-    assert LearnedLocator(score).quarter_turns(np.ones((90, 60), np.uint16)) == 0
-    assert len(asked) == 1
+    # Each quarter of the film is of another brightness, so that no two thumbnails are the same.
+    film = np.kron(np.array([[1, 2], [3, 4]]), np.full((30, 30), 1000)).astype(np.uint16)
+    assert LearnedLocator(score).quarter_turns(film) == turns
+    assert len(asked) == looks
 
 
 def picture_and_score(upright):
