@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,15 +101,28 @@ def block_means(values: NDArray[Any], step: int) -> NDArray[Any]:
     height, width = values.shape
     if height % step or width % step:
         values = np.pad(values, ((0, -height % step), (0, -width % step)), mode="edge")
-    sums = _sums(_sums(values, step).T, step).T
+    sums = np.empty((len(values) // step, values.shape[1]), _sum_type(values, step))
+    _add_up([values[line::step] for line in range(step)], sums)
+    blocks = np.empty((len(sums), sums.shape[1] // step), sums.dtype)
+    _add_up([sums[:, line::step] for line in range(step)], blocks)
     bits = 2 * (step.bit_length() - 1)
-    means: NDArray[Any] = ((sums + (1 << bits >> 1)) >> bits).astype(values.dtype)
+    half, shift = blocks.dtype.type(1 << bits >> 1), blocks.dtype.type(bits)
+    means: NDArray[Any] = ((blocks + half) >> shift).astype(values.dtype)
     return means
 
 
-def _sums(lines: NDArray[Any], step: int) -> NDArray[np.int32]:
-    """Add up each `step` lines: (N, M) to (N / step, M)."""
-    sums = lines[::step].astype(np.int32)
-    for offset in range(1, step):
-        sums += lines[offset::step]
-    return sums
+def _sum_type(values: NDArray[Any], step: int) -> type[np.integer[Any]]:
+    """Return the narrowest type that holds a block's sum, and half a mean more, for rounding.
+
+    Films of 12 bits are added up in 16, in half the time that 32 take.
+    """
+    if values.dtype.kind == "i":
+        return np.int32
+    fits = (int(values.max()) + 1) * step * step <= 1 << 16
+    return np.uint16 if fits else np.uint32
+
+
+def _add_up(terms: Sequence[NDArray[Any]], total: NDArray[Any]) -> None:
+    np.add(terms[0], terms[1], out=total, dtype=total.dtype)
+    for term in terms[2:]:
+        np.add(total, term, out=total)

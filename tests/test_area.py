@@ -110,3 +110,24 @@ def test_the_largest_block_of_the_largest_values_does_not_overflow():
 def test_a_block_cut_off_at_the_end_is_filled_with_what_is_there():
     values = np.arange(15, dtype=np.uint16).reshape(3, 5)
     np.testing.assert_array_equal(block_means(values, 2)[-1], [11, 13, 14])
+
+
+@pytest.mark.parametrize("step", [2, 4, 128])
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (np.uint16, 4000, 4095),
+        (np.uint16, 4000, 4096),
+        (np.uint16, 65000, 65535),
+        (np.int16, -32768, -32000),
+        (np.int16, -9, 32767),
+    ],
+)
+def test_means_of_blocks_are_rounded_and_never_overflow(dtype, low, high, step):
+    values = np.random.default_rng(step).integers(low, high + 1, (256, 384)).astype(dtype)
+    values[:step, :step] = high
+    blocks = values.astype(np.float64).reshape(256 // step, step, 384 // step, step)
+    expected = np.floor(blocks.mean(axis=(1, 3)) + 0.5)
+    means = block_means(values, step)
+    assert means.dtype == dtype
+    np.testing.assert_array_equal(means, expected)
