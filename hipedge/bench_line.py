@@ -30,7 +30,7 @@ from hipedge.store import Store
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.workers import Died, Limits, Workers
 
-READING = ("load", "read", "locate", "prepare")
+READING = ("load", "hash", "read", "locate", "prepare")
 MEMORY_EVERY_S = 5.0  # looking takes long, where a process has much
 
 Pool = Workers[Path, Prepared | Refusal | Known]

@@ -52,7 +52,8 @@ class Front:
         try:
             with timed("load", timings_ms):
                 payload = load(path)
-            sha256 = payload.sha256
+            with timed("hash", timings_ms):
+                sha256 = payload.sha256
             if sha256 in self.known:
                 return Known(path, sha256)
             with timed("read", timings_ms):

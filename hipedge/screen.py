@@ -203,7 +203,7 @@ def set_duplicates_apart(
 
 def identity(film: Film) -> tuple[str, str]:
     """Return what two files of one film have in common."""
-    return film.sop_instance_uid or film.sha256, film.pixel_sha256
+    return film.sop_instance_uid or film.sha256, film.pixel_hash
 
 
 def judge(scored: Scored, rule: Rule, age_range_years: tuple[float, float] | None) -> Outcome:

@@ -105,14 +105,14 @@ class Film:
     `spacing_mm` is (between rows, between columns) in the plane of the hip joints as far as the
     header allows, or None where it gives nothing believable. `orientation` is Patient
     Orientation (0020,0020): the direction of the rows (to the right), then of the columns (down).
-    `pixel_sha256` is of the stored values, the same in every lossless encoding; of a film that is
-    decoded only in part (JPEG 2000, HTJ2K), `CODESTREAM_HASH` and that of its codestream, which
-    says nothing about equality with a film of another encoding.
+    `pixel_hash` is BLAKE3's of the stored values, the same in every lossless encoding; of a film
+    that is decoded only in part (JPEG 2000, HTJ2K), `CODESTREAM_HASH` and that of its codestream,
+    which says nothing about equality with a film of another encoding.
     """
 
     source: Path
     sha256: str
-    pixel_sha256: str
+    pixel_hash: str
     shape: tuple[int, int]
     transfer_syntax_uid: str | None = None
     sop_class_uid: str | None = None

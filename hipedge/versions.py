@@ -8,6 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import hipedge
 
+# Raised whenever the same file could give other scores: then every file is screened anew, and
+# the crops that training keeps are made anew.
+PIPELINE_VERSION = 2
+
 CORE = ("imagecodecs", "numpy", "onnxruntime", "pillow", "pydicom", "sqlite-utils")
 
 

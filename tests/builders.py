@@ -30,7 +30,7 @@ def film(name="film", *, pixels="pixels", uid=None, folder=Path("/in"), **values
     return Film(
         source=folder / f"{name}.dcm",
         sha256=sha(name),
-        pixel_sha256=sha(pixels),
+        pixel_hash=sha(pixels),
         sop_instance_uid=uid,
         **{"shape": (2140, 1760)} | values,
     )

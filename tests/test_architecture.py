@@ -25,6 +25,7 @@ OWNERS = {
     "pycuda": ("backends/trt.py",),
     "pydicom": ("dicom/", "phantom/"),
     "imagecodecs": ("dicom/", "phantom/"),
+    "blake3": ("dicom/",),
     "sqlite_utils": ("store/",),
     "sqlite3": ("store/", "doctor.py", "versions.py"),
     "typer": ("cli/",),

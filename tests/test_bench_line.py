@@ -95,7 +95,7 @@ def test_the_command_measures_the_line_end_to_end(untrained_model, films, capsys
     assert content["hips"] >= 2
     assert content["model"]["id"] == untrained_model.model_id
     (one,) = content["together"]
-    assert {"load", "read", "locate", "prepare", "queue", "infer", "record"} <= set(
+    assert {"load", "hash", "read", "locate", "prepare", "queue", "infer", "record"} <= set(
         one["stages_ms"]
     )
     assert all(0 <= share <= 1.05 for share in one["busy"].values())

@@ -6,9 +6,11 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from blake3 import blake3
 
 from hipedge.area import WholePixels
 from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
@@ -40,10 +42,14 @@ POLYGLOT_MAGIC = (
 
 @dataclass(frozen=True, eq=False)
 class Payload:
-    """A file in memory, read once, and the SHA-256 of its bytes in hexadecimal."""
+    """A file in memory, read once."""
 
     data: bytes
-    sha256: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of its bytes, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
 
 
 def load(path: Path) -> Payload:
@@ -63,7 +69,7 @@ def load(path: Path) -> Payload:
         raise Refused(Code.UNREADABLE, type(error).__name__) from error
     if not data:
         raise Refused(Code.EMPTY_FILE)
-    return Payload(data, hashlib.sha256(data).hexdigest())
+    return Payload(data)
 
 
 def read(path: Path, payload: Payload | None = None) -> Radiograph:
@@ -89,8 +95,8 @@ def _read_dicom(path: Path, payload: Payload) -> Radiograph:
         raise Refused(Code.NO_PIXELS)
     if form.photometric == "PALETTE COLOR" and header.grayscale.palette is None:
         raise Refused(Code.UNSUPPORTED_PIXELS, "palette")
-    source, pixel_sha256 = _pixels(header.pixels, form, header)
-    film = _film(path, payload, header, pixel_sha256, (form.rows, form.columns))
+    source, pixel_hash = _pixels(header.pixels, form, header)
+    film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
     return Radiograph(film, source)
 
 
@@ -98,8 +104,8 @@ def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[P
     """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
     coded = open_codestream(element, form, header.transfer_syntax_uid)
     if coded is not None and can_be_decoded_in_part(coded, header):
-        pixel_sha256 = CODESTREAM_HASH + hashlib.sha256(coded.data).hexdigest()
-        return CodedPixels(coded, header.grayscale), pixel_sha256
+        pixel_hash = CODESTREAM_HASH + blake3(coded.data).hexdigest()
+        return CodedPixels(coded, header.grayscale), pixel_hash
     if coded is not None:
         values, gray = decode_codestream(coded)
     else:
@@ -108,12 +114,12 @@ def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[P
 
 
 def _film(
-    path: Path, payload: Payload, header: Header, pixel_sha256: str, shape: tuple[int, int]
+    path: Path, payload: Payload, header: Header, pixel_hash: str, shape: tuple[int, int]
 ) -> Film:
     return Film(
         source=path,
         sha256=payload.sha256,
-        pixel_sha256=pixel_sha256,
+        pixel_hash=pixel_hash,
         shape=shape,
         transfer_syntax_uid=header.transfer_syntax_uid,
         sop_class_uid=header.sop_class_uid,
@@ -144,8 +150,12 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
 
 
 def hash_pixels(values: StoredValues) -> str:
-    """Return the SHA-256 of stored values and their shape, the same in every lossless encoding."""
-    digest = hashlib.sha256(f"{values.shape}{values.dtype.kind}".encode())
+    """Return BLAKE3 of stored values and their shape, the same in every lossless encoding.
+
+    It only says which films have the same pixels. A file is named by its SHA-256, which other
+    programs know; of the pixels of a large film, that would take longer than to read them.
+    """
+    digest = blake3(f"{values.shape}{values.dtype.kind}".encode())
     little_endian = values.astype(f"<{values.dtype.kind}2", copy=False)
-    digest.update(np.ascontiguousarray(little_endian).data)
+    digest.update(np.ascontiguousarray(little_endian).data.cast("B"))
     return digest.hexdigest()

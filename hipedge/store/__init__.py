@@ -3,13 +3,11 @@
 from hipedge.store.outbox import Message, Outbox
 from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
-from hipedge.store.schema import PIPELINE_VERSION
 from hipedge.store.service import Pulse, Service, Totals, backup
 from hipedge.store.states import TERMINAL, TRANSITIONS, PathState
 from hipedge.store.store import Run, Store
 
 __all__ = [
-    "PIPELINE_VERSION",
     "TERMINAL",
     "TRANSITIONS",
     "Case",

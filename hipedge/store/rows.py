@@ -99,7 +99,7 @@ def file_row(outcome: Outcome) -> Row:
 def _film_columns(film: Film) -> Row:
     row_spacing_mm, column_spacing_mm = film.spacing_mm or (None, None)
     return {
-        "pixel_sha256": film.pixel_sha256,
+        "pixel_hash": film.pixel_hash,
         "sop_instance_uid": film.sop_instance_uid,
         "study_instance_uid": film.study_instance_uid,
         "sop_class_uid": film.sop_class_uid,

@@ -13,9 +13,6 @@ from sqlite_utils import Database, Migrations
 
 from hipedge.store.states import TRANSITIONS
 
-# Raised whenever the same file could give other scores: then every file is screened anew.
-PIPELINE_VERSION = 1
-
 migrations = Migrations("hipedge")
 
 
@@ -213,3 +210,9 @@ _SECOND_SCHEMA = (
     ) strict
     """,
 )
+
+
+@migrations()
+def rename_pixel_hash(db: Database) -> None:
+    """Name the pixels' hash by what it is of: it is BLAKE3's from pipeline version 2 on."""
+    db.execute("alter table files rename column pixel_sha256 to pixel_hash")

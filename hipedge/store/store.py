@@ -28,8 +28,8 @@ from hipedge.store.rows import (
     path_to_text,
     to_json,
 )
-from hipedge.store.schema import PIPELINE_VERSION
 from hipedge.types import CODESTREAM_HASH, Film, Finding, Mark, Outcome, Priority, Screened
+from hipedge.versions import PIPELINE_VERSION
 
 _ORDER = tuple(Priority)
 _FILES = (
@@ -122,11 +122,11 @@ class Store(Connection):
     def same_pixels(self, run: Run, film: Film) -> int | None:
         """Return the screened file with this SOP Instance UID and pixels under other bytes."""
         rows = self.query(
-            "select id from files where sop_instance_uid = ? and pixel_sha256 = ?"
+            "select id from files where sop_instance_uid = ? and pixel_hash = ?"
             " and state = 'screened' and model_id = ? and pipeline_version = ? and sha256 <> ?",
             [
                 film.sop_instance_uid,
-                film.pixel_sha256,
+                film.pixel_hash,
                 run.model_id,
                 PIPELINE_VERSION,
                 film.sha256,
@@ -315,11 +315,11 @@ class Store(Connection):
     def _mark_conflict(self, run: Run, film: Film) -> None:
         """Mark every screened file with this film's SOP Instance UID, if their pixels differ."""
         rows = self.query(
-            "select id, pixel_sha256, marks from files where sop_instance_uid = ?"
+            "select id, pixel_hash, marks from files where sop_instance_uid = ?"
             " and state = 'screened' and model_id = ? and pipeline_version = ?",
             [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
         )
-        if _differ({row["pixel_sha256"] for row in rows}):
+        if _differ({row["pixel_hash"] for row in rows}):
             for row in rows:
                 marks = sorted({*json.loads(row["marks"]), Mark.CONFLICT.value})
                 self._table("files").update(row["id"], {"marks": to_json(marks)})

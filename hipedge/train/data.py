@@ -23,6 +23,7 @@ from hipedge.prepare import prepare
 from hipedge.train.files import write_atomically
 from hipedge.train.manifest import Faults, Row
 from hipedge.types import CATEGORIES, CropGeometry, Hip, Radiograph, Side
+from hipedge.versions import PIPELINE_VERSION
 
 OnFilm = Callable[[int, int], None]
 
@@ -31,13 +32,13 @@ OnFilm = Callable[[int, int], None]
 class Crops:
     """What the network sees of the rows that could be read, in their order.
 
-    `pixels` is uint8 (N, 1, S, S) on disk. `pixel_sha256` is of the film that each comes from:
+    `pixels` is uint8 (N, 1, S, S) on disk. `pixel_hash` is of the film that each comes from:
     equal for a copy under another name. `refused` are the other rows, and why.
     """
 
     pixels: NDArray[np.uint8]
     rows: tuple[Row, ...]
-    pixel_sha256: tuple[str, ...]
+    pixel_hash: tuple[str, ...]
     refused: tuple[tuple[Row, str], ...]
 
     @property
@@ -55,7 +56,7 @@ class _Crop:
     """One row's crop (1, S, S), and what the film's header and pixels add to the row."""
 
     pixels: NDArray[np.uint8]
-    pixel_sha256: str
+    pixel_hash: str
     age_years: float | None
     sex: str | None
 
@@ -69,7 +70,7 @@ def prepare_crops(
     marked is looked for. `on_film` hears after each film how many are done, and of how many.
     """
     films = by_film(rows)
-    stem = cache / content_key(rows, asdict(geometry))
+    stem = cache / content_key(rows, {**asdict(geometry), "pipeline": PIPELINE_VERSION})
     if not stem.with_suffix(".json").exists():
         cache.mkdir(parents=True, exist_ok=True)
         _fill(stem, rows, films, geometry, on_film)
@@ -80,7 +81,7 @@ def prepare_crops(
         first, why = refused[0]
         raise InputError(f"no hip of the manifest could be read; {first.path.name}: {why}")
     pixels = np.load(stem.with_suffix(".npy"), mmap_mode="r")
-    hashes = tuple(entry["pixel_sha256"] for entry in index["crops"])
+    hashes = tuple(entry["pixel_hash"] for entry in index["crops"])
     return Crops(pixels[: len(kept)], kept, hashes, refused)
 
 
@@ -89,7 +90,7 @@ def check_pixels(crops: Crops, source: Path) -> None:
     faults = Faults(source)
     splits: dict[str, Row] = {}
     hips: dict[tuple[str, Side], Row] = {}
-    for row, pixels in zip(crops.rows, crops.pixel_sha256, strict=True):
+    for row, pixels in zip(crops.rows, crops.pixel_hash, strict=True):
         other = splits.setdefault(pixels, row)
         if other.split != row.split:
             faults.add(
@@ -159,7 +160,7 @@ def _fill(
                 crops.append(
                     {
                         "row": index,
-                        "pixel_sha256": crop.pixel_sha256,
+                        "pixel_hash": crop.pixel_hash,
                         "age": crop.age_years,
                         "sex": crop.sex,
                     }
@@ -189,7 +190,7 @@ def _crop(
     except Refused as refused:
         return str(refused)
     film = radiograph.film
-    return _Crop(sample.pixels, film.pixel_sha256, film.age_years, film.sex)
+    return _Crop(sample.pixels, film.pixel_hash, film.age_years, film.sex)
 
 
 def _hip(radiograph: Radiograph, row: Row, rows: Sequence[Row], geometry: CropGeometry) -> Hip:

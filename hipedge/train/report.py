@@ -49,7 +49,7 @@ def describe(crops: Crops) -> DataReport:
     ages = [row.age_years for row in rows if row.split == SPLITS[0]]
     known = [age for age in ages if age is not None]
     same: dict[tuple[str, str], list[int]] = {}
-    for row, pixels in zip(rows, crops.pixel_sha256, strict=True):
+    for row, pixels in zip(rows, crops.pixel_hash, strict=True):
         same.setdefault((pixels, row.side.value), []).append(row.line)
     return DataReport(
         hips={s: {category: counts[s, category] for category in CATEGORIES} for s in used},

@@ -11,7 +11,7 @@ def read_bytes():
     """Read a file's bytes as `read` does after loading them."""
 
     def call(data):
-        return read(Path("film.dcm"), Payload(data, "0" * 64))
+        return read(Path("film.dcm"), Payload(data))
 
     return call
 

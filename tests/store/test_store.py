@@ -120,10 +120,10 @@ def test_two_images_with_one_instance_uid_are_both_kept_and_both_marked(store):
 
 def test_a_film_sent_as_values_and_as_a_codestream_is_no_conflict(store):
     run = start(store)
-    coded = replace(film("two", uid="1.2.3"), pixel_sha256=CODESTREAM_HASH + sha("b"))
+    coded = replace(film("two", uid="1.2.3"), pixel_hash=CODESTREAM_HASH + sha("b"))
     store.record(run, [screened(film("one", uid="1.2.3", pixels="a")), screened(coded)], RULE)
     assert [case.marks for case in store.all_cases(RULES)] == [(), ()]
-    other = replace(film("three", uid="1.2.3"), pixel_sha256=CODESTREAM_HASH + sha("c"))
+    other = replace(film("three", uid="1.2.3"), pixel_hash=CODESTREAM_HASH + sha("c"))
     store.record(run, [screened(other)], RULE)
     assert [case.marks for case in store.all_cases(RULES)] == [(Mark.CONFLICT,)] * 3
 
