@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from hipedge.backends.base import Fingerprint
 from hipedge.backends.pipelined import Pipelined
 from hipedge.errors import BackendError
-from hipedge.front import Prepared
 from hipedge.types import Sample, Scores
 
 if TYPE_CHECKING:
+    # The model is opened before the rest of the line is imported.
     from typing_extensions import Self
+
+    from hipedge.front import Prepared
 
 # Long beside a batch on a GPU, short beside one film on a CPU.
 LONGEST_WAIT_S = 0.005

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hipedge.backends.base import Backend, Fingerprint
+from hipedge.backends.base import Fingerprint
 from hipedge.batching import Batches, Scored
 from hipedge.decide import Rule, decide, population_marks
 from hipedge.discover import discover
@@ -64,7 +64,7 @@ def screen(
     paths: Iterable[Path],
     *,
     model: ModelFolder,
-    open_backend: Callable[[], Backend],
+    batches: Batches,
     reason: str,
     store: Store,
     rule: Rule,
@@ -76,19 +76,17 @@ def screen(
 ) -> Summary:
     """Screen every file under `paths` into `store`; return what came of it.
 
-    The backend is opened while the first files are read, for this `reason`; `opened` is then called
-    with what it is, and `progress` with how many files are done and how many there are. An
-    interrupt ends the run; what was recorded stays, and the same call goes on from there.
+    `batches` may still be opening the backend, which was chosen for this `reason`, while the first
+    files are read; `opened` is then called with what it is, and `progress` with how many files are
+    done and how many there are. An interrupt ends the run; what was recorded stays, and the same
+    call goes on from there.
     """
     found = discover(paths)
     summary = Summary(left_aside=len(found.left_aside))
     store.require_writable()  # else all that follows would be for nothing
     store.claim(refusal.source for refusal in found.refusals)
     front = Front(model.card.input, given_hips, store.contents(model.model_id), model.locator)
-    with (
-        Batches(open_backend) as batches,
-        Workers(front, min(workers, max(1, len(found.files))), limits) as pool,
-    ):
+    with Workers(front, min(workers, max(1, len(found.files))), limits) as pool:
         read = pool.run(found.files, store.claim, batches)
         first = next(read, [])  # the workers have begun, and the model is being loaded
         run = start_run(store, model, batches.fingerprint, reason)

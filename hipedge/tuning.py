@@ -1,12 +1,9 @@
-"""How the cores are shared between reading and inference: measured once, and remembered."""
+"""tune: measure how the cores are best shared between reading and inference, and remember it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -16,26 +13,14 @@ from hipedge.batching import Batches
 from hipedge.bench_line import a_line, infer_alone, read_alone, run_together
 from hipedge.decide import Rule
 from hipedge.errors import InputError
-from hipedge.export.cache import cache_folder, write_atomically
 from hipedge.front import Front, Prepared
 from hipedge.locate import GivenHips
-from hipedge.machine import processor
 from hipedge.model import ModelFolder
+from hipedge.shares import Shares, remember_shares
 from hipedge.workers import Limits, Workers
 
 # Less than this is what a machine's rate varies by.
 CLEARLY_FASTER = 1.03
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How many processes read, and on how many threads a backend on the CPU computes.
-
-    `threads` is None for every core, and for backends that compute elsewhere.
-    """
-
-    workers: int
-    threads: int | None = None
 
 
 def candidates(cores: int, *, on_cpu: bool) -> list[Shares]:
@@ -72,19 +57,8 @@ def tune(
     best = max(medians, key=lambda one: medians[one])
     if medians[best] < CLEARLY_FASTER * medians[tried[0]]:
         best = tried[0]
-    path = _path(model, backend)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"of": _key(model, backend), **asdict(best)}).encode())
+    remember_shares(model, backend, best)
     return best
-
-
-def tuned_shares(model: ModelFolder, backend: str, workers: int | None) -> Shares:
-    """Return the shares that `tune` found best here, or all cores for each part.
-
-    A site's own number of `workers` wins.
-    """
-    shares = _read(model, backend) or Shares(len(os.sched_getaffinity(0)))
-    return shares if workers is None else Shares(workers, shares.threads)
 
 
 def _films_per_s(
@@ -101,21 +75,3 @@ def _films_per_s(
     if not measured.hips_per_s:
         raise InputError("none of these films can be screened: name a folder with hip films")
     return measured.films_per_s
-
-
-def _key(model: ModelFolder, backend: str) -> str:
-    cores = len(os.sched_getaffinity(0))
-    return f"{model.model_id} {backend} {processor()} {cores} cores"
-
-
-def _path(model: ModelFolder, backend: str) -> Path:
-    name = hashlib.sha256(_key(model, backend).encode()).hexdigest()
-    return cache_folder() / "tuning" / f"{name}.json"
-
-
-def _read(model: ModelFolder, backend: str) -> Shares | None:
-    try:
-        content = json.loads(_path(model, backend).read_bytes())
-        return Shares(**content) if content.pop("of") == _key(model, backend) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # absent, or of another version of hipedge

@@ -9,7 +9,8 @@ import pytest
 from hipedge import tuning
 from hipedge.bench_line import Alone, LineFigures, Together, memory_mb
 from hipedge.cli import main
-from hipedge.tuning import Shares, candidates, tuned_shares
+from hipedge.shares import Shares, tuned_shares
+from hipedge.tuning import candidates
 
 TOGETHER = Together(
     seconds=10.0,

@@ -22,7 +22,7 @@ from hipedge.discover import discover
 from hipedge.errors import InputError
 from hipedge.machine import machine
 from hipedge.model import open_model
-from hipedge.tuning import tuned_shares
+from hipedge.shares import tuned_shares
 from hipedge.workers import Limits
 
 

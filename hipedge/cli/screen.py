@@ -64,12 +64,11 @@ def screen(
     """
     start_fork_server("hipedge.front")  # it imports while we do
     from hipedge import backends
+    from hipedge.batching import Batches
     from hipedge.config import load_settings, site_rule
     from hipedge.locate import GivenHips, read_hips_csv
     from hipedge.model import open_model
-    from hipedge.screen import screen as run_line
-    from hipedge.store import Store
-    from hipedge.tuning import tuned_shares
+    from hipedge.shares import tuned_shares
 
     settings = load_settings(
         {
@@ -98,26 +97,31 @@ def screen(
     def say(fingerprint: Fingerprint) -> None:
         errors.print(f"backend [bold]{fingerprint}[/]: {escape(reason)}", soft_wrap=True)
 
-    with Store(settings.db) as store, _progress() as bar:
-        task = bar.add_task("screening", total=None)
-        try:
-            summary = run_line(
-                paths,
-                model=folder,
-                open_backend=partial(backends.open_backend, name, folder, threads=shares.threads),
-                reason=reason,
-                store=store,
-                rule=rule,
-                given_hips=given_hips,
-                workers=shares.workers,
-                limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
-                opened=say,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        except KeyboardInterrupt:
-            bar.stop()
-            errors.print("interrupted: what was recorded stays, and the same command goes on")
-            raise typer.Exit(130) from None
+    with Batches(partial(backends.open_backend, name, folder, threads=shares.threads)) as batches:
+        # The model is being loaded; so long the rest can be imported.
+        from hipedge.screen import screen as run_line
+        from hipedge.store import Store
+
+        with Store(settings.db) as store, _progress() as bar:
+            task = bar.add_task("screening", total=None)
+            try:
+                summary = run_line(
+                    paths,
+                    model=folder,
+                    batches=batches,
+                    reason=reason,
+                    store=store,
+                    rule=rule,
+                    given_hips=given_hips,
+                    workers=shares.workers,
+                    limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
+                    opened=say,
+                    progress=lambda done, total: bar.update(task, completed=done, total=total),
+                )
+            except KeyboardInterrupt:
+                bar.stop()
+                errors.print("interrupted: what was recorded stays, and the same command goes on")
+                raise typer.Exit(130) from None
     output.print(summary_table(summary))
     if summary.flagged:
         errors.print(f"see them with: hipedge flagged --db {settings.db}", soft_wrap=True)

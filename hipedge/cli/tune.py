@@ -15,7 +15,7 @@ from hipedge.config import load_settings, site_rule
 from hipedge.discover import discover
 from hipedge.errors import InputError
 from hipedge.model import open_model
-from hipedge.tuning import Shares
+from hipedge.shares import Shares
 from hipedge.tuning import tune as measure
 
 

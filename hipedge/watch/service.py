@@ -20,8 +20,8 @@ from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
 from hipedge.notify import Notifier, channels_of
 from hipedge.screen import Line, start_run
+from hipedge.shares import tuned_shares
 from hipedge.store import Service, Store
-from hipedge.tuning import tuned_shares
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, refuse_network
