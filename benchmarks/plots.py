@@ -14,12 +14,16 @@ from matplotlib.figure import Figure
 Rates = Mapping[str, Mapping[str, float]]
 
 HIPEDGE, ONE_PROCESS = "hipedge", "hipedge, one process"
+SAME_WORK = "hipedge, the same work"
+CAREFUL_FASTEST = "careful loop, fastest decoder"
 CAREFUL_ORT = "careful loop + ONNX Runtime"
 # As people look for them.
 LEGEND = (
     HIPEDGE,
+    SAME_WORK,
     ONE_PROCESS,
     "careful loop",
+    CAREFUL_FASTEST,
     CAREFUL_ORT,
     "naive loop",
     "MONAI",
@@ -31,8 +35,10 @@ BLUE = "#1667b7"
 # apart (Okabe and Ito, 2008), and markers that differ in print.
 STYLES = {
     ONE_PROCESS: (BLUE, "o", False),
+    SAME_WORK: (BLUE, "*", True),
     HIPEDGE: (BLUE, "o", True),
-    CAREFUL_ORT: (INK, "s", False),
+    CAREFUL_ORT: (INK, "P", True),
+    CAREFUL_FASTEST: (INK, "s", False),
     "careful loop": (INK, "s", True),
     "naive loop": ("#d55e00", "D", True),
     "MONAI": ("#009e73", "^", True),

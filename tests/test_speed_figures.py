@@ -17,13 +17,15 @@ ENVIRONMENT = {
 
 @pytest.fixture
 def peers():
-    def syntax(hipedge, careful):
+    def syntax(hipedge, careful, fastest):
         return {
-            "decoder": "decoder 1.0",
+            "decoders": {"usual": "decoder 1.0", "fastest": "other 2.0"},
             "crops_per_s": {
+                "hipedge, the same work": [80.0],
                 "hipedge": hipedge,
                 "hipedge, one process": [5.0],
                 "careful loop": careful,
+                **fastest,
                 "naive loop": [2.0],
                 "MONAI": [1.5],
                 "torchxrayvision": [0.25],
@@ -46,8 +48,8 @@ def peers():
         "backend": "onnxruntime=1",
         "films": ["phantom-1.dcm", "RG2_UNC.dcm"],
         "syntaxes": {
-            "uncompressed": syntax([9.0, 100.0, 10.0], [40.0]),
-            "HTJ2K": syntax([60.0], [6.0]),
+            "uncompressed": syntax([9.0, 100.0, 10.0], [40.0], {}),
+            "HTJ2K": syntax([60.0], [6.0], {"careful loop, fastest decoder": [12.0]}),
         },
     }
 
@@ -87,14 +89,21 @@ def test_the_readme_says_what_the_figures_say():
 
 def test_a_rate_is_the_median_of_its_measurements_and_the_fastest_is_bold(peers, scaling):
     first, second = rows(tables.render(peers, scaling), "uncompressed")
-    assert first == "| uncompressed | 10 | 5.0 | **40** | 2.0 | 1.5 | 0.25 | ×0.25 |"
+    assert first == (
+        "| uncompressed | 80 | 10 | 5.0 | **40** | – | 2.0 | 1.5 | 0.25 | ×0.25 | ×2.0 |"
+    )
     assert second == "| uncompressed | **8.0** | 4.0 | 2.0 | 1.0 | ×4.0 |"
 
 
 def test_who_is_faster_anywhere_is_named(peers, scaling):
     text = tables.render(peers, scaling)
-    assert "Faster than hipedge: uncompressed (careful loop)." in text.replace("\n", " ")
+    assert "Faster than that: uncompressed (careful loop)." in text.replace("\n", " ")
     assert "None is faster anywhere." in text.replace("\n", " ")
+
+
+def test_a_loop_without_a_rate_of_its_own_is_compared_by_the_careful_loops(peers, scaling):
+    text = tables.render(peers, scaling).replace("\n", " ")
+    assert "×2.6 the one with the fastest decoders (×0.25 to ×5.0)" in text
 
 
 def test_a_busy_machine_is_said_to_be_busy(peers, scaling):

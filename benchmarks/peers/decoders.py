@@ -1,8 +1,9 @@
-"""The decoders of the peers' loops: one of a permissive licence for each transfer syntax.
+"""The decoders of the peers' loops: pydicom's usual ones, and the fastest of a permissive licence.
 
-pydicom has its own plugins for pylibjpeg-openjpeg and pylibjpeg-rle (MIT) and pyjpegls (MIT). It
-has none of such a licence for JPEG Lossless and 12-bit JPEG, so this module is one, over
-imagecodecs (BSD), as pydicom's guide on decoding plugins describes.
+The usual ones are those of `pip install pylibjpeg[all]`, as pydicom's guide installs them. Of
+these pylibjpeg-libjpeg, for JPEG and JPEG-LS, is under the GPL: it is measured here, and hipedge
+neither needs nor ships it. pyjpegls (MIT) decodes JPEG-LS faster; for JPEG pydicom has no faster
+plugin, so this module is one, over imagecodecs (BSD), as pydicom's guide on plugins describes.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLosslessSV1)
-PLUGINS = {
-    uid.RLELossless: ("pylibjpeg", "pylibjpeg-rle"),
-    uid.JPEGLSLossless: ("pyjpegls", "pyjpegls"),
-    uid.JPEGLSNearLossless: ("pyjpegls", "pyjpegls"),
-    uid.JPEG2000Lossless: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    uid.JPEG2000: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    uid.HTJ2KLossless: ("pylibjpeg", "pylibjpeg-openjpeg"),
-    **dict.fromkeys(JPEG, ("imagecodecs", "imagecodecs")),
+JPEG_LS = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+# The package behind pydicom's plugin pylibjpeg.
+USUAL = {
+    **dict.fromkeys((*JPEG, *JPEG_LS), "pylibjpeg-libjpeg"),
+    **dict.fromkeys((uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless), "pylibjpeg-openjpeg"),
+    uid.RLELossless: "pylibjpeg-rle",
 }
+# A plugin by the name of its package, where there is a faster one.
+FASTEST = {**dict.fromkeys(JPEG, "imagecodecs"), **dict.fromkeys(JPEG_LS, "pyjpegls")}
+MODULES = {"imagecodecs": __name__, "pyjpegls": "pydicom.pixels.decoders.pyjpegls"}
+FUNCTIONS = {"imagecodecs": "decode_frame", "pyjpegls": "_decode_frame"}
+
 DECODER_DEPENDENCIES = dict.fromkeys(JPEG, ("numpy", "imagecodecs"))
 
 
@@ -40,17 +44,20 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
     return samples.tobytes()
 
 
-def use_permissive_decoders() -> dict[str, str]:
-    """Leave pydicom one plugin for each syntax; return which package that is, by UID."""
-    for syntax, (plugin, _) in PLUGINS.items():
+def use_decoders() -> None:
+    """Leave pydicom the usual plugin for each syntax, and after it the fastest."""
+    for syntax in USUAL:
         decoder = get_decoder(syntax)
-        if plugin == "imagecodecs" and plugin not in decoder.available_plugins:
-            decoder.add_plugin(plugin, (__name__, "decode_frame"))
-        for other in set(decoder.available_plugins) - {plugin}:
+        for other in set(decoder.available_plugins) - {"pylibjpeg"}:
             decoder.remove_plugin(other)
-        if decoder.available_plugins != (plugin,):
+        if fastest := FASTEST.get(syntax):
+            decoder.add_plugin(fastest, (MODULES[fastest], FUNCTIONS[fastest]))
+        if "pylibjpeg" not in decoder.available_plugins:
             raise ModuleNotFoundError(decoder.missing_dependencies)
-    return {
-        str(uid.ExplicitVRLittleEndian): f"pydicom {version('pydicom')}",
-        **{str(one): f"{name} {version(name)}" for one, (_, name) in PLUGINS.items()},
-    }
+
+
+def decoders(syntax: str) -> dict[str, str]:
+    """Return which packages decode a transfer syntax for the loops, and their versions."""
+    usual = USUAL.get(uid.UID(syntax), "pydicom")
+    packages = {"usual": usual, "fastest": FASTEST.get(uid.UID(syntax), usual)}
+    return {name: f"{package} {version(package)}" for name, package in packages.items()}

@@ -14,6 +14,8 @@ from hipedge.workers import Workers
 
 Rate = Callable[[], float]
 
+SAME_WORK = ("load", "read", "prepare")
+
 
 def alternating(contenders: Mapping[str, Rate], repeats: int) -> dict[str, list[float]]:
     """Measure all contenders in turn, `repeats` times: what the machine does meets them alike."""
@@ -47,18 +49,32 @@ def front_rate(front: Front, films: Sequence[Film], workers: int, least_s: float
     with Workers(front, workers) as pool:
         _prepare(pool, (film.path for film in films * workers))
         start = time.perf_counter()
-        done = _prepare(pool, (film.path for film in _rounds(films, start + least_s)))
+        done = len(_prepare(pool, (film.path for film in _rounds(films, start + least_s))))
         return done / (time.perf_counter() - start)
 
 
-def _prepare(pool: Workers[Path, object], paths: Iterable[Path]) -> int:
-    done = 0
+def same_work_rate(front: Front, films: Sequence[Film], workers: int, least_s: float) -> float:
+    """Return films a second of hipedge's decoding processes in what the others do too.
+
+    That is all but the file's hash and the search for hips, by the clocks of the processes, which
+    all are at work. Raises `ValueError` if a film was not read.
+    """
+    with Workers(front, workers) as pool:
+        _prepare(pool, (film.path for film in films * workers))
+        deadline = time.perf_counter() + least_s
+        prepared = _prepare(pool, (film.path for film in _rounds(films, deadline)))
+    spent_ms = sum(one.timings_ms[stage] for one in prepared for stage in SAME_WORK)
+    return len(prepared) * workers / (spent_ms / 1e3)
+
+
+def _prepare(pool: Workers[Path, object], paths: Iterable[Path]) -> list[Prepared]:
+    prepared = list[Prepared]()
     for batch in pool.run(paths, lambda _: None):
         for path, result in batch:
             if not isinstance(result, Prepared):
                 raise ValueError(f"{path.name} was not read: {result}")
-            done += 1
-    return done
+            prepared.append(result)
+    return prepared
 
 
 def screen_rate(folders: tuple[Path, Path], options: list[str]) -> float:
