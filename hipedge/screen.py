@@ -25,7 +25,7 @@ from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.model.card import card_json
 from hipedge.store import Run, Store
-from hipedge.types import Film, Mark, Outcome, Priority, Refusal, ScoredHip, Screened
+from hipedge.types import Mark, Outcome, Priority, Refusal, ScoredHip, Screened
 from hipedge.versions import versions
 from hipedge.workers import Died, Limits, Workers
 
@@ -92,14 +92,12 @@ def screen(
         run = start_run(store, model, batches.fingerprint, reason)
         opened(batches.fingerprint)
         line = Line(model, batches, store, run, rule)
-        line.record(found.refusals)
-        summary.add(found.refusals)
+        summary.add(line.record(found.refusals))
         done = 0
         for outcomes, known in transactions(line, chain([first], read)):
             progress(done, len(found.files))
-            line.record(outcomes)
+            summary.add(line.record(outcomes))
             store.link(run, {one.source: one.sha256 for one in known})
-            summary.add(outcomes)
             summary.known += len(known)
             done += len(outcomes) + len(known)
         progress(done, len(found.files))
@@ -115,7 +113,7 @@ def transactions(
     for lot in read:
         results = [result_of(path, result) for path, result in lot]
         known += [result for result in results if isinstance(result, Known)]
-        outcomes += line.start([one for one in results if not isinstance(one, Known)], outcomes)
+        outcomes += line.start(one for one in results if not isinstance(one, Known))
         outcomes += line.judge()
         if (outcomes or known) and time.monotonic() - since >= COMMIT_EVERY_S:
             yield outcomes, known
@@ -150,58 +148,37 @@ class Line:
     rule: Rule
     channels: tuple[str, ...] = ()
 
-    def start(
-        self, results: Iterable[Prepared | Refusal], unrecorded: Iterable[Outcome] = ()
-    ) -> list[Outcome]:
+    def start(self, results: Iterable[Prepared | Refusal]) -> list[Outcome]:
         """Let the backend score the films among `results`; return the outcomes that need none.
 
-        Those are the refusals, and the duplicates of what is in the database, with the backend, or
-        among the `unrecorded`. Raises `StoreError`; then nothing has been started.
+        Those are the refusals, and the duplicates of what is in the database. Of a film that is
+        still with the backend there is no duplicate yet: it may come to another end, so both are
+        scored, and the database decides. Raises `StoreError`; then nothing has been started.
         """
-        results = list(results)
-        refusals = [result for result in results if isinstance(result, Refusal)]
-        films = [result for result in results if isinstance(result, Prepared)]
-        under_way = [one.film for one in self.batches.films]
-        under_way += [one.film for one in unrecorded if isinstance(one, Screened)]
-        unique, duplicates = set_duplicates_apart(films, self.store, self.run, under_way)
+        outcomes, unique = list[Outcome](), list[Prepared]()
+        for result in results:
+            if isinstance(result, Refusal):
+                outcomes.append(result)
+            elif self.store.same_pixels(self.run, result.film) is not None:
+                outcomes.append(Refusal.of_duplicate(result.film, result.timings_ms))
+            else:
+                unique.append(result)
         self.batches.submit(unique)
-        return [*refusals, *duplicates]
+        return outcomes
 
     def judge(self) -> list[Outcome]:
         """Decide about the films that have their scores; raise what the backend raised."""
         ages = self.model.card.age_range_years
         return [judge(scored, self.rule, ages) for scored in self.batches.collect()]
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Commit outcomes, in one transaction."""
-        if outcomes:
-            self.store.record(self.run, outcomes, self.rule, self.channels)
+    def record(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Commit outcomes, in one transaction; return them as they stand in the database."""
+        return self.store.record(self.run, outcomes, self.rule, self.channels) if outcomes else []
 
 
 def result_of(path: Path, result: Prepared | Refusal | Known | Died) -> Prepared | Refusal | Known:
     """Turn the death of a worker into the refusal of the file that it died of."""
     return Refusal(path, Code.WORKER_DIED) if isinstance(result, Died) else result
-
-
-def set_duplicates_apart(
-    films: Sequence[Prepared], store: Store, run: Run, under_way: Iterable[Film]
-) -> tuple[list[Prepared], list[Refusal]]:
-    """Part the films from those whose SOP Instance UID and pixels are screened or under way."""
-    seen = {identity(film) for film in under_way}
-    unique, duplicates = list[Prepared](), list[Refusal]()
-    for prepared in films:
-        film = prepared.film
-        if identity(film) in seen or store.same_pixels(run, film) is not None:
-            duplicates.append(Refusal(film.source, Code.SAME_PIXELS, sha256=film.sha256, film=film))
-        else:
-            seen.add(identity(film))
-            unique.append(prepared)
-    return unique, duplicates
-
-
-def identity(film: Film) -> tuple[str, str]:
-    """Return what two files of one film have in common."""
-    return film.sop_instance_uid or film.sha256, film.pixel_hash
 
 
 def judge(scored: Scored, rule: Rule, age_range_years: tuple[float, float] | None) -> Outcome:

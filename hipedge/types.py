@@ -308,6 +308,18 @@ class Refusal:
     marks: frozenset[Mark] = frozenset()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of_duplicate(cls, film: Film, timings_ms: Mapping[str, float]) -> Refusal:
+        """Refuse a film that was read, because one with its UID and pixels has been recorded."""
+        return cls(
+            film.source,
+            Code.SAME_PIXELS,
+            sha256=film.sha256,
+            film=film,
+            marks=film.marks,
+            timings_ms=timings_ms,
+        )
+
     @property
     def stage(self) -> Stage:
         """The stage of the line that refused."""

@@ -28,7 +28,16 @@ from hipedge.store.rows import (
     path_to_text,
     to_json,
 )
-from hipedge.types import CODESTREAM_HASH, Film, Finding, Mark, Outcome, Priority, Screened
+from hipedge.types import (
+    CODESTREAM_HASH,
+    Film,
+    Finding,
+    Mark,
+    Outcome,
+    Priority,
+    Refusal,
+    Screened,
+)
 from hipedge.versions import PIPELINE_VERSION
 
 _ORDER = tuple(Priority)
@@ -120,34 +129,44 @@ class Store(Connection):
         return frozenset(row["sha256"] for row in rows)
 
     def same_pixels(self, run: Run, film: Film) -> int | None:
-        """Return the screened file with this SOP Instance UID and pixels under other bytes."""
+        """Return the screened file with this SOP Instance UID and pixels."""
         rows = self.query(
             "select id from files where sop_instance_uid = ? and pixel_hash = ?"
-            " and state = 'screened' and model_id = ? and pipeline_version = ? and sha256 <> ?",
-            [
-                film.sop_instance_uid,
-                film.pixel_hash,
-                run.model_id,
-                PIPELINE_VERSION,
-                film.sha256,
-            ],
+            " and state = 'screened' and model_id = ? and pipeline_version = ?",
+            [film.sop_instance_uid, film.pixel_hash, run.model_id, PIPELINE_VERSION],
         )
         return next((row["id"] for row in rows), None)
 
     def record(
         self, run: Run, outcomes: Iterable[Outcome], rule: Rule, channels: Sequence[str] = ()
-    ) -> None:
+    ) -> list[Outcome]:
         """Write outcomes, their hips and their findings in one transaction.
 
         In it too: for each flagged case one message in the outbox of each channel. A content that
-        already has its row keeps it, and the path is linked to that.
+        already has its row keeps it, and the path is linked to that. A film whose SOP Instance UID
+        and pixels another one has that is screened is its duplicate, but no other film ever is.
+        Returns the outcomes as they now stand.
         """
+        recorded = list[Outcome]()
         with self.transaction():
             self._save_rule(rule)
             for outcome in outcomes:
-                file_id = self._record_one(run, outcome, rule)
-                if file_id is not None and isinstance(outcome, Screened):
-                    self._announce(file_id, outcome.findings, rule, channels)
+                stands = self._as_it_stands(run, outcome)
+                file_id = self._record_one(run, stands, rule)
+                if file_id is not None and isinstance(stands, Screened):
+                    self._announce(file_id, stands.findings, rule, channels)
+                recorded.append(stands)
+        return recorded
+
+    def _as_it_stands(self, run: Run, outcome: Outcome) -> Outcome:
+        """Return a screened film as the duplicate of one that was recorded before it, if it is."""
+        if not isinstance(outcome, Screened):
+            return outcome
+        film = outcome.film
+        same_content = self._file_id(run, film.source, film.sha256)
+        if same_content is None and self.same_pixels(run, film) is None:
+            return outcome
+        return Refusal.of_duplicate(film, outcome.timings_ms)
 
     def link(self, run: Run, contents: Mapping[Path, str]) -> None:
         """Note that each path holds a content, by SHA-256, that already has its row."""

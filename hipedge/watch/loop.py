@@ -161,8 +161,7 @@ class Watch:
         fresh = [one for one in refusals if one.source not in self._refused]
         if fresh:
             self._line.store.claim([one.source for one in fresh])
-            self._line.record(fresh)
-            self._tally.add(fresh)
+            self._tally.add(self._line.record(fresh))
             self._refused.update(one.source for one in fresh)
 
     def _notice_gone(self, gone: list[Path]) -> None:
@@ -228,7 +227,7 @@ class Watch:
                 self._results.append(result)
         self._put_back()
         if self._results:
-            self._outcomes.extend(self._line.start(self._results, self._outcomes))
+            self._outcomes.extend(self._line.start(self._results))
             self._results.clear()
         try:
             if scored := self._line.judge():
@@ -239,8 +238,7 @@ class Watch:
 
     def _record(self) -> None:
         if self._outcomes:
-            self._line.record(self._outcomes)
-            self._forget(self._outcomes)
+            self._forget(self._line.record(self._outcomes))
             self._outcomes = []
             self._announce()
         self._alarms.set(Alarm.DATABASE_UNAVAILABLE, False)

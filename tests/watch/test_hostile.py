@@ -293,5 +293,6 @@ def test_one_file_under_two_names_is_one_result(clinic):
     clinic.drop("two.dcm", film)
     with clinic.service():
         clinic.wait_for(2)
-    assert clinic.rows("select count(*) from files") == [(1,)]
+    assert clinic.rows("select state from files") == [("screened",)]
+    assert clinic.rows("select count(*) from hips") == [(1,)]
     assert clinic.rows("select count(distinct file_id), count(*) from paths") == [(1, 2)]

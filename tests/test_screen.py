@@ -1,0 +1,96 @@
+"""The line keeps every film: copies that are under way together end as one result."""
+
+import shutil
+
+import pytest
+
+from hipedge.backends.fake import FakeBackend
+from hipedge.batching import Batches
+from hipedge.config import Settings, site_rule
+from hipedge.locate import read_hips_csv
+from hipedge.screen import screen
+from hipedge.store import Store
+from hipedge.types import Category
+from hipedge.workers import Limits
+from tests.dicom.dicom_films import EXPLICIT, RLE
+from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
+
+
+@pytest.fixture
+def incoming(tmp_path):
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, incoming, untrained_model):
+    """Screen what is incoming with a backend that answers late; return the summary and the rows."""
+    hips = tmp_path / "hips.csv"
+    marked = "".join(f"{ROOT_UID}.{n},right,0,0,{SIZE_PX},{SIZE_PX}\n" for n in range(9))
+    hips.write_text("sop_instance_uid,side,x0,y0,x1,y1\n" + marked)
+
+    def screened(latency_s=0.3, nan=False):
+        backend = NotANumber if nan else FakeBackend
+        with (
+            Batches(lambda: backend(SIZE_PX, latency_s=latency_s)) as batches,
+            Store(tmp_path / "cases.db") as store,
+        ):
+            summary = screen(
+                [incoming],
+                model=untrained_model,
+                batches=batches,
+                reason="test",
+                store=store,
+                rule=site_rule(untrained_model.card, Settings()),
+                given_hips=read_hips_csv(hips),
+                workers=1,
+                limits=Limits(),
+                opened=lambda _: None,
+                progress=lambda *_: None,
+            )
+            rows = store.query(
+                "select state, duplicate_of, (select count(*) from hips where file_id = files.id)"
+                " as hips from files order by id"
+            )
+            paths = store.query("select count(*) as n, count(distinct file_id) as files from paths")
+            return summary, [tuple(row.values()) for row in rows], tuple(paths[0].values())
+
+    return screened
+
+
+class NotANumber(FakeBackend):
+    """A model that fails on all that it sees."""
+
+    def _infer(self, batch):
+        logits, maps = super()._infer(batch)
+        return logits * float("nan"), maps
+
+
+def test_copies_of_a_file_that_are_under_way_together_are_one_result(run, incoming):
+    (incoming / "a.dcm").write_bytes(dicom(1, Category.FEMORAL_NECK_FRACTURE))
+    for name in "bcd":
+        shutil.copy(incoming / "a.dcm", incoming / f"{name}.dcm")
+    summary, rows, paths = run()
+    assert rows == [("screened", None, 1)]
+    assert paths == (4, 1)
+    assert (summary.screened, summary.hips, sum(summary.flagged.values())) == (1, 1, 1)
+    assert sum(summary.refused.values()) == 3
+
+
+def test_of_one_film_in_two_encodings_the_first_to_be_scored_is_the_result(run, incoming):
+    (incoming / "a.dcm").write_bytes(dicom(1, syntax=EXPLICIT))
+    (incoming / "b.dcm").write_bytes(dicom(1, syntax=RLE))
+    summary, rows, paths = run()
+    assert rows == [("screened", None, 1), ("duplicate", 1, 0)]
+    assert paths == (2, 2)
+    assert (summary.screened, summary.refused.total()) == (1, 1)
+
+
+def test_a_film_is_no_duplicate_of_one_that_could_not_be_scored(run, incoming):
+    (incoming / "a.dcm").write_bytes(dicom(1, syntax=EXPLICIT))
+    _, rows, _ = run(nan=True)
+    assert rows == [("quarantined", None, 0)]
+    (incoming / "b.dcm").write_bytes(dicom(1, syntax=RLE))
+    _, rows, _ = run()
+    assert rows == [("quarantined", None, 0), ("screened", None, 1)]
