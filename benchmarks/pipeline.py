@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,15 +42,12 @@ def measure(
     films: Path,
     open_backend: Callable[[], Backend],
     repeats: int,
-    *,
-    on_cpu: bool,
 ) -> LineFigures:
     """Measure the line with two workers."""
     return measure_line(
         discover([films]).files,
         model=model,
         open_backend=open_backend,
-        on_cpu=on_cpu,
         rule=site_rule(model.card, Settings()),
         workers=2,
         limits=Limits(),
@@ -92,21 +90,28 @@ def main() -> None:
     model = open_model(arguments.model)
     size_px = model.card.input.size_px
     cpu, _ = backends.choose("auto")
-    runs: dict[str, tuple[Callable[[], Backend], bool]] = {
-        "fast device": (partial(FakeBackend, size_px, latency_s=FAST_S), False),
-        "slow device": (partial(OneAtATime, size_px, latency_s=SLOW_S), False),
-        "cpu": (partial(backends.open_backend, cpu, model), backends.BACKENDS[cpu].on_cpu),
+    runs: dict[str, Callable[[], Backend]] = {
+        "fast device": partial(FakeBackend, size_px, latency_s=FAST_S),
+        "slow device": partial(OneAtATime, size_px, latency_s=SLOW_S),
+        "cpu": partial(backends.open_backend, cpu, model),
     }
-    where = environment()
+    where, load_average = environment(), os.getloadavg()[0]
     print(json.dumps(where, indent=2))
     found = {}
-    for name, (open_backend, on_cpu) in runs.items():
+    for name, open_backend in runs.items():
         if arguments.only in (None, name):
-            one = measure(model, arguments.films, open_backend, arguments.repeats, on_cpu=on_cpu)
+            one = measure(model, arguments.films, open_backend, arguments.repeats)
             found[name] = figures(one)
             print(name, json.dumps(found[name], indent=2))
     if arguments.json:
-        content = {"environment": where, "repeats": arguments.repeats, **found}
+        options = f"--model {arguments.model} --films {arguments.films.name}"
+        content = {
+            "environment": where,
+            "load_average": load_average,
+            "command": f"{options} --repeats {arguments.repeats}",
+            "repeats": arguments.repeats,
+            **found,
+        }
         arguments.json.write_text(json.dumps(content, indent=2) + "\n")
 
 

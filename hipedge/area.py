@@ -59,7 +59,7 @@ def means_around(
     box: Box,
     values: NDArray[Any],
     step_px: float,
-    render: Callable[[NDArray[Any]], NDArray[np.uint16]],
+    render: Render,
 ) -> Area:
     """Return rendered means of the values (H, W) around `box`, half as coarse as `step_px` or less.
 

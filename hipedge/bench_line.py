@@ -39,14 +39,16 @@ Result = Prepared | Refusal | Known | Died
 
 @dataclass(frozen=True)
 class Alone:
-    """Films a second of each part of the line by itself.
+    """Films a second of each part of the line by itself, and the processor's time of a film.
 
-    Recording waits for the disk, mostly: `recording_core_s` is what it computes for a film.
+    A part may wait too: reading for a network, inference for a device, recording for the disk.
     """
 
     reading: float
     inference: float
     recording: float
+    reading_core_s: float
+    inference_core_s: float
     recording_core_s: float
 
 
@@ -71,7 +73,7 @@ class Together:
 
 @dataclass(frozen=True)
 class LineFigures:
-    """All passes. `inference_cores` is how many cores inference uses: none where a device does."""
+    """All passes."""
 
     films: int
     hips: int
@@ -79,21 +81,16 @@ class LineFigures:
     workers: int
     cores: int
     backend: str
-    inference_cores: int
     alone: tuple[Alone, ...]
     together: tuple[Together, ...]
 
     @property
     def limits(self) -> tuple[Mapping[str, float], ...]:
-        """Films a second that each part allows, and that all parts on one processor allow.
-
-        On the processor each part takes its time on as many cores as it had alone.
-        """
+        """Films a second that each part allows, and that all cores allow for all parts together."""
         return tuple(self._limits(one) for one in self.alone)
 
     def _limits(self, alone: Alone) -> Mapping[str, float]:
-        core_s = min(self.workers, self.cores) / alone.reading + alone.recording_core_s
-        core_s += self.inference_cores / alone.inference
+        core_s = alone.reading_core_s + alone.inference_core_s + alone.recording_core_s
         return {
             "reading": alone.reading,
             "inference": alone.inference,
@@ -113,8 +110,12 @@ class LineFigures:
         first = min(rates, key=lambda name: rates[name])
         if first != "processor":
             return first
-        users = ("reading", "inference") if self.inference_cores else ("reading",)
-        return f"processor, mostly by {min(users, key=lambda name: rates[name])}"
+        users = {
+            "reading": median(one.reading_core_s for one in self.alone),
+            "inference": median(one.inference_core_s for one in self.alone),
+            "recording": median(one.recording_core_s for one in self.alone),
+        }
+        return f"processor, mostly by {max(users, key=lambda name: users[name])}"
 
     @property
     def films_per_s(self) -> float:
@@ -133,7 +134,6 @@ def measure_line(
     *,
     model: ModelFolder,
     open_backend: Callable[[], Backend],
-    on_cpu: bool,
     rule: Rule,
     workers: int,
     limits: Limits,
@@ -146,7 +146,7 @@ def measure_line(
     cores = len(os.sched_getaffinity(0))
     front = Front(model.card.input, GivenHips(), frozenset(), model.locator)
     with Batches(open_backend) as batches, Workers(front, workers, limits) as pool:
-        results, _ = read_alone(pool, files)  # also starts the processes
+        results, *_ = read_alone(pool, files)  # also starts the processes
         films = [one for one in results if isinstance(one, Prepared)]
         if not films:
             raise InputError("none of these films can be screened: name a folder with hip films")
@@ -154,18 +154,20 @@ def measure_line(
         infer_alone(batches, films[:1])
         alone, together = list[Alone](), list[Together]()
         for _ in range(repeats):
-            reading = len(files) / read_alone(pool, files)[1]
-            inference = len(files) / infer_alone(batches, films)
+            _, reading_s, reading_core_s = read_alone(pool, files)
+            inference_s, inference_core_s = infer_alone(batches, films)
             with a_line(batches, model, rule) as line:
                 one, lots = run_together(line, pool, files, workers)
             with a_line(batches, model, rule) as line:
                 recording_s, recording_core_s = record_alone(line, lots)
             alone.append(
                 Alone(
-                    reading,
-                    inference,
-                    len(files) / recording_s,
-                    recording_core_s / len(files),
+                    reading=len(files) / reading_s,
+                    inference=len(files) / inference_s,
+                    recording=len(files) / recording_s,
+                    reading_core_s=reading_core_s / len(files),
+                    inference_core_s=inference_core_s / len(files),
+                    recording_core_s=recording_core_s / len(files),
                 )
             )
             together.append(one)
@@ -176,7 +178,6 @@ def measure_line(
         workers=workers,
         cores=cores,
         backend=str(fingerprint),
-        inference_cores=(fingerprint.threads or cores) if on_cpu else 0,
         alone=tuple(alone),
         together=tuple(together),
     )
@@ -190,21 +191,30 @@ def a_line(batches: Batches, model: ModelFolder, rule: Rule) -> Iterator[Line]:
         yield Line(model, batches, store, run, rule)
 
 
-def read_alone(pool: Pool, files: Sequence[Path]) -> tuple[list[Result], float]:
-    """Read, locate and prepare; return the results and how long it took."""
-    start = time.perf_counter()
+def read_alone(pool: Pool, files: Sequence[Path]) -> tuple[list[Result], float, float]:
+    """Read, locate and prepare.
+
+    Returns the results, how long it took, and how much of the processor's time, in the workers and
+    here; of films that were refused that is not known.
+    """
+    start, start_core = time.perf_counter(), time.process_time()
     results = [result for lot in pool.run(files, lambda _: None) for _, result in lot]
-    return results, time.perf_counter() - start
+    here_s = time.process_time() - start_core
+    core_s = sum(one.core_s for one in results if isinstance(one, Prepared))
+    return results, time.perf_counter() - start, here_s + core_s
 
 
-def infer_alone(batches: Batches, films: Sequence[Prepared]) -> float:
-    """Score the films as fast as the backend takes them; return how long it took."""
-    start = time.perf_counter()
+def infer_alone(batches: Batches, films: Sequence[Prepared]) -> tuple[float, float]:
+    """Score the films as fast as the backend takes them.
+
+    Returns how long it took, and how much of the processor's time.
+    """
+    start, start_core = time.perf_counter(), time.process_time()
     batches.submit(films)
     while batches.is_busy:
         batches.wait()
         batches.collect()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - start_core
 
 
 def record_alone(line: Line, lots: Sequence[Sequence[Outcome]]) -> tuple[float, float]:
@@ -291,6 +301,7 @@ class Gauges:
                 self.memory_mb = max(self.memory_mb, memory_mb())
                 self._next_memory = time.monotonic() + MEMORY_EVERY_S
             yield lot
+        self.memory_mb = max(self.memory_mb, memory_mb())
 
     @property
     def films_in_work(self) -> tuple[float, int]:

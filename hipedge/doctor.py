@@ -13,6 +13,7 @@ from hipedge import backends
 from hipedge.config import Settings, site_rule
 from hipedge.dicom import decoder_versions
 from hipedge.errors import HipedgeError
+from hipedge.front import open_locator
 from hipedge.model import open_model
 from hipedge.store import Store
 from hipedge.versions import CORE, package_version
@@ -95,6 +96,9 @@ def _site(settings: Settings) -> Iterator[Check]:
         name, _ = backends.choose(settings.backend)
         with backends.open_backend(name, model) as backend:
             yield Check("site", "model on backend", True, str(backend.fingerprint))
+        if model.locator:
+            open_locator(model.locator)
+            yield Check("site", "locator", True, "finds the hips")
     except HipedgeError as error:
         yield Check("site", "model", False, "cannot be used", str(error))
     if not settings.db.exists():

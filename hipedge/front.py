@@ -11,9 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from hipedge.dicom import load, read
-from hipedge.errors import Code, Refused
-from hipedge.locate import GivenHips, Located, locate
+from hipedge.errors import BackendError, Code, InstallationError, Refused
+from hipedge.locate import GivenHips, find_heads, locate
 from hipedge.locate.learned import LearnedLocator
+from hipedge.locate.rules import FindHeads
 from hipedge.locate.upright import turn_upright
 from hipedge.prepare import prepare_hips
 from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sample
@@ -21,12 +22,16 @@ from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sa
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A film on its way from a worker to the model: its hips, each seen one way or both."""
+    """A film on its way from a worker to the model: its hips, each seen one way or both.
+
+    `core_s` is the processor's time that it took; `timings_ms` are by the clock.
+    """
 
     film: Film
     hips: tuple[tuple[Hip, tuple[Sample, ...]], ...]
     marks: frozenset[Mark]
     timings_ms: Mapping[str, float]
+    core_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ class Front:
 
     def __call__(self, path: Path) -> Prepared | Refusal | Known:
         """Return what became of the file: expected faults are values, never exceptions."""
-        sha256, timings_ms = None, dict[str, float]()
+        sha256, film, timings_ms = None, None, dict[str, float]()
+        start_core = time.process_time()
         try:
             with timed("load", timings_ms):
                 payload = load(path)
@@ -58,40 +64,55 @@ class Front:
                 return Known(path, sha256)
             with timed("read", timings_ms):
                 radiograph = read(path, payload)
+            film = radiograph.film
             with timed("locate", timings_ms):
-                radiograph, located = self._locate(radiograph)
+                radiograph, find = self._upright(radiograph)
+                film = radiograph.film
+                located = locate(radiograph, self.geometry, self.given_hips.of(film), find=find)
             with timed("prepare", timings_ms):
                 samples = prepare_hips(radiograph, located.hips, self.geometry.size_px)
             hips = tuple(zip(located.hips, samples, strict=True))
-            marks = radiograph.film.marks | located.marks
-            return Prepared(radiograph.film, hips, marks, timings_ms)
+            core_s = time.process_time() - start_core
+            return Prepared(film, hips, film.marks | located.marks, timings_ms, core_s)
         except Refused as refused:
-            return Refusal(path, refused.code, refused.detail, sha256=sha256, timings_ms=timings_ms)
+            code, detail = refused.code, refused.detail
         except MemoryError:
-            return Refusal(path, Code.TOO_LARGE, "needs more memory than it may have", sha256)
+            code, detail = Code.TOO_LARGE, "needs more memory than it may have"
+        except InstallationError:
+            raise  # it would cost every film
         except Exception as error:
             # A fault of ours must cost one film, not the night's run: it is stated in its row.
-            return Refusal(path, Code.UNEXPECTED_ERROR, where(error), sha256=sha256)
+            code, detail = Code.UNEXPECTED_ERROR, where(error)
+        marks = film.marks if film else frozenset()
+        return Refusal(
+            path, code, detail, sha256=sha256, film=film, marks=marks, timings_ms=timings_ms
+        )
 
-    def _locate(self, radiograph: Radiograph) -> tuple[Radiograph, Located]:
-        """Return the film upright, with its hips: as given, learned, or by a drawn pelvis."""
-        given = self.given_hips.of(radiograph.film)
-        if given or self.locator is None:
-            return radiograph, locate(radiograph, self.geometry, given)
+    def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, FindHeads]:
+        """Return the film turned upright, and what finds its heads: learned, or a drawn pelvis.
+
+        A film whose hips are given stays as it is, for they are where they are given.
+        """
+        if self.locator is None or self.given_hips.of(radiograph.film):
+            return radiograph, find_heads
         find = open_locator(self.locator)
         overview = radiograph.overview
         spacing_mm = overview.spacing_mm(radiograph.film.spacing_mm)
-        turns = find.quarter_turns(overview.pixels, spacing_mm)
-        upright = turn_upright(radiograph, turns)
-        return upright, locate(upright, self.geometry, find=find)
+        return turn_upright(radiograph, find.quarter_turns(overview.pixels, spacing_mm)), find
 
 
 @lru_cache(maxsize=1)
 def open_locator(path: Path) -> LearnedLocator:
-    """Open a model's locator, once in a process; others do without its runtime."""
+    """Open a model's locator, once in a process; others do without its runtime.
+
+    Raises `InstallationError` where it cannot be opened.
+    """
     from hipedge.backends.ort_locator import OrtLocator
 
-    return LearnedLocator(OrtLocator(path))
+    try:
+        return LearnedLocator(OrtLocator(path))
+    except BackendError as error:
+        raise InstallationError(f"the model's locator cannot be used here: {error}") from error
 
 
 @contextmanager

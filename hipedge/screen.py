@@ -18,6 +18,7 @@ import numpy as np
 from hipedge.backends.base import Fingerprint
 from hipedge.batching import Batches, Scored
 from hipedge.decide import Rule, decide, population_marks
+from hipedge.dicom import decoder_versions
 from hipedge.discover import discover
 from hipedge.errors import Code
 from hipedge.front import Front, Known, Prepared
@@ -130,7 +131,7 @@ def start_run(store: Store, model: ModelFolder, fingerprint: Fingerprint, reason
         card=card_json(model.card).decode(),
         backend=str(fingerprint),
         backend_reason=reason,
-        versions=versions(),
+        versions=versions() | decoder_versions(),
     )
 
 
@@ -192,6 +193,7 @@ def judge(scored: Scored, rule: Rule, age_range_years: tuple[float, float] | Non
             Code.SCORES_NOT_FINITE,
             sha256=prepared.film.sha256,
             film=prepared.film,
+            marks=prepared.marks,
             timings_ms=timings_ms,
         )
     return Screened(

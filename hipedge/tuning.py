@@ -1,4 +1,4 @@
-"""tune: measure how the cores are best shared between reading and inference, and remember it."""
+"""tune: measure how the cores are best shared between reading and inference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hipedge.errors import InputError
 from hipedge.front import Front, Prepared
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
-from hipedge.shares import Shares, remember_shares
+from hipedge.shares import Shares
 from hipedge.workers import Limits, Workers
 
 # Less than this is what a machine's rate varies by.
@@ -38,36 +38,42 @@ def tune(
     backend: str,
     rule: Rule,
     *,
+    limits: Limits,
     repeats: int,
     progress: Callable[[Shares, float], None],
 ) -> Shares:
-    """Run the line on `files` with each of the candidates, in turns, and remember the fastest.
+    """Run the line on `files` with each of the candidates, in turns, and return the fastest.
 
-    Where none is clearly faster than all cores for each part, that stays.
-    `progress` is called with what was tried and its films a second. Raises `InputError` where none
-    of the files can be screened, and `OSError` where the cache cannot be written.
+    Where none is clearly faster than all cores for each part, it is that. `progress` is called with
+    what was tried and its films a second. Raises `InputError` where none of the files can be
+    screened.
     """
+    line = partial(_films_per_s, files, model, backend, rule, limits)
     tried = candidates(len(os.sched_getaffinity(0)), on_cpu=BACKENDS[backend].on_cpu)
     rates: dict[Shares, list[float]] = {one: [] for one in tried}
     for _ in range(repeats):
         for shares, found in rates.items():
-            found.append(_films_per_s(files, model, backend, rule, shares))
+            found.append(line(shares))
             progress(shares, found[-1])
     medians = {shares: median(found) for shares, found in rates.items()}
     best = max(medians, key=lambda one: medians[one])
     if medians[best] < CLEARLY_FASTER * medians[tried[0]]:
         best = tried[0]
-    remember_shares(model, backend, best)
     return best
 
 
 def _films_per_s(
-    files: Sequence[Path], model: ModelFolder, backend: str, rule: Rule, shares: Shares
+    files: Sequence[Path],
+    model: ModelFolder,
+    backend: str,
+    rule: Rule,
+    limits: Limits,
+    shares: Shares,
 ) -> float:
     front = Front(model.card.input, GivenHips(), frozenset(), model.locator)
     open_ = partial(open_backend, backend, model, threads=shares.threads)
-    with Batches(open_) as batches, Workers(front, shares.workers, Limits()) as pool:
-        results, _ = read_alone(pool, files[: shares.workers])  # starts the processes
+    with Batches(open_) as batches, Workers(front, shares.workers, limits) as pool:
+        results, *_ = read_alone(pool, files[: shares.workers])  # starts the processes
         films = [one for one in results if isinstance(one, Prepared)]
         infer_alone(batches, films)
         with a_line(batches, model, rule) as line:

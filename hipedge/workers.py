@@ -147,7 +147,10 @@ class Workers(Generic[T, R]):
         )
         finished = list[tuple[T, R | Died]]()
         for place, worker in enumerate(self._workers):
+            had_started = worker.has_started
             finished.extend(worker.read())
+            if worker.has_started and not had_started:
+                self._failed_starts = 0
             if worker.is_dead or worker.is_overdue:
                 finished.extend(self._bury(worker))
                 self._workers[place] = self._new_worker()
@@ -204,7 +207,7 @@ class Workers(Generic[T, R]):
     def _bury(self, worker: _Worker[T, R]) -> Iterator[tuple[T, R | Died]]:
         """Blame the first item of a dead worker, and give the others to another."""
         worker.kill()
-        self._failed_starts = 0 if worker.has_started else self._failed_starts + 1
+        self._failed_starts += not worker.has_started
         if self._failed_starts >= FAILED_STARTS:
             raise InstallationError(
                 "the decoding processes end as they start: see whether `hipedge doctor` runs, and "
@@ -275,21 +278,24 @@ class _Worker(Generic[T, R]):
 
     def read(self) -> Iterator[tuple[T, R | Died]]:
         """Yield what lies in the pipe, and notice its end."""
+        while (message := self._receive()) is not None:
+            has_failed, result = self._slots.unpack(self._messages, message)
+            self._messages += 1
+            self._since = time.monotonic()
+            if not self.has_started:
+                self.has_started = True
+                continue
+            item = self.items.popleft()
+            if has_failed:
+                raise result
+            yield item, result
+
+    def _receive(self) -> bytes | None:
         try:
-            while self.results.poll():
-                message = self.results.recv_bytes()
-                has_failed, result = self._slots.unpack(self._messages, message)
-                self._messages += 1
-                self._since = time.monotonic()
-                if not self.has_started:
-                    self.has_started = True
-                    continue
-                item = self.items.popleft()
-                if has_failed:
-                    raise result
-                yield item, result
-        except (EOFError, ConnectionError):
+            return self.results.recv_bytes() if self.results.poll() else None
+        except (EOFError, OSError):  # the latter where it was killed amid a message
             self.is_dead = True
+            return None
 
     def kill(self) -> None:
         if self._tasks.closed:

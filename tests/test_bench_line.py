@@ -3,11 +3,12 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from hipedge import tuning
-from hipedge.bench_line import Alone, LineFigures, Together, memory_mb
+from hipedge import bench_line, tuning
+from hipedge.bench_line import Alone, Gauges, LineFigures, Together, memory_mb
 from hipedge.cli import main
 from hipedge.shares import Shares, tuned_shares
 from hipedge.tuning import candidates
@@ -24,7 +25,14 @@ TOGETHER = Together(
     memory_mb=500.0,
 )
 # Two workers read 20 films a second on two cores, so a film takes 0.1 s of a core.
-ALONE = Alone(reading=20.0, inference=1000.0, recording=200.0, recording_core_s=0.0)
+ALONE = Alone(
+    reading=20.0,
+    inference=1000.0,
+    recording=200.0,
+    reading_core_s=0.1,
+    inference_core_s=0.0,
+    recording_core_s=0.0,
+)
 DEVICE = LineFigures(
     films=90,
     hips=180,
@@ -32,7 +40,6 @@ DEVICE = LineFigures(
     workers=2,
     cores=2,
     backend="",
-    inference_cores=0,
     alone=(ALONE,),
     together=(TOGETHER,),
 )
@@ -48,11 +55,20 @@ def test_with_a_device_the_slowest_part_is_the_limit():
 
 
 def test_on_the_processor_the_parts_share_the_cores():
-    shared = replace(DEVICE, inference_cores=2, alone=(replace(ALONE, inference=20.0),))
+    both_cores = replace(ALONE, inference=20.0, inference_core_s=0.1)
+    shared = replace(DEVICE, alone=(both_cores,))
     assert shared.limit == pytest.approx(10.0)
     assert shared.bottleneck.startswith("processor")
-    one_core = replace(shared, inference_cores=1)
-    assert one_core.limit == pytest.approx(2 / (2 / 20 + 1 / 20))
+    one_core = replace(DEVICE, alone=(replace(both_cores, inference_core_s=0.05),))
+    assert one_core.limit == pytest.approx(2 / (0.1 + 0.05))
+    assert one_core.bottleneck == "processor, mostly by reading"
+
+
+def test_waiting_for_a_network_takes_nothing_from_the_cores():
+    waits = replace(ALONE, reading_core_s=0.01, inference=20.0, inference_core_s=0.1)
+    shared = replace(DEVICE, alone=(waits,))
+    assert shared.limit == pytest.approx(2 / 0.11)
+    assert shared.bottleneck == "processor, mostly by inference"
 
 
 def test_what_the_main_process_computes_is_taken_from_the_same_cores():
@@ -71,6 +87,14 @@ def test_the_figures_are_medians_over_the_passes():
 
 def test_memory_is_that_of_all_processes():
     assert 20 < memory_mb() < 5000
+
+
+def test_memory_is_looked_at_where_a_short_run_ends_too(monkeypatch):
+    held = iter([100.0, 400.0])
+    monkeypatch.setattr(bench_line, "memory_mb", lambda: next(held))
+    gauges = Gauges(SimpleNamespace(waiting=0), SimpleNamespace(in_flight=1))
+    assert len(list(gauges.watch([[], [], []]))) == 3
+    assert gauges.memory_mb == 400.0
 
 
 @pytest.fixture
@@ -144,6 +168,20 @@ def test_what_was_tuned_is_used_until_the_site_says_otherwise(
     assert tuned_shares(untrained_model, "fake", None) == Shares(1)
     assert tuned_shares(untrained_model, "fake", 5) == Shares(5)
     assert tuned_shares(untrained_model, "onnxruntime", None).workers >= 1
+
+
+def test_where_it_cannot_be_remembered_the_fastest_is_said_all_the_same(
+    untrained_model, films, monkeypatch, capsys, tmp_path
+):
+    rates = {Shares(2): 10.0, Shares(1): 20.0}
+    monkeypatch.setattr(tuning, "candidates", lambda cores, on_cpu: list(rates))
+    monkeypatch.setattr(tuning, "_films_per_s", lambda *arguments: rates[arguments[-1]])
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run("tune", films, "--model", untrained_model.path, "--backend", "fake") == 2
+    said = capsys.readouterr()
+    assert "fastest: 1 reading" in said.out
+    assert "XDG_CACHE_HOME" in said.err
 
 
 def test_a_difference_within_the_noise_changes_nothing(untrained_model, films, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """The line keeps every film: copies that are under way together end as one result."""
 
+import json
 import shutil
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from hipedge.backends.fake import FakeBackend
 from hipedge.batching import Batches
 from hipedge.config import Settings, site_rule
+from hipedge.errors import InstallationError
 from hipedge.locate import read_hips_csv
+from hipedge.model import ModelFolder
 from hipedge.screen import screen
 from hipedge.store import Store
 from hipedge.types import Category
@@ -30,7 +33,7 @@ def run(tmp_path, incoming, untrained_model):
     marked = "".join(f"{ROOT_UID}.{n},right,0,0,{SIZE_PX},{SIZE_PX}\n" for n in range(9))
     hips.write_text("sop_instance_uid,side,x0,y0,x1,y1\n" + marked)
 
-    def screened(latency_s=0.3, nan=False):
+    def screened(latency_s=0.3, nan=False, model=untrained_model):
         backend = NotANumber if nan else FakeBackend
         with (
             Batches(lambda: backend(SIZE_PX, latency_s=latency_s)) as batches,
@@ -38,7 +41,7 @@ def run(tmp_path, incoming, untrained_model):
         ):
             summary = screen(
                 [incoming],
-                model=untrained_model,
+                model=model,
                 batches=batches,
                 reason="test",
                 store=store,
@@ -49,6 +52,8 @@ def run(tmp_path, incoming, untrained_model):
                 opened=lambda _: None,
                 progress=lambda *_: None,
             )
+            versions = json.loads(store.query("select versions from runs")[-1]["versions"])
+            assert "areas of jpeg2k" in versions
             rows = store.query(
                 "select state, duplicate_of, (select count(*) from hips where file_id = files.id)"
                 " as hips from files order by id"
@@ -94,3 +99,28 @@ def test_a_film_is_no_duplicate_of_one_that_could_not_be_scored(run, incoming):
     (incoming / "b.dcm").write_bytes(dicom(1, syntax=RLE))
     _, rows, _ = run()
     assert rows == [("quarantined", None, 0), ("screened", None, 1)]
+
+
+def test_what_the_header_said_is_kept_where_no_hip_is_found(run, incoming, tmp_path):
+    film = dicom(1).replace(f"{ROOT_UID}.1".encode(), f"{ROOT_UID}.0".encode())
+    (incoming / "a.dcm").write_bytes(b"MZ" + film[2:])
+    hips = tmp_path / "hips.csv"
+    hips.write_text(hips.read_text().replace(f"{ROOT_UID}.0,", f"{ROOT_UID}.99,"))
+    run()
+    with Store(tmp_path / "cases.db") as store:
+        (row,) = store.query("select code, sop_instance_uid, height_px, marks from files")
+    assert tuple(row.values()) == ("no_hip_found", f"{ROOT_UID}.0", SIZE_PX, '["polyglot"]')
+
+
+def test_a_locator_that_cannot_be_opened_ends_the_run_and_costs_no_film(
+    run, incoming, tmp_path, untrained_model
+):
+    class WithLocator(ModelFolder):
+        locator = tmp_path / "locator.onnx"
+
+    WithLocator.locator.write_bytes(b"of another version")
+    (incoming / "a.dcm").write_bytes(dicom(99))
+    with pytest.raises(InstallationError, match="locator"):
+        run(model=WithLocator(**vars(untrained_model)))
+    with Store(tmp_path / "cases.db") as store:
+        assert not store.query("select * from files")

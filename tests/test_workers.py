@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hipedge.errors import InstallationError
-from hipedge.workers import Died, Limits, Workers
+from hipedge.workers import FAILED_STARTS, Died, Limits, Workers
 
 
 def square(number):
@@ -227,6 +227,26 @@ def test_results_larger_than_the_pipe_arrive():
     with Workers(big, 2) as workers:
         results = [pair for batch in workers.run(range(40), lambda _: None) for pair in batch]
     assert {len(result) for _, result in results} == {300_000}
+
+
+def huge(number):
+    return bytes(5 << 20)
+
+
+def test_a_worker_that_is_killed_amid_its_result_costs_no_more_than_that_item():
+    with Workers(huge, 1) as workers:
+        workers.submit([1])
+        time.sleep(3)  # its result is larger than the pipe, so it now waits within it
+        os.kill(workers._workers[0]._process.pid, signal.SIGKILL)
+        results = [pair for batch in workers.run([2], lambda _: None) for pair in batch]
+    assert sorted(results) == [(1, bytes(5 << 20)), (2, bytes(5 << 20))]
+
+
+def test_failed_starts_do_not_add_up_over_years():
+    with Workers(square, 1) as workers:
+        workers._failed_starts = FAILED_STARTS - 1
+        assert [pair for batch in workers.run([3], lambda _: None) for pair in batch] == [(3, 9)]
+        assert workers._failed_starts == 0
 
 
 class Unloadable:

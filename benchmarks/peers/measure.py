@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -94,6 +95,7 @@ def screen_folders(films: Sequence[Film], count: int, root: Path) -> tuple[Path,
         for film in films:
             (folder / film.path.stem).mkdir(parents=True)
             copies(film.path, folder / film.path.stem, each)
+    os.sync()  # else the database that is timed waits until the disk has all of this
     return few, many
 
 

@@ -12,7 +12,6 @@ from statistics import median
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.backends import BACKENDS
 from hipedge.bench import Distribution
 from hipedge.bench_line import LineFigures, measure_line
 from hipedge.bench_watch import measure_watch
@@ -47,7 +46,6 @@ def measure_end_to_end(
         files,
         model=model,
         open_backend=partial(backends.open_backend, name, model, threads=threads or shares.threads),
-        on_cpu=BACKENDS[name].on_cpu,
         rule=rule,
         workers=shares.workers,
         limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),

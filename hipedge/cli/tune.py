@@ -13,10 +13,12 @@ from hipedge.cli.console import errors, output
 from hipedge.cli.options import ConfigOption, ModelOption
 from hipedge.config import load_settings, site_rule
 from hipedge.discover import discover
-from hipedge.errors import InputError
+from hipedge.errors import ConfigError, InputError
+from hipedge.export.cache import cache_folder
 from hipedge.model import open_model
-from hipedge.shares import Shares
+from hipedge.shares import Shares, remember_shares
 from hipedge.tuning import tune as measure
+from hipedge.workers import Limits
 
 
 def tune(
@@ -44,8 +46,16 @@ def tune(
         errors.print(f"{in_words(shares)}: {films_per_s:.1f} films/s", highlight=False)
 
     rule = site_rule(opened.card, settings)
-    best = measure(files, opened, name, rule, repeats=repeats, progress=say)
+    limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
+    best = measure(files, opened, name, rule, limits=limits, repeats=repeats, progress=say)
     output.print(f"fastest: {in_words(best)}")
+    try:
+        remember_shares(opened, name, best)
+    except OSError as error:
+        raise ConfigError(
+            f"it cannot be remembered: {error.strerror} ({cache_folder()});"
+            " make that folder writable, or name another by XDG_CACHE_HOME"
+        ) from error
 
 
 def in_words(shares: Shares) -> str:

@@ -7,6 +7,7 @@ each possible value and then looked up for each pixel.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,8 +94,10 @@ def render(values: StoredValues, bits_stored: int, grayscale: Grayscale) -> NDAr
     (`unsupported_pixels`) if the rescale slope is no slope.
     """
     signed = values.dtype.kind == "i"
-    present = extremes(values, grayscale.padding)
-    return look_up(lookup_table(bits_stored, present, grayscale, signed=signed), values)
+    table = lookup_table(
+        bits_stored, lambda: extremes(values, grayscale.padding), grayscale, signed=signed
+    )
+    return look_up(table, values)
 
 
 def look_up(table: NDArray[np.uint16], values: StoredValues) -> NDArray[np.uint16]:
@@ -104,12 +107,17 @@ def look_up(table: NDArray[np.uint16], values: StoredValues) -> NDArray[np.uint1
 
 
 def lookup_table(
-    bits_stored: int, present: tuple[int, int] | None, grayscale: Grayscale, *, signed: bool
+    bits_stored: int,
+    present: Callable[[], tuple[int, int] | None],
+    grayscale: Grayscale,
+    *,
+    signed: bool,
 ) -> NDArray[np.uint16]:
     """Return the P-value of each value of `bits_stored`, for `look_up`.
 
     Modality LUT or rescale (PS3.3 C.11.1), then the first VOI LUT, else the first window (C.11.2),
-    else the full range of the values that are `present` (least, greatest); then MONOCHROME1 or an
+    else the full range of the values that are `present` (least, greatest: asked for only then,
+    since it takes a look at all); then MONOCHROME1 or an
     INVERSE presentation LUT turns the result over (C.7.6.3.1.2, C.11.6: together they say so twice,
     not that it is turned back). Padding is black (C.7.5.1.1.2).
     """
@@ -119,10 +127,10 @@ def lookup_table(
         white = grayscale.voi_lut(mapped) / grayscale.voi_lut.white
     elif grayscale.window is not None and grayscale.window.usable:
         white = grayscale.window(mapped)
-    elif present is None:
+    elif (ends := present()) is None:
         white = np.zeros_like(mapped)
     else:
-        white = _full_range(mapped, (stored >= present[0]) & (stored <= present[1]))
+        white = _full_range(mapped, (stored >= ends[0]) & (stored <= ends[1]))
     if grayscale.inverted:
         white = 1.0 - white
     if grayscale.padding is not None:

@@ -62,10 +62,10 @@ def from_values(gray: StoredValues, form: PixelFormat, grayscale: Grayscale) -> 
     """Return a film's pixels by its stored gray values (H, W)."""
     if not can_be_averaged(form, grayscale):
         return WholePixels(render(gray, form.bits_stored, grayscale))
-    present = extremes(gray, padding=None)
-    return StoredPixels(
-        gray, lookup_table(form.bits_stored, present, grayscale, signed=form.signed)
+    table = lookup_table(
+        form.bits_stored, lambda: extremes(gray, padding=None), grayscale, signed=form.signed
     )
+    return StoredPixels(gray, table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,9 @@ class CodedPixels:
         form = coded.form
         # Without window or VOI LUT the range of all that can be stored: where a film's own range
         # lies within it is not known before all is decoded, and no stage depends on it.
-        self._table = lookup_table(form.bits_stored, form.range, grayscale, signed=form.signed)
+        self._table = lookup_table(
+            form.bits_stored, lambda: form.range, grayscale, signed=form.signed
+        )
         self._whole_at: dict[int, Area] = {}
         self._coarsest = self._halvings(max(form.rows, form.columns) / OVERVIEW_PX)
         self._at(self._coarsest)

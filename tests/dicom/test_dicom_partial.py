@@ -21,7 +21,7 @@ from dicom_films import (
 
 from hipedge.dicom import openjpeg, read
 from hipedge.dicom.codecs import CODECS
-from hipedge.dicom.partial import CodedPixels
+from hipedge.dicom.partial import FEWEST_BITS, CodedPixels
 from hipedge.errors import Code, Refused
 from hipedge.prepare import _Grid
 from hipedge.types import Area, Box
@@ -164,6 +164,23 @@ def test_a_film_may_have_any_bits_and_sign(syntax, bits, signed, read_bytes):
     height, width = area.pixels.shape
     assert (height, width) == shape
     np.testing.assert_array_equal(area.pixels, plain.pixels)
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", range(FEWEST_BITS, 17))
+def test_a_film_of_any_bits_and_sign_may_be_decoded_at_a_lower_resolution(
+    syntax, bits, signed, read_bytes
+):
+    values = ramp(bits, signed=signed, shape=(601, 1100))
+    radiograph = read_bytes(windowed(values, syntax, bits=bits))
+    plain = read_bytes(windowed(values, EXPLICIT, bits=bits))
+    assert isinstance(radiograph.source, CodedPixels)
+    for step_px in (2.0, 4.0):
+        area = radiograph.source.area(Box(200, 100, 900, 500), step_px)
+        assert area.step_px == step_px
+        # Filtered values are whole numbers too, and of few bits each is far from the next.
+        assert_lies_where_it_says(area, plain.pixels, tolerance=3 + 2 * (65536 >> bits))
 
 
 @pytest.mark.parametrize("shape", [(257, 1), (1, 600), (512, 512), (513, 1023), (1029, 259)])
