@@ -11,23 +11,32 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.peers.names import (
+    CAREFUL,
+    CAREFUL_FASTEST,
+    CAREFUL_ORT,
+    CAREFUL_TORCH,
+    HIPEDGE,
+    MONAI,
+    NAIVE,
+    ONE_PROCESS,
+    SAME_WORK,
+    XRAYVISION,
+)
+
 Rates = Mapping[str, Mapping[str, float]]
 
-HIPEDGE, ONE_PROCESS = "hipedge", "hipedge, one process"
-SAME_WORK = "hipedge, the same work"
-CAREFUL_FASTEST = "careful loop, fastest decoder"
-CAREFUL_ORT = "careful loop + ONNX Runtime"
 # As people look for them.
 LEGEND = (
     HIPEDGE,
     SAME_WORK,
     ONE_PROCESS,
-    "careful loop",
+    CAREFUL,
     CAREFUL_FASTEST,
     CAREFUL_ORT,
-    "naive loop",
-    "MONAI",
-    "torchxrayvision",
+    NAIVE,
+    MONAI,
+    XRAYVISION,
 )
 INK, MUTED, GRID = "#1c2430", "#5b6675", "#e3e7ec"
 BLUE = "#1667b7"
@@ -39,10 +48,10 @@ STYLES = {
     HIPEDGE: (BLUE, "o", True),
     CAREFUL_ORT: (INK, "P", True),
     CAREFUL_FASTEST: (INK, "s", False),
-    "careful loop": (INK, "s", True),
-    "naive loop": ("#d55e00", "D", True),
-    "MONAI": ("#009e73", "^", True),
-    "torchxrayvision": ("#cc79a7", "v", True),
+    CAREFUL: (INK, "s", True),
+    NAIVE: ("#d55e00", "D", True),
+    MONAI: ("#009e73", "^", True),
+    XRAYVISION: ("#cc79a7", "v", True),
 }
 # The same figures give the same file, byte for byte.
 mpl.rcParams["svg.hashsalt"] = "hipedge"
@@ -55,8 +64,8 @@ def draw_peers(crops: Rates, screened: Rates, path: Path) -> None:
     with mpl.rc_context(FONT):
         figure = Figure(figsize=(10, 0.36 * len(crops) + 1.9), facecolor="white")
         left, right = figure.subplots(1, 2, sharey=True)
-        _rates(left, crops, "careful loop", "From a file to the network's crops")
-        _rates(right, screened, "careful loop + PyTorch", "With the network, PyTorch’s unless said")
+        _rates(left, crops, CAREFUL, "From a file to the network's crops")
+        _rates(right, screened, CAREFUL_TORCH, "With the network, PyTorch’s unless said")
         handles, labels = _legend(left, right)
         figure.legend(
             handles, labels, loc="lower center", ncols=len(labels), frameon=False,

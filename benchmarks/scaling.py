@@ -30,6 +30,7 @@ import numpy as np
 from benchmarks.environment import environment
 from benchmarks.peers.films import SYNTAXES, Film, in_syntax, pelvis
 from benchmarks.screen_syntaxes import copies
+from hipedge.bench_line import family
 from hipedge.phantom.film import develop
 from hipedge.phantom.write import write_film
 
@@ -67,7 +68,7 @@ def screened(folder: Path, db: Path, model: Path, workers: int) -> Watched:
         [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
         while run.poll() is None:
-            resident = [_resident_mb(pid) for pid in (run.pid, *descendants(run.pid))]
+            resident = [_resident_mb(pid) for pid in family(run.pid)]
             found.resident_mb.append(round(sum(resident), 1))
             found.processes = max(found.processes, len(resident))
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -75,19 +76,6 @@ def screened(folder: Path, db: Path, model: Path, workers: int) -> Watched:
     found.seconds = time.perf_counter() - start
     if run.returncode:
         raise RuntimeError(f"hipedge screen ended with {run.returncode}")
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those of these."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rsplit(")", 1)[1].split()[1])
-    found, fresh = [], [pid]
-    while fresh:
-        fresh = [child for child, parent in parents.items() if parent in fresh]
-        found.extend(fresh)
     return found
 
 

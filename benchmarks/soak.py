@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import environment
-from benchmarks.scaling import descendants
+from hipedge.bench_line import family
 
 KILL_EVERY_S = (4.0, 16.0)
 TERMINAL = ("screened", "not_applicable", "duplicate", "quarantined", "vanished")
@@ -94,7 +94,7 @@ class Soak:
         """Kill the service, or one of its processes; start it again if it is dead."""
         assert self.service is not None
         # Not the fork server and the resource tracker, the first two, without which nothing starts.
-        workers = sorted(descendants(self.service.pid))[2:]
+        workers = sorted(family(self.service.pid) - {self.service.pid})[2:]
         victim = self.chance.choice(["service", *["worker"] * bool(workers)])
         pid = self.service.pid if victim == "service" else self.chance.choice(workers)
         with contextlib.suppress(ProcessLookupError):
@@ -137,6 +137,16 @@ class Soak:
                 )
             }
             (integrity,) = connection.execute("pragma integrity_check").fetchone()
+            # A duplicate takes the place of no result: what it is one of has been screened.
+            (orphans,) = connection.execute(
+                "select count(*) from files as copy left join files as first"
+                " on first.id = copy.duplicate_of and first.state = 'screened'"
+                " where copy.state = 'duplicate' and first.id is null"
+            ).fetchone()
+            (without_hips,) = connection.execute(
+                "select count(*) from files where state = 'screened'"
+                " and not exists (select 1 from hips where file_id = files.id)"
+            ).fetchone()
             (twice_scored,) = connection.execute(
                 "select count(*) from (select 1 from hips group by file_id, side"
                 " having count(*) > 1 and side <> 'unknown')"
@@ -152,7 +162,7 @@ class Soak:
         return {
             "fed": len(self.fed),
             "terminal": len(terminal),
-            "lost": len(lost),
+            "lost": len(lost) + orphans + without_hips,
             "twice": sum(count > 1 for count in contents.values()) + twice_scored,
             "states": dict(Counter(state for _, state, _ in rows)),
             "worker_died": sum(code == "worker_died" for _, _, code in rows),

@@ -12,6 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.names import (
+    CAREFUL,
+    CAREFUL_FASTEST,
+    CAREFUL_FASTEST_TORCH,
+    CAREFUL_ORT,
+    CAREFUL_TORCH,
+    HIPEDGE,
+    NAIVE,
+    SAME_WORK,
+)
 from benchmarks.plots import draw_peers, draw_scaling
 
 ROOT = Path(__file__).parents[1]
@@ -20,11 +30,6 @@ README = ROOT / "README.md"
 IMAGES = ROOT / "docs" / "img"
 BEGIN, END = "<!-- speed -->\n", "<!-- end of speed -->\n"
 
-HIPEDGE, SAME_WORK = "hipedge", "hipedge, the same work"
-CAREFUL, NAIVE = "careful loop", "naive loop"
-CAREFUL_FASTEST = "careful loop, fastest decoder"
-CAREFUL_ORT, CAREFUL_TORCH = "careful loop + ONNX Runtime", "careful loop + PyTorch"
-CAREFUL_FASTEST_TORCH = "careful loop, fastest decoder + PyTorch"
 # What hipedge is compared with in words.
 CROPS_REFERENCES = {
     CAREFUL: "the careful loop",
@@ -50,7 +55,9 @@ def medians(peers: Mapping[str, Any], kind: str) -> dict[str, dict[str, float]]:
     }
 
 
-def render(peers: Mapping[str, Any], scaling: Mapping[str, Any]) -> str:
+def render(
+    peers: Mapping[str, Any], scaling: Mapping[str, Any], pipeline: Mapping[str, Any]
+) -> str:
     """Return the section's text, without its heading."""
     crops, screened = medians(peers, "crops_per_s"), medians(peers, "screened_per_s")
     blocks = [
@@ -74,9 +81,11 @@ def render(peers: Mapping[str, Any], scaling: Mapping[str, Any]) -> str:
         _table(screened, [(HIPEDGE, CAREFUL_TORCH)]),
         _filled(_summary(screened, HIPEDGE, SCREENED_REFERENCES)),
         "![films a second of hipedge and of others, by transfer syntax](docs/img/speed.svg)",
+        _filled(_pipeline(pipeline)),
         _filled(_scaling(scaling)),
         "![rate and memory over a long run](docs/img/scaling.svg)",
         _filled(_measured("The loops", peers, "peers") + " " + _decoders(peers)),
+        _filled(_measured("The whole line", pipeline, "pipeline")),
         _filled(_measured("The long runs", scaling, "scaling")),
     ]
     return "\n\n".join(blocks)
@@ -148,7 +157,20 @@ def _summary(rates: Rates, of: str, references: Mapping[str, str]) -> str:
 
 
 def _rate_of(name: str, by_name: Mapping[str, float]) -> float:
-    return by_name[name] if name in by_name else by_name[name.replace(", fastest decoder", "")]
+    return by_name[name] if name in by_name else by_name[name.replace(CAREFUL_FASTEST, CAREFUL)]
+
+
+def _pipeline(pipeline: Mapping[str, Any]) -> str:
+    """Say how near the whole line comes to what its parts allow."""
+    fast, slow, cpu = (pipeline[name] for name in ("fast device", "slow device", "cpu"))
+    return (
+        f"The whole line, on {cpu['films']} phantoms: with a simulated device that answers in"
+        f" 0.3 ms it delivers {fast['of_reading_alone']:.2f} of what reading alone does; one that"
+        f" takes 30 ms for each hip is busy for {slow['busy']['device']:.2f} of the time. On the"
+        f" CPU (`{cpu['backend'].split()[0]}`) it screens {rounded(cpu['films_per_s'])} films a"
+        f" second, {cpu['efficiency']:.2f} of the limit that the parts alone imply; limited by the"
+        f" {cpu['bottleneck']}; in {cpu['memory_mb']} MB."
+    )
 
 
 def _scaling(scaling: Mapping[str, Any]) -> str:
@@ -233,10 +255,11 @@ def load(name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the section and the plots."""
-    peers, scaling = load("peers"), load("scaling")
+    peers, scaling, pipeline = load("peers"), load("scaling"), load("pipeline")
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}{render(peers, scaling)}\n{END}{after}", encoding="utf-8")
+    section = render(peers, scaling, pipeline)
+    README.write_text(f"{before}{BEGIN}{section}\n{END}{after}", encoding="utf-8")
     draw_peers(
         medians(peers, "crops_per_s"), medians(peers, "screened_per_s"), IMAGES / "speed.svg"
     )

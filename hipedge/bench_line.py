@@ -316,11 +316,16 @@ class Gauges:
 
 def memory_mb() -> float:
     """Return the memory of this process and its descendants, what they share counted once."""
-    pids, fresh = set[int](), [os.getpid()]
+    return sum(map(proportional_kb, family(os.getpid()))) / 1024
+
+
+def family(pid: int) -> set[int]:
+    """Return a process and its descendants."""
+    pids, fresh = set[int](), [pid]
     while fresh:
         pids.update(fresh)
-        fresh = [child for pid in fresh for child in children(pid)]
-    return sum(map(proportional_kb, pids)) / 1024
+        fresh = [child for one in fresh for child in children(one)]
+    return pids
 
 
 def children(pid: int) -> list[int]:

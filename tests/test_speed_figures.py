@@ -75,6 +75,24 @@ def scaling():
     }
 
 
+@pytest.fixture
+def pipeline():
+    def line(**figures):
+        common = {"films": 200, "films_per_s": 70.0, "of_reading_alone": 0.93, "efficiency": 0.9}
+        busy = {"busy": {"device": 0.5}, "backend": "fake=1 none", "memory_mb": 600}
+        return common | busy | {"bottleneck": "processor, mostly by reading"} | figures
+
+    return {
+        "environment": ENVIRONMENT,
+        "load_average": 0.1,
+        "command": "--model ./model --films films",
+        "repeats": 3,
+        "fast device": line(),
+        "slow device": line(busy={"device": 0.987}),
+        "cpu": line(films_per_s=46.7, efficiency=0.955, backend="openvino=1 provider=CPU"),
+    }
+
+
 def rows(text, start):
     return [line for line in text.splitlines() if line.startswith(f"| {start} ")]
 
@@ -82,42 +100,49 @@ def rows(text, start):
 def test_the_readme_says_what_the_figures_say():
     before, rest = tables.README.read_text(encoding="utf-8").split(tables.BEGIN)
     written, _ = rest.split(tables.END)
-    said = tables.render(tables.load("peers"), tables.load("scaling"))
+    said = tables.render(*map(tables.load, ("peers", "scaling", "pipeline")))
     assert written == said + "\n", "out of date: run python -m benchmarks.tables"
     assert before.endswith("## How fast\n\n")
 
 
-def test_a_rate_is_the_median_of_its_measurements_and_the_fastest_is_bold(peers, scaling):
-    first, second = rows(tables.render(peers, scaling), "uncompressed")
+def test_a_rate_is_the_median_of_its_measurements_and_the_fastest_is_bold(peers, scaling, pipeline):
+    first, second = rows(tables.render(peers, scaling, pipeline), "uncompressed")
     assert first == (
         "| uncompressed | 80 | 10 | 5.0 | **40** | – | 2.0 | 1.5 | 0.25 | ×0.25 | ×2.0 |"
     )
     assert second == "| uncompressed | **8.0** | 4.0 | 2.0 | 1.0 | ×4.0 |"
 
 
-def test_who_is_faster_anywhere_is_named(peers, scaling):
-    text = tables.render(peers, scaling)
+def test_who_is_faster_anywhere_is_named(peers, scaling, pipeline):
+    text = tables.render(peers, scaling, pipeline)
     assert "Faster than that: uncompressed (careful loop)." in text.replace("\n", " ")
     assert "None is faster anywhere." in text.replace("\n", " ")
 
 
-def test_a_loop_without_a_rate_of_its_own_is_compared_by_the_careful_loops(peers, scaling):
-    text = tables.render(peers, scaling).replace("\n", " ")
+def test_a_loop_without_a_rate_of_its_own_has_the_careful_loops(peers, scaling, pipeline):
+    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
     assert "×2.6 the one with the fastest decoders (×0.25 to ×5.0)" in text
 
 
-def test_a_busy_machine_is_said_to_be_busy(peers, scaling):
+def test_a_busy_machine_is_said_to_be_busy(peers, scaling, pipeline):
     assert not tables.is_busy(peers)
-    text = tables.render(peers, scaling).replace("\n", " ")
+    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
     assert text.count("busy with other work") == 1
     assert "a load of 7.5" in text
 
 
-def test_a_run_says_how_flat_its_rate_and_memory_stayed(peers, scaling):
-    text = tables.render(peers, scaling).replace("\n", " ")
+def test_a_run_says_how_flat_its_rate_and_memory_stayed(peers, scaling, pipeline):
+    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
     assert "90 over 100, 100 over 1,000" in text
     assert "50 to 100, and its 5 processes hold 300 MB" in text
     assert "50 with 1, 90 with 2" in text
+
+
+def test_the_whole_line_is_held_against_its_parts(peers, scaling, pipeline):
+    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
+    assert "delivers 0.93 of what reading alone does" in text
+    assert "busy for 0.99 of the time" in text
+    assert "screens 47 films a second, 0.95 of the limit" in text
 
 
 def test_memory_is_taken_where_no_process_starts_or_ends():
@@ -135,7 +160,7 @@ def test_the_same_figures_give_the_same_plot(peers, scaling, tmp_path):
         assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["peers", "scaling"])
+@pytest.mark.parametrize("name", ["peers", "scaling", "pipeline"])
 def test_kept_figures_say_where_they_come_from(name):
     content = tables.load(name)
     assert {"date", "commit", "processor", "cores"} <= content["environment"].keys()

@@ -28,7 +28,7 @@ from pathlib import Path
 from benchmarks.environment import environment
 from benchmarks.peers.decoders import FASTEST, decoders, use_decoders
 from benchmarks.peers.films import SYNTAXES, Film, Syntax, in_syntax, phantoms, real_film
-from benchmarks.peers.loops import CAREFUL_FASTEST, LOOPS, Loop
+from benchmarks.peers.loops import LOOPS, Loop
 from benchmarks.peers.measure import (
     Rate,
     alternating,
@@ -39,14 +39,20 @@ from benchmarks.peers.measure import (
     screen_folders,
     screen_rate,
 )
+from benchmarks.peers.names import (
+    CAREFUL,
+    CAREFUL_FASTEST,
+    CAREFUL_ORT,
+    HIPEDGE,
+    ONE_PROCESS,
+    SAME_WORK,
+)
 from benchmarks.peers.networks import Infer, onnx_runtime, torch_eager
 from hipedge.backends import choose, open_backend
 from hipedge.front import Front, Prepared
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
 
-HIPEDGE, ONE_PROCESS = "hipedge", "hipedge, one process"
-SAME_WORK = "hipedge, the same work"
 PACKAGES = (
     "monai",
     "torchxrayvision",
@@ -168,7 +174,7 @@ class Bench:
     ) -> dict[str, Rate]:
         rates: dict[str, Rate] = {
             HIPEDGE: partial(screen_rate, folders, self.options),
-            "careful loop + ONNX Runtime": self._rate(films, LOOPS["careful loop"], self.onnx),
+            CAREFUL_ORT: self._rate(films, LOOPS[CAREFUL], self.onnx),
         }
         for name, loop in loops.items():
             rates[f"{name} + PyTorch"] = self._rate(films, loop, self.eager)

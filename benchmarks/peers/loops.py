@@ -33,6 +33,7 @@ from torchvision.transforms import Compose as TorchvisionCompose
 
 from benchmarks.peers.decoders import FASTEST
 from benchmarks.peers.films import Film, Look
+from benchmarks.peers.names import CAREFUL, CAREFUL_FASTEST, MONAI, NAIVE, XRAYVISION
 
 Crops = NDArray[np.uint8]
 Loop = Callable[[Film, int], Crops]
@@ -117,13 +118,12 @@ def xrayvision(film: Film, size_px: int) -> Crops:
     return _stacked(crops)
 
 
-CAREFUL_FASTEST = "careful loop, fastest decoder"
 LOOPS: dict[str, Loop] = {
-    "careful loop": careful,
+    CAREFUL: careful,
     CAREFUL_FASTEST: partial(careful, fastest_decoder=True),
-    "naive loop": naive,
-    "MONAI": monai,
-    "torchxrayvision": xrayvision,
+    NAIVE: naive,
+    MONAI: monai,
+    XRAYVISION: xrayvision,
 }
 
 

@@ -15,7 +15,8 @@ from hipedge.workers import Workers
 
 Rate = Callable[[], float]
 
-SAME_WORK = ("load", "read", "prepare")
+# The stages of hipedge that the other loops have too.
+SAME_STAGES = ("load", "read", "prepare")
 
 
 def alternating(contenders: Mapping[str, Rate], repeats: int) -> dict[str, list[float]]:
@@ -64,7 +65,7 @@ def same_work_rate(front: Front, films: Sequence[Film], workers: int, least_s: f
         _prepare(pool, (film.path for film in films * workers))
         deadline = time.perf_counter() + least_s
         prepared = _prepare(pool, (film.path for film in _rounds(films, deadline)))
-    spent_ms = sum(one.timings_ms[stage] for one in prepared for stage in SAME_WORK)
+    spent_ms = sum(one.timings_ms[stage] for one in prepared for stage in SAME_STAGES)
     return len(prepared) * workers / (spent_ms / 1e3)
 
 

@@ -2,7 +2,8 @@
 
 Every decoder of whole frames is imagecodecs': exact, and off the GIL. Of JPEG 2000 and HTJ2K a part
 can be decoded, by OpenJPEG; where that library is not there, and for what it cannot do, the frame
-is decoded whole. No other syntax has a shortcut.
+is decoded whole. No other syntax has a shortcut that is worth its code: of an 8-bit JPEG an eighth
+of the resolution takes 0.85 of the time, for the entropy code is decoded all the same.
 """
 
 from __future__ import annotations
