@@ -1,6 +1,7 @@
 """The reference model's numbers: what is counted, on made-up answers whose result is known."""
 
 import csv
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,28 @@ def test_real_films_are_counted_by_their_folders():
     assert found["with hardware: called so"].value == 1
     # A fixed fracture is no fracture to find: hardware raises no flag.
     assert found["with hardware: flagged, sensitive"].value == 0
+    said = real.in_words({"marked by eye": films}).replace("\N{NO-BREAK SPACE}", " ")
+    assert "hips marked by eye" in said
+    assert "fracture or none 0.750 (" in said
+    assert "Of the 2 films with neither" in said
+    assert "sensitive and 0.0 % (" in said
+
+
+def test_the_readme_says_of_real_films_what_was_measured(pytestconfig):
+    results = pytestconfig.rootpath / "benchmarks/results/reference.json"
+    real_films = json.loads(results.read_text(encoding="utf-8"))["results"]["reference"]["real"]
+    measured = {row[""]: row["marked by eye"] for row in real_films["rows"]}
+    readme = (pytestconfig.rootpath / "README.md").read_text(encoding="utf-8")
+    readme = readme.replace("\N{NO-BREAK SPACE}", " ")
+    hardware, fracture = (
+        f"{measured[f'AUC, {what} or none']['value']:.3f}" for what in ("hardware", "fracture")
+    )
+    assert f"hardware or none is {hardware} (" in readme
+    assert f"fracture or none {fracture} (" in readme
+    for point in ("sensitive", "specific"):
+        one = measured[f"without either: flagged, {point}"]
+        assert f"Of the {one['n']} films with neither" in readme
+        assert f"{100 * one['value']:.1f} % (" in readme
 
 
 def test_a_film_that_was_not_read_is_named():

@@ -68,20 +68,19 @@ def main() -> None:
         replicates=given.replicates,
     )
     overall = simulated.overall_table(found)
-    tables, short = [overall, *simulated.category_tables(found)], [overall]
+    tables, short = [overall, *simulated.category_tables(found)], [markdown(overall)]
     metrics = simulated.metrics_of(found)
     if given.real:
         ways = read_both_ways(given.real, model, given.backend)
-        of_real = real.real_table(ways)
-        tables += [of_real, real.unread_table(ways)]
-        short.append(of_real)
+        tables += [real.real_table(ways), real.unread_table(ways)]
+        short.append(real.in_words(ways))
         for name, estimate in real.metrics_of(ways).items():
             metrics |= simulated.with_interval(name, estimate)
     kept = {k: v for k, v in model.card.metrics.items() if not k.startswith(REPLACED)}
     write_card(given.model, replace(model.card, metrics=kept | metrics))
     text = page(open_model(given.model), tables, given.page.parent / "img")
     given.page.write_text(text, encoding="utf-8")
-    shown = [f"{HEAD} Category by category: [{PAGE}]({PAGE}).", *map(markdown, short)]
+    shown = [f"{HEAD} Category by category: [{PAGE}]({PAGE}).", *short]
     replace_part(given.readme, "reference results", "\n\n".join(shown))
     write_json(given.results, {"environment": environment()}, {"reference": tables})
     print(json.dumps(metrics, indent=2))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.reference.markdown import cell_text
 from benchmarks.reference.scoring import infer
 from hipedge.backends.base import Backend
 from hipedge.config import Settings, site_rule
@@ -212,6 +213,20 @@ def real_table(ways: Mapping[str, Sequence[RealFilm]]) -> Table:
         "any of its hips is; the rows say how many films are of each kind. None of this is "
         "diagnostic accuracy. Of the 23 films with a fracture 21 show another body part too, "
         "where the fracture and its hardware may lie instead.",
+    )
+
+
+def in_words(ways: Mapping[str, Sequence[RealFilm]]) -> str:
+    """Say in two sentences what the table says of the first way to find the hips."""
+    way, films = next(iter(ways.items()))
+    found = measure_real(films)
+    flagged = [name for name in found if name.startswith("without either")]
+    shares = " and ".join(f"{cell_text(found[name])} {name.split(', ')[1]}" for name in flagged)
+    return (
+        f"On real films (FracAtlas, hips {way}) the AUC of hardware or none is"
+        f" {cell_text(found['AUC, hardware or none'])}, that of fracture or none"
+        f" {cell_text(found['AUC, fracture or none'])}. Of the {found[flagged[0]].n} films with"
+        f" neither it flags, by operating point: {shares}."
     )
 
 
