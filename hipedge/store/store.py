@@ -151,22 +151,11 @@ class Store(Connection):
         with self.transaction():
             self._save_rule(rule)
             for outcome in outcomes:
-                stands = self._as_it_stands(run, outcome)
-                file_id = self._record_one(run, stands, rule)
+                stands, file_id = self._record_one(run, outcome, rule)
                 if file_id is not None and isinstance(stands, Screened):
                     self._announce(file_id, stands.findings, rule, channels)
                 recorded.append(stands)
         return recorded
-
-    def _as_it_stands(self, run: Run, outcome: Outcome) -> Outcome:
-        """Return a screened film as the duplicate of one that was recorded before it, if it is."""
-        if not isinstance(outcome, Screened):
-            return outcome
-        film = outcome.film
-        same_content = self._file_id(run, film.source, film.sha256)
-        if same_content is None and self.same_pixels(run, film) is None:
-            return outcome
-        return Refusal.of_duplicate(film, outcome.timings_ms)
 
     def link(self, run: Run, contents: Mapping[Path, str]) -> None:
         """Note that each path holds a content, by SHA-256, that already has its row."""
@@ -280,15 +269,22 @@ class Store(Connection):
         )
         return case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
 
-    def _record_one(self, run: Run, outcome: Outcome, rule: Rule) -> int | None:
-        """Write an outcome; return the row that it gave, or None if its content had one."""
-        film, screened = outcome.film, isinstance(outcome, Screened)
+    def _record_one(self, run: Run, outcome: Outcome, rule: Rule) -> tuple[Outcome, int | None]:
+        """Write an outcome; return how it stands, and the row it gave, None if its content had one.
+
+        A screened film may then be the duplicate of one that was recorded before it.
+        """
         path = outcome.film.source if isinstance(outcome, Screened) else outcome.source
         sha256 = outcome.film.sha256 if isinstance(outcome, Screened) else outcome.sha256
         file_id = self._file_id(run, path, sha256)
+        if isinstance(outcome, Screened) and (
+            file_id is not None or self.same_pixels(run, outcome.film) is not None
+        ):
+            outcome = Refusal.of_duplicate(outcome.film, outcome.timings_ms)
         if file_id is not None:
             self._link(run, path, file_id)
-            return None
+            return outcome, None
+        film, screened = outcome.film, isinstance(outcome, Screened)
         row = file_row(outcome) | {
             "sha256": sha256,
             "path": path_to_text(path),
@@ -308,7 +304,7 @@ class Store(Connection):
                 self._save_decision(hip_id, finding_row(finding), rule)
         if screened and film is not None:
             self._mark_conflict(run, film)
-        return file_id
+        return outcome, file_id
 
     def _announce(
         self, file_id: int, findings: Sequence[Finding], rule: Rule, channels: Sequence[str]
