@@ -216,3 +216,10 @@ _SECOND_SCHEMA = (
 def rename_pixel_hash(db: Database) -> None:
     """Name the pixels' hash by what it is of: it is BLAKE3's from pipeline version 2 on."""
     db.execute("alter table files rename column pixel_sha256 to pixel_hash")
+
+
+@migrations()
+def keep_orientation(db: Database) -> None:
+    """Keep what a corrected film differs in from the one that was sent before."""
+    db.execute("alter table files add column orientation text")
+    db.execute("alter table files add column inverted integer")
