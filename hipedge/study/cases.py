@@ -37,9 +37,10 @@ class Cases:
     """N labelled hips and what the model said of them.
 
     `truth` and `answer` (N,) index `CATEGORIES`; an answer of -1 is none, and `reasons` says
-    why. `probabilities` (N, K) are NaN where there are none. `flagged` (N,) is -1 where unknown.
-    `patients` (N,) number the patients. `groups` name sub-groups and number each hip's, -1 where
-    unknown. `unlabelled` counts predictions without a label.
+    why. `probabilities` (N, K) are NaN where there are none. `merged` (N,) says of which hips
+    they are the higher of two readings, as the side was unknown when they were read. `flagged`
+    (N,) is -1 where unknown. `patients` (N,) number the patients. `groups` name sub-groups and
+    number each hip's, -1 where unknown. `unlabelled` counts predictions without a label.
     """
 
     films: Sequence[str]
@@ -47,6 +48,7 @@ class Cases:
     truth: NDArray[np.int8]
     answer: NDArray[np.int8]
     probabilities: Array
+    merged: NDArray[np.bool_]
     flagged: NDArray[np.int8]
     patients: NDArray[np.int64]
     reasons: Mapping[int, str]
@@ -82,6 +84,7 @@ class Cases:
             truth=self.truth[kept],
             answer=self.answer[kept],
             probabilities=self.probabilities[kept],
+            merged=self.merged[kept],
             flagged=self.flagged[kept],
             patients=self.patients[kept],
             reasons={place[i]: why for i, why in self.reasons.items() if i in place},
@@ -100,6 +103,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
 
     answer = np.full(len(labels), -1, dtype=np.int8)
     probabilities = np.full((len(labels), len(CATEGORIES)), np.nan)
+    merged = np.zeros(len(labels), dtype=bool)
     flagged = np.full(len(labels), -1, dtype=np.int8)
     answered_by: dict[int, int] = {}
     not_read: dict[int, str] = {}
@@ -126,6 +130,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
         else:
             answered_by[i] = prediction.row
             answer[i] = -1 if prediction.category is None else prediction.category
+            merged[i] = prediction.side is Side.UNKNOWN
             if prediction.probabilities is not None:
                 probabilities[i] = prediction.probabilities
             if prediction.flagged is not None:
@@ -139,6 +144,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
         truth=np.array([label.category for label in labels], dtype=np.int8),
         answer=answer,
         probabilities=probabilities,
+        merged=merged,
         flagged=flagged,
         patients=_codes([label.patient for label in labels])[1],
         reasons={i: not_read.get(i, NOT_FOUND) for i in range(len(labels)) if i not in answered_by},
