@@ -88,6 +88,7 @@ LABEL_FAULTS = {
     "no patient": [label("1"), label("2") | {"patient": ""}],
     "no film": [label("1"), label("")],
     "a value of age that is not a number": [label("1", age="40"), label("2", age="NaN")],
+    "no split, though other rows have one": [label("1", split="a"), label("2", split="")],
 }
 
 
@@ -96,6 +97,11 @@ def test_a_bad_label_is_named_by_its_row(table, message):
     with pytest.raises(InputError, match=message) as raised:
         read_labels(table("l.csv", LABEL_FAULTS[message]))
     assert "row 3" in str(raised.value)
+
+
+def test_a_column_split_that_is_empty_throughout_makes_one_data_set(table):
+    labels = read_labels(table("l.csv", [label("1", split=""), label("2", split="")]))
+    assert [one.split for one in labels] == [None, None]
 
 
 PREDICTION_FAULTS = {
