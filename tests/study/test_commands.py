@@ -26,6 +26,8 @@ from hipedge.study.simulate import simulate_study, write_study
 from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
+from .conftest import label, prediction, read_of
+
 RULES = {"model": RULE}
 
 
@@ -115,11 +117,46 @@ def test_power_prints_hips_and_power_by_formula_and_by_simulation(capsys, argume
         (("evaluate", "absent.csv", "--prevalence", "fracture"), "is not a name, an equals sign"),
         (("evaluate", "absent.csv", "--thresholds", "absent.json"), "cannot read absent.json"),
         (("power", "sensitivity", "--expected", "2", "--half-width", "0.1"), "must lie between"),
+        (
+            ("power", "readers", "--accuracy", "0.8", "--gain", "0.06", "--same-reader", "0.97"),
+            "too near 1 to be simulated",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_and_exits_with_2(here, capsys, arguments, message):
     assert run(*arguments) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_predictions_that_are_not_there_are_an_input_error(here, simulated, capsys, command):
+    assert run(command, simulated / "labels.csv", "--predictions", "absent.csv") == 2
+    assert "cannot read absent.csv" in capsys.readouterr().err
+
+
+def test_thresholds_need_probabilities(here, table, capsys):
+    """Predictions that name only a category cannot be held against a threshold."""
+    names = [str(i) for i in range(4)]
+    labels = table("labels.csv", [label(name) for name in names])
+    bare = [{"case": name, "side": "right", "category": "normal"} for name in names]
+    write_site_thresholds(here / "site.json", {"osteoarthritis": 0.4})
+    given = labels, "--predictions", table("bare.csv", bare), "--replicates", 100
+    assert run("evaluate", *given) == 0
+    assert run("evaluate", *given, "--thresholds", "site.json") == 2
+    assert "no hip has the probabilities" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_an_error(here, table, capsys):
+    (here / "taken").write_text("a file, not a folder")
+    labels = table("labels.csv", [label("1"), label("2")])
+    predictions = table("predictions.csv", [prediction("1"), prediction("2")])
+    reads = table("reads.csv", [read_of(c, reader) for c in "12" for reader in ("R1", "R2")])
+    quick = "--out", "taken", "--replicates", 100
+    assert run("evaluate", labels, "--predictions", predictions, *quick) == 2
+    assert "taken cannot be written" in capsys.readouterr().err
+    given = "--labels", labels, "--model-predictions", predictions
+    assert run("readers", reads, *given, *quick) == 2
+    assert "taken cannot be written" in capsys.readouterr().err
 
 
 def test_the_documented_commands_run(here, capsys):
