@@ -80,7 +80,7 @@ def ill_named(site):
     folder = site / "incoming"
     folder.mkdir()
     for name in (LATIN_1, ERASING, MARKUP):
-        Path(os.fsdecode(os.path.join(os.fsencode(folder), name))).write_bytes(b"no film: " + name)
+        (folder / os.fsdecode(name)).write_bytes(b"no film: " + name)
     assert run("screen", "incoming", "--backend", "fake") == 0
     return folder
 
