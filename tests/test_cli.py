@@ -372,11 +372,18 @@ def rows_recorded(db):
         return False
 
 
-def test_doctor_says_what_would_run_and_what_to_do(site, capsys):
-    assert run("doctor") == 0
-    report = capsys.readouterr().out
-    assert "onnxruntime" in report
-    assert "CPUExecutionProvider" in re.sub(r"[\s│]", "", report) or "provider" in report
+def test_doctor_says_what_would_run_and_what_to_do(site):
+    done = hipedge("doctor")
+    assert done.returncode == 0
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    cells = {row[1]: row[2:5] for row in rows if len(row) == 6 and row[1]}
+    works, found, _ = cells["site: model on backend"]
+    assert works == "yes"
+    assert found.startswith("onnxruntime=")
+    assert "provider=CPUExecutionProvider" in found
+    for backend in ("tensorrt", "openvino", "onnxruntime"):
+        works, _, cure = cells[f"backend: {backend}"]
+        assert (works == "yes") == (cure == "")
 
 
 def test_doctor_exits_1_where_screening_would_fail(site, monkeypatch, capsys):
