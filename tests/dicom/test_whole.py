@@ -98,8 +98,9 @@ def test_a_picture_is_whole_and_no_part_of_it_is(file, tmp_path, form):
     )
     picture = (tmp_path / "picture").read_bytes()
     assert is_whole(file(picture))
-    assert [len(part) for part in parts(picture) if is_whole(file(part))] == [] or form == "PNG"
-    assert not is_whole(file(picture[: len(picture) // 2]))
+    # The last four bytes of a PNG are the checksum of its last chunk, which has nothing in it.
+    limit = len(picture) - 4 if form == "PNG" else len(picture)
+    assert not any(is_whole(file(part)) for part in parts(picture) if len(part) < limit)
 
 
 def test_an_empty_file_may_be_the_beginning_of_one(file):
