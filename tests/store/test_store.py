@@ -12,11 +12,22 @@ import numpy as np
 import pytest
 
 from hipedge.errors import Code, State, StoreError
-from hipedge.store import Store
-from hipedge.types import CODESTREAM_HASH, Category, Laterality, Mark, Refusal, Side
+from hipedge.store import Outbox, Store
+from hipedge.types import (
+    ABNORMAL,
+    CODESTREAM_HASH,
+    Category,
+    Laterality,
+    Mark,
+    Refusal,
+    Side,
+)
 from tests.builders import RULE, film, scored_hip, screened, sha
 
 RULES = {"model": RULE}
+CHANNELS = ("spool", "webhook")
+NOTHING = replace(RULE, thresholds=dict.fromkeys(ABNORMAL, 1.0))
+URGENT = Category.FEMORAL_NECK_FRACTURE
 
 
 @pytest.fixture
@@ -171,6 +182,41 @@ def test_new_thresholds_give_new_decisions_without_new_scores(store, db):
     assert after.findings[0].flagged_for == ()
     counts = "select (select count(*) from hips), (select count(*) from decisions)"
     assert one_row(db, counts) == (1, 2)
+
+
+def test_what_a_new_rule_flags_is_told_of_though_somebody_looked_first(store, db):
+    store.record(
+        start(store), [screened(film(), scored_hip(URGENT), rule=NOTHING)], NOTHING, CHANNELS
+    )
+    assert Outbox(store).waiting() == {}
+    with Store(db) as reader:  # `hipedge flagged`, before the service is told
+        assert reader.apply_rule("model", RULE) == 1
+    assert store.apply_rule("model", RULE, CHANNELS) == 0
+    assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
+
+
+class Overtaken(Store):
+    """A store before each of whose transactions another process applies the same rule."""
+
+    def transaction(self):
+        with Store(self.path) as other:
+            other.apply_rule("model", RULE)
+        return super().transaction()
+
+
+def test_two_may_apply_a_rule_at_once(store, db):
+    store.record(start(store), [screened(film(), scored_hip(URGENT), rule=NOTHING)], NOTHING)
+    with Overtaken(db) as slower:
+        assert slower.apply_rule("model", RULE, CHANNELS) == 0
+    assert one_row(db, "select count(*) from decisions") == (2,)
+    assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
+
+
+def test_a_channel_that_is_set_later_is_told_of_each_flagged_case_once(store):
+    store.record(start(store), [screened(film(), scored_hip(URGENT))], RULE, ["spool"])
+    for _ in range(2):
+        store.apply_rule("model", RULE, CHANNELS)
+    assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
 
 
 def test_the_worklist_is_flagged_hips_unread_films_and_marks_and_nothing_else(store):
