@@ -53,5 +53,6 @@ class Outbox:
 
     def _set(self, message: Message, change: str, *values: object) -> None:
         with self._connection.transaction():
-            sql = f"update outbox set {change} where id = ?"
-            self._connection.execute(sql, [*values, message.message_id])
+            # The key too: SQLite may give the id of a message that gave way to the next one.
+            sql = f"update outbox set {change} where id = ? and key = ?"
+            self._connection.execute(sql, [*values, message.message_id, message.key])

@@ -216,3 +216,9 @@ _SECOND_SCHEMA = (
 def rename_pixel_hash(db: Database) -> None:
     """Name the pixels' hash by what it is of: it is BLAKE3's from pipeline version 2 on."""
     db.execute("alter table files rename column pixel_sha256 to pixel_hash")
+
+
+@migrations()
+def find_told(db: Database) -> None:
+    """Let what was told of a case be found."""
+    db.execute("create index outbox_by_file on outbox (file_id, channel)")

@@ -325,23 +325,32 @@ class Store(Connection):
     def _announce(
         self, file_id: int, findings: Sequence[Finding], rule: Rule, channels: Sequence[str]
     ) -> None:
-        """Put a case with a flagged hip into the outbox of each channel, once for each rule."""
+        """Put a case with a flagged hip into the outbox of each channel that it is news to.
+
+        It is none where a message of its content, by whichever rule or model, was as urgent. A less
+        urgent one that still waits gives way.
+        """
         flagged = [_ORDER.index(finding.priority) for finding in findings if finding.flagged]
         if not flagged:
             return
+        priority = min(flagged)
         (row,) = self.query(
             "select sha256, model_id, pipeline_version from files where id = ?", [file_id]
         )
-        content = json.dumps([*row.values(), rule.rule_id])
-        self.execute_many(
-            "insert or ignore into outbox (channel, key, file_id, rule_id, priority, created_at)"
-            " values (?, ?, ?, ?, ?, ?)",
-            [
-                (channel, hashlib.sha256(content.encode()).hexdigest(), file_id, rule.rule_id,
-                 min(flagged), now_text())
-                for channel in channels
-            ],
-        )  # fmt: skip
+        key = hashlib.sha256(json.dumps([*row.values(), priority]).encode()).hexdigest()
+        of_content = "channel = ? and file_id in (select id from files where sha256 = ?)"
+        for channel in channels:
+            content = [channel, row["sha256"]]
+            self.execute(
+                f"delete from outbox where {of_content} and delivered_at is null and priority > ?",
+                [*content, priority],
+            )
+            self.execute(
+                "insert into outbox (channel, key, file_id, rule_id, priority, created_at)"
+                " select ?, ?, ?, ?, ?, ? where not exists"
+                f" (select 1 from outbox where {of_content} and priority <= ?)",
+                [channel, key, file_id, rule.rule_id, priority, now_text(), *content, priority],
+            )
 
     def _mark_conflict(self, run: Run, film: Film) -> None:
         """Mark every screened file with this film's SOP Instance UID, if their pixels differ."""
