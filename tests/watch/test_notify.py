@@ -13,7 +13,7 @@ import pytest
 
 from hipedge import notify
 from hipedge.config import Settings
-from hipedge.errors import ConfigError
+from hipedge.errors import ConfigError, StoreUnavailable
 from hipedge.notify import Courier, Mail, Spool, Undelivered, Webhook, channels_of
 from hipedge.store import Outbox, Store
 from hipedge.types import Category
@@ -30,6 +30,7 @@ class Receiver(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.behaviours = []
+        self.refused = frozenset()  # cases that it takes no message of
         self.attempts = []
         self.cases = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -47,6 +48,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server = self.server
         behaviour = server.behaviours.pop(0) if server.behaviours else 200
+        if json.loads(body)["case"] in server.refused:
+            behaviour = 409
         server.attempts.append((behaviour, dict(self.headers), body))
         if behaviour == "hang":
             time.sleep(1.0)
@@ -157,6 +160,77 @@ def test_a_message_that_is_always_refused_does_not_keep_the_others_back(store, r
     courier(store, Webhook(receiver.url, SECRET), Clock()).deliver()
     assert [case["priority"] for case in receiver.cases.values()] == ["routine"]
     assert Outbox(store).waiting() == {"webhook": 1}
+
+
+@pytest.mark.promise(13)
+@pytest.mark.parametrize("refused", [3, 10, 60])
+def test_messages_that_are_always_refused_keep_no_other_back(store, receiver, refused):
+    record(store, *[URGENT] * refused, ROUTINE, ROUTINE, URGENT)
+    receiver.refused = range(1, refused + 1)
+    clock = Clock()
+    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    while len(receiver.cases) < 3:
+        notifier.deliver()
+        clock.now += 10
+        assert clock.now < 2 * 3600
+    for _ in range(360):
+        notifier.deliver()
+        clock.now += 10
+    assert Outbox(store).waiting() == {"webhook": refused}
+    so_far = len(receiver.attempts)
+    for _ in range(360):
+        notifier.deliver()
+        clock.now += 10
+    assert len(receiver.attempts) - so_far < 100  # they are not hammered with
+    assert notifier.failing
+
+
+@pytest.mark.promise(13)
+def test_a_new_urgent_message_goes_before_those_that_are_always_refused(store, receiver):
+    record(store, *[URGENT] * 5)
+    receiver.refused = range(1, 6)
+    clock = Clock()
+    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    while clock.now < 3600:
+        notifier.deliver()
+        clock.now += 10
+    new = screened(film("new", uid="1.9"), scored_hip(URGENT))
+    store.record(start(store), [new], RULE, ["webhook"])
+    so_far = len(receiver.attempts)
+    clock.now += notify.LAST_BACKOFF_S
+    notifier.deliver()
+    assert receiver.attempts[so_far][0] == 200
+
+
+def test_where_an_attempt_cannot_be_noted_nothing_is_sent(store, receiver):
+    record(store, URGENT)
+    notifier = courier(store, Webhook(receiver.url, SECRET), Clock())
+    with store.transaction():
+        store.execute(
+            "create trigger full before update on outbox"
+            " begin select raise(abort, 'database or disk is full'); end"
+        )
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            notifier.deliver()
+    assert receiver.attempts == []
+
+
+class Overtaken(Webhook):
+    """A channel during whose first delivery the other messages give way."""
+
+    def deliver(self, key, body):
+        super().deliver(key, body)
+        with Store(self.db) as other, other.transaction():
+            other.execute("delete from outbox where key <> ?", [key])
+
+
+def test_a_message_that_gave_way_is_not_sent(store, receiver):
+    record(store, URGENT, URGENT)
+    channel = Overtaken(receiver.url, SECRET)
+    object.__setattr__(channel, "db", store.path)
+    courier(store, channel, Clock()).deliver()
+    assert len(receiver.attempts) == 1
 
 
 def test_messages_are_committed_with_the_result_or_not_at_all(store):
