@@ -27,7 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hipedge.config import Settings
-from hipedge.errors import ConfigError, HipedgeError, StoreUnavailable
+from hipedge.errors import ConfigError, HipedgeError, StoreError
 from hipedge.store import Case, Message, Outbox, Store
 from hipedge.types import Priority
 from hipedge.worklist import case_record, finding_record
@@ -273,7 +273,7 @@ class Courier:
         if _fail_in_a_row(arrived):
             others = self._outbox.least_tried(channel.name, ROUND)
             arrived |= self._try(channel, [one for one in others if one.key not in arrived])
-        if all(list(arrived.values())[-1:]):
+        if all(list(arrived.values())[-1:]):  # the last one, if any
             self._backoff_s.pop(channel.name, None)
         else:
             backoff_s = min(self._backoff_s.get(channel.name, FIRST_BACKOFF_S) * 2, LAST_BACKOFF_S)
@@ -335,10 +335,12 @@ class Notifier(threading.Thread):
                 try:
                     with Store(self._db) as store:
                         self._deliver_from(store)
-                except StoreUnavailable as error:
+                except StoreError as error:
+                    # Whatever ails the database may be mended while the service goes on.
                     fields = {"error": type(error).__name__}
                     LOGGER.warning("outbox_unavailable", extra={"fields": fields})
-                    self._wake.wait(POLL_S)
+                    self._on_change(True)
+                    self._pause()
         finally:
             self._on_change(not self._ending)
 
@@ -347,8 +349,11 @@ class Notifier(threading.Thread):
         while not self._ending:
             courier.deliver()
             self._on_change(courier.failing)
-            self._wake.wait(POLL_S)
-            self._wake.clear()
+            self._pause()
+
+    def _pause(self) -> None:
+        self._wake.wait(POLL_S)
+        self._wake.clear()
 
     def wake(self) -> None:
         """Say that there is something new."""

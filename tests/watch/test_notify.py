@@ -14,7 +14,7 @@ import pytest
 from hipedge import notify
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, StoreUnavailable
-from hipedge.notify import Courier, Mail, Spool, Undelivered, Webhook, channels_of
+from hipedge.notify import Courier, Mail, Notifier, Spool, Undelivered, Webhook, channels_of
 from hipedge.store import Outbox, Store
 from hipedge.types import Category
 from tests.builders import RULE, film, scored_hip, screened
@@ -313,6 +313,34 @@ def test_a_short_secret_is_refused_and_a_standard_one_is_decoded(tmp_path):
     file.write_text("whsec_" + base64.b64encode(SECRET).decode() + "\n")
     (webhook,) = channels_of(Settings(webhook_url=url, webhook_secret_file=file))
     assert webhook.secret == SECRET
+
+
+def test_a_database_that_cannot_be_used_for_a_while_does_not_end_the_notifier(tmp_path, caplog):
+    sound, db, told = tmp_path / "sound.db", tmp_path / "cases.db", []
+    with Store(sound) as store:
+        record(store, URGENT, channels=["spool"])
+    db.write_bytes(b"this is no database" * 100)
+    spool = Spool(tmp_path)
+    notifier = Notifier(db, [spool], patient_data=False, on_change=told.append)
+    notifier.start()
+    try:
+        wait(lambda: told)
+        assert told[-1]  # nothing is delivered: that is an alarm
+        assert notifier.is_alive()
+        sound.replace(db)
+        wait(lambda: list(tmp_path.glob("*.json")))
+        wait(lambda: not told[-1])
+    finally:
+        notifier.stop()
+    assert told[-1] is False
+    assert {record.fields["error"] for record in caplog.records} == {"StoreError"}
+
+
+def wait(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_webhook_that_hangs_delays_no_film(new_clinic, receiver, monkeypatch):
