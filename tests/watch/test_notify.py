@@ -8,6 +8,7 @@ import json
 import socketserver
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -19,6 +20,7 @@ from hipedge.store import Outbox, Store
 from hipedge.types import Category
 from tests.builders import RULE, film, scored_hip, screened
 from tests.store.test_store import start
+from tests.watch.clinic import dicom
 
 SECRET = b"a secret of the site"
 URGENT, ROUTINE = Category.FEMORAL_NECK_FRACTURE, Category.OSTEOARTHRITIS
@@ -344,8 +346,6 @@ def wait(condition):
 
 
 def test_a_webhook_that_hangs_delays_no_film(new_clinic, receiver, monkeypatch):
-    from tests.watch.clinic import dicom
-
     secret = receiver.server_address  # any text will do
     clinic = new_clinic()
     file = clinic.folder / "secret"
@@ -360,6 +360,29 @@ def test_a_webhook_that_hangs_delays_no_film(new_clinic, receiver, monkeypatch):
         clinic.wait(lambda: clinic.rows("select name from alarms") == [("notification",)])
         clinic.wait(lambda: len(receiver.cases) == 3)
         clinic.wait(lambda: clinic.rows("select count(*) from alarms") == [(0,)])
+
+
+def test_what_waits_while_a_channel_is_down_is_on_the_metrics_page(
+    new_clinic, receiver, free_port, tmp_path
+):
+    secret = tmp_path / "secret"
+    secret.write_text("a secret of the site")
+    receiver.refused = range(1, 3)
+    clinic = new_clinic(
+        metrics_port=free_port, webhook_url=receiver.url, webhook_secret_file=secret
+    )
+    for number in range(2):
+        clinic.drop(f"{number}.dcm", dicom(number, URGENT))
+    with clinic.service():
+        clinic.wait_for(2)
+        clinic.wait(lambda: "hipedge_notifications_waiting 2.0" in metrics(free_port))
+        receiver.refused = ()
+        clinic.wait(lambda: "hipedge_notifications_waiting 0.0" in metrics(free_port))
+
+
+def metrics(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return answer.read().decode()
 
 
 def short_timeout():
