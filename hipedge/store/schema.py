@@ -223,3 +223,9 @@ def keep_orientation(db: Database) -> None:
     """Keep what a corrected film differs in from the one that was sent before."""
     db.execute("alter table files add column orientation text")
     db.execute("alter table files add column inverted integer")
+
+
+@migrations()
+def find_told(db: Database) -> None:
+    """Let what was told of a case be found."""
+    db.execute("create index outbox_by_file on outbox (file_id, channel)")

@@ -74,18 +74,23 @@ def test_finished_films_are_moved_by_name_and_overwrite_nothing(new_clinic):
     assert stored == {str(done / "film-2.dcm"), str(done / "a/film.dcm")}
 
 
-def test_sighup_applies_new_thresholds_without_inference_and_tells_of_what_they_flag(clinic):
+def test_sighup_applies_new_thresholds_without_inference_and_tells_of_what_they_flag(
+    new_clinic,
+):
+    clinic = new_clinic(thresholds=dict.fromkeys(ABNORMAL, 1.0))
     nothing = {category.value: 1.0 for category in ABNORMAL}
     thresholds = clinic.folder / "thresholds.json"
     clinic.drop("film.dcm", dicom(1, Category.OSTEOARTHRITIS))
     with clinic.service() as service:
         clinic.wait_for(1)
-        clinic.wait(lambda: len(clinic.messages()) == 1)
-        for values, rules in ((nothing, 2), ({"osteoarthritis": 0.9}, 3)):
+        assert clinic.rows("select count(*) from outbox") == [(0,)]
+        steps = ({"osteoarthritis": 0.9}, nothing, {"osteoarthritis": 0.8})
+        for reloads, values in enumerate(steps, start=1):
             thresholds.write_text(json.dumps(values))
             os.kill(service.pid, signal.SIGHUP)
-            clinic.wait(lambda n=rules: clinic.rows("select count(*) from rules") == [(n,)])
-        clinic.wait(lambda: len(clinic.messages()) == 2)
+            clinic.wait(lambda n=reloads: clinic.log.read_text().count("reloaded") == n)
+            clinic.wait(clinic.messages)
+    assert clinic.rows("select count(*), sum(attempts) from outbox") == [(1, 1)]
     assert clinic.rows("select count(*) from hips") == [(1,)]
     assert clinic.rows("select count(*) from decisions") == [(3,)]
 
