@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hipedge.dicom import is_whole
-from hipedge.errors import Code
+from hipedge.errors import Code, InstallationError
 from hipedge.front import Front, Known, Prepared, where
 from hipedge.types import Refusal
 
@@ -156,6 +156,8 @@ class SettledFront:
             if not item.last_chance:
                 return Unsettled(item.path)
             return Refusal(item.path, Code.UNREADABLE, type(error).__name__)
+        except InstallationError:
+            raise  # as in the front: it would cost every film
         except Exception as error:
             # As in the front: a fault of ours costs one film.
             return Refusal(item.path, Code.UNEXPECTED_ERROR, where(error))
