@@ -18,6 +18,9 @@ SIDECAR_SUFFIXES = frozenset(
     | {".md", ".pdf", ".py", ".sqlite", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 )
 
+# What was renamed or removed since its folder was listed: the next walk tells where it went.
+GONE = (FileNotFoundError, NotADirectoryError)
+
 
 @dataclass(frozen=True)
 class Discovered:
@@ -31,9 +34,9 @@ class Discovered:
 def discover(paths: Iterable[Path]) -> Discovered:
     """Find the files under `paths`, each a file or a folder, folders deeply and in name order.
 
-    A file that is reached twice is listed once. Links to folders are not followed, so a loop
-    cannot trap the walk. Raises `InputError` for a path that does not exist: a mistyped name
-    must not look like an empty folder.
+    A file that is reached twice is listed once; what is gone when it is reached is not listed.
+    Links to folders are not followed, so a loop cannot trap the walk. Raises `InputError` for a
+    path that does not exist: a mistyped name must not look like an empty folder.
     """
     files: dict[Path, None] = {}
     refusals: dict[Path, Refusal] = {}
@@ -43,12 +46,11 @@ def discover(paths: Iterable[Path]) -> Discovered:
             raise InputError(f"no such file or folder: {top}")
         named = top.resolve()
         for path in _walk(named, refusals):
-            if not _is_regular(path):
+            if _is_regular(path):
+                is_aside = path != named and _is_sidecar(path)
+                (left_aside if is_aside else files)[path] = None
+            elif not _is_gone(path):
                 refusals[path] = Refusal(path, Code.UNREADABLE, "not a regular file")
-            elif path != named and _is_sidecar(path):
-                left_aside[path] = None
-            else:
-                files[path] = None
     return Discovered(tuple(files), tuple(refusals.values()), tuple(left_aside))
 
 
@@ -59,8 +61,9 @@ def _walk(top: Path, refusals: dict[Path, Refusal]) -> Iterator[Path]:
         return
 
     def note(error: OSError) -> None:
-        folder = Path(error.filename)
-        refusals[folder] = Refusal(folder, Code.UNREADABLE, f"{type(error).__name__} on a folder")
+        if not isinstance(error, GONE):
+            folder, detail = Path(error.filename), f"{type(error).__name__} on a folder"
+            refusals[folder] = Refusal(folder, Code.UNREADABLE, detail)
 
     for folder, subfolders, names in os.walk(top, onerror=note):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -73,6 +76,17 @@ def _is_regular(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
+
+
+def _is_gone(path: Path) -> bool:
+    """Say whether nothing lies there any more, not even a link that leads nowhere."""
+    try:
+        path.lstat()
+    except GONE:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_sidecar(path: Path) -> bool:

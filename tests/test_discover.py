@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -75,6 +77,42 @@ def test_a_pipe_and_a_broken_link_are_refused_and_never_opened(tmp_path):
         ("pipe", Code.UNREADABLE),
         ("broken", Code.UNREADABLE),
     }
+
+
+class Listed(AbstractContextManager):
+    """A folder's entries as they were, as os.scandir gives them."""
+
+    def __init__(self, entries):
+        self._entries = iter(entries)
+
+    def __next__(self):
+        return next(self._entries)
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_what_is_gone_when_the_walk_reaches_it_is_nothing_that_could_not_be_read(
+    tmp_path, monkeypatch
+):
+    film = write(tmp_path / "film.dcm")
+    for name in ("a/1.dcm", "b/1.dcm", "part.dcm"):
+        write(tmp_path / name)
+    list_folder = os.scandir
+
+    def list_and_lose(path):
+        """Take away all but the film once the first folder is listed, before it is looked at."""
+        monkeypatch.undo()
+        entries = list(list_folder(path))
+        (tmp_path / "part.dcm").unlink()
+        shutil.rmtree(tmp_path / "a")
+        shutil.rmtree(tmp_path / "b")
+        write(tmp_path / "b")
+        return Listed(entries)
+
+    monkeypatch.setattr(os, "scandir", list_and_lose)
+    found = discover([tmp_path])
+    assert (found.files, found.refusals) == ((film,), ())
 
 
 def test_a_folder_without_rights_is_refused_and_the_rest_is_found(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,8 +74,9 @@ class Queue:
         self._move(paths, change, "state = 'claimed'")
 
     def vanish(self, paths: Iterable[Path]) -> None:
-        """Note that these paths are gone before they were read."""
-        self._move(paths, "state = 'vanished', signature = null", "1")
+        """Note that these paths are gone, if they have no end yet."""
+        change = "state = 'vanished', signature = null"
+        self._move(paths, change, f"state in ({_slots(UNFINISHED)})", UNFINISHED)
 
     def finished(self, found: Mapping[Path, str]) -> list[Finished]:
         """Return which of the paths that `see` was just told of have their end, unchanged since."""
@@ -144,8 +145,10 @@ class Queue:
             )
             return db.execute(f"delete from files where id in ({old})", parameters)
 
-    def _move(self, paths: Iterable[Path], change: str, condition: str) -> None:
-        rows = [(path_to_text(path),) for path in paths]
+    def _move(
+        self, paths: Iterable[Path], change: str, condition: str, parameters: Sequence[str] = ()
+    ) -> None:
+        rows = [(path_to_text(path), *parameters) for path in paths]
         if rows:
             sql = f"update paths set {change} where path = ? and {condition}"
             with self._connection.transaction():

@@ -172,11 +172,13 @@ class Watch:
 
     def _refuse(self, refusals: Iterable[Refusal]) -> None:
         """Record, once, what lies in the folders and can never be read."""
-        fresh = [one for one in refusals if one.source not in self._refused]
+        known = self._refused | self._reading.keys()
+        fresh = {one.source: one for one in refusals if one.source not in known}
         if fresh:
-            self._line.store.claim([one.source for one in fresh])
-            self._tally.add(self._line.record(fresh))
-            self._refused.update(one.source for one in fresh)
+            self._line.store.claim(fresh)
+            self._tally.add(self._line.record(list(fresh.values())))
+            self._refused.update(fresh)
+            self._settling.forget(fresh)
 
     def _notice_gone(self, gone: list[Path]) -> None:
         """Write off files that were taken away, but not those whose whole folder is gone."""

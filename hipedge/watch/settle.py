@@ -152,6 +152,8 @@ class SettledFront:
         """Read the file, if it is what had settled, before and after; and only a whole one."""
         try:
             return self._read(item)
+        except (FileNotFoundError, NotADirectoryError):
+            return Unsettled(item.path)  # the next look finds it gone
         except OSError as error:
             if not item.last_chance:
                 return Unsettled(item.path)
