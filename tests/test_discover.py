@@ -47,6 +47,28 @@ def test_sidecars_and_hidden_files_are_left_aside_and_counted(tmp_path):
     assert set(found.left_aside) == asides
 
 
+def test_what_lies_in_hidden_and_linked_folders_is_left_aside_and_counted(tmp_path):
+    incoming = tmp_path / "incoming"
+    film = write(incoming / "film.dcm")
+    for name in ("incoming/.hidden/1.dcm", "incoming/.hidden/a/2.dcm", "archive/3.dcm"):
+        write(tmp_path / name)
+    (incoming / "linked").symlink_to(tmp_path / "archive")
+    (incoming / "again").symlink_to(tmp_path / "archive")
+    (tmp_path / "archive/further").symlink_to(tmp_path)
+    found = discover([incoming])
+    assert found.files == (film,)
+    assert found.count_left_aside() == 3
+
+
+def test_a_link_to_what_is_found_anyway_leaves_nothing_aside(tmp_path):
+    films = write(tmp_path / "a/film.dcm"), write(tmp_path / "b/film.dcm")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    (tmp_path / "a/all").symlink_to("/")
+    (tmp_path / "a/aside").symlink_to(tmp_path / "b")
+    found = discover([tmp_path])
+    assert (found.files, found.count_left_aside()) == (films, 0)
+
+
 def test_a_dicom_file_under_a_sidecars_name_is_not_lost(tmp_path):
     film = write(tmp_path / "film.txt", bytes(128) + b"DICM")
     assert discover([tmp_path]).files == (film,)
