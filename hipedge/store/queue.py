@@ -102,6 +102,17 @@ class Queue:
             self._connection.execute_many("update paths set moved_to = ? where path = ?", rows)
             self._connection.execute_many("update files set path = ? where path = ?", rows)
 
+    def knows(self, path: Path) -> bool:
+        """Say whether a film was ever recorded at this path, or is about to be moved there."""
+        text = path_to_text(path)
+        return bool(
+            self._connection.query(
+                "select 1 from files where path = ? union all select 1 from paths where path = ?"
+                " union all select 1 from paths where moved_to = ? limit 1",
+                [text, text, text],
+            )
+        )
+
     def counts(self) -> dict[PathState, int]:
         """Return how many paths there are in each state."""
         rows = self._connection.query("select state, count(*) as n from paths group by state")
