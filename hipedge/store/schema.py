@@ -216,3 +216,10 @@ _SECOND_SCHEMA = (
 def rename_pixel_hash(db: Database) -> None:
     """Name the pixels' hash by what it is of: it is BLAKE3's from pipeline version 2 on."""
     db.execute("alter table files rename column pixel_sha256 to pixel_hash")
+
+
+@migrations()
+def index_paths(db: Database) -> None:
+    """Find by path at once, also where a film went: each one that is moved asks for both."""
+    db.execute("create index files_by_path on files (path)")
+    db.execute("create index paths_by_target on paths (moved_to) where moved_to is not null")
