@@ -62,13 +62,13 @@ FONT = {"font.family": "DejaVu Sans", "font.size": 9, "svg.fonttype": "path"}
 def draw_peers(crops: Rates, screened: Rates, path: Path) -> None:
     """Draw films a second for each transfer syntax: to the network's crops, and to its scores."""
     with mpl.rc_context(FONT):
-        figure = Figure(figsize=(10, 0.36 * len(crops) + 1.9), facecolor="white")
+        figure = Figure(figsize=(10, 0.36 * len(crops) + 2.1), facecolor="white")
         left, right = figure.subplots(1, 2, sharey=True)
         _rates(left, crops, CAREFUL, "From a file to the network's crops")
         _rates(right, screened, CAREFUL_TORCH, "With the network, PyTorch’s unless said")
         handles, labels = _legend(left, right)
         figure.legend(
-            handles, labels, loc="lower center", ncols=len(labels), frameon=False,
+            handles, labels, loc="lower center", ncols=-(-len(labels) // 2), frameon=False,
             handletextpad=0.2, columnspacing=1.4, labelcolor=INK,
         )  # fmt: skip
         figure.subplots_adjust(left=0.155, right=0.945, top=0.87, bottom=0.21, wspace=0.16)

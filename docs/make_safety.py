@@ -1,6 +1,6 @@
 """Write the table of docs/safety.md from a test run.
 
-pytest tests/watch -m 'slow or not slow' --junitxml promises.xml
+pytest tests/watch tests/test_screen.py -m 'slow or not slow' --junitxml promises.xml
 python docs/make_safety.py promises.xml
 """
 

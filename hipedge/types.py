@@ -105,6 +105,7 @@ class Film:
     `spacing_mm` is (between rows, between columns) in the plane of the hip joints as far as the
     header allows, or None where it gives nothing believable. `orientation` is Patient
     Orientation (0020,0020): the direction of the rows (to the right), then of the columns (down).
+    `inverted` says that stored values are shown upside down (MONOCHROME1).
     `pixel_hash` is BLAKE3's of the stored values, the same in every lossless encoding; of a film
     that is decoded only in part (JPEG 2000, HTJ2K), `CODESTREAM_HASH` and that of its codestream,
     which says nothing about equality with a film of another encoding.
@@ -122,6 +123,7 @@ class Film:
     view: View = View.UNKNOWN
     laterality: Laterality | None = None
     orientation: tuple[str, str] | None = None
+    inverted: bool = False
     spacing_mm: tuple[float, float] | None = None
     age_years: float | None = None
     sex: str | None = None

@@ -46,3 +46,10 @@ def untrained_model(tmp_path_factory):
     pytest.importorskip("torch", reason="no torch to make a model with: set HIPEDGE_TEST_MODEL")
     folder = tmp_path_factory.mktemp("models") / "untrained"
     return new_model(folder, seed=0, geometry=CropGeometry(64, 160.0, 10.0, 20.0))
+
+
+@pytest.fixture(autouse=True)
+def promises(request):
+    """Leave in the report of a run (`--junitxml`) which promises of docs/safety.md a test shows."""
+    for marker in request.node.iter_markers("promise"):
+        request.node.user_properties.append(("promise", marker.args[0]))

@@ -34,6 +34,7 @@ def cases_of(truth, answer, patients):
         truth=np.array(truth, np.int8),
         answer=np.array(answer, np.int8),
         probabilities=np.full((n, K), np.nan),
+        merged=np.zeros(n, bool),
         flagged=np.full(n, -1, np.int8),
         patients=np.array(patients),
         reasons={},

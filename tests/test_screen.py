@@ -72,6 +72,7 @@ class NotANumber(FakeBackend):
         return logits * float("nan"), maps
 
 
+@pytest.mark.promise(14)
 def test_copies_of_a_file_that_are_under_way_together_are_one_result(run, incoming):
     (incoming / "a.dcm").write_bytes(dicom(1, Category.FEMORAL_NECK_FRACTURE))
     for name in "bcd":
@@ -83,6 +84,7 @@ def test_copies_of_a_file_that_are_under_way_together_are_one_result(run, incomi
     assert sum(summary.refused.values()) == 3
 
 
+@pytest.mark.promise(14)
 def test_of_one_film_in_two_encodings_the_first_to_be_scored_is_the_result(run, incoming):
     (incoming / "a.dcm").write_bytes(dicom(1, syntax=EXPLICIT))
     (incoming / "b.dcm").write_bytes(dicom(1, syntax=RLE))
@@ -92,6 +94,7 @@ def test_of_one_film_in_two_encodings_the_first_to_be_scored_is_the_result(run, 
     assert (summary.screened, summary.refused.total()) == (1, 1)
 
 
+@pytest.mark.promise(14)
 def test_a_film_is_no_duplicate_of_one_that_could_not_be_scored(run, incoming):
     (incoming / "a.dcm").write_bytes(dicom(1, syntax=EXPLICIT))
     _, rows, _ = run(nan=True)

@@ -44,7 +44,7 @@ def evaluate(
     ] = None,
     thresholds: Annotated[
         Path | None,
-        typer.Option(help="Site file whose operating points to evaluate, not the card's."),
+        typer.Option(help="Site file to evaluate: its temperature and operating points."),
     ] = None,
     images: ImagesOption = None,
     note: NoteOption = "",
@@ -60,23 +60,15 @@ def evaluate(
     reported left out and counted as errors.
     """
     check_installed()
-    from hipedge.site import read_site_file
     from hipedge.study.evaluate import Settings
     from hipedge.study.evaluate import evaluate as evaluate_data_sets
     from hipedge.study.report.evaluation import write_evaluation
     from hipedge.study.sources import gather, split_cases
 
     shares = dict(_share(text) for text in prevalence or ())
-    points = read_site_file(thresholds).operating_points if thresholds else None
     site = load_settings({"db": db, "operating_point": operating_point}, config)
-    with gather(labels, predictions, site, images) as material:
-        settings = Settings(
-            replicates,
-            seed,
-            shares,
-            material.operating_points if points is None else points,
-            site.flag_hardware,
-        )
+    with gather(labels, predictions, site, images, thresholds) as material:
+        settings = Settings(replicates, seed, shares, material.operating_points, site.flag_hardware)
         found = evaluate_data_sets(split_cases(material.cases, split or []), settings)
         report = write_evaluation(
             found,

@@ -129,6 +129,7 @@ def _film(
         view=header.view,
         laterality=header.laterality,
         orientation=header.orientation,
+        inverted=header.grayscale.inverted,
         spacing_mm=header.spacing_mm,
         age_years=header.age_years,
         sex=header.sex,

@@ -93,10 +93,11 @@ def file_row(outcome: Outcome) -> Row:
             "code": outcome.code.value,
             "detail": outcome.detail,
         }
-    return row | (_film_columns(film) if film else {})
+    return row | (film_columns(film) if film else {})
 
 
-def _film_columns(film: Film) -> Row:
+def film_columns(film: Film) -> Row:
+    """Return what a film says of itself as columns of `files`."""
     row_spacing_mm, column_spacing_mm = film.spacing_mm or (None, None)
     return {
         "pixel_hash": film.pixel_hash,
@@ -107,6 +108,8 @@ def _film_columns(film: Film) -> Row:
         "modality": film.modality,
         "view": film.view.value,
         "laterality": film.laterality.value if film.laterality else None,
+        "orientation": "\\".join(film.orientation) if film.orientation else None,
+        "inverted": int(film.inverted),
         "height_px": film.shape[0],
         "width_px": film.shape[1],
         "row_spacing_mm": row_spacing_mm,

@@ -219,6 +219,13 @@ def rename_pixel_hash(db: Database) -> None:
 
 
 @migrations()
+def keep_orientation(db: Database) -> None:
+    """Keep what a corrected film differs in from the one that was sent before."""
+    db.execute("alter table files add column orientation text")
+    db.execute("alter table files add column inverted integer")
+
+
+@migrations()
 def index_paths(db: Database) -> None:
     """Find by path at once, also where a film went: each one that is moved asks for both."""
     db.execute("create index files_by_path on files (path)")

@@ -20,6 +20,7 @@ from hipedge.store.rows import (
     Row,
     case_from_row,
     file_row,
+    film_columns,
     finding_from_row,
     finding_row,
     hip_from_row,
@@ -41,6 +42,11 @@ from hipedge.types import (
 from hipedge.versions import PIPELINE_VERSION
 
 _ORDER = tuple(Priority)
+# What two files of one film have in common: the pixels, whose side they show and how.
+_SHOWN = ("pixel_hash", "laterality", "orientation", "inverted")
+_NO_REFUSAL = {"stage": None, "code": None, "detail": None, "duplicate_of": None}
+# A new outcome takes the place of one further to the left, for the same content.
+_BETTER = (State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE, State.SCREENED)
 _FILES = (
     "select files.*, models.name as model_name, models.status as model_status,"
     " json_extract(models.card, '$.status_text') as model_status_text, runs.backend"
@@ -120,22 +126,35 @@ class Store(Connection):
             )
 
     def contents(self, model_id: str) -> frozenset[str]:
-        """Return the SHA-256 of every content that already has its row for this model."""
+        """Return the SHA-256 of every content that already has its row for this model.
+
+        Not of those that are to be read anew (`hipedge retry`).
+        """
         rows = self.query(
             "select sha256 from files where sha256 is not null and model_id = ?"
-            " and pipeline_version = ?",
+            " and pipeline_version = ? and not exists (select 1 from paths"
+            " where file_id = files.id and paths.state in ('seen', 'settling', 'claimed'))",
             [model_id, PIPELINE_VERSION],
         )
         return frozenset(row["sha256"] for row in rows)
 
     def same_pixels(self, run: Run, film: Film) -> int | None:
-        """Return the screened file with this SOP Instance UID and pixels."""
-        rows = self.query(
-            "select id from files where sop_instance_uid = ? and pixel_hash = ?"
-            " and state = 'screened' and model_id = ? and pipeline_version = ?",
-            [film.sop_instance_uid, film.pixel_hash, run.model_id, PIPELINE_VERSION],
+        """Return the screened file with this SOP Instance UID and pixels.
+
+        A film that is sent again with another laterality, orientation or polarity is a corrected
+        one: it shows other findings, or those of the other side.
+        """
+        rows = self._screened_instances(run, film)
+        return next((row["id"] for row in rows if _shown(row) == _shown(film_columns(film))), None)
+
+    def _screened_instances(self, run: Run, film: Film) -> list[Row]:
+        return list(
+            self.query(
+                f"select id, marks, {', '.join(_SHOWN)} from files where sop_instance_uid = ?"
+                " and state = 'screened' and model_id = ? and pipeline_version = ?",
+                [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
+            )
         )
-        return next((row["id"] for row in rows), None)
 
     def record(
         self, run: Run, outcomes: Iterable[Outcome], rule: Rule, channels: Sequence[str] = ()
@@ -143,9 +162,10 @@ class Store(Connection):
         """Write outcomes, their hips and their findings in one transaction.
 
         In it too: for each flagged case one message in the outbox of each channel. A content that
-        already has its row keeps it, and the path is linked to that. A film whose SOP Instance UID
-        and pixels another one has that is screened is its duplicate, but no other film ever is.
-        Returns the outcomes as they now stand.
+        already has its row keeps it, and the path is linked to that; but a better outcome takes the
+        place of one that was quarantined. A film whose SOP Instance UID and pixels another one has
+        that is screened is its duplicate, but no other film ever is. Returns the outcomes as they
+        now stand.
         """
         recorded = list[Outcome]()
         with self.transaction():
@@ -163,10 +183,10 @@ class Store(Connection):
             return
         with self.transaction():
             for path, sha256 in contents.items():
-                file_id = self._file_id(run, path, sha256)
-                if file_id is None:
+                row = self._row_of_content(run, path, sha256)
+                if row is None:
                     raise StoreError(f"{self.path} has no row for the content {sha256}")
-                self._link(run, path, file_id)
+                self._link(run, path, row["id"])
 
     def apply_rule(self, model_id: str, rule: Rule, channels: Sequence[str] = ()) -> int:
         """Decide, from the stored logits, about every hip that this rule has not seen.
@@ -270,21 +290,19 @@ class Store(Connection):
         return case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
 
     def _record_one(self, run: Run, outcome: Outcome, rule: Rule) -> tuple[Outcome, int | None]:
-        """Write an outcome; return how it stands, and the row it gave, None if its content had one.
+        """Write an outcome; return how it stands, and the row that holds it.
 
-        A screened film may then be the duplicate of one that was recorded before it.
+        The row is None where the content had one before, which stands. A screened film may be the
+        duplicate of one that was recorded before it.
         """
         path = outcome.film.source if isinstance(outcome, Screened) else outcome.source
         sha256 = outcome.film.sha256 if isinstance(outcome, Screened) else outcome.sha256
-        file_id = self._file_id(run, path, sha256)
+        known = self._row_of_content(run, path, sha256)
         if isinstance(outcome, Screened) and (
-            file_id is not None or self.same_pixels(run, outcome.film) is not None
+            (known is not None and known["state"] == State.SCREENED.value)
+            or self.same_pixels(run, outcome.film) is not None
         ):
             outcome = Refusal.of_duplicate(outcome.film, outcome.timings_ms)
-        if file_id is not None:
-            self._link(run, path, file_id)
-            return outcome, None
-        film, screened = outcome.film, isinstance(outcome, Screened)
         row = file_row(outcome) | {
             "sha256": sha256,
             "path": path_to_text(path),
@@ -294,17 +312,33 @@ class Store(Connection):
             "recorded_at": now_text(),
             "attempts": self._attempts(path),
         }
-        if film is not None and row["state"] == State.DUPLICATE.value:
-            row["duplicate_of"] = self.same_pixels(run, film)
-        file_id = self.insert("files", row)
+        if known is not None and not _takes_the_place(row, known):
+            self._link(run, path, known["id"])
+            return outcome, None
+        if outcome.film is not None and row["state"] == State.DUPLICATE.value:
+            row["duplicate_of"] = self.same_pixels(run, outcome.film)
+        file_id = self.insert("files", row) if known is None else self._replace(known["id"], row)
         self._link(run, path, file_id)
         if isinstance(outcome, Screened):
             for hip, finding in zip(outcome.hips, outcome.findings, strict=True):
                 hip_id = self.insert("hips", hip_row(hip) | {"file_id": file_id})
                 self._save_decision(hip_id, finding_row(finding), rule)
-        if screened and film is not None:
-            self._mark_conflict(run, film)
+            self._mark_conflict(run, outcome.film)
         return outcome, file_id
+
+    def _replace(self, file_id: int, row: Row) -> int:
+        """Write a better outcome of a content into its row, and its state to all its paths."""
+        self._table("files").update(file_id, {**_NO_REFUSAL, **row})
+        paths = self.query(
+            "select path from paths where file_id = ? and state not in"
+            " ('seen', 'settling', 'claimed', 'vanished')",
+            [file_id],
+        )
+        for state in ("claimed", row["state"]):  # no path goes from one end to another at once
+            self.execute_many(
+                "update paths set state = ? where path = ?", [(state, one["path"]) for one in paths]
+            )
+        return file_id
 
     def _announce(
         self, file_id: int, findings: Sequence[Finding], rule: Rule, channels: Sequence[str]
@@ -328,25 +362,23 @@ class Store(Connection):
         )  # fmt: skip
 
     def _mark_conflict(self, run: Run, film: Film) -> None:
-        """Mark every screened file with this film's SOP Instance UID, if their pixels differ."""
-        rows = self.query(
-            "select id, pixel_hash, marks from files where sop_instance_uid = ?"
-            " and state = 'screened' and model_id = ? and pipeline_version = ?",
-            [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
-        )
-        if _differ({row["pixel_hash"] for row in rows}):
+        """Mark every screened file with this film's SOP Instance UID, if they show other things."""
+        rows = self._screened_instances(run, film)
+        says = {_shown(row)[1:] for row in rows}
+        if len(says) > 1 or _differ({row["pixel_hash"] for row in rows}):
             for row in rows:
                 marks = sorted({*json.loads(row["marks"]), Mark.CONFLICT.value})
                 self._table("files").update(row["id"], {"marks": to_json(marks)})
 
-    def _file_id(self, run: Run, path: Path, sha256: str | None) -> int | None:
+    def _row_of_content(self, run: Run, path: Path, sha256: str | None) -> Row | None:
         """Return the row of a content, or of a path whose content could not be read."""
         condition = "sha256 = ?" if sha256 else "sha256 is null and path = ?"
         rows = self.query(
-            f"select id from files where {condition} and model_id = ? and pipeline_version = ?",
+            f"select id, state, code from files where {condition} and model_id = ?"
+            " and pipeline_version = ?",
             [sha256 or path_to_text(path), run.model_id, PIPELINE_VERSION],
         )
-        return next((row["id"] for row in rows), None)
+        return next(iter(rows), None)
 
     def _link(self, run: Run, path: Path, file_id: int) -> None:
         """Point a path at its row; a row saying that it could not be read is then outdated."""
@@ -374,6 +406,20 @@ class Store(Connection):
 
     def _table(self, name: str) -> Table:
         return cast("Table", self._db[name])
+
+
+def _takes_the_place(row: Row, known: Row) -> bool:
+    """Say whether a new outcome of a content is to stand, rather than the one of before.
+
+    What could not be read for want of memory, or for a fault since mended, may be read the next
+    time; and what it is refused for now is more to the point.
+    """
+    new, old = (_BETTER.index(State(one["state"])) for one in (row, known))
+    return new > old or (new == old == 0 and row["code"] != known["code"])
+
+
+def _shown(row: Row) -> tuple[object, ...]:
+    return tuple(row[name] for name in _SHOWN)
 
 
 def _differ(pixel_hashes: set[str]) -> bool:

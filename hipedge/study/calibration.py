@@ -6,7 +6,7 @@ operating points. Both go into a site file (`site.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from hipedge.site import OperatingPoint, SiteCalibration
 from hipedge.study.cases import Cases
 from hipedge.study.resampling import SEED, Array
 from hipedge.study.scores import N_BINS, calibration_bins, ece_terms
-from hipedge.types import CATEGORIES, Category, Side
+from hipedge.types import CATEGORIES, Category
 
 # A threshold for 95 % sensitivity is a quantile that one case in twenty decides.
 FEWEST_HIPS = 200
@@ -69,6 +69,17 @@ def rescale(probabilities: Array, factor: float) -> Array:
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
+def at_temperature(cases: Cases, factor: float) -> Cases:
+    """Return cases with their probabilities at `factor` times the temperature.
+
+    Merged ones are lost: of two readings, only the higher of each probability is known.
+    """
+    usable = cases.scored & ~cases.merged
+    probabilities = np.full_like(cases.probabilities, np.nan)
+    probabilities[usable] = rescale(cases.probabilities[usable], factor)
+    return replace(cases, probabilities=probabilities)
+
+
 def fit_temperature(probabilities: Array, truth: NDArray[np.integer]) -> float:
     """Return the factor on the temperature of least log loss (Guo et al. 2017)."""
     best = minimize_scalar(
@@ -111,8 +122,7 @@ def calibrate(cases: Cases) -> SiteCalibration:
     Hips of unknown side are left out: their probabilities are the higher of two readings.
     Raises `InputError` where there are too few hips, or too few of every category.
     """
-    known = np.array([side is not Side.UNKNOWN for side in cases.sides], dtype=bool)
-    usable = cases.where(cases.scored & known)
+    usable = cases.where(cases.scored & ~cases.merged)
     n = len(usable)
     if n < FEWEST_HIPS:
         raise InputError(

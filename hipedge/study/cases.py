@@ -1,19 +1,20 @@
 """Labels and predictions, matched: the arrays that every analysis starts from.
 
 How rows are matched. Films by the first of `sha256`, `sop_instance_uid`, `path` and `case` that
-all labels and the predictions have, compared letter by letter (paths once made absolute); hips
-by side. A film with a single
-label matches a prediction of another side only where one of the two sides is unknown.
+all labels and any prediction have, compared letter by letter (paths once made absolute); hips by
+side. A film with a single label matches a prediction of another side only where one of the two
+sides is unknown.
 
 What becomes of the rest. A label whose film the predictions do not know is an error: nobody can
 say what the model would have answered. A label whose film was not read, or whose hip was not
-found, is a hip without an answer. A prediction without a label is left out and counted.
+found, is a hip without an answer. A prediction without a label, or without what its film is
+matched by (a file that is no DICOM has no UID), is left out and counted.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -37,9 +38,10 @@ class Cases:
     """N labelled hips and what the model said of them.
 
     `truth` and `answer` (N,) index `CATEGORIES`; an answer of -1 is none, and `reasons` says
-    why. `probabilities` (N, K) are NaN where there are none. `flagged` (N,) is -1 where unknown.
-    `patients` (N,) number the patients. `groups` name sub-groups and number each hip's, -1 where
-    unknown. `unlabelled` counts predictions without a label.
+    why. `probabilities` (N, K) are NaN where there are none. `merged` (N,) says of which hips
+    they are the higher of two readings, as the side was unknown when they were read. `flagged`
+    (N,) is -1 where unknown. `patients` (N,) number the patients. `groups` name sub-groups and
+    number each hip's, -1 where unknown. `unlabelled` counts predictions without a label.
     """
 
     films: Sequence[str]
@@ -47,6 +49,7 @@ class Cases:
     truth: NDArray[np.int8]
     answer: NDArray[np.int8]
     probabilities: Array
+    merged: NDArray[np.bool_]
     flagged: NDArray[np.int8]
     patients: NDArray[np.int64]
     reasons: Mapping[int, str]
@@ -82,6 +85,7 @@ class Cases:
             truth=self.truth[kept],
             answer=self.answer[kept],
             probabilities=self.probabilities[kept],
+            merged=self.merged[kept],
             flagged=self.flagged[kept],
             patients=self.patients[kept],
             reasons={place[i]: why for i, why in self.reasons.items() if i in place},
@@ -91,15 +95,12 @@ class Cases:
 
 def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
     """Join labels and predictions. Raises `InputError`, naming rows, for what cannot be joined."""
-    stream = iter(predictions)
-    first = next(stream, None)
-    if first is None:
-        raise InputError("there are no predictions")
-    key = common_column(chain((label.film for label in labels), [first.film]), "predictions")
+    key, stream = _choose_key(labels, iter(predictions))
     by_film = _index(labels, key)
 
     answer = np.full(len(labels), -1, dtype=np.int8)
     probabilities = np.full((len(labels), len(CATEGORIES)), np.nan)
+    merged = np.zeros(len(labels), dtype=bool)
     flagged = np.full(len(labels), -1, dtype=np.int8)
     answered_by: dict[int, int] = {}
     not_read: dict[int, str] = {}
@@ -107,18 +108,18 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
     unknown_films = set(by_film)
     problems, unlabelled = Problems("the predictions"), 0
 
-    for prediction in chain([first], stream):
-        film = named_by(prediction.film, key)
-        if film is None:
-            problems.add(f"no {key}, by which films are matched", prediction.row)
-            continue
+    for prediction in stream:
+        film = named_by(prediction.film, key) or ""
         unknown_films.discard(film)
         of_film = by_film.get(film, ())
+        if not of_film:
+            unlabelled += 1
+            continue
         described.update((i, prediction) for i in of_film if _describes(prediction))
         if prediction.side is None:
             not_read.update((i, prediction.code or NOT_FOUND) for i in of_film)
             continue
-        i = _same_hip(prediction, [(i, labels[i].side) for i in of_film])
+        i = same_hip(prediction.side, [(i, labels[i].side) for i in of_film])
         if i is None:
             unlabelled += 1
         elif i in answered_by:
@@ -126,6 +127,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
         else:
             answered_by[i] = prediction.row
             answer[i] = -1 if prediction.category is None else prediction.category
+            merged[i] = prediction.side is Side.UNKNOWN
             if prediction.probabilities is not None:
                 probabilities[i] = prediction.probabilities
             if prediction.flagged is not None:
@@ -139,6 +141,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
         truth=np.array([label.category for label in labels], dtype=np.int8),
         answer=answer,
         probabilities=probabilities,
+        merged=merged,
         flagged=flagged,
         patients=_codes([label.patient for label in labels])[1],
         reasons={i: not_read.get(i, NOT_FOUND) for i in range(len(labels)) if i not in answered_by},
@@ -147,17 +150,17 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
     )
 
 
-def common_column(films: Iterable[FilmName], others: str) -> str:
-    """Return the first column that names every one of these films.
-
-    Raises `InputError` where there is none; `others` says what should match the labels.
-    """
+def film_columns(films: Iterable[FilmName]) -> list[str]:
+    """Return the columns that name every one of these films, the best first."""
     columns = list(FILM_COLUMNS)
     for film in films:
         columns = [column for column in columns if getattr(film, column) is not None]
-    if columns:
-        return columns[0]
-    raise InputError(
+    return columns
+
+
+def no_common_column(others: str) -> InputError:
+    """Return the error for labels that have no column in common with `others`."""
+    return InputError(
         f"labels and {others} have no column in common that names films: give both one of "
         f"{', '.join(FILM_COLUMNS)}, filled in every row"
     )
@@ -167,6 +170,27 @@ def named_by(film: FilmName, column: str) -> str | None:
     """Return what a column calls a film; a path is made absolute."""
     name: str | None = getattr(film, column)
     return str(Path(name).absolute()) if column == "path" and name else name
+
+
+def _choose_key(
+    labels: Sequence[Label], predictions: Iterator[Prediction]
+) -> tuple[str, Iterator[Prediction]]:
+    """Return the column by which films are matched, and all the predictions.
+
+    Reads ahead as far as the first prediction with the best column of the labels.
+    """
+    columns = film_columns(label.film for label in labels)
+    read: list[Prediction] = []
+    for prediction in predictions:
+        read.append(prediction)
+        if columns and getattr(prediction.film, columns[0]) is not None:
+            break
+    if not read:
+        raise InputError("there are no predictions")
+    for column in columns:
+        if any(getattr(prediction.film, column) is not None for prediction in read):
+            return column, chain(read, predictions)
+    raise no_common_column("predictions")
 
 
 def _index(labels: Sequence[Label], key: str) -> dict[str, tuple[int, ...]]:
@@ -183,12 +207,13 @@ def _index(labels: Sequence[Label], key: str) -> dict[str, tuple[int, ...]]:
     return by_film
 
 
-def _same_hip(prediction: Prediction, labels: list[tuple[int, Side]]) -> int | None:
-    for i, side in labels:
-        if side is prediction.side:
+def same_hip(side: Side, labelled: Sequence[tuple[int, Side]]) -> int | None:
+    """Return which of a film's labels, by number and side, is of the hip on this side."""
+    for i, of_label in labelled:
+        if of_label is side:
             return i
-    if len(labels) == 1 and Side.UNKNOWN in (prediction.side, labels[0][1]):
-        return labels[0][0]
+    if len(labelled) == 1 and Side.UNKNOWN in (side, labelled[0][1]):
+        return labelled[0][0]
     return None
 
 

@@ -109,8 +109,8 @@ class Evaluation:
 def evaluate(data_sets: Mapping[str, Cases], settings: Settings) -> Evaluation:
     """Evaluate each data set, then compare the others with the first.
 
-    Raises `InputError` where a data set has no hip with an answer, or a prevalence has a name
-    that is no category and no question.
+    Raises `InputError` where a data set has no hip with an answer, or none with probabilities to
+    apply thresholds to, and where a prevalence has a name that is no category and no question.
     """
     known = (*CATEGORY_LABELS, *QUESTIONS)
     unknown = [name for name in settings.prevalence if name not in known]
@@ -128,6 +128,8 @@ def _evaluate_one(name: str, cases: Cases, settings: Settings, seed: int) -> Dat
     read = cases.where(cases.read)
     if not len(read):
         raise InputError(f"data set {name}: no labelled hip has an answer")
+    if settings.operating_points and not cases.scored.any():
+        raise InputError(f"data set {name}: no hip has the probabilities that thresholds are for")
     drawn = Estimator(settings.replicates, seed, settings.prevalence)
     answered, confusion = drawn.categories(read)
     as_errors, _ = drawn.categories(cases)

@@ -117,7 +117,7 @@ class Problems:
 def read_labels(path: Path) -> list[Label]:
     """Read the truth: a film's name, `side`, `category`, `patient`, and what else there is.
 
-    Optional: `site`, `sex`, `age` (years), `vendor`, `split`.
+    Optional: `site`, `sex`, `age` (years), `vendor`, `split`, which all rows have or none.
     """
     problems = Problems(path.name)
     labels = []
@@ -140,6 +140,10 @@ def read_labels(path: Path) -> list[Label]:
                     cells.get("split") or None,
                 )
             )
+    if any(label.split for label in labels):
+        for label in labels:
+            if not label.split:
+                problems.add("no split, though other rows have one", label.row)
     problems.raise_if_any()
     if not labels:
         raise InputError(f"{path.name} has no rows under its header")

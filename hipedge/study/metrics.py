@@ -95,19 +95,6 @@ def confusion_statistics(
     return values
 
 
-def collapse(matrices: Array, positive: tuple[bool, ...]) -> Array:
-    """Return the matrices (B, 2, 3) of the question whether a hip is in a `positive` category.
-
-    Category 0 is no, 1 is yes.
-    """
-    yes = np.asarray(positive)
-    rows = np.stack([matrices[:, ~yes].sum(axis=1), matrices[:, yes].sum(axis=1)], axis=1)
-    return np.stack(
-        [rows[:, :, :-1][:, :, ~yes].sum(axis=2), rows[:, :, :-1][:, :, yes].sum(axis=2),
-         rows[:, :, -1]], axis=2,
-    )  # fmt: skip
-
-
 @dataclass(frozen=True, eq=False)
 class ConfusionBootstrap:
     """The statistics of one confusion matrix with their replicates, found by name and category."""

@@ -189,22 +189,25 @@ def against_grades(paired: Paired) -> Table:
 def judge_non_inferiority(
     paired: Paired, margin: float
 ) -> tuple[tuple[str, str, NonInferiority], ...]:
-    """Judge the model against each reader and each group of readers reading alone.
+    """Judge the model against each reader and each group of readers reading alone, if they did.
 
     Accuracy against a single reader by Tango's interval where every hip is another patient's,
     everything else by the bootstrap.
     """
     study = paired.study
+    if "alone" not in study.phases:
+        return ()
+    phase = study.phases.index("alone")
     singles = {reader: [r] for r, reader in enumerate(study.readers)}
     verdicts = []
     for name, chosen in (singles | groups_of(study)).items():
         for metric in COMPARED:
             if metric == "accuracy" and name in singles and not study.cases.clustered:
-                alone = study.right[chosen[0], 0]
+                alone = study.right[chosen[0], phase]
                 verdict = paired_non_inferiority(study.model_right, alone, margin=margin)
             else:
                 value, draws = paired.model(metric)
-                other, other_draws = paired.readers(metric, chosen, 0)
+                other, other_draws = paired.readers(metric, chosen, phase)
                 verdict = non_inferiority(value - other, draws - other_draws, margin=margin)
             verdicts.append((name, metric, verdict))
     return tuple(verdicts)

@@ -29,6 +29,7 @@ from hipedge.study.resampling import CONFIDENCE, SEED, Array
 SIMULATIONS = 2_000
 POWER = 0.80
 _MOST_CASES = 10_000_000
+_HIGHEST_LATENT = 0.999
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def size_for_non_inferiority(
     _check_share("share of discordant hips", discordant)
     _check_share("margin", margin)
     _check_share("power", power)
-    if abs(difference) > discordant or difference <= -margin:
+    if not (abs(difference) <= discordant and difference > -margin):
         raise InputError(
             "the true difference must lie above minus the margin, and cannot exceed the share "
             "of discordant hips"
@@ -175,6 +176,8 @@ def size_for_readers(
         raise InputError("a reader study needs at least two readers")
     if not 0 <= plan.neither <= min(plan.same_reader, plan.same_phase) < 1:
         raise InputError("readings that share neither reader nor phase must correlate least")
+    if not plan.reader_sd >= 0:
+        raise InputError(f"a standard deviation cannot be {plan.reader_sd:g}")
 
     def power_with(hips: int) -> float:
         return multi_reader_power(
@@ -225,7 +228,10 @@ def _latent_parts(plan: ReaderStudyPlan) -> NDArray[np.float64]:
 
 
 def _latent_correlation(correlation: float, p: float) -> float:
-    """Return the normal correlation at which two 0-or-1 variables of mean p have `correlation`."""
+    """Return the normal correlation at which two 0-or-1 variables of mean p have `correlation`.
+
+    Raises `InputError` for one so high that its normal correlation is 1 in all but name.
+    """
     if correlation <= 0:
         return 0.0
     threshold = norm.ppf(p)
@@ -235,7 +241,11 @@ def _latent_correlation(correlation: float, p: float) -> float:
         law = multivariate_normal(cov=[[1, latent], [latent, 1]])
         return float(law.cdf([threshold, threshold])) - both
 
-    return float(brentq(excess, 0.0, 0.999, xtol=1e-4))
+    if excess(_HIGHEST_LATENT) < 0:
+        raise InputError(
+            f"a correlation of {correlation:g} is too near 1 to be simulated: lower it"
+        )
+    return float(brentq(excess, 0.0, _HIGHEST_LATENT, xtol=1e-4))
 
 
 def _draw_right(

@@ -42,7 +42,8 @@ class ReaderSettings:
 class ReaderResults:
     """What a reader study shows. `raters` lists model and readers by phase with their metrics.
 
-    `kappas` (P, R, R) are pairwise, NaN on the diagonal.
+    `non_inferiority` is against readers alone, so empty where none read alone. `kappas` (P, R, R)
+    are pairwise, NaN on the diagonal.
     """
 
     study: ReaderStudy
@@ -70,7 +71,7 @@ def analyse_readers(study: ReaderStudy, settings: ReaderSettings) -> ReaderResul
         _sensitivity_table(raters),
         against_readers(paired),
         against_grades(paired),
-        verdicts_table(verdicts, settings.margin),
+        *([verdicts_table(verdicts, settings.margin)] if verdicts else []),
         agreement.table(),
         agreement.pair_table(),
     ]

@@ -1,13 +1,14 @@
 """Readers' answers, matched to the labelled hips: the arrays of a reader study.
 
-Reads are matched to labels as predictions are. A hip counts where every reader has answered in
-every phase of the study and the model has answered too, so that all are judged on the same hips;
-the others are left out and counted. A read without a label, or two reads of one hip by one reader
-in one phase, is an error that names rows.
+Reads are matched to labels as predictions are, by a column that all labels and all reads have. A
+hip counts where every reader has answered in every phase of the study and the model has answered
+too, so that all are judged on the same hips; the others are left out and counted. A read without
+a label, or two reads of one hip by one reader in one phase, is an error that names rows.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.errors import InputError
-from hipedge.study.cases import Cases, common_column, named_by
+from hipedge.study.cases import Cases, film_columns, named_by, no_common_column, same_hip
 from hipedge.study.inputs import PHASES, Label, Problems, Read
 from hipedge.study.resampling import Array
+from hipedge.types import Side
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +114,15 @@ def _grades(reads: Sequence[Read], readers: tuple[str, ...]) -> tuple[str, ...]:
 def _hips(reads: Sequence[Read], labels: Sequence[Label]) -> list[int]:
     """Return the index of each read's label."""
     films = chain((label.film for label in labels), (read.film for read in reads))
-    key = common_column(films, "reads")
-    index = {(named_by(label.film, key), label.side): i for i, label in enumerate(labels)}
+    columns = film_columns(films)
+    if not columns:
+        raise no_common_column("reads")
+    by_film: dict[str | None, list[tuple[int, Side]]] = defaultdict(list)
+    for i, label in enumerate(labels):
+        by_film[named_by(label.film, columns[0])].append((i, label.side))
     problems, hips = Problems("the reads"), []
     for read in reads:
-        hip = index.get((named_by(read.film, key), read.side))
+        hip = same_hip(read.side, by_film.get(named_by(read.film, columns[0]), ()))
         if hip is None:
             problems.add("a read of a hip that has no label", read.row)
         else:

@@ -309,3 +309,68 @@ def test_a_process_killed_while_it_writes_loses_nothing_that_it_committed(db):
     (decisions,) = one_row(db, "select count(*) from decisions")
     assert files == decisions
     assert recorded.value <= files <= recorded.value + 1
+
+
+def test_a_content_that_can_be_read_at_last_takes_the_place_of_its_refusal(store, db):
+    run = start(store)
+    one = screened(film("one", uid="1.2.3"), scored_hip(Category.FEMORAL_NECK_FRACTURE))
+    full = Refusal(Path("/in/one.dcm"), Code.TOO_LARGE, "needs more memory", sha256=sha("one"))
+    store.record(run, [full], RULE, ["spool"])
+    store.record(run, [replace(full, source=Path("/in/copy.dcm"))], RULE, ["spool"])
+    (stands,) = store.record(run, [one], RULE, ["spool"])
+    assert stands is one
+    assert one_row(db, "select state, code, detail, count(*) from files") == (
+        "screened", None, None, 1,
+    )  # fmt: skip
+    assert one_row(db, "select count(*), group_concat(distinct state) from paths") == (
+        2, "screened",
+    )  # fmt: skip
+    assert one_row(db, "select count(*) from hips") == (1,)
+    assert one_row(db, "select count(*) from outbox") == (1,)
+
+
+def test_a_refusal_never_takes_the_place_of_a_result(store, db):
+    run = start(store)
+    store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
+    store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
+    assert one_row(db, "select state, count(*) from files") == ("screened", 1)
+
+
+def test_a_file_that_fails_in_another_way_says_so(store, db):
+    run, path = start(store), Path("/in/one.dcm")
+    store.record(run, [Refusal(path, Code.EMPTY_FILE)], RULE)
+    store.record(run, [Refusal(path, Code.WORKER_DIED)], RULE)
+    assert one_row(db, "select code, count(*) from files") == ("worker_died", 1)
+
+
+@pytest.mark.parametrize(
+    "correction",
+    [
+        {"laterality": Laterality.LEFT},
+        {"orientation": ("R", "F")},
+        {"inverted": True},
+    ],
+    ids=lambda correction: next(iter(correction)),
+)
+def test_a_film_that_is_sent_again_corrected_is_no_duplicate_but_a_conflict(store, db, correction):
+    run = start(store)
+    first = film("one", uid="1.2.3")
+    store.record(run, [screened(first)], RULE)
+    corrected = replace(film("two", uid="1.2.3"), **correction)
+    assert store.same_pixels(run, corrected) is None
+    store.claim([corrected.source])
+    store.record(run, [screened(corrected)], RULE)
+    assert [case.marks for case in store.all_cases(RULES)] == [(Mark.CONFLICT,)] * 2
+    # The same again is one.
+    store.claim([corrected.source])
+    (stands,) = store.record(run, [screened(replace(corrected, sha256=sha("three")))], RULE)
+    assert stands.code is Code.SAME_PIXELS
+
+
+def test_what_is_to_be_read_anew_is_not_known(store):
+    run = start(store)
+    store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
+    assert sha("one") in store.contents(run.model_id)
+    with store.transaction():
+        store.execute("update paths set state = 'seen'")
+    assert sha("one") not in store.contents(run.model_id)

@@ -8,6 +8,7 @@ import pytest
 from hipedge.errors import InputError
 from hipedge.site import SITE_FILE, read_site_file, write_site_file
 from hipedge.study.calibration import (
+    at_temperature,
     calibrate,
     expected_calibration_error,
     fit_operating_points,
@@ -49,6 +50,20 @@ def test_rescaling_is_softmax_at_another_temperature():
     np.testing.assert_allclose(rescale(softmax, 3.0), warmer)
 
 
+def test_merged_readings_cannot_be_rescaled():
+    film = FilmName(case="1"), FilmName(case="2")
+    labels = [Label(i, one, Side.RIGHT, 0, str(i)) for i, one in enumerate(film)]
+    sure = (0.93, *[0.01] * 7)
+    found = at_temperature(
+        match(labels, [Prediction(film[0], Side.RIGHT, 0, sure),
+                       Prediction(film[1], Side.UNKNOWN, 0, sure)]),
+        2.0,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.probabilities[0], rescale(np.array([sure]), 2.0)[0])
+    assert found.scored.tolist() == [True, False]
+    assert found.answer.tolist() == [0, 0]
+
+
 def test_believable_probabilities_lie_on_the_diagonal(sample):
     probabilities, truth = sample
     top = probabilities.argmax(axis=1)
@@ -84,9 +99,10 @@ def test_too_few_hips_are_refused(cases):
         calibrate(few)
 
 
-def test_hips_of_unknown_side_are_left_out():
+@pytest.mark.parametrize("labelled", [Side.UNKNOWN, Side.RIGHT])
+def test_hips_whose_side_the_model_did_not_know_are_left_out(labelled):
     films = [FilmName(case=str(i)) for i in range(300)]
-    labels = [Label(i, film, Side.UNKNOWN, i % 8, str(i)) for i, film in enumerate(films)]
+    labels = [Label(i, film, labelled, i % 8, str(i)) for i, film in enumerate(films)]
     share = (0.3, *[0.1] * 7)
     unknown = [Prediction(film, Side.UNKNOWN, 0, share) for film in films]
     with pytest.raises(InputError, match="0 hips with probabilities and a known side"):

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import shlex
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 from PIL import Image
 
 from hipedge.cli import main
-from hipedge.decide import decide
+from hipedge.decide import decide, softmax
 from hipedge.errors import Code, InputError
-from hipedge.model.card import Card, Status, card_json
+from hipedge.model.card import Card, Status, card_id, card_json
+from hipedge.site import SITE_FILE
 from hipedge.store import Store
 from hipedge.study.cases import match
 from hipedge.study.inputs import FilmName, Label
@@ -23,6 +25,8 @@ from hipedge.study.recorded import RecordedPictures, read_recorded
 from hipedge.study.simulate import simulate_study, write_study
 from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
+
+from .conftest import label, prediction, read_of
 
 RULES = {"model": RULE}
 
@@ -61,15 +65,33 @@ def test_readers_says_whether_the_model_is_non_inferior(here, simulated, capsys)
     assert (here / "reader-study" / "report.html").exists()
 
 
-def test_calibrate_writes_a_site_file_that_evaluate_reads(here, simulated, capsys):
-    given = simulated / "labels.csv", "--predictions", simulated / "predictions.csv"
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_calibrate_writes_a_site_file_that_evaluate_reads(here, simulated, table, capsys):
+    """The hips that it was fitted to: the thresholds keep there what they were fitted to keep."""
+    unsplit = [{k: v for k, v in row.items() if k != "split"}
+               for row in rows_of(simulated / "labels.csv")]  # fmt: skip
+    given = table("unsplit.csv", unsplit), "--predictions", simulated / "predictions.csv"
     assert run("calibrate", *given) == 0
     assert "temperature: " in capsys.readouterr().out
     assert run("evaluate", *given, "--thresholds", "hipedge.calibration.json",
                "--replicates", 100) == 0  # fmt: skip
-    with (here / "evaluation/tables/internal-operating-points.csv").open() as file:
-        points = {row["operating point"] for row in csv.DictReader(file)}
-    assert points == {"sensitive", "specific"}
+    points = {"sensitive", "specific"}
+    tables = here / "evaluation/tables"
+    assert {row["operating point"] for row in rows_of(tables / "all-operating-points.csv")} == (
+        points
+    )
+    thresholds = rows_of(tables / "all-thresholds.csv")
+    assert {row["operating point"] for row in thresholds} == points
+    for row in thresholds:
+        kept = "sensitivity" if row["operating point"] == "sensitive" else "specificity"
+        assert float(row[kept]) >= 0.95, row
+    report = (here / "evaluation/report.html").read_text(encoding="utf-8")
+    assert "times the temperature that they were predicted with" in report
+    assert "hipedge.calibration.json: SHA-256" in report
 
 
 @pytest.mark.parametrize(
@@ -95,11 +117,46 @@ def test_power_prints_hips_and_power_by_formula_and_by_simulation(capsys, argume
         (("evaluate", "absent.csv", "--prevalence", "fracture"), "is not a name, an equals sign"),
         (("evaluate", "absent.csv", "--thresholds", "absent.json"), "cannot read absent.json"),
         (("power", "sensitivity", "--expected", "2", "--half-width", "0.1"), "must lie between"),
+        (
+            ("power", "readers", "--accuracy", "0.8", "--gain", "0.06", "--same-reader", "0.97"),
+            "too near 1 to be simulated",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_and_exits_with_2(here, capsys, arguments, message):
     assert run(*arguments) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate"])
+def test_predictions_that_are_not_there_are_an_input_error(here, simulated, capsys, command):
+    assert run(command, simulated / "labels.csv", "--predictions", "absent.csv") == 2
+    assert "cannot read absent.csv" in capsys.readouterr().err
+
+
+def test_thresholds_need_probabilities(here, table, capsys):
+    """Predictions that name only a category cannot be held against a threshold."""
+    names = [str(i) for i in range(4)]
+    labels = table("labels.csv", [label(name) for name in names])
+    bare = [{"case": name, "side": "right", "category": "normal"} for name in names]
+    write_site_thresholds(here / "site.json", {"osteoarthritis": 0.4})
+    given = labels, "--predictions", table("bare.csv", bare), "--replicates", 100
+    assert run("evaluate", *given) == 0
+    assert run("evaluate", *given, "--thresholds", "site.json") == 2
+    assert "no hip has the probabilities" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_an_error(here, table, capsys):
+    (here / "taken").write_text("a file, not a folder")
+    labels = table("labels.csv", [label("1"), label("2")])
+    predictions = table("predictions.csv", [prediction("1"), prediction("2")])
+    reads = table("reads.csv", [read_of(c, reader) for c in "12" for reader in ("R1", "R2")])
+    quick = "--out", "taken", "--replicates", 100
+    assert run("evaluate", labels, "--predictions", predictions, *quick) == 2
+    assert "taken cannot be written" in capsys.readouterr().err
+    given = "--labels", labels, "--model-predictions", predictions
+    assert run("readers", reads, *given, *quick) == 2
+    assert "taken cannot be written" in capsys.readouterr().err
 
 
 def test_the_documented_commands_run(here, capsys):
@@ -251,3 +308,77 @@ def test_evaluate_reads_a_database_and_shows_its_films(here):
     with (here / "evaluation/tables/all-operating-points.csv").open() as file:
         points = {row["operating point"] for row in csv.DictReader(file)}
     assert points == {"as recorded", "sensitive", "specific"}
+
+
+def write_site_thresholds(path, thresholds, model=None):
+    """A site file at twice the card's temperature."""
+    content = {
+        "format": 1,
+        "model": model,
+        "temperature_factor": 2.0,
+        "operating_points": {"sensitive": thresholds, "specific": thresholds},
+    }
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def osteoarthritis(here):
+    """Six hips, which the card gives a probability of 0.28 to 0.89, the site file 0.19 to 0.51."""
+    films = [film(f"f{i}", pixels=str(i)) for i in range(6)]
+    hips = [scored_hip(Category.OSTEOARTHRITIS, sure=1.0 + 0.6 * i) for i in range(6)]
+    with Store(here / "hipedge.db") as store:
+        start_of = start(store, card_id(CARD))
+        store.record(start_of, [screened(f, h) for f, h in zip(films, hips, strict=True)], RULE)
+    rows = [f"{one.sha256},right,osteoarthritis,p{i}" for i, one in enumerate(films)]
+    Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
+    return hips
+
+
+def flagged_shares(here):
+    """How many of the hips each operating point flags, and each threshold calls."""
+    tables = here / "evaluation/tables"
+    flags = {
+        row["operating point"]: float(row["sensitivity"])
+        for row in rows_of(tables / "all-operating-points.csv")
+        if row["flag as a test for"] == "any abnormality"
+    }
+    called = {
+        row["operating point"]: float(row["sensitivity"])
+        for row in rows_of(tables / "all-thresholds.csv")
+        if row["category"] == "osteoarthritis"
+    }
+    return flags, called
+
+
+def share_over(hips, temperature, threshold):
+    logits = np.array([hip.scores[0].logits for hip in hips])
+    index = CATEGORIES.index(Category.OSTEOARTHRITIS)
+    return np.mean([softmax(one, temperature)[index] >= threshold for one in logits])
+
+
+def test_a_database_is_evaluated_as_the_site_screens(here, osteoarthritis):
+    """Before a calibration by the card, afterwards by the calibration: never half and half."""
+    assert run("evaluate", "labels.csv", "--replicates", 100) == 0
+    flags, called = flagged_shares(here)
+    assert called["specific"] == share_over(osteoarthritis, 1.0, 0.6)
+
+    write_site_thresholds(here / SITE_FILE, {"osteoarthritis": 0.4}, card_id(CARD))
+    assert run("evaluate", "labels.csv", "--replicates", 100) == 0
+    flags, called = flagged_shares(here)
+    share = share_over(osteoarthritis, 2.0, 0.4)
+    assert 0 < share < 1
+    assert called == {"sensitive": share, "specific": share}
+    assert flags["sensitive"] == share
+
+
+def test_a_database_is_evaluated_under_the_site_file_that_is_named(here, osteoarthritis):
+    write_site_thresholds(here / "other.json", {"osteoarthritis": 0.25})
+    assert run("evaluate", "labels.csv", "--thresholds", "other.json", "--replicates", 100) == 0
+    share = share_over(osteoarthritis, 2.0, 0.25)
+    assert flagged_shares(here)[1] == {"sensitive": share, "specific": share}
+
+
+def test_a_site_file_of_another_model_is_refused(here, osteoarthritis, capsys):
+    write_site_thresholds(here / "other.json", {"osteoarthritis": 0.25}, "another")
+    assert run("evaluate", "labels.csv", "--thresholds", "other.json") == 2
+    assert "other.json was fitted for another model" in capsys.readouterr().err

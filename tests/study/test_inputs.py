@@ -88,6 +88,7 @@ LABEL_FAULTS = {
     "no patient": [label("1"), label("2") | {"patient": ""}],
     "no film": [label("1"), label("")],
     "a value of age that is not a number": [label("1", age="40"), label("2", age="NaN")],
+    "no split, though other rows have one": [label("1", split="a"), label("2", split="")],
 }
 
 
@@ -96,6 +97,11 @@ def test_a_bad_label_is_named_by_its_row(table, message):
     with pytest.raises(InputError, match=message) as raised:
         read_labels(table("l.csv", LABEL_FAULTS[message]))
     assert "row 3" in str(raised.value)
+
+
+def test_a_column_split_that_is_empty_throughout_makes_one_data_set(table):
+    labels = read_labels(table("l.csv", [label("1", split=""), label("2", split="")]))
+    assert [one.split for one in labels] == [None, None]
 
 
 PREDICTION_FAULTS = {
@@ -189,6 +195,34 @@ def test_tables_without_a_common_film_column_are_refused(table):
         match(labels, [])
 
 
+@pytest.mark.parametrize("nameless_first", [False, True])
+def test_a_prediction_without_what_films_are_matched_by_is_left_out_and_counted(
+    table, nameless_first
+):
+    """As a corrupt file in a database is: it has a path and a hash, but no UID."""
+    named = Prediction(FilmName(sha256="aa", sop_instance_uid="1.2", path="a.dcm"), Side.RIGHT, 0)
+    nameless = Prediction(FilmName(sha256="bb", path="notes.txt"), None, code="not_an_image")
+    rows = [{"sop_instance_uid": "1.2", "side": "right", "category": "normal", "patient": "1"}]
+    predictions = [nameless, named] if nameless_first else [named, nameless]
+    cases = match(read_labels(table("l.csv", rows)), predictions)
+    assert cases.answer.tolist() == [0]
+    assert cases.unlabelled == 1
+
+
+def test_films_are_matched_by_the_best_column_that_any_prediction_has(table):
+    labels = read_labels(table("l.csv", [label("1", sop_instance_uid="1.2", path="a.dcm")]))
+    by_path = Prediction(FilmName(path="a.dcm"), Side.RIGHT, 3)
+    by_uid = Prediction(FilmName(sop_instance_uid="1.2"), Side.RIGHT, 0)
+    assert match(labels, [by_path]).answer.tolist() == [3]
+    assert match(labels, [by_path, by_uid]).answer.tolist() == [0]
+
+
+def test_an_unread_film_without_a_label_is_counted_too(table):
+    labels = read_labels(table("l.csv", [label("1")]))
+    unread = Prediction(FilmName(case="2"), None, code="truncated")
+    assert match(labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0), unread]).unlabelled == 1
+
+
 def reads_of(table, rows, n_labels=2):
     labels = read_labels(table("l.csv", [label(str(i)) for i in range(1, n_labels + 1)]))
     made = [prediction(str(i)) for i in range(1, n_labels + 1)]
@@ -200,6 +234,15 @@ def test_a_hip_that_a_reader_missed_is_left_out_and_counted(table):
     study = reads_of(table, [read_of("1"), read_of("2"), read_of("1", "R2")])
     assert len(study.cases) == 1
     assert study.left_out["a reader's answer is missing"] == 1
+
+
+def test_a_read_of_unknown_side_is_of_the_only_label_of_its_film(table):
+    assert len(reads_of(table, [read_of("1"), read_of("2", side="unknown")]).cases) == 2
+
+
+def test_a_read_of_the_other_side_has_no_label(table):
+    with pytest.raises(InputError, match="a read of a hip that has no label: row 3"):
+        reads_of(table, [read_of("1"), read_of("2", side="left")])
 
 
 READ_FAULTS = {

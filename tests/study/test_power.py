@@ -79,7 +79,11 @@ def test_a_planned_reader_study_has_the_power_that_was_planned():
         lambda: size_for_non_inferiority(0.1, difference=-0.06),
         lambda: size_for_non_inferiority(0.01, difference=0.05),
         lambda: size_for_readers(ReaderStudyPlan(1, 0.8, 0.05)),
+        lambda: size_for_non_inferiority(0.1, difference=float("nan")),
         lambda: size_for_readers(ReaderStudyPlan(6, 0.8, 0.05, neither=0.9)),
+        lambda: size_for_readers(ReaderStudyPlan(6, 0.8, 0.06, same_reader=0.97)),
+        lambda: size_for_readers(ReaderStudyPlan(6, 0.8, 0.06, same_phase=1.0, reader_sd=0.0)),
+        lambda: size_for_readers(ReaderStudyPlan(6, 0.8, 0.06, reader_sd=-0.01)),
         lambda: size_for_readers(ReaderStudyPlan(3, 0.8, 0.01, reader_sd=0.05)),
     ],
 )

@@ -12,6 +12,8 @@ from hipedge.study.cases import match
 from hipedge.study.inputs import read_labels, read_predictions, read_reads
 from hipedge.study.readers import ReaderSettings, analyse_readers
 from hipedge.study.reads import match_reads
+from hipedge.study.report.pictures import NoPictures
+from hipedge.study.report.reading import write_reader_study
 
 SETTINGS = ReaderSettings(replicates=400)
 
@@ -151,17 +153,36 @@ def test_readers_who_all_answer_alike_leave_undefined_what_is_undefined(study):
     assert not next(row for row in agreement.rows if row[1] == "Fleiss' κ")[2].defined
 
 
-def test_a_study_of_one_phase_compares_model_and_readers_and_no_more(study):
-    alone = replace(
+def in_one_phase(study, phase):
+    p = study.phases.index(phase)
+    return replace(
         study,
-        phases=("alone",),
-        answers=study.answers[:, :1],
-        confidence=study.confidence[:, :1],
-        seconds=study.seconds[:, :1],
+        phases=(phase,),
+        answers=study.answers[:, [p]],
+        confidence=study.confidence[:, [p]],
+        seconds=study.seconds[:, [p]],
     )
-    keys = {table.key for table in analyse_readers(alone, ReaderSettings(replicates=100)).tables}
-    assert "model-less-readers" in keys
+
+
+def test_a_study_of_one_phase_compares_model_and_readers_and_no_more(study):
+    found = analyse_readers(in_one_phase(study, "alone"), ReaderSettings(replicates=100))
+    keys = {table.key for table in found.tables}
+    assert {"model-less-readers", "non-inferiority"} <= keys
     assert not keys & {"assistance", "automation-bias", "multi-reader"}
+
+
+def test_readers_who_never_read_alone_give_no_verdict(study, tmp_path):
+    assisted = in_one_phase(study, "assisted")
+    found = analyse_readers(assisted, ReaderSettings(replicates=100))
+    assert found.non_inferiority == ()
+    keys = {table.key for table in found.tables}
+    assert "model-less-readers" in keys
+    assert "non-inferiority" not in keys
+    report = write_reader_study(found, tmp_path, sources={}, pictures=NoPictures())
+    text = report.read_text(encoding="utf-8")
+    assert "readers alone:" not in text
+    assert "Non-inferiority</h2>" not in text
+    assert "Non-inferiority is not judged" in text
 
 
 def test_one_reader_is_no_reader_study(study):

@@ -77,17 +77,6 @@ def test_predictive_values_at_the_prevalence_of_the_data_are_those_of_the_data(s
     assert found["NPV at prevalence", 3][0] == pytest.approx(found["NPV", 3][0], abs=1e-12)
 
 
-def test_collapsing_to_a_question_keeps_every_hip(study):
-    truth, _, answers = study
-    answers = np.where(np.arange(len(truth)) % 50 == 0, -1, answers)
-    matrix = np.zeros((1, K, K + 1))
-    np.add.at(matrix[0], (truth, np.where(answers < 0, K, answers)), 1)
-    two = metrics.collapse(matrix, (False,) + (True,) * (K - 1))
-    assert two.sum() == len(truth)
-    assert two[0, 1, 1] == np.sum((truth > 0) & (answers > 0))
-    assert two[0, 0, 2] == np.sum((truth == 0) & (answers < 0))
-
-
 def test_patterns_stand_for_exactly_the_patients_behind_them():
     cells = np.array([5, 3, 3, 5, 1, 2, 2, 2])
     patients = np.array([0, 0, 1, 1, 2, 3, 4, 4])

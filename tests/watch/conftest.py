@@ -33,10 +33,3 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@pytest.fixture(autouse=True)
-def promises(request):
-    """Leave in the report of a run (`--junitxml`) which promises of docs/safety.md a test shows."""
-    for marker in request.node.iter_markers("promise"):
-        request.node.user_properties.append(("promise", marker.args[0]))

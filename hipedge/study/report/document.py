@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from hipedge import __version__
+from hipedge.errors import InputError
 from hipedge.study.estimates import Table
 from hipedge.study.report.export import write_csv, write_json
 from hipedge.study.report.html import Section, page
@@ -39,9 +40,11 @@ class Document:
     provenance: Provenance
 
     def write(self, folder: Path) -> Path:
-        """Write report.html, results.json and tables/ into a folder; return the report's path."""
-        folder.mkdir(parents=True, exist_ok=True)
-        made = self.provenance
+        """Write report.html, results.json and tables/ into a folder; return the report's path.
+
+        Raises `InputError` where it cannot be written.
+        """
+        made, report = self.provenance, folder / REPORT
         about = {
             "hipedge": __version__,
             "title": self.title,
@@ -49,11 +52,14 @@ class Document:
             "seed": made.seed,
             "sources": dict(made.sources),
         }
-        write_json(folder / NUMBERS, about, self.tables)
-        write_csv(folder / TABLES, self.tables)
-        report = folder / REPORT
         text = page(self.title, self.lead, self.sections, _footer(made))
-        report.write_text(text, encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / NUMBERS, about, self.tables)
+            write_csv(folder / TABLES, self.tables)
+            report.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}") from error
         return report
 
 

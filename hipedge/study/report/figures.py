@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -178,11 +178,13 @@ def non_inferiority_figure(verdicts: Sequence[tuple[str, str, NonInferiority]]) 
 
 
 def reader_roc_figure(
-    roc: Roc | None, points: Sequence[tuple[str, Sequence[tuple[float, float]]]], title: str
+    roc: Roc | None,
+    points: Sequence[tuple[str, Mapping[str, tuple[float, float]]]],
+    title: str,
 ) -> str:
-    """Draw readers as points, alone to assisted, over the model's curve.
+    """Draw readers as points, hollow alone and filled else, over the model's curve.
 
-    `points` are (reader, [(1 − specificity, sensitivity) per phase]).
+    `points` are (reader, (1 − specificity, sensitivity) by phase).
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.4, 4.2), layout="constrained")
@@ -190,13 +192,18 @@ def reader_roc_figure(
         if roc is not None:
             axes.plot(*_thinned(roc), color=QUIET, lw=1.6, label="model")
         for index, (name, of_phases) in enumerate(points):
-            false, true = zip(*of_phases, strict=True)
             colour = COLOURS[index % len(COLOURS)]
-            axes.plot(false, true, "-", color=colour, lw=1)
-            axes.plot(false[0], true[0], "o", color=colour, mfc="white", ms=6, mew=1.5)
-            axes.plot(false[-1], true[-1], "o", color=colour, ms=6, label=name)
-        width = max([0.1, *(1.3 * f for _, of in points for f, _ in of)])
-        depth = max([0.1, *(1.3 * (1 - t) for _, of in points for _, t in of)])
+            axes.plot(*zip(*of_phases.values(), strict=True), "-", color=colour, lw=1)
+            *_, last = of_phases
+            for phase, rates in of_phases.items():
+                axes.plot(
+                    *rates, "o", color=colour, ms=6, mew=1.5,
+                    mfc="white" if phase == "alone" else colour,
+                    label=name if phase == last else None,
+                )  # fmt: skip
+        rates_of_all = [rates for _, of_phases in points for rates in of_phases.values()]
+        width = max([0.1, *(1.3 * false for false, _ in rates_of_all)])
+        depth = max([0.1, *(1.3 * (1 - true) for _, true in rates_of_all)])
         axes.set(
             title=title, xlabel="1 − specificity", ylabel="sensitivity",
             xlim=(-0.03 * width, min(width, 1)), ylim=(1 - min(depth, 1), 1 + 0.03 * depth),

@@ -78,14 +78,19 @@ def _sections(
         Section("flow", "Cases and readers", of("reader-flow")),
         Section("performance", "Model and readers", _performance(results) + of("raters")
                 + folded("Sensitivity by category", of("rater-sensitivity"))),
-        Section("non-inferiority", "Non-inferiority", figure_html(
-            figures.non_inferiority_figure(results.non_inferiority),
-            "The model less each reader or group of readers, alone. Filled green: the interval "
-            "lies above the margin.",
-        ) + of("non-inferiority")),
-        Section("comparisons", "Model against readers and grades",
-                of("model-less-grades", "model-less-readers")),
     ]  # fmt: skip
+    if results.non_inferiority:
+        sections.append(
+            Section("non-inferiority", "Non-inferiority", figure_html(
+                figures.non_inferiority_figure(results.non_inferiority),
+                "The model less each reader or group of readers, alone. Filled green: the interval "
+                "lies above the margin.",
+            ) + of("non-inferiority")),
+        )  # fmt: skip
+    sections.append(
+        Section("comparisons", "Model against readers and grades",
+                of("model-less-grades", "model-less-readers"))
+    )  # fmt: skip
     if "assistance" in tables:
         sections.append(
             Section("assistance", "What assistance changed",
@@ -145,7 +150,7 @@ def _reader_roc(results: ReaderResults, question: str) -> str:
     for reader, answers in zip(study.readers, study.answers, strict=True):
         calls = [as_call(answer, positive) == 1 for answer in answers]
         rates = [(float(call[~truth].mean()), float(call[truth].mean())) for call in calls]
-        points.append((reader, rates))
+        points.append((reader, dict(zip(study.phases, rates, strict=True))))
     roc = None
     if study.cases.scored.all():
         false, true = roc_curve(question_score(study.cases.probabilities, positive), truth)
@@ -158,11 +163,7 @@ def _reader_roc(results: ReaderResults, question: str) -> str:
 
 def _methods(results: ReaderResults) -> list[str]:
     settings = results.settings
-    return [
-        "Model and readers are judged on the hips that all of them answered.",
-        f"Comparisons: paired bootstrap, {settings.replicates:,} replicates drawing patients with "
-        "all their hips, for model, readers and phases together; Holm's correction within each "
-        "table; McNemar's exact test where every hip is another patient's.",
+    non_inferiority = (
         f"Non-inferiority: the 95 % interval of the difference against a margin of "
         f"{100 * settings.margin:g} points; "
         + (
@@ -170,7 +171,16 @@ def _methods(results: ReaderResults) -> list[str]:
             if results.study.cases.clustered
             else "Tango's score interval (1998) for accuracy against one reader, the bootstrap's "
             "percentile interval for the rest."
-        ),
+        )
+        if results.non_inferiority
+        else "Non-inferiority is not judged: it is against readers alone, and none read alone."
+    )
+    return [
+        "Model and readers are judged on the hips that all of them answered.",
+        f"Comparisons: paired bootstrap, {settings.replicates:,} replicates drawing patients with "
+        "all their hips, for model, readers and phases together; Holm's correction within each "
+        "table; McNemar's exact test where every hip is another patient's.",
+        non_inferiority,
         "Agreement: Cohen's κ of each pair, Fleiss' κ and Gwet's AC1 of all, over eight "
         "categories.",
         "Assisted against alone, over readers and cases: Obuchowski and Rockette 1995 with "
@@ -186,10 +196,11 @@ def _answers(results: ReaderResults) -> dict[str, str]:
     study = results.study
     _, _, _, model = results.raters[0]
     left_out = sum(study.left_out.values())
+    margin = f"; non-inferiority at a margin of {100 * results.settings.margin:g} points"
     return {
         "software": f"hipedge {__version__}; eight categories per hip.",
-        "design": f"Reader study, {' and '.join(study.phases)}; non-inferiority at a margin of "
-        f"{100 * results.settings.margin:g} points.",
+        "design": f"Reader study, {' and '.join(study.phases)}"
+        f"{margin if results.non_inferiority else ''}.",
         "flow": f"{_lead(results)} {left_out:,} labelled hips are left out: see 'Cases and "
         "readers'.",
         "missing": "Hips that a reader or the model did not answer are left out and counted.",
