@@ -18,53 +18,87 @@ SIDECAR_SUFFIXES = frozenset(
     | {".md", ".pdf", ".py", ".sqlite", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 )
 
+# What was renamed or removed since its folder was listed: the next walk tells where it went.
+GONE = (FileNotFoundError, NotADirectoryError)
+
 
 @dataclass(frozen=True)
 class Discovered:
-    """The files to read, the paths that cannot be, and the files left aside as no images."""
+    """The files to read, the paths that cannot be, and what is left aside.
+
+    That is the files that are no images, and hidden or linked folders with all that is in them.
+    """
 
     files: tuple[Path, ...]
     refusals: tuple[Refusal, ...]
     left_aside: tuple[Path, ...]
+    folders_left_aside: tuple[Path, ...]
+
+    def count_left_aside(self) -> int:
+        """Count the files left aside; those in folders are looked for only now.
+
+        A link upwards leads to what was found already, and to no more than that.
+        """
+        inside = {file for folder in self.folders_left_aside for file in _files_behind(folder)}
+        return len(self.left_aside) + len(inside.difference(self.files, self.left_aside))
 
 
 def discover(paths: Iterable[Path]) -> Discovered:
     """Find the files under `paths`, each a file or a folder, folders deeply and in name order.
 
-    A file that is reached twice is listed once. Links to folders are not followed, so a loop
-    cannot trap the walk. Raises `InputError` for a path that does not exist: a mistyped name
-    must not look like an empty folder.
+    A file that is reached twice is listed once; what is gone when it is reached is not listed.
+    Links to folders are not followed, so a loop cannot trap the walk. Raises `InputError` for a
+    path that does not exist: a mistyped name must not look like an empty folder.
     """
     files: dict[Path, None] = {}
     refusals: dict[Path, Refusal] = {}
     left_aside: dict[Path, None] = {}
+    folders_left_aside: list[Path] = []
     for top in paths:
         if not os.path.lexists(top):
             raise InputError(f"no such file or folder: {top}")
         named = top.resolve()
-        for path in _walk(named, refusals):
-            if not _is_regular(path):
+        for path in _walk(named, refusals, folders_left_aside):
+            if _is_regular(path):
+                is_aside = path != named and _is_sidecar(path)
+                (left_aside if is_aside else files)[path] = None
+            elif not _is_gone(path):
                 refusals[path] = Refusal(path, Code.UNREADABLE, "not a regular file")
-            elif path != named and _is_sidecar(path):
-                left_aside[path] = None
-            else:
-                files[path] = None
-    return Discovered(tuple(files), tuple(refusals.values()), tuple(left_aside))
+    return Discovered(
+        tuple(files), tuple(refusals.values()), tuple(left_aside), tuple(folders_left_aside)
+    )
 
 
-def _walk(top: Path, refusals: dict[Path, Refusal]) -> Iterator[Path]:
-    """Yield what is not a folder at or below `top`; note the folders that cannot be listed."""
+def _walk(
+    top: Path, refusals: dict[Path, Refusal], folders_left_aside: list[Path]
+) -> Iterator[Path]:
+    """Yield what is not a folder at or below `top`; note the folders that are not entered."""
     if not top.is_dir():
         yield top
         return
 
     def note(error: OSError) -> None:
-        folder = Path(error.filename)
-        refusals[folder] = Refusal(folder, Code.UNREADABLE, f"{type(error).__name__} on a folder")
+        if not isinstance(error, GONE):
+            folder, detail = Path(error.filename), f"{type(error).__name__} on a folder"
+            refusals[folder] = Refusal(folder, Code.UNREADABLE, detail)
 
     for folder, subfolders, names in os.walk(top, onerror=note):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        entered = list[str]()
+        for name in sorted(subfolders):
+            if name.startswith(".") or _is_link(Path(folder, name)):
+                folders_left_aside.append(Path(folder, name))
+            else:
+                entered.append(name)
+        subfolders[:] = entered
         yield from (Path(folder, name) for name in sorted(names))
+
+
+def _files_behind(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder, by where they really lie; none where it is a link upwards."""
+    real = folder.resolve()
+    if not folder.is_relative_to(real) or real == folder:
+        for inner, _, names in os.walk(real):
+            yield from (Path(inner, name) for name in names)
 
 
 def _is_regular(path: Path) -> bool:
@@ -73,6 +107,24 @@ def _is_regular(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return stat.S_ISLNK(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_gone(path: Path) -> bool:
+    """Say whether nothing lies there any more, not even a link that leads nowhere."""
+    try:
+        path.lstat()
+    except GONE:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_sidecar(path: Path) -> bool:

@@ -83,7 +83,7 @@ def screen(
     call goes on from there.
     """
     found = discover(paths)
-    summary = Summary(left_aside=len(found.left_aside))
+    summary = Summary(left_aside=found.count_left_aside())
     store.require_writable()  # else all that follows would be for nothing
     store.claim(refusal.source for refusal in found.refusals)
     front = Front(model.card.input, given_hips, store.contents(model.model_id), model.locator)

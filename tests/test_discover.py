@@ -1,6 +1,8 @@
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -45,6 +47,28 @@ def test_sidecars_and_hidden_files_are_left_aside_and_counted(tmp_path):
     assert set(found.left_aside) == asides
 
 
+def test_what_lies_in_hidden_and_linked_folders_is_left_aside_and_counted(tmp_path):
+    incoming = tmp_path / "incoming"
+    film = write(incoming / "film.dcm")
+    for name in ("incoming/.hidden/1.dcm", "incoming/.hidden/a/2.dcm", "archive/3.dcm"):
+        write(tmp_path / name)
+    (incoming / "linked").symlink_to(tmp_path / "archive")
+    (incoming / "again").symlink_to(tmp_path / "archive")
+    (tmp_path / "archive/further").symlink_to(tmp_path)
+    found = discover([incoming])
+    assert found.files == (film,)
+    assert found.count_left_aside() == 3
+
+
+def test_a_link_to_what_is_found_anyway_leaves_nothing_aside(tmp_path):
+    films = write(tmp_path / "a/film.dcm"), write(tmp_path / "b/film.dcm")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    (tmp_path / "a/all").symlink_to("/")
+    (tmp_path / "a/aside").symlink_to(tmp_path / "b")
+    found = discover([tmp_path])
+    assert (found.files, found.count_left_aside()) == (films, 0)
+
+
 def test_a_dicom_file_under_a_sidecars_name_is_not_lost(tmp_path):
     film = write(tmp_path / "film.txt", bytes(128) + b"DICM")
     assert discover([tmp_path]).files == (film,)
@@ -75,6 +99,42 @@ def test_a_pipe_and_a_broken_link_are_refused_and_never_opened(tmp_path):
         ("pipe", Code.UNREADABLE),
         ("broken", Code.UNREADABLE),
     }
+
+
+class Listed(AbstractContextManager):
+    """A folder's entries as they were, as os.scandir gives them."""
+
+    def __init__(self, entries):
+        self._entries = iter(entries)
+
+    def __next__(self):
+        return next(self._entries)
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_what_is_gone_when_the_walk_reaches_it_is_nothing_that_could_not_be_read(
+    tmp_path, monkeypatch
+):
+    film = write(tmp_path / "film.dcm")
+    for name in ("a/1.dcm", "b/1.dcm", "part.dcm"):
+        write(tmp_path / name)
+    list_folder = os.scandir
+
+    def list_and_lose(path):
+        """Take away all but the film once the first folder is listed, before it is looked at."""
+        monkeypatch.undo()
+        entries = list(list_folder(path))
+        (tmp_path / "part.dcm").unlink()
+        shutil.rmtree(tmp_path / "a")
+        shutil.rmtree(tmp_path / "b")
+        write(tmp_path / "b")
+        return Listed(entries)
+
+    monkeypatch.setattr(os, "scandir", list_and_lose)
+    found = discover([tmp_path])
+    assert (found.files, found.refusals) == ((film,), ())
 
 
 def test_a_folder_without_rights_is_refused_and_the_rest_is_found(tmp_path):

@@ -10,7 +10,8 @@ from hipedge.cli.console import output
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import Code, InputError
-from hipedge.store import Queue, Store
+from hipedge.retry import retry as retry_files
+from hipedge.store import Store
 
 
 def retry(
@@ -26,5 +27,9 @@ def retry(
     if not settings.db.exists():
         raise InputError(f"there is no database {settings.db}")
     with Store(settings.db) as store:
-        count = Queue(store).retry(cases or (), code)
-    output.print(f"{count} quarantined files will be read anew")
+        retried = retry_files(store, cases or (), code)
+    output.print(f"{len(retried.anew)} quarantined files will be read anew")
+    if retried.gone:
+        ids = ", ".join(map(str, retried.gone))
+        said = f"{len(retried.gone)} are no longer there, and stay on the list: {ids}"
+        output.print(said, highlight=False, soft_wrap=True)

@@ -147,9 +147,8 @@ def summary_table(summary: Summary) -> Table:
     if summary.known:
         table.add_row("already recorded", str(summary.known), "")
     if summary.left_aside:
-        table.add_row(
-            "left aside: hidden, or no images by their names", str(summary.left_aside), ""
-        )
+        left_aside = "left aside: hidden, linked, or no images by their names"
+        table.add_row(left_aside, str(summary.left_aside), "")
     return table
 
 

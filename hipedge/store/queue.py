@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,8 +74,9 @@ class Queue:
         self._move(paths, change, "state = 'claimed'")
 
     def vanish(self, paths: Iterable[Path]) -> None:
-        """Note that these paths are gone before they were read."""
-        self._move(paths, "state = 'vanished', signature = null", "1")
+        """Note that these paths are gone, if they have no end yet."""
+        change = "state = 'vanished', signature = null"
+        self._move(paths, change, f"state in ({_slots(UNFINISHED)})", UNFINISHED)
 
     def finished(self, found: Mapping[Path, str]) -> list[Finished]:
         """Return which of the paths that `see` was just told of have their end, unchanged since."""
@@ -99,30 +100,82 @@ class Queue:
         rows = [(path_to_text(to), path_to_text(path)) for path, to in targets.items()]
         with self._connection.transaction():
             self._connection.execute_many("update paths set moved_to = ? where path = ?", rows)
-            self._connection.execute_many("update files set path = ? where path = ?", rows)
+            # What was overwritten at a path does not lie where its successor goes.
+            self._connection.execute_many(
+                "update files set path = ?1 where path = ?2 and (sha256 is null or id ="
+                " (select file_id from paths where path = ?2))",
+                rows,
+            )
+
+    def knows(self, path: Path) -> bool:
+        """Say whether a film was ever recorded at this path, or is about to be moved there."""
+        text = path_to_text(path)
+        return bool(
+            self._connection.query(
+                "select 1 from files where path = ? union all select 1 from paths where path = ?"
+                " union all select 1 from paths where moved_to = ? limit 1",
+                [text, text, text],
+            )
+        )
 
     def counts(self) -> dict[PathState, int]:
         """Return how many paths there are in each state."""
         rows = self._connection.query("select state, count(*) as n from paths group by state")
         return {PathState(row["state"]): row["n"] for row in rows}
 
-    def retry(self, file_ids: Iterable[int] = (), code: Code | None = None) -> int:
-        """Let quarantined files be read anew, by id, by code, or all; return how many there are.
+    def quarantined(
+        self, file_ids: Iterable[int] = (), code: Code | None = None
+    ) -> dict[int, dict[Path, Path | None]]:
+        """Return the quarantined files with these ids and this code, or all, by id.
 
-        Their rows are removed: the new attempt gives another one.
+        With each come the paths where it was seen, and where it was moved from there, as far as
+        they hold nothing else now.
         """
         ids = list(file_ids)
         by_id = f"id in ({_slots(ids)})" if ids else "1"
-        chosen = f"state = 'quarantined' and {by_id} and (? is null or code = ?)"
+        chosen = (
+            "select id from files where id in"
+            " (select max(id) from files group by coalesce(sha256, path))"
+            f" and state = 'quarantined' and {by_id} and (? is null or code = ?)"
+        )
         parameters = [*ids, *[code.value if code else None] * 2]
+        found = dict[int, dict[Path, Path | None]]()
+        for row in self._connection.query(f"{chosen} order by id", parameters):
+            found[row["id"]] = {}
+        rows = self._connection.query(
+            f"select file_id, path, moved_to from paths where file_id in ({chosen})"
+            f" union all select id, path, null from files where id in ({chosen})"
+            " and not exists (select 1 from paths where paths.path = files.path)"
+            " and not exists (select 1 from paths where moved_to = files.path)",
+            parameters * 2,
+        )
+        for row in rows:
+            moved_to = path_from_text(row["moved_to"]) if row["moved_to"] else None
+            found.setdefault(row["file_id"], {})[path_from_text(row["path"])] = moved_to
+        return found
+
+    def read_anew(self, lying: Mapping[int, Mapping[Path, Path]]) -> None:
+        """See quarantined files again, by id: each path where one was seen, where it lies now."""
+        rows = [
+            (file_id, path_to_text(path), path_to_text(place))
+            for file_id, places in lying.items()
+            for path, place in places.items()
+        ]
         db = self._connection
         with db.transaction():
-            db.execute(
-                "update paths set state = 'seen', signature = null, attempts = 0, file_id = null"
-                f" where file_id in (select id from files where {chosen})",
-                parameters,
-            )
-            return db.execute(f"delete from files where {chosen}", parameters)
+            for file_id, path, place in rows:
+                db.execute(
+                    "update or ignore paths set path = ?, state = 'seen', signature = null,"
+                    " attempts = 0, moved_to = null where path = ? and file_id = ?"
+                    f" and state not in ({_slots(UNFINISHED)})",
+                    [place, path, file_id, *UNFINISHED],
+                )
+                db.execute(
+                    "insert or ignore into paths (path, file_id, attempts, seen_at, state)"
+                    " values (?, ?, 0, ?, 'seen')",
+                    [place, file_id, now_text()],
+                )
+                db.execute("update or ignore files set path = ? where id = ?", [place, file_id])
 
     def prune(self, older_than: datetime) -> int:
         """Remove results recorded before a moment, with their hips; return how many.
@@ -144,8 +197,10 @@ class Queue:
             )
             return db.execute(f"delete from files where id in ({old})", parameters)
 
-    def _move(self, paths: Iterable[Path], change: str, condition: str) -> None:
-        rows = [(path_to_text(path),) for path in paths]
+    def _move(
+        self, paths: Iterable[Path], change: str, condition: str, parameters: Sequence[str] = ()
+    ) -> None:
+        rows = [(path_to_text(path), *parameters) for path in paths]
         if rows:
             sql = f"update paths set {change} where path = ? and {condition}"
             with self._connection.transaction():

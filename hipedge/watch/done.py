@@ -32,29 +32,52 @@ class DoneDir:
 
         Where each goes is committed before: a crash in between leaves nothing to search for.
         """
-        films = list(finished)
-        taken = {one.moved_to for one in films}
-        targets = {one.path: one.moved_to or self._free_name(one.path, taken) for one in films}
-        if targets:
-            queue.move(targets)
-        failures = 0
+        films, targets, taken = list(finished), dict[Path, Path](), set[Path]()
+        errors = list[OSError]()
         for one in films:
             try:
-                if Look.at(one.path).signature == one.signature:
+                targets[one.path] = self._target(one, taken, queue)
+            except OSError as error:
+                errors.append(error)
+        if targets:
+            queue.move(targets)
+        for one in films:
+            try:
+                if one.path in targets and Look.at(one.path).signature == one.signature:
                     targets[one.path].parent.mkdir(parents=True, exist_ok=True)
                     one.path.rename(targets[one.path])
             except OSError as error:
-                failures += 1
-                event(logging.WARNING, "not_moved", error=type(error).__name__)
-        return failures == 0
+                errors.append(error)
+        for failed in errors:
+            event(logging.WARNING, "not_moved", error=type(failed).__name__)
+        return not errors
 
-    def _free_name(self, path: Path, taken: set[Path | None]) -> Path:
-        root = next(root for root in self._roots if path.is_relative_to(root))
-        wanted = self._folder / path.relative_to(root)
+    def _target(self, one: Finished, taken: set[Path], queue: Queue) -> Path:
+        """Return where a film was about to go, or else a name that nothing has, or had.
+
+        What a site has taken away from here keeps its name in the database. Raises `OSError`.
+        """
+        if one.moved_to is not None and not _exists(one.moved_to):
+            return one.moved_to
+        root = next(root for root in self._roots if one.path.is_relative_to(root))
+        wanted = self._folder / one.path.relative_to(root)
         names = (
             wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
             for number in count(1)
         )
-        target = next(name for name in names if name not in taken and not name.exists())
+        target = next(
+            name
+            for name in names
+            if name not in taken and not _exists(name) and not queue.knows(name)
+        )
         taken.add(target)
         return target
+
+
+def _exists(path: Path) -> bool:
+    """Say whether there is anything of this name; `Path.exists` follows links."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True

@@ -67,7 +67,6 @@ class Scan:
 
     found: dict[Path, Look] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
-    left_aside: int = 0
     missing: list[Path] = field(default_factory=list)
 
 
@@ -122,7 +121,6 @@ class Folders:
                 continue
             scan.found.update(_looks(discovered.files))
             scan.refusals.extend(discovered.refusals)
-            scan.left_aside += len(discovered.left_aside)
         return scan
 
 

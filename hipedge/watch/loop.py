@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hipedge.decide import Rule
-from hipedge.errors import BackendError, Code, HipedgeError, StoreUnavailable
+from hipedge.errors import (
+    BackendError,
+    Code,
+    HipedgeError,
+    InstallationError,
+    StoreUnavailable,
+)
 from hipedge.front import Prepared
 from hipedge.screen import Line
 from hipedge.store import Outbox, Queue, Service
@@ -91,12 +97,20 @@ class Watch:
         self._ending = self._reload_due = False
 
     def run(self) -> None:
-        """Go round until told to end, then bring to its end what is being read."""
+        """Go round until told to end, then bring to its end what is being read.
+
+        Raises `InstallationError` where no film could be read; what was taken is given back.
+        """
         event(logging.INFO, "started", unfinished=len(self._tried))
         tell_systemd(READY=1)
-        while not self._ending:
-            self._round()
-        self._drain()
+        try:
+            while not self._ending:
+                self._round()
+            self._drain()
+        except InstallationError:  # no film's fault: none is to be given up for it
+            with suppress(StoreUnavailable):
+                self._queue.release(self._reading)
+            raise
 
     def end(self) -> None:
         """Take nothing more, and stop when all that was taken is finished. Safe in a signal."""
@@ -159,11 +173,13 @@ class Watch:
 
     def _refuse(self, refusals: Iterable[Refusal]) -> None:
         """Record, once, what lies in the folders and can never be read."""
-        fresh = [one for one in refusals if one.source not in self._refused]
+        known = self._refused | self._reading.keys()
+        fresh = {one.source: one for one in refusals if one.source not in known}
         if fresh:
-            self._line.store.claim([one.source for one in fresh])
-            self._tally.add(self._line.record(fresh))
-            self._refused.update(one.source for one in fresh)
+            self._line.store.claim(fresh)
+            self._tally.add(self._line.record(list(fresh.values())))
+            self._refused.update(fresh)
+            self._settling.forget(fresh)
 
     def _notice_gone(self, gone: list[Path]) -> None:
         """Write off files that were taken away, but not those whose whole folder is gone."""

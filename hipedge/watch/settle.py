@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hipedge.dicom import ends_in_zeros, is_whole
-from hipedge.errors import Code
+from hipedge.errors import Code, InstallationError
 from hipedge.front import Front, Known, Prepared, where
 from hipedge.types import Refusal
 
@@ -153,10 +153,14 @@ class SettledFront:
         """Read the file, if it is what had settled, before and after; and only a whole one."""
         try:
             return self._read(item)
+        except (FileNotFoundError, NotADirectoryError):
+            return Unsettled(item.path)  # the next look finds it gone
         except OSError as error:
             if not item.last_chance:
                 return Unsettled(item.path)
             return Refusal(item.path, Code.UNREADABLE, type(error).__name__)
+        except InstallationError:
+            raise  # as in the front: it would cost every film
         except Exception as error:
             # As in the front: a fault of ours costs one film.
             return Refusal(item.path, Code.UNEXPECTED_ERROR, where(error))

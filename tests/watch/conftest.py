@@ -21,6 +21,14 @@ def new_clinic(tmp_path, untrained_model):
 
 
 @pytest.fixture
+def clinic_with_done_dir(tmp_path, new_clinic):
+    """For a clinic that has finished films moved, and the folder to which they go."""
+    done = tmp_path / "done"
+    done.mkdir()
+    return lambda **settings: (new_clinic(done_dir=done, **settings), done)
+
+
+@pytest.fixture
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sqlite_utils import Database
 
 from hipedge.cli import main
 from hipedge.errors import Code, StoreError
+from hipedge.retry import Retried, retry
 from hipedge.status import read_status
 from hipedge.store import TRANSITIONS, Outbox, PathState, Queue, Service, Store, backup
 from hipedge.store.schema import migrations
@@ -20,6 +22,7 @@ from tests.builders import RULE, film, scored_hip, screened, sha
 from tests.store.test_store import start
 from tests.watch.clinic import dicom
 
+RULES = {"model": RULE}
 LATER = datetime.now(timezone.utc) + timedelta(days=1)
 
 
@@ -201,14 +204,102 @@ def test_a_backup_can_be_read_by_whom_the_database_can_and_never_by_more(
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == mode
 
 
-def test_retry_lets_quarantined_files_be_read_anew_by_code_or_id(store):
-    finish(store, quarantined("one"), quarantined("two", Code.TRUNCATED), screened(film("three")))
+def refuse(store, path, code=Code.DECODE_FAILED, content=None):
+    """Quarantine what lies, or lay, at a path."""
+    finish(store, Refusal(path, code, sha256=sha(content or path.name)))
+
+
+def write(path, content=b"a film"):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_retry_lets_quarantined_files_be_read_anew_by_code_or_id(store, tmp_path):
+    one, two = write(tmp_path / "one"), write(tmp_path / "two")
+    refuse(store, one)
+    refuse(store, two, Code.TRUNCATED)
+    finish(store, screened(film("three")))
     queue = Queue(store)
-    assert queue.retry(code=Code.TRUNCATED) == 1
-    assert set(queue.unfinished()) == {film("two").source}
-    assert queue.retry([3]) == 0  # screened: nothing to try again
-    assert queue.retry([1]) == 1
-    assert set(queue.unfinished()) == {film("one").source, film("two").source}
+    assert retry(store, code=Code.TRUNCATED) == Retried(anew=(2,), gone=())
+    assert queue.unfinished() == {two: 0}
+    assert retry(store, [3]) == Retried(anew=(), gone=())  # screened: nothing to try again
+    assert retry(store, [1]) == Retried(anew=(1,), gone=())
+    assert queue.unfinished() == {one: 0, two: 0}
+
+
+def test_a_quarantined_case_keeps_its_row_until_its_new_attempt_is_recorded(store, tmp_path):
+    path = write(tmp_path / "film")
+    refuse(store, path, content="film")
+    retry(store)
+    assert [case.code for case in store.all_cases(RULES)] == [Code.DECODE_FAILED]
+    assert store.contents("model") == frozenset()  # else `screen` would not read it
+    store.claim([path])
+    again = screened(replace(film("film"), source=path))
+    store.record(start(store), [again], RULE)
+    assert [(case.file_id, case.code) for case in store.all_cases(RULES)] == [(1, None)]
+    assert Queue(store).counts() == {PathState.SCREENED: 1}
+
+
+def test_a_film_that_is_gone_stays_on_the_list_and_retry_says_so(store, tmp_path, db, capsys):
+    refuse(store, tmp_path / "gone")
+    refuse(store, write(tmp_path / "here"))
+    status, said = hipedge(capsys, "retry", "--db", db)
+    assert status == 0
+    assert said.out.splitlines() == [
+        "1 quarantined files will be read anew",
+        "1 are no longer there, and stay on the list: 1",
+    ]
+    assert Queue(store).counts() == {PathState.QUARANTINED: 1, PathState.SEEN: 1}
+    assert [case.file_id for case in store.worklist(RULES)] == [1, 2]
+
+
+def test_a_quarantined_content_that_was_overwritten_stays_on_the_list(store, tmp_path):
+    path = write(tmp_path / "film")
+    refuse(store, path, content="first")
+    Queue(store).see({path: "another content"})
+    assert retry(store) == Retried(anew=(), gone=(1,))
+    refuse(store, path, content="second")
+    assert retry(store) == Retried(anew=(2,), gone=(1,))
+    assert [case.file_id for case in store.worklist(RULES)] == [1, 2]
+
+
+def test_a_moved_film_is_read_where_it_lies_also_when_its_name_is_in_use_again(store, tmp_path):
+    incoming, done = tmp_path / "incoming", tmp_path / "done"
+    queue, name = Queue(store), incoming / "IM1"
+    for number in (1, 2):
+        refuse(store, name, content=f"content {number}")
+        moved = write(done / f"IM{number}")
+        queue.move({name: moved})
+        queue.see({name: f"another content after {number}"})
+    write(name)
+    refuse(store, name, content="content 3")
+    paths = {case.file_id: case.path for case in store.worklist(RULES)}
+    assert paths == {1: done / "IM1", 2: done / "IM2", 3: name}
+    assert retry(store) == Retried(anew=(1, 2, 3), gone=())
+    assert set(queue.unfinished()) == {done / "IM1", done / "IM2", name}
+
+
+def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_anew(store, tmp_path):
+    refuse(store, tmp_path, Code.UNREADABLE)
+    assert retry(store) == Retried(anew=(), gone=(1,))
+
+
+def test_a_quarantined_film_that_was_moved_is_read_anew_by_the_running_service(
+    clinic_with_done_dir, capsys
+):
+    clinic, done = clinic_with_done_dir(patience_s=0.1)
+    clinic.drop("film.dcm", dicom(1, BitsAllocated=32))
+    clinic.drop("IM1", b"")
+    with clinic.service():
+        clinic.wait(lambda: len(list(done.iterdir())) == 2)
+        (done / "film.dcm").write_bytes(dicom(1))
+        (done / "IM1").write_bytes(dicom(2))
+        status, said = hipedge(capsys, "retry", "--db", clinic.db)
+        assert (status, said.out) == (0, "2 quarantined files will be read anew\n")
+        clinic.wait(lambda: clinic.outcomes() == {"film.dcm": "screened", "IM1": "screened"})
+    paths = clinic.rows("select path, state from files order by path")
+    assert ("%s" % (done / "IM1"), "screened") in paths
 
 
 def test_a_retried_film_gets_its_result_from_the_running_service(clinic, capsys):

@@ -1,21 +1,25 @@
-"""Promises 9 and 10: a full disk, a locked database, a lost GPU."""
+"""Promises 9 and 10: a full disk, a locked database, a lost GPU; and a broken installation."""
 
 import contextlib
 import os
 import sqlite3
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
-from hipedge.errors import BackendError, BackendLost
+from hipedge.errors import BackendError, BackendLost, InstallationError
+from hipedge.front import Front
+from hipedge.locate import GivenHips
 from hipedge.store import connection
-from hipedge.types import Category
+from hipedge.types import Category, CropGeometry
 from hipedge.watch import inference, loop, service
 from hipedge.watch.inference import Inference
+from hipedge.watch.settle import Look, Settled, SettledFront
 from tests.watch import faults
 from tests.watch.clinic import dicom
 
@@ -211,6 +215,33 @@ def test_without_a_fallback_a_lost_backend_is_an_alarm_and_films_wait(clinic):
     with clinic.service():
         clinic.wait_for(1)
     assert clinic.outcomes() == {"film.dcm": "screened"}
+
+
+UNMARKED = 99  # a film whose hips the clinic's CSV does not mark: the locator must look
+
+
+@pytest.mark.parametrize("last_chance", [False, True])
+def test_a_locator_that_cannot_be_opened_is_no_fault_of_the_film(tmp_path, last_chance):
+    path = tmp_path / "film.dcm"
+    path.write_bytes(dicom(UNMARKED))
+    geometry = CropGeometry(64, 160.0, 10.0, 20.0)
+    front = SettledFront(Front(geometry, GivenHips(), frozenset(), tmp_path / "none.onnx"))
+    with pytest.raises(InstallationError, match="locator"):
+        front(Settled(path, Look.at(path), last_chance))
+
+
+def break_the_locator():
+    service.Front = lambda *values: Front(*values[:3], Path("/nowhere/locator.onnx"))
+
+
+def test_a_broken_installation_ends_the_service_and_costs_no_film(clinic):
+    clinic.drop("film.dcm", dicom(UNMARKED))
+    process = clinic.start(break_the_locator)
+    process.join(60)
+    assert process.exitcode == 1
+    assert "InstallationError: the model's locator" in clinic.log.read_text()
+    assert clinic.rows("select state, attempts from paths") == [("settling", 0)]
+    assert clinic.rows("select count(*) from files") == [(0,)]
 
 
 def hanging():

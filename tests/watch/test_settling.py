@@ -8,13 +8,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hipedge.errors import StoreError
-from hipedge.types import Category
+from hipedge.errors import Code, StoreError
+from hipedge.front import Front
+from hipedge.locate import GivenHips
+from hipedge.store import Store
+from hipedge.types import Category, CropGeometry, Refusal
 from hipedge.watch import settle
 from hipedge.watch.folders import Folders, mount_of, refuse_network
-from hipedge.watch.settle import LOOKS, Settling
+from hipedge.watch.settle import LOOKS, Settled, SettledFront, Settling, Unsettled
 from tests.dicom import dicom_films
 from tests.watch.clinic import ROOT_UID, dicom
+from tests.watch.test_keeping import finish
+
+GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)
 
 
 class Clock:
@@ -229,6 +235,42 @@ def test_a_file_renamed_into_place_is_screened_and_its_old_name_has_vanished(cli
     assert clinic.outcomes()["film.dcm"] == "screened"
     assert clinic.outcomes().get("film.dcm.part", "vanished") in ("vanished", "screened")
     assert clinic.rows("select count(*) from files") == [(1,)]
+
+
+def test_a_path_that_can_be_read_no_more_is_quarantined_and_its_end_ends_nothing(clinic):
+    path = clinic.drop("film.dcm", dicom(1)[:3000])
+    with clinic.service() as service:
+        clinic.wait(lambda: clinic.states() == {"settling": 1})
+        os.mkfifo(clinic.incoming / "pipe")
+        (clinic.incoming / "pipe").rename(path)
+        clinic.wait(lambda: clinic.outcomes() == {"film.dcm": "unreadable"})
+        path.unlink()
+        clinic.drop("next.dcm", dicom(2))
+        clinic.wait(lambda: clinic.outcomes().get("next.dcm") == "screened")
+        assert service.is_alive()
+    assert clinic.outcomes() == {"film.dcm": "unreadable", "next.dcm": "screened"}
+
+
+def test_a_film_that_screen_has_finished_may_be_taken_away_from_under_the_service(clinic):
+    path = clinic.drop("film.dcm", dicom(1)[:3000])
+    with clinic.service() as service:
+        clinic.wait(lambda: clinic.states() == {"settling": 1})
+        with Store(clinic.db) as store:
+            finish(store, Refusal(path, Code.TRUNCATED))
+        path.unlink()
+        clinic.drop("next.dcm", dicom(2))
+        clinic.wait(lambda: clinic.outcomes().get("next.dcm") == "screened")
+        assert service.is_alive()
+    assert clinic.outcomes() == {"film.dcm": "truncated", "next.dcm": "screened"}
+
+
+def test_a_film_that_goes_after_its_patience_has_vanished_and_is_not_refused(tmp_path):
+    front = SettledFront(Front(GEOMETRY, GivenHips(), frozenset()))
+    gone = tmp_path / "film.dcm.part"
+    gone.write_bytes(b"a film")
+    item = Settled(gone, settle.Look.at(gone), last_chance=True)
+    gone.unlink()
+    assert front(item) == Unsettled(gone)
 
 
 def mounted(incoming):

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 from hipedge import front
 from hipedge.types import ABNORMAL, Category
@@ -58,12 +59,9 @@ def test_a_second_service_on_the_same_database_is_refused(clinic):
         assert "another `hipedge watch` is at work" in clinic.log.read_text()
 
 
-def test_finished_films_are_moved_by_name_and_overwrite_nothing(new_clinic):
-    clinic = new_clinic()
-    done = clinic.folder / "done"
-    done.mkdir()
+def test_finished_films_are_moved_by_name_and_overwrite_nothing(clinic_with_done_dir):
+    clinic, done = clinic_with_done_dir()
     (done / "film.dcm").write_text("one of yesterday")
-    object.__setattr__(clinic.settings, "done_dir", done)
     clinic.drop("film.dcm", dicom(1))
     clinic.drop("a/film.dcm", dicom(2))
     with clinic.service():
@@ -72,6 +70,41 @@ def test_finished_films_are_moved_by_name_and_overwrite_nothing(new_clinic):
     assert (done / "film.dcm").read_text() == "one of yesterday"
     stored = {path for (path,) in clinic.rows("select path from files")}
     assert stored == {str(done / "film-2.dcm"), str(done / "a/film.dcm")}
+
+
+def test_a_name_that_a_recorded_film_has_is_not_given_again_though_done_dir_was_emptied(
+    clinic_with_done_dir,
+):
+    clinic, done = clinic_with_done_dir(patience_s=0.1)
+    with clinic.service() as service:
+        for moved_to in ("IM1", "IM1-2"):
+            clinic.drop("IM1", b"")
+            clinic.wait((done / moved_to).exists)
+            (done / moved_to).unlink()
+        clinic.drop("IM1", dicom(1))
+        clinic.wait((done / "IM1-3").exists)
+        assert service.is_alive()
+    stored = clinic.rows("select path, coalesce(code, state) from files")
+    assert [(Path(path).name, end) for path, end in stored] == [
+        ("IM1", "empty_file"),
+        ("IM1-2", "empty_file"),
+        ("IM1-3", "screened"),
+    ]
+
+
+def test_a_film_that_can_get_no_name_in_done_dir_stays_with_an_alarm_and_the_rest_is_moved(
+    clinic_with_done_dir,
+):
+    clinic, done = clinic_with_done_dir()
+    name = "JANE" * 63 + ".7c"  # the longest that a file system allows
+    (done / name).write_text("one of yesterday")
+    clinic.drop(name, dicom(1))
+    clinic.drop("film.dcm", dicom(2))
+    with clinic.service():
+        clinic.wait((done / "film.dcm").exists)
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("done_dir",)])
+    assert [path.name for path in clinic.incoming.iterdir()] == [name]
+    assert "JANE" not in clinic.log.read_text()
 
 
 def test_sighup_applies_new_thresholds_without_inference_and_tells_of_what_they_flag(
