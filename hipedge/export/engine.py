@@ -8,8 +8,11 @@ the table of `hipedge.export.flavours`; between versions 10.3 and 11 nothing tha
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -87,7 +90,8 @@ def export_engine(
     """Build an engine of `model` into the cache, or to `output`, unless it is there already.
 
     `device` is the GPU that it is for, None for a portable one. A second process that builds the
-    same waits for the first and takes its engine. `progress` may raise to stop the build.
+    same waits for the first and takes its engine. Ctrl-C stops the build as its current step ends;
+    `progress` may raise to stop it too.
 
     Raises `ModelError`, naming the node, where TensorRT cannot read the model; `BackendError`
     where it cannot build or the engine cannot be written; `InstallationError` without TensorRT.
@@ -139,23 +143,23 @@ def _present(path: Path, key: EngineKey) -> Sidecar | None:
 
 def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progress) -> bytes:
     """Return the serialized engine of an ONNX file, built by TensorRT's Python `module`."""
-    log = open_log(module)
-    builder: tensorrt.Builder = module.Builder(log)
-    network = builder.create_network(_creation_flags(module))
-    # The network refers to weights that the parser owns.
-    parser: tensorrt.OnnxParser = module.OnnxParser(network, log)
-    _parse(parser, onnx)
-    _check_tensors(network, module, onnx)
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-    if recipe.optimization_level is not None:
-        config.builder_optimization_level = recipe.optimization_level
-    config.add_optimization_profile(_profile(builder, recipe.profile, size_px))
-    _set_targets(config, recipe, module)
-    _read_timing_cache(config, recipe)
-    monitor = _monitor(module, progress)
-    config.progress_monitor = monitor
-    serialized = builder.build_serialized_network(network, config)
+    log, monitor = open_log(module), _monitor(module, progress)
+    with _interrupt_stops(monitor):
+        builder: tensorrt.Builder = module.Builder(log)
+        network = builder.create_network(_creation_flags(module))
+        # The network refers to weights that the parser owns.
+        parser: tensorrt.OnnxParser = module.OnnxParser(network, log)
+        _parse(parser, onnx)
+        _check_tensors(network, module, onnx)
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        if recipe.optimization_level is not None:
+            config.builder_optimization_level = recipe.optimization_level
+        config.add_optimization_profile(_profile(builder, recipe.profile, size_px))
+        _set_targets(config, recipe, module)
+        _read_timing_cache(config, recipe)
+        config.progress_monitor = monitor
+        serialized = builder.build_serialized_network(network, config)
     if monitor.stopped_by is not None:
         raise monitor.stopped_by
     if serialized is None:
@@ -233,7 +237,7 @@ def _write_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None
 def _monitor(module: Any, progress: Progress) -> Any:
     """Return an `IProgressMonitor` that reports to `progress`.
 
-    What `progress` raises cannot pass through TensorRT: it stops the build, and is kept in
+    No exception can pass through TensorRT: what `progress` raises stops the build, and is kept in
     `stopped_by` to be raised after it.
     """
 
@@ -252,14 +256,38 @@ def _monitor(module: Any, progress: Progress) -> Any:
             return self.stopped_by is None
 
         def phase_finish(self, phase: str) -> None:
-            self._report(phase, self.steps[phase])
+            self._report(phase, self.steps.get(phase, 0))
 
         def _report(self, phase: str, done: int) -> None:
             if self.stopped_by is not None:
                 return
             try:
-                progress(phase, done, self.steps[phase])
+                progress(phase, done, self.steps.get(phase, 0))
             except (KeyboardInterrupt, HipedgeError) as error:
                 self.stopped_by = error
 
     return Monitor()
+
+
+@contextmanager
+def _interrupt_stops(monitor: Any) -> Iterator[None]:
+    """Let Ctrl-C stop the build by way of `monitor`, wherever TensorRT is as it comes.
+
+    Python raises a pending interrupt as the next callback starts, before any `try` in it; TensorRT
+    then prints and forgets it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # Signals are the main thread's alone; an ignored one, as under nohup, stays ignored.
+    if not in_main_thread or not callable(before):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        monitor.stopped_by = KeyboardInterrupt()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -160,6 +161,56 @@ def test_an_interrupt_stops_the_build_and_leaves_no_engine(rtx, folder, referenc
     with pytest.raises(KeyboardInterrupt):
         export_engine(reference_model, Recipe(RTX), device=None, progress=interrupt)
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from pathlib import Path
+from hipedge.export.engine import Recipe, export_engine
+from hipedge.export.flavours import FLAVOURS, load
+from hipedge.model import open_model
+
+model = open_model(Path(sys.argv[1]))
+load(FLAVOURS["rtx"])
+for delay_s in (0.02, 0.2, 0.4, 0.6):
+    ctrl_c = threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT))
+    started = []
+
+    def progress(phase, done, total):
+        if not started:
+            ctrl_c.start()
+        started.append(phase)
+
+    try:
+        export_engine(model, Recipe(FLAVOURS["rtx"]), device=None, progress=progress)
+        print("built")
+    except BaseException as error:
+        print(type(error).__name__)
+    ctrl_c.join()
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+def test_ctrl_c_stops_the_build_whatever_tensorrt_is_at(rtx, folder, reference_model):
+    """A signal that comes while TensorRT computes is raised as its next callback starts."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, reference_model.path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["KeyboardInterrupt"] * 4 + ["True"], done.stderr
+    assert [path.suffix for path in folder.iterdir()] == [".lock"]
+
+
+def test_a_build_in_another_thread_leaves_signals_alone(rtx, folder, reference_model):
+    made = []
+    thread = threading.Thread(
+        target=lambda: made.append(export_engine(reference_model, Recipe(RTX), device=None))
+    )
+    thread.start()
+    thread.join()
+    assert made[0].built
 
 
 def test_a_parser_error_names_the_node(rtx, tmp_path):
