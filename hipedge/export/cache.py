@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from hipedge.errors import BackendError, ConfigError
+
+log = logging.getLogger("hipedge.tensorrt")
 
 SIDECAR_FORMAT = 1
 ENGINE_SUFFIX = ".engine"
@@ -160,7 +163,7 @@ def find_engine(
 
     Raises `BackendError` with the cure where there is none, naming what a stale one is stale in.
     """
-    engines = {path: Sidecar.read(path) for path in sorted(folder.glob(f"*{ENGINE_SUFFIX}.json"))}
+    engines, unreadable = _sidecars(folder)
     of_model = {path: one for path, one in engines.items() if one.key.onnx_sha256 == onnx_sha256}
     newest_first = sorted(of_model, key=lambda path: of_model[path].built, reverse=True)
     for path in newest_first:
@@ -168,6 +171,8 @@ def find_engine(
         if (key.flavour, key.version) == (flavour, version) and key.runs_on(device):
             return path.with_name(path.name.removesuffix(".json"))
     here = f"{flavour} {version} on {device}"
+    if unreadable:
+        cure += f"; not readable here: {', '.join(unreadable)}"
     if not newest_first:
         raise BackendError(f"{folder} has no engine of this model for {here}: {cure}")
     stale = of_model[newest_first[0]].key
@@ -175,6 +180,18 @@ def find_engine(
         f"the newest engine of this model in {folder} is for {stale.flavour} {stale.version} on"
         f" {stale.made_for}, and this is {here}: {cure}"
     )
+
+
+def _sidecars(folder: Path) -> tuple[dict[Path, Sidecar], list[str]]:
+    """Return what the JSONs in a folder say by their paths, and the names of those unreadable."""
+    readable, unreadable = {}, []
+    for path in sorted(folder.glob(f"*{ENGINE_SUFFIX}.json")):
+        try:
+            readable[path] = Sidecar.read(path)
+        except BackendError as error:
+            log.warning("an engine is passed over: %s", error)
+            unreadable.append(path.name)
+    return readable, unreadable
 
 
 def read_engine(path: Path) -> tuple[bytes, Sidecar]:

@@ -5,11 +5,20 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 
 import pytest
 
 from hipedge.errors import BackendError, ConfigError, InstallationError, ModelError
-from hipedge.export.cache import Device, Profile, Sidecar, engines_folder, find_engine, sidecar_of
+from hipedge.export.cache import (
+    Device,
+    Profile,
+    Sidecar,
+    engines_folder,
+    find_engine,
+    sidecar_of,
+    write_engine,
+)
 from hipedge.export.engine import Recipe, build, export_engine
 from hipedge.export.flavours import FLAVOURS, choose_flavour, load
 from hipedge.model.card import CLASSIFIER
@@ -96,6 +105,40 @@ def test_an_engine_in_the_cache_is_found_by_model_version_and_device(rtx, folder
     assert find_engine(folder, device=Device("RTX 5090", (12, 0)), **wanted) == made.path
     with pytest.raises(BackendError, match=r"on compute capability 8.6, 12.0, and this is .*8.9"):
         find_engine(folder, device=Device("RTX 4090", (8, 9)), **wanted)
+
+
+@pytest.fixture
+def of_model(reference_model):
+    """What an engine of the reference model is sought by."""
+    return {
+        "onnx_sha256": reference_model.card.files[CLASSIFIER],
+        "flavour": "rtx",
+        "version": "1.7",
+        "device": Device("RTX 4090", (8, 9)),
+        "cure": "build it",
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 2}'])
+def test_an_unreadable_sidecar_hides_no_other_engine(folder, of_model, built, content, caplog):
+    key = replace(built.sidecar.key, version="1.7")
+    write_engine(folder / "good.engine", b"engine", replace(built.sidecar, key=key))
+    (folder / "bad.engine.json").write_bytes(content)
+    assert find_engine(folder, **of_model) == folder / "good.engine"
+    assert "bad.engine.json does not describe an engine" in caplog.text
+
+
+def test_unreadable_sidecars_are_named_where_no_engine_fits(folder, of_model):
+    (folder / "bad.engine.json").write_bytes(b"{}")
+    with pytest.raises(BackendError, match=r": build it; not readable here: bad\.engine\.json"):
+        find_engine(folder, **of_model)
+
+
+def test_a_sidecar_that_vanishes_is_no_error(folder, of_model):
+    """As while another process replaces its engine: the name was listed, and is gone."""
+    (folder / "gone.engine.json").symlink_to(folder / "nothing")
+    with pytest.raises(BackendError, match="no engine of this model"):
+        find_engine(folder, **of_model)
 
 
 def test_an_engine_for_no_target_is_for_all_since_ampere(built):
