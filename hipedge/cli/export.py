@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -40,7 +41,10 @@ ModelArgument = Annotated[
 def engine(
     model: ModelArgument = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write it (default: the cache).")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Where to write it, as NAME.engine (default: the cache)."
+        ),
     ] = None,
     flavour: Annotated[str, typer.Option(help="auto, tensorrt or rtx.")] = "auto",
     batch: Annotated[
@@ -86,10 +90,9 @@ def engine(
         errors.print(f"{made.path}: there already, --force builds it anew", soft_wrap=True)
     if not made.sidecar.verified:
         errors.print("It is not verified on a GPU yet: its first use there does that, as does")
-    folder_of_engines = f"HIPEDGE_ENGINES={out.absolute().parent} " if out else ""
-    output.print(
-        f"{folder_of_engines}hipedge export verify {folder.path} --backend tensorrt", soft_wrap=True
-    )
+    engines = f"HIPEDGE_ENGINES={quote(str(out.absolute().parent))} " if out else ""
+    command = f"hipedge export verify {quote(str(folder.path))} --backend tensorrt"
+    output.print(engines + command, soft_wrap=True)
 
 
 @app.command()

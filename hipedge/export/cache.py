@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ log = logging.getLogger("hipedge.tensorrt")
 
 SIDECAR_FORMAT = 1
 ENGINE_SUFFIX = ".engine"
+LONGEST_SLUG = 80
 
 # The oldest compute capability that an engine of TensorRT for RTX runs on if built for no target.
 RTX_OLDEST = (8, 0)
@@ -152,8 +154,12 @@ def engines_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def engine_path(folder: Path, model_name: str, key: EngineKey) -> Path:
-    """Return where an engine of this key belongs in the cache."""
-    return folder / f"{model_name}-{key.digest[:16]}{ENGINE_SUFFIX}"
+    """Return where an engine of this key belongs in the cache.
+
+    A name is free text: of it remains what is safe in a file's name on every system.
+    """
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name)[:LONGEST_SLUG].strip(".-") or "model"
+    return folder / f"{slug}-{key.digest[:16]}{ENGINE_SUFFIX}"
 
 
 def find_engine(

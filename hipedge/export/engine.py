@@ -8,6 +8,7 @@ the table of `hipedge.export.flavours`; between versions 10.3 and 11 nothing tha
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import hipedge
 from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
 from hipedge.export.cache import (
+    ENGINE_SUFFIX,
     EngineKey,
     Profile,
     Sidecar,
@@ -65,6 +67,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.targets and not self.flavour.builds_without_gpu:
             raise ConfigError("TensorRT builds for the GPU at hand: --target is for flavour rtx")
+        for target in self.targets:
+            if not re.fullmatch("[0-9]+[.][0-9]+", target):
+                raise ConfigError(f"target {target!r} is not a compute capability such as 8.6")
         if self.timing_cache and not self.flavour.has_timing_cache:
             raise ConfigError("TensorRT for RTX has no timing cache: leave out --timing-cache")
 
@@ -94,8 +99,11 @@ def export_engine(
     `progress` may raise to stop it too.
 
     Raises `ModelError`, naming the node, where TensorRT cannot read the model; `BackendError`
-    where it cannot build or the engine cannot be written; `InstallationError` without TensorRT.
+    where it cannot build or the engine cannot be written; `InstallationError` without TensorRT;
+    `ConfigError` for an `output` under whose name no engine is looked for.
     """
+    if output is not None and output.suffix != ENGINE_SUFFIX:
+        raise ConfigError(f"{output} is never found: give a name that ends in {ENGINE_SUFFIX}")
     module = load(recipe.flavour)
     key = EngineKey(
         onnx_sha256=model.card.files[CLASSIFIER],

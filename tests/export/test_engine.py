@@ -14,6 +14,7 @@ from hipedge.export.cache import (
     Device,
     Profile,
     Sidecar,
+    engine_path,
     engines_folder,
     find_engine,
     sidecar_of,
@@ -153,11 +154,35 @@ def test_each_target_and_profile_has_an_engine_of_its_own(rtx, folder, reference
     assert len(paths) == 3
 
 
-@pytest.mark.parametrize("target", ["8.7", "nine"])
-def test_a_target_that_cannot_be_built_for_is_an_error(rtx, folder, reference_model, target):
-    with pytest.raises(ConfigError, match=f"builds for no compute capability '{target}'"):
-        export_engine(reference_model, Recipe(RTX, targets=(target,)), device=None)
+def test_a_target_that_cannot_be_built_for_is_an_error(rtx, folder, reference_model):
+    with pytest.raises(ConfigError, match=r"builds for no compute capability '8\.7'"):
+        export_engine(reference_model, Recipe(RTX, targets=("8.7",)), device=None)
     assert list(folder.glob("*.engine*")) == [next(folder.glob("*.lock"))]
+
+
+@pytest.mark.parametrize("target", ["86", "nine", "8.6\n", "sm_86"])
+def test_a_target_that_no_gpu_would_be_found_under_is_an_error(target):
+    with pytest.raises(ConfigError, match=r"is not a compute capability such as 8\.6"):
+        Recipe(RTX, targets=(target,))
+
+
+@pytest.mark.parametrize("name", ["x.plan", "engine"])
+def test_an_engine_is_not_written_where_it_would_not_be_found(reference_model, tmp_path, name):
+    with pytest.raises(ConfigError, match=r"give a name that ends in \.engine"):
+        export_engine(reference_model, Recipe(RTX), device=None, output=tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["St Mary/hips", "../../evil", "/etc/evil", "..", "髋关节", "x" * 300, "a\0b\n"]
+)
+def test_an_engine_lies_in_its_folder_whatever_the_model_is_called(built, tmp_path, name):
+    path = engine_path(tmp_path, name, built.sidecar.key)
+    assert path.parent == tmp_path
+    path.with_name(f".{path.name}.json.01234567").touch()
+    assert list(tmp_path.glob("[!.]*.engine")) == []
+    path.touch()
+    assert list(tmp_path.glob("[!.]*.engine")) == [path]
 
 
 def test_what_a_flavour_cannot_do_is_an_error():

@@ -41,12 +41,12 @@ def test_an_engine_is_built_and_the_next_command_is_printed(
 
 def test_an_engine_elsewhere_is_named_in_the_next_command(untrained_model, tmp_path, capsys):
     rtx_libraries()
-    path = tmp_path / "usb" / "one.engine"
+    path = tmp_path / "usb stick" / "one.engine"
     code, out, _ = run(
         capsys, "engine", untrained_model.path, "--flavour", "rtx", "-o", path, "--batch", "1:1:4"
     )
     assert code == 0
-    assert out.startswith(f"HIPEDGE_ENGINES={path.parent} hipedge export verify ")
+    assert out.startswith(f"HIPEDGE_ENGINES='{path.parent}' hipedge export verify ")
     assert path.exists()
 
 
