@@ -199,7 +199,8 @@ class TensorRtBackend(Pipelined):
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
         """Load the cached engine of `model` for this GPU; `threads` is of no use here.
 
-        An engine that was not proved on this GPU is held to the golden scores first.
+        An engine that was not proved on this GPU, and for this very model, is held to the golden
+        scores first.
 
         Raises `InstallationError` without a GPU, driver, pycuda or TensorRT; `BackendError`,
         with the cure, where there is no engine, a stale one, or one that disagrees.
@@ -221,8 +222,12 @@ class TensorRtBackend(Pipelined):
             graphs=None if flavour.has_runtime_config else CudaGraphs.if_installed(),
             kernels=path.with_name(path.name + ".kernels"),
         )
-        if str(gpu.device) not in sidecar.verified:
-            prove(backend, model, path)
+        if str(gpu.device) not in sidecar.devices_verified(model.model_id):
+            try:
+                prove(backend, model, path, sidecar.engine_sha256)
+            except BaseException:
+                backend.close()
+                raise
         return backend
 
     @property
@@ -491,21 +496,19 @@ def ensure_engine(model: ModelFolder, progress: Progress) -> None:
         export_engine(model, Recipe(flavour), device=device, progress=progress)
 
 
-def prove(backend: TensorRtBackend, model: ModelFolder, path: Path) -> None:
+def prove(backend: TensorRtBackend, model: ModelFolder, path: Path, engine_sha256: str) -> None:
     """Hold an engine to the golden scores on this GPU, and note in its JSON that it agreed.
 
-    Raises `BackendError`, and closes the backend, where it does not.
+    Raises `BackendError` where it does not.
     """
     parity = check(backend, model)
     if not parity.agrees:
-        device = backend.device
-        backend.close()
         raise BackendError(
-            f"{path} is not used: on {device} it disagrees with the model"
+            f"{path} is not used: on {backend.device} it disagrees with the model"
             f" ({'; '.join(parity.faults)}): build it again with"
             f" `hipedge export engine {model.path} --force`, or take --backend onnxruntime"
         )
     try:
-        record_proof(path, backend.device, asdict(parity))
+        record_proof(path, engine_sha256, backend.device, model.model_id, asdict(parity))
     except OSError as error:
         log.warning("the engine is proved at each start: %s: %s", path, error.strerror)

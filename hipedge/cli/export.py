@@ -88,7 +88,7 @@ def engine(
         errors.print(f"{made.path}: built in {made.sidecar.build_s:.1f} s", soft_wrap=True)
     else:
         errors.print(f"{made.path}: there already, --force builds it anew", soft_wrap=True)
-    if not made.sidecar.verified:
+    if not made.sidecar.devices_verified(folder.model_id):
         errors.print("It is not verified on a GPU yet: its first use there does that, as does")
     engines = f"HIPEDGE_ENGINES={quote(str(out.absolute().parent))} " if out else ""
     command = f"hipedge export verify {quote(str(folder.path))} --backend tensorrt"

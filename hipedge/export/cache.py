@@ -100,8 +100,8 @@ class EngineKey:
 class Sidecar:
     """The JSON beside an engine: its key, its hash, how it was built, and where it was proved.
 
-    `verified` holds by device the report of `parity.check` there; without the present device's
-    the engine is unverified.
+    `verified` holds by device the report of `parity.check` there, and the `model_id` that it was
+    held to: a new card over the same network has other thresholds, and is proved anew.
     """
 
     key: EngineKey
@@ -114,6 +114,11 @@ class Sidecar:
     build_s: float
     optimization_level: int | None
     verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def devices_verified(self, model_id: str) -> tuple[str, ...]:
+        """Return where the engine was proved to agree with a model."""
+        reports = self.verified.items()
+        return tuple(name for name, report in reports if report.get("model_id") == model_id)
 
     def to_json(self) -> bytes:
         """Return the file's content."""
@@ -222,11 +227,20 @@ def write_engine(path: Path, data: bytes, sidecar: Sidecar) -> None:
     write_atomically(sidecar_of(path), sidecar.to_json())
 
 
-def record_proof(path: Path, device: Device, report: Mapping[str, Any]) -> None:
-    """Add the report of a verification on `device` to an engine's JSON."""
+def record_proof(
+    path: Path, engine_sha256: str, device: Device, model_id: str, report: Mapping[str, Any]
+) -> None:
+    """Add to an engine's JSON the report of a verification on `device`, held to a model.
+
+    Nothing is recorded where the engine at `path` is no longer the one that was verified.
+    """
     with locked(path):
         sidecar = Sidecar.read(sidecar_of(path))
-        proved = replace(sidecar, verified={**sidecar.verified, str(device): report})
+        if sidecar.engine_sha256 != engine_sha256:
+            log.warning("%s was replaced while it was proved: its next use proves it", path)
+            return
+        proof = {"model_id": model_id, **report}
+        proved = replace(sidecar, verified={**sidecar.verified, str(device): proof})
         write_atomically(sidecar_of(path), proved.to_json())
 
 

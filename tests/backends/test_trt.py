@@ -367,6 +367,45 @@ def test_an_engine_is_proved_at_its_first_opening_on_a_gpu_and_not_again(model_o
     assert "execute_async_v3" not in double.names(before)
 
 
+def test_a_new_card_over_the_same_network_is_proved_anew(model_on_gpu):
+    """Its thresholds and golden samples are others; the engine is the same."""
+    double = model_on_gpu.double
+    TensorRtBackend.open(model_on_gpu.model).close()
+    recalibrated = replace(model_on_gpu.model, model_id=sha("another card"))
+    before = len(double.calls)
+    TensorRtBackend.open(recalibrated).close()
+    assert "execute_async_v3" in double.names(before)
+    before = len(double.calls)
+    TensorRtBackend.open(recalibrated).close()
+    assert "execute_async_v3" not in double.names(before)
+
+
+def test_an_engine_that_replaces_another_during_its_proof_is_not_proved_by_it(model_on_gpu, caplog):
+    """As `hipedge export engine --force` does."""
+    double, truth = model_on_gpu.double, model_on_gpu.double.network
+    newer = replace(model_on_gpu.sidecar, engine_sha256=sha("newer engine"))
+
+    def network(pixels):
+        write_engine(model_on_gpu.path, b"newer engine", newer)
+        return truth(pixels)
+
+    double.network = network
+    TensorRtBackend.open(model_on_gpu.model).close()
+    assert json.loads(sidecar_of(model_on_gpu.path).read_text())["verified"] == {}
+    assert "was replaced while it was proved" in caplog.text
+
+
+def test_a_backend_whose_proof_fails_is_closed(model_on_gpu):
+    double = model_on_gpu.double
+    truth = double.network
+    double.maps = (8, 3, 3)
+    double.network = lambda pixels: (truth(pixels)[0], np.zeros((len(pixels), 8, 3, 3), "f4"))
+    with pytest.raises(BackendError, match="gives maps"):
+        TensorRtBackend.open(model_on_gpu.model)
+    assert double.live == 0
+    assert double.names()[-1] == "detach"
+
+
 def test_an_engine_that_disagrees_is_not_used(model_on_gpu):
     double = model_on_gpu.double
     truth = double.network
