@@ -8,6 +8,7 @@ the table of `hipedge.export.flavours`; between versions 10.3 and 11 nothing tha
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import signal
 import threading
@@ -40,6 +41,8 @@ from hipedge.model.card import CLASSIFIER
 
 if TYPE_CHECKING:
     import tensorrt
+
+log = logging.getLogger("hipedge.tensorrt")
 
 # A phase of the build, how many of its steps are done, and how many it has.
 Progress = Callable[[str, int, int], None]
@@ -151,12 +154,12 @@ def _present(path: Path, key: EngineKey) -> Sidecar | None:
 
 def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progress) -> bytes:
     """Return the serialized engine of an ONNX file, built by TensorRT's Python `module`."""
-    log, monitor = open_log(module), _monitor(module, progress)
+    said, monitor = open_log(module), _monitor(module, progress)
     with _interrupt_stops(monitor):
-        builder: tensorrt.Builder = module.Builder(log)
+        builder: tensorrt.Builder = module.Builder(said)
         network = builder.create_network(_creation_flags(module))
         # The network refers to weights that the parser owns.
-        parser: tensorrt.OnnxParser = module.OnnxParser(network, log)
+        parser: tensorrt.OnnxParser = module.OnnxParser(network, said)
         _parse(parser, onnx)
         _check_tensors(network, module, onnx)
         config = builder.create_builder_config()
@@ -171,7 +174,7 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
     if monitor.stopped_by is not None:
         raise monitor.stopped_by
     if serialized is None:
-        raise BackendError(f"TensorRT cannot build {onnx}: {'; '.join(log.errors) or 'no reason'}")
+        raise BackendError(f"TensorRT cannot build {onnx}: {'; '.join(said.errors) or 'no reason'}")
     _write_timing_cache(config, recipe)
     return bytes(serialized)
 
@@ -230,16 +233,34 @@ def _set_targets(config: Any, recipe: Recipe, module: Any) -> None:
 
 
 def _read_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
-    if recipe.timing_cache is None:
+    path = recipe.timing_cache
+    if path is None:
         return
-    data = recipe.timing_cache.read_bytes() if recipe.timing_cache.exists() else b""
-    # A cache of another device or version is one that TensorRT refuses, with a warning.
-    config.set_timing_cache(config.create_timing_cache(data), ignore_mismatch=False)
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise ConfigError(f"timing cache {path} cannot be read: {error.strerror}") from error
+    cache = config.create_timing_cache(data)
+    # A cache of another device or version is refused; a damaged one may not even be made.
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        log.warning("timing cache %s is of another device or version: it is made anew", path)
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _write_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
-    if recipe.timing_cache is not None:
-        write_atomically(recipe.timing_cache, bytes(config.get_timing_cache().serialize()))
+    """Keep the timings; where that fails, the engine that took minutes to build is kept still."""
+    path = recipe.timing_cache
+    if path is None:
+        return
+    cache = config.get_timing_cache()
+    data = None if cache is None else cache.serialize()
+    if data is None:
+        log.warning("the timings are not kept: TensorRT gives none")
+        return
+    try:
+        write_atomically(path, bytes(data))
+    except OSError as error:
+        log.warning("the timings are not kept: %s: %s", path, error.strerror)
 
 
 def _monitor(module: Any, progress: Progress) -> Any:

@@ -6,6 +6,7 @@ import sys
 import threading
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,13 @@ from hipedge.export.cache import (
     sidecar_of,
     write_engine,
 )
-from hipedge.export.engine import Recipe, build, export_engine
+from hipedge.export.engine import (
+    Recipe,
+    _read_timing_cache,
+    _write_timing_cache,
+    build,
+    export_engine,
+)
 from hipedge.export.flavours import FLAVOURS, choose_flavour, load
 from hipedge.model.card import CLASSIFIER
 from tests.export.bindings import ROOT, rtx_libraries, run_with
@@ -406,3 +413,81 @@ def test_the_tensorrt_flavour_builds_and_rebuilds_from_its_timing_cache(
     assert first[:2] == second[:2] == ["True", "11.4.0.106"]
     assert int(first[2]) > 50_000_000
     assert int(first[3]) > 0
+
+
+NOT_KEPT = """
+import logging, sys
+from pathlib import Path
+from hipedge.export.engine import Recipe, export_engine
+from hipedge.export.flavours import FLAVOURS
+from hipedge.model import open_model
+
+logging.basicConfig(stream=sys.stdout, level=logging.WARNING)
+model, cache = open_model(Path({model!r})), Path({cache!r})
+recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=cache, optimization_level=1)
+print(export_engine(model, recipe, device="no GPU").built)
+"""
+
+
+def test_timings_that_cannot_be_kept_cost_no_engine(rtx, folder, reference_model, tmp_path):
+    libraries = tmp_path / "stand-ins"
+    libraries.mkdir()
+    cache = folder / "no such folder" / "timings"
+    script = NOT_KEPT.format(model=str(reference_model.path), cache=str(cache))
+    said = run_with("11.4", script, libraries).splitlines()
+    assert said[-1] == "True"
+    assert any("the timings are not kept" in line for line in said)
+    assert len(list(folder.glob("*.engine"))) == 1
+
+
+class Config:
+    """A builder's configuration that takes timing caches of nothing alone.
+
+    `makes_none` as TensorRT does of a damaged file, and else refuses as for another device's.
+    """
+
+    def __init__(self, *, makes_none):
+        self.makes_none, self.cache = makes_none, None
+
+    def create_timing_cache(self, data):
+        return None if data and self.makes_none else SimpleNamespace(data=data)
+
+    def set_timing_cache(self, cache, *, ignore_mismatch):
+        if cache is None:
+            raise TypeError("incompatible function arguments")
+        if cache.data:
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self):
+        return self.cache
+
+
+@pytest.mark.parametrize("makes_none", [True, False])
+def test_a_timing_cache_that_is_refused_is_made_anew(tmp_path, makes_none, caplog):
+    path = tmp_path / "timings"
+    path.write_bytes(b"of another device")
+    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=path)
+    config = Config(makes_none=makes_none)
+    _read_timing_cache(config, recipe)
+    assert config.cache.data == b""
+    assert "it is made anew" in caplog.text
+    config.cache.serialize = lambda: b"timings"
+    _write_timing_cache(config, recipe)
+    assert path.read_bytes() == b"timings"
+
+
+def test_where_tensorrt_gives_no_timings_none_are_written(tmp_path):
+    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=tmp_path / "timings")
+    config = Config(makes_none=False)
+    _write_timing_cache(config, recipe)
+    config.cache = SimpleNamespace(serialize=lambda: None)
+    _write_timing_cache(config, recipe)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_timing_cache_that_cannot_be_read_is_an_error_before_the_build(tmp_path):
+    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=tmp_path)
+    with pytest.raises(ConfigError, match=r"timing cache .* cannot be read: Is a directory"):
+        _read_timing_cache(Config(makes_none=False), recipe)
