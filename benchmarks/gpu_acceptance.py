@@ -25,7 +25,7 @@ from benchmarks.environment import environment
 from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.ort import OnnxRuntimeBackend
-from hipedge.backends.trt import Gpu, TensorRtBackend
+from hipedge.backends.trt import TensorRtBackend, first_gpu
 from hipedge.bench import Point, Sweep, measure, sweep
 from hipedge.errors import BackendError, HipedgeError
 from hipedge.export.engine import Recipe, export_engine
@@ -118,8 +118,7 @@ def screen_phantoms(model: ModelFolder, count: int) -> dict[str, float]:
 
 def accept(model: ModelFolder, seconds: float, phantoms: int) -> dict[str, object]:
     """Build, prove, measure and judge; raise `HipedgeError` where that cannot be done here."""
-    device = Gpu.open().device
-    flavour = choose_flavour()
+    device, flavour = first_gpu(), choose_flavour()
     engine = export_engine(
         model,
         Recipe(flavour),

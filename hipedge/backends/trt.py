@@ -33,14 +33,7 @@ from hipedge.export.cache import (
     write_atomically,
 )
 from hipedge.export.engine import Progress, Recipe, export_engine
-from hipedge.export.flavours import (
-    FLAVOURS,
-    Flavour,
-    choose_flavour,
-    installed_module,
-    load,
-    open_log,
-)
+from hipedge.export.flavours import Flavour, choose_flavour, loadable, open_log
 from hipedge.export.parity import check
 from hipedge.model.card import CLASSIFIER
 from hipedge.model.folder import ModelFolder
@@ -128,10 +121,17 @@ def obstacle() -> str | None:
     """Return why TensorRT cannot run here and what to do about it, or None where it can."""
     try:
         choose_flavour()
-        Gpu.open().context.detach()
+        first_gpu()
     except InstallationError as error:
         return str(error)
     return None
+
+
+def first_gpu() -> Device:
+    """Return what the first GPU is, and leave it; raise `InstallationError` without one."""
+    gpu = Gpu.open()
+    gpu.context.detach()
+    return gpu.device
 
 
 class TensorRtBackend(Pipelined):
@@ -166,7 +166,8 @@ class TensorRtBackend(Pipelined):
         try:
             with gpu.current():
                 self._load(engine, graphs)
-        except (gpu.cuda.Error, TensorRtFault) as error:
+        # OSError: the file of compiled kernels cannot be read.
+        except (gpu.cuda.Error, TensorRtFault, OSError) as error:
             self._free()
             raise BackendError(f"the engine cannot be loaded: {self._why(error)}") from error
 
@@ -460,12 +461,9 @@ def _require(went_well: bool, call: str) -> None:
 
 
 def _find(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
-    """Return the first installed flavour that has an engine of `model` for `device`, and that."""
+    """Return the first flavour here that has an engine of `model` for `device`, and that."""
     refusals: list[BackendError] = []
-    for flavour in FLAVOURS.values():
-        if installed_module(flavour) is None:
-            continue
-        module = load(flavour)
+    for flavour, module in loadable():
         try:
             path = find_engine(
                 engines_folder(),
@@ -486,13 +484,11 @@ def ensure_engine(model: ModelFolder, progress: Progress) -> None:
 
     Raises as `TensorRtBackend.open` and `export_engine` do.
     """
-    flavour = choose_flavour()
-    gpu = Gpu.open()
-    gpu.context.detach()
+    flavour, gpu = choose_flavour(), first_gpu()
     try:
-        _find(model, gpu.device)
+        _find(model, gpu)
     except BackendError:
-        device = None if flavour.builds_without_gpu else str(gpu.device)
+        device = None if flavour.builds_without_gpu else str(gpu)
         export_engine(model, Recipe(flavour), device=device, progress=progress)
 
 

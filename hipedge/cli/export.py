@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.backends.trt import Gpu
+from hipedge.backends.trt import first_gpu
 from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
@@ -79,7 +79,7 @@ def engine(
         made = export_engine(
             folder,
             recipe,
-            device=None if recipe.flavour.builds_without_gpu else str(Gpu.open().device),
+            device=None if recipe.flavour.builds_without_gpu else str(first_gpu()),
             output=out,
             force=force,
             progress=report,

@@ -11,7 +11,7 @@ import pytest
 from hipedge.backends import choose, trt
 from hipedge.backends.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.fake import FakeBackend
-from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, obstacle
+from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, first_gpu, obstacle
 from hipedge.config import Settings
 from hipedge.doctor import examine
 from hipedge.errors import BackendError, BackendLost, InstallationError
@@ -507,6 +507,45 @@ def test_a_missing_package_names_what_to_install(installed, monkeypatch, name):
     with pytest.raises(InstallationError, match=r"pip install '?(hipedge\[tensorrt\]|pycuda)"):
         TensorRtBackend.open(None)
     assert choose()[0] != "tensorrt"
+
+
+@pytest.fixture
+def broken_tensorrt(installed, monkeypatch, tmp_path):
+    """TensorRT is installed, and its libraries do not load."""
+    (tmp_path / "tensorrt.py").write_text("import ctypes\nctypes.CDLL('libnvinfer.so.0')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    return installed
+
+
+def test_auto_passes_over_a_tensorrt_whose_libraries_do_not_load(broken_tensorrt):
+    name, reason = choose()
+    assert name != "tensorrt"
+    assert "tensorrt cannot be loaded (libnvinfer.so.0" in reason
+
+
+def test_rtx_runs_where_the_libraries_of_tensorrt_do_not_load(
+    broken_tensorrt, model_on_gpu, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", broken_tensorrt.module)
+    assert choose()[0] == "tensorrt"
+    key = replace(model_on_gpu.sidecar.key, flavour="rtx", device=None)
+    write_engine(model_on_gpu.path, b"engine", replace(model_on_gpu.sidecar, key=key))
+    with TensorRtBackend.open(model_on_gpu.model) as backend:
+        assert backend.fingerprint.runtime == "tensorrt-rtx"
+
+
+def test_asking_what_the_gpu_is_lets_go_of_it(installed):
+    assert str(first_gpu()) == "Test GPU (8.9)"
+    assert installed.names() == ["init", "detach"]
+
+
+def test_compiled_kernels_that_cannot_be_read_are_a_backend_error(double, tmp_path):
+    with pytest.raises(BackendError, match=f"cannot be loaded: .*Is a directory: '{tmp_path}'"):
+        backend_on(double, flavour="rtx", kernels=tmp_path)
+    assert double.names()[-1] == "detach"
 
 
 def test_an_installation_of_type_stubs_is_not_one_of_tensorrt(monkeypatch, tmp_path):
