@@ -162,7 +162,6 @@ class TensorRtBackend(Pipelined):
         self._runtime: tensorrt.Runtime | None = None
         self._engine: tensorrt.ICudaEngine | None = None
         self._runtime_cache: Any = None
-        self.uses_graphs = flavour.has_runtime_config or graphs is not None
         try:
             with gpu.current():
                 self._load(engine, graphs)
@@ -235,6 +234,13 @@ class TensorRtBackend(Pipelined):
     def device(self) -> Device:
         """The GPU that this runs on."""
         return self._gpu.device
+
+    @property
+    def uses_graphs(self) -> bool:
+        """Whether small batches run as CUDA graphs; not once one could not be captured."""
+        return self._flavour.has_runtime_config or (
+            bool(self._slots) and all(slot.graphs is not None for slot in self._slots)
+        )
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -353,7 +359,7 @@ class _Slot:
         max_batch: int,
         graphs: CudaGraphs | None,
     ) -> None:
-        self._cuda, self._context, self._graphs = cuda, context, graphs
+        self._cuda, self._context, self.graphs = cuda, context, graphs
         self._stream = cuda.Stream()
         self._events = [cuda.Event() for _ in range(4)]
         self._host: dict[str, NDArray[Any]] = {}
@@ -411,10 +417,10 @@ class _Slot:
             self._batch_size = size
             self._enqueue()
             return
-        if self._graphs is not None and size <= LARGEST_GRAPH_BATCH and self._graph is None:
-            self._capture(self._graphs)
-        if self._graphs is not None and self._graph is not None:
-            self._graphs.launch(self._graph, stream)
+        if self.graphs is not None and size <= LARGEST_GRAPH_BATCH and self._graph is None:
+            self._capture(self.graphs)
+        if self.graphs is not None and self._graph is not None:
+            self.graphs.launch(self._graph, stream)
         else:
             self._enqueue()
 
@@ -426,7 +432,7 @@ class _Slot:
             self._graph = graphs.capture(self._stream.handle, self._enqueue)
         except (GraphError, TensorRtFault) as error:
             log.warning("small batches run without CUDA graphs: %s", error)
-            self._graphs = None
+            self.graphs = None
 
     def finish(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], Timing]:
         """Wait for the batch; return copies of its logits and maps, and what it took."""
@@ -450,8 +456,8 @@ class _Slot:
             self._host[name].base.free()  # type: ignore[union-attr]  # pycuda's allocation
 
     def _drop_graph(self) -> None:
-        if self._graphs is not None and self._graph is not None:
-            self._graphs.free(self._graph)
+        if self.graphs is not None and self._graph is not None:
+            self.graphs.free(self._graph)
         self._graph = None
 
 

@@ -273,6 +273,7 @@ def test_a_large_batch_does_not_run_as_a_graph():
 def test_where_a_graph_cannot_be_captured_batches_run_without(double, monkeypatch, caplog, call):
     with backend_on(double, graphs=True) as backend:
         backend.infer(samples(2))
+        assert backend.uses_graphs
         says = double.ask
         refusals = iter([True])
         monkeypatch.setattr(
@@ -284,6 +285,7 @@ def test_where_a_graph_cannot_be_captured_batches_run_without(double, monkeypatc
         )
         expected = logits(FakeBackend(64).infer(samples(2)))
         np.testing.assert_array_equal(logits(backend.infer(samples(2))), expected)
+        assert not backend.uses_graphs
     assert "without CUDA graphs" in caplog.text
 
 
