@@ -34,7 +34,7 @@ from hipedge.export.cache import (
 )
 from hipedge.export.engine import Progress, Recipe, export_engine
 from hipedge.export.flavours import Flavour, choose_flavour, loadable, open_log
-from hipedge.export.parity import check
+from hipedge.export.parity import Disagrees, check
 from hipedge.model.card import CLASSIFIER
 from hipedge.model.folder import ModelFolder
 from hipedge.types import Scores
@@ -203,7 +203,7 @@ class TensorRtBackend(Pipelined):
         scores first.
 
         Raises `InstallationError` without a GPU, driver, pycuda or TensorRT; `BackendError`,
-        with the cure, where there is no engine, a stale one, or one that disagrees.
+        with the cure, where there is no engine or a stale one; `Disagrees` where it disagrees.
         """
         choose_flavour()
         gpu = Gpu.open()
@@ -501,14 +501,16 @@ def ensure_engine(model: ModelFolder, progress: Progress) -> None:
 def prove(backend: TensorRtBackend, model: ModelFolder, path: Path, engine_sha256: str) -> None:
     """Hold an engine to the golden scores on this GPU, and note in its JSON that it agreed.
 
-    Raises `BackendError` where it does not.
+    Raises `Disagrees` where it does not.
     """
     parity = check(backend, model)
     if not parity.agrees:
-        raise BackendError(
+        raise Disagrees(
             f"{path} is not used: on {backend.device} it disagrees with the model"
             f" ({'; '.join(parity.faults)}): build it again with"
-            f" `hipedge export engine {model.path} --force`, or take --backend onnxruntime"
+            f" `hipedge export engine {model.path} --force`, or take --backend onnxruntime",
+            backend.fingerprint,
+            parity,
         )
     try:
         record_proof(path, engine_sha256, backend.device, model.model_id, asdict(parity))

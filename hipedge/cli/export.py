@@ -24,7 +24,7 @@ from hipedge.export.cache import Profile
 from hipedge.export.engine import Progress as Report
 from hipedge.export.engine import Recipe, export_engine
 from hipedge.export.flavours import choose_flavour
-from hipedge.export.parity import Parity, check
+from hipedge.export.parity import Disagrees, Parity, check
 from hipedge.model import open_model
 
 app = typer.Typer(
@@ -109,8 +109,11 @@ def verify(
     folder = open_model(load_settings({"model": model}, config).require_model())
     found: dict[str, Parity] = {}
     for name in backend or _runnable():
-        with backends.open_backend(name, folder) as opened:
-            found[str(opened.fingerprint)] = check(opened, folder)
+        try:
+            with backends.open_backend(name, folder) as opened:
+                found[str(opened.fingerprint)] = check(opened, folder)
+        except Disagrees as refusal:
+            found[str(refusal.fingerprint)] = refusal.parity
     if as_json:
         records = {
             name: {**asdict(parity), "agrees": parity.agrees, "faults": parity.faults}

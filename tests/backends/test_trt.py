@@ -1,6 +1,7 @@
 """The TensorRT backend's own logic, on a double of CUDA: nothing here has run on a GPU."""
 
 import json
+import pickle
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from hipedge.backends import choose, trt
 from hipedge.backends.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, first_gpu, obstacle
+from hipedge.cli import main
 from hipedge.config import Settings
 from hipedge.doctor import examine
 from hipedge.errors import BackendError, BackendLost, InstallationError
@@ -408,14 +410,35 @@ def test_a_backend_whose_proof_fails_is_closed(model_on_gpu):
     assert double.names()[-1] == "detach"
 
 
-def test_an_engine_that_disagrees_is_not_used(model_on_gpu):
-    double = model_on_gpu.double
-    truth = double.network
-    double.network = lambda pixels: tuple(part * np.float32(1.1) for part in truth(pixels))
-    with pytest.raises(BackendError, match=r"is not used: on Test GPU .* a probability differs"):
-        TensorRtBackend.open(model_on_gpu.model)
-    assert double.live == 0
-    assert json.loads(sidecar_of(model_on_gpu.path).read_text())["verified"] == {}
+@pytest.fixture
+def wrong_engine(model_on_gpu):
+    """An engine in the cache that was not proved yet, and disagrees."""
+    truth = model_on_gpu.double.network
+    model_on_gpu.double.network = lambda pixels: tuple(
+        part * np.float32(1.1) for part in truth(pixels)
+    )
+    return model_on_gpu
+
+
+def test_an_engine_that_disagrees_is_not_used(wrong_engine):
+    with pytest.raises(BackendError, match=r"is not used: on Test GPU .* a probability") as caught:
+        TensorRtBackend.open(wrong_engine.model)
+    # It passes from process to process whole.
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.parity) == (str(caught.value), caught.value.parity)
+    assert wrong_engine.double.live == 0
+    assert json.loads(sidecar_of(wrong_engine.path).read_text())["verified"] == {}
+
+
+def test_verify_shows_by_how_much_an_engine_disagrees_and_exits_1(wrong_engine, capsys):
+    command = ["export", "verify", str(wrong_engine.model.path), "--backend", "tensorrt"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--json"])
+    assert ended.value.code == 1
+    ((name, record),) = json.loads(capsys.readouterr().out).items()
+    assert name.startswith("tensorrt=10.3.0")
+    assert record["agrees"] is False
+    assert any(fault.startswith("a probability differs by") for fault in record["faults"])
 
 
 @pytest.mark.parametrize(
