@@ -97,6 +97,8 @@ def export_engine(
 ) -> Engine:
     """Build an engine of `model` into the cache, or to `output`, unless it is there already.
 
+    One that was built at another optimization level than the recipe's is built again.
+
     `device` is the GPU that it is for, None for a portable one. A second process that builds the
     same waits for the first and takes its engine. Ctrl-C stops the build as its current step ends;
     `progress` may raise to stop it too.
@@ -121,7 +123,7 @@ def export_engine(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
-            if not force and (found := _present(path, key)) is not None:
+            if not force and (found := _present(path, key, recipe)) is not None:
                 return Engine(path, found, built=False)
             start = time.perf_counter()
             data = build(model.classifier, model.card.input.size_px, recipe, module, progress)
@@ -142,13 +144,16 @@ def export_engine(
     return Engine(path, sidecar, built=True)
 
 
-def _present(path: Path, key: EngineKey) -> Sidecar | None:
-    """Return what the JSON says of an engine of this very key that is there and whole."""
+def _present(path: Path, key: EngineKey, recipe: Recipe) -> Sidecar | None:
+    """Return what the JSON says of an engine of this key that is there, whole and as asked for."""
     if not sidecar_of(path).exists():
         return None
     _, sidecar = read_engine(path)
     if sidecar.key != key:
         raise BackendError(f"{path} holds an engine of another kind: --force replaces it")
+    # At any level it is the same network: only who asks for a level can tell engines apart.
+    if recipe.optimization_level not in (None, sidecar.optimization_level):
+        return None
     return sidecar
 
 

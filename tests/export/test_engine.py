@@ -93,6 +93,17 @@ def test_what_is_there_is_not_built_again(built, reference_model):
     assert again.sidecar == built.sidecar
 
 
+def test_another_optimization_level_is_built_and_kept(rtx, folder, reference_model):
+    levels = (3, None, 3, 1, 1)
+    made = [
+        export_engine(reference_model, Recipe(RTX, optimization_level=level), device=None)
+        for level in levels
+    ]
+    assert [one.built for one in made] == [True, False, False, True, False]
+    assert [one.sidecar.optimization_level for one in made] == [3, 3, 3, 1, 1]
+    assert len(list(folder.glob("*.engine"))) == 1
+
+
 def test_force_builds_it_again(built, reference_model):
     again = export_engine(reference_model, Recipe(RTX), device=None, output=built.path, force=True)
     assert again.built
