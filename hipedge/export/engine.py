@@ -257,7 +257,8 @@ def _write_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None
     path = recipe.timing_cache
     if path is None:
         return
-    cache = config.get_timing_cache()
+    # Both may be None, which TensorRT's stubs do not know.
+    cache: Any = config.get_timing_cache()
     data = None if cache is None else cache.serialize()
     if data is None:
         log.warning("the timings are not kept: TensorRT gives none")
