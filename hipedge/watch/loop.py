@@ -304,7 +304,8 @@ class Watch:
         self._line.batches.retry()
 
     def _reload(self) -> None:
-        if not self._reload_due or self._new_rule is None:
+        # What is held was judged by the old rule, and is recorded under it first.
+        if not self._reload_due or self._new_rule is None or self._outcomes:
             return
         try:
             rule = self._new_rule()
