@@ -20,13 +20,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.environment import environment
 from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.ort import OnnxRuntimeBackend
-from hipedge.backends.trt import Gpu, TensorRtBackend
-from hipedge.bench import Point, Sweep, measure, sweep
+from hipedge.backends.pipelined import Pipelined, Timing
+from hipedge.backends.trt import TensorRtBackend, first_gpu
+from hipedge.bench import LEAST_BATCHES, Point, Sweep, measure, sweep
 from hipedge.errors import BackendError, HipedgeError
 from hipedge.export.engine import Recipe, export_engine
 from hipedge.export.flavours import choose_flavour
@@ -48,12 +50,46 @@ class Aim:
     is_met: bool | None
 
 
-def aims(parity: Parity, tensorrt: Sweep, host: Point, peers: Mapping[str, Point]) -> list[Aim]:
-    """Judge: `host` is batch 1 as the caller waits for it, `peers` is batch 1 of other runtimes."""
+@dataclass(frozen=True)
+class Bare:
+    """What a batch takes on the GPU while nothing else is there, in milliseconds.
+
+    With two batches in flight the events of one count its waiting for the other too: a bound that
+    is taken from those grows with the contention that it should expose.
+    """
+
+    latency_median_ms: float
+    compute_mean_ms: float
+
+
+def measure_bare(backend: Pipelined, batch: NDArray[np.uint8], seconds: float) -> Bare:
+    """Run one batch at a time for `seconds`, and as long before, unmeasured."""
+    timings: list[Timing] = []
+    start = time.perf_counter()
+    while (now := time.perf_counter() - start) < 2 * seconds or len(timings) < LEAST_BATCHES:
+        _, timing = backend.collect_timed(backend.submit(batch))
+        if now >= seconds:
+            timings.append(timing)
+    return Bare(
+        latency_median_ms=float(np.median([one.latency_ms for one in timings])),
+        compute_mean_ms=float(np.mean([one.compute_ms for one in timings])),
+    )
+
+
+def aims(
+    parity: Parity,
+    tensorrt: Sweep,
+    bare: Mapping[int, Bare],
+    host: Point,
+    peers: Mapping[str, Point],
+) -> list[Aim]:
+    """Judge: `bare` is by batch size what one batch takes alone on the GPU.
+
+    `host` is batch 1 as the caller waits for it, `peers` is batch 1 of other runtimes.
+    """
     points = {point.batch: point for point in tensorrt.points}
-    overhead = host.latency.median / points[1].latency.median
-    compute_s = points[32].parts["compute"].mean / 1e3
-    bound_share = points[32].images_per_s * compute_s / 32
+    overhead = host.latency.median / bare[1].latency_median_ms
+    bound_share = points[32].images_per_s * bare[32].compute_mean_ms / 1e3 / 32
     fastest_peer = min((peer.latency.median for peer in peers.values()), default=None)
     speedup = None if fastest_peer is None else fastest_peer / host.latency.median
     is_faster = None if speedup is None else speedup >= 5
@@ -118,8 +154,7 @@ def screen_phantoms(model: ModelFolder, count: int) -> dict[str, float]:
 
 def accept(model: ModelFolder, seconds: float, phantoms: int) -> dict[str, object]:
     """Build, prove, measure and judge; raise `HipedgeError` where that cannot be done here."""
-    device = Gpu.open().device
-    flavour = choose_flavour()
+    device, flavour = first_gpu(), choose_flavour()
     engine = export_engine(
         model,
         Recipe(flavour),
@@ -132,6 +167,10 @@ def accept(model: ModelFolder, seconds: float, phantoms: int) -> dict[str, objec
         samples = model.golden().samples
         parity = check(backend, model)
         swept = sweep(backend, samples, BATCHES, warmup_s=seconds, duration_s=seconds)
+        bare = {
+            size: measure_bare(backend, np.resize(samples, (size, *samples.shape[1:])), seconds)
+            for size in (1, 32)
+        }
         host = measure(backend, np.ascontiguousarray(samples[:1]), seconds, seconds)
     peers, absent = measure_peers(model, seconds)
     return {
@@ -141,11 +180,12 @@ def accept(model: ModelFolder, seconds: float, phantoms: int) -> dict[str, objec
         "engine": asdict(engine.sidecar),
         "parity": asdict(parity),
         "sweep": asdict(swept),
+        "bare": {size: asdict(one) for size, one in bare.items()},
         "host_latency": asdict(host),
         "peers": {name: asdict(point) for name, point in peers.items()},
         "peers_absent": absent,
         "end_to_end": screen_phantoms(model, phantoms) if phantoms else None,
-        "aims": [asdict(aim) for aim in aims(parity, swept, host, peers)],
+        "aims": [asdict(aim) for aim in aims(parity, swept, bare, host, peers)],
     }
 
 

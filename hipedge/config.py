@@ -216,7 +216,8 @@ def site_rule(card: Card, settings: Settings) -> Rule:
     """Return the rule of a model at this site: the card's numbers, with the site's in their place.
 
     A calibration at the site takes the place of the card's numbers, if it was made for this
-    model; thresholds in the settings take the place of both. Raises `ConfigError` if the card
+    model, and flags no category that it left out less readily than the card does; thresholds in the
+    settings take the place of both. Raises `ConfigError` if the card
     has no such operating point, and `InputError` for a calibration that cannot be read.
     """
     if settings.operating_point not in card.operating_points:
@@ -229,8 +230,9 @@ def site_rule(card: Card, settings: Settings) -> Rule:
         operating_point=settings.operating_point,
         temperature=card.temperature * site.temperature_factor,
         thresholds={
-            **card.operating_points[settings.operating_point],
-            **site.thresholds(settings.operating_point),
+            **site.thresholds(
+                settings.operating_point, card.operating_points[settings.operating_point]
+            ),
             **settings.thresholds,
         },
         min_confidence=card.min_confidence,

@@ -19,7 +19,7 @@ import ssl
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hipedge.config import Settings
-from hipedge.errors import ConfigError, HipedgeError, StoreUnavailable
+from hipedge.errors import ConfigError, HipedgeError, StoreError
 from hipedge.store import Case, Message, Outbox, Store
 from hipedge.types import Priority
 from hipedge.worklist import case_record, finding_record
@@ -265,29 +265,48 @@ class Courier:
                 self._round(channel)
 
     def _round(self, channel: Channel) -> None:
-        failures = 0
-        for message in self._outbox.pending(channel.name, ROUND):
-            case = self._store.case(message.file_id, message.rule_id)
-            body = compose(case, message, patient_data=self._patient_data)
-            try:
-                channel.deliver(message.key, body)
-            except Undelivered as error:
-                self._outbox.failed(message)
-                LOGGER.warning(
-                    "undelivered", extra={"fields": {"channel": channel.name, "why": str(error)}}
-                )
-                failures += 1
-                if failures == FAILURES_IN_A_ROW:
-                    break
-            else:
-                self._outbox.delivered(message)
-                failures = 0
-        if failures:
+        """Try the most urgent; where they fail in a row, those that were tried least.
+
+        What is refused for ever stays the most urgent, and must not keep the others back.
+        """
+        arrived = self._try(channel, self._outbox.pending(channel.name, ROUND))
+        if _fail_in_a_row(arrived):
+            others = self._outbox.least_tried(channel.name, ROUND)
+            arrived |= self._try(channel, [one for one in others if one.key not in arrived])
+        if all(list(arrived.values())[-1:]):  # the last one, if any
+            self._backoff_s.pop(channel.name, None)
+        else:
             backoff_s = min(self._backoff_s.get(channel.name, FIRST_BACKOFF_S) * 2, LAST_BACKOFF_S)
             self._backoff_s[channel.name] = backoff_s
             self._not_before[channel.name] = self._clock() + backoff_s
-        else:
-            self._backoff_s.pop(channel.name, None)
+
+    def _try(self, channel: Channel, messages: Sequence[Message]) -> dict[str, bool]:
+        """Return, by key and in order, whether each message arrived that was tried."""
+        arrived = dict[str, bool]()
+        for message in messages:
+            if self._outbox.take(message):
+                arrived[message.key] = self._bring(channel, message)
+            if _fail_in_a_row(arrived):
+                break
+        return arrived
+
+    def _bring(self, channel: Channel, message: Message) -> bool:
+        """Compose and deliver one message; say whether it arrived."""
+        case = self._store.case(message.file_id, message.rule_id)
+        body = compose(case, message, patient_data=self._patient_data)
+        try:
+            channel.deliver(message.key, body)
+        except Undelivered as error:
+            fields = {"channel": channel.name, "why": str(error)}
+            LOGGER.warning("undelivered", extra={"fields": fields})
+            return False
+        self._outbox.delivered(message)
+        return True
+
+
+def _fail_in_a_row(arrived: Mapping[str, bool]) -> bool:
+    last = list(arrived.values())[-FAILURES_IN_A_ROW:]
+    return len(last) == FAILURES_IN_A_ROW and not any(last)
 
 
 class Notifier(threading.Thread):
@@ -316,10 +335,12 @@ class Notifier(threading.Thread):
                 try:
                     with Store(self._db) as store:
                         self._deliver_from(store)
-                except StoreUnavailable as error:
+                except StoreError as error:
+                    # Whatever ails the database may be mended while the service goes on.
                     fields = {"error": type(error).__name__}
                     LOGGER.warning("outbox_unavailable", extra={"fields": fields})
-                    self._wake.wait(POLL_S)
+                    self._on_change(True)
+                    self._pause()
         finally:
             self._on_change(not self._ending)
 
@@ -328,8 +349,11 @@ class Notifier(threading.Thread):
         while not self._ending:
             courier.deliver()
             self._on_change(courier.failing)
-            self._wake.wait(POLL_S)
-            self._wake.clear()
+            self._pause()
+
+    def _pause(self) -> None:
+        self._wake.wait(POLL_S)
+        self._wake.clear()
 
     def wake(self) -> None:
         """Say that there is something new."""

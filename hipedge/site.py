@@ -52,7 +52,7 @@ class SiteCalibration:
     Multiply the temperature of the model's card by `temperature_factor`. The operating points
     are thresholds on the probabilities after that. The change is by cross-fitting: each hip by a
     fit to other patients. `left_out` are the categories with too few cases: they keep the
-    model's own thresholds.
+    model's own thresholds, lowered where the new temperature asks for it (`kept_threshold`).
     """
 
     temperature_factor: float
@@ -77,10 +77,31 @@ class SiteFile:
     temperature_factor: float
     operating_points: tuple[OperatingPoint, ...]
 
-    def thresholds(self, operating_point: str) -> Mapping[Category, float]:
-        """Return the thresholds of an operating point, none where the file has none of it."""
+    def thresholds(
+        self, operating_point: str, of_card: Mapping[Category, float]
+    ) -> Mapping[Category, float]:
+        """Return an operating point's thresholds: those fitted, and the card's where none was."""
         named = (one.thresholds for one in self.operating_points if one.name == operating_point)
-        return next(named, {})
+        kept = {c: kept_threshold(t, self.temperature_factor) for c, t in of_card.items()}
+        return {**kept, **next(named, {})}
+
+
+def kept_threshold(threshold: float, temperature_factor: float) -> float:
+    """Return the threshold of a category that no calibration was fitted to, at a new temperature.
+
+    A category is left out because it is rare, and the rare ones are the fractures: whatever reached
+    the card's threshold must reach this one. Softmax gives a category the odds 1 / Σⱼ xⱼ against
+    the n others; a factor f on the temperature makes them 1 / Σⱼ xⱼ^a, a = 1/f. Of all xⱼ with the
+    sum s, these odds are lowest for a > 1 where one other category has all of s: s^-a. For a < 1
+    they are lowest where all have alike: n^(a-1) s^-a. The threshold is the probability at these
+    odds, 1/s being those of the card's threshold; or the card's, where that is lower.
+    """
+    if temperature_factor == 1 or not 0 < threshold < 1:
+        return threshold
+    sharper = 1 / temperature_factor
+    spread = max(0.0, 1 - sharper) * math.log(len(CATEGORIES) - 1)
+    log_odds = sharper * (math.log(threshold) - math.log1p(-threshold)) - spread
+    return min(threshold, float(np.exp(-np.logaddexp(0.0, -log_odds))))
 
 
 def write_site_file(
@@ -126,12 +147,12 @@ def write_site_file(
 
 
 def read_site_file(path: Path) -> SiteFile:
-    """Read a site file. Raises `InputError` where it is none."""
+    """Read a site file. Raises `InputError` where it is none, or has what is no threshold."""
     content = _load(path)
     try:
         points = tuple(
-            OperatingPoint(name, {Category(c): float(t) for c, t in thresholds.items()})
-            for name, thresholds in content["operating_points"].items()
+            OperatingPoint(name, {Category(c): _threshold(t, c, path) for c, t in named.items()})
+            for name, named in content["operating_points"].items()
         )
         factor = float(content["temperature_factor"])
         if not 0 < factor < math.inf:
@@ -139,6 +160,13 @@ def read_site_file(path: Path) -> SiteFile:
         return SiteFile(content["model"], factor, points)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path.name} has a value that cannot be read") from None
+
+
+def _threshold(value: object, category: str, path: Path) -> float:
+    """Return a threshold; one that no probability reaches would silence its category."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"{path.name}: the threshold of {category} must lie between 0 and 1")
+    return float(value)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -69,6 +69,22 @@ def draw_pelvis(path, *, seed=0):
     Image.fromarray(np.clip(film, 0, 255).astype(np.uint8)).save(path)
 
 
+LATIN_1 = b"M\xfcller.dcm"
+ERASING = b"x\x1b[2J\x1b[1A\n\xe2\x80\xae.dcm"  # with a line's end, and to be read backwards
+MARKUP = b"[red] [bold].dcm"
+
+
+@pytest.fixture
+def ill_named(site):
+    """A database of files whose names are no text, move the cursor, or are the tables' markup."""
+    folder = site / "incoming"
+    folder.mkdir()
+    for name in (LATIN_1, ERASING, MARKUP):
+        (folder / os.fsdecode(name)).write_bytes(b"no film: " + name)
+    assert run("screen", "incoming", "--backend", "fake") == 0
+    return folder
+
+
 @pytest.fixture
 def incoming(site):
     """Two films with hips that a person has marked, so that nothing depends on their drawing."""
@@ -173,6 +189,27 @@ def test_what_was_not_read_is_listed_as_work_and_not_as_a_negative(incoming, cap
     }
     run("flagged")
     assert "a human must look" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [[["flagged"]], [["flagged", "--csv"]], [["show", "1"], ["show", "2"], ["show", "3"]]],
+)
+def test_no_name_of_a_file_keeps_a_list_from_being_printed_or_forges_it(
+    ill_named, monkeypatch, commands
+):
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    done = [hipedge(*command) for command in commands]
+    assert [one.stderr for one in done if one.returncode] == []
+    said = "".join(one.stdout for one in done)
+    for name in (r"M\udcfcller.dcm", r"x\x1b[2J\x1b[1A\n\u202e.dcm", "[red] [bold].dcm"):
+        assert name in said
+    assert [one for one in said if one != "\n" and not one.isprintable()] == []
+
+
+def test_an_error_that_names_a_path_is_printable_too(site, capsys):
+    assert run("screen", "gone\x1b[2J[red]\udcfc") == 2
+    assert r"gone\x1b[2J[red]\udcfc" in capsys.readouterr().err
 
 
 def test_show_draws_boxes_and_heat_over_the_film(incoming, capsys):
@@ -335,11 +372,18 @@ def rows_recorded(db):
         return False
 
 
-def test_doctor_says_what_would_run_and_what_to_do(site, capsys):
-    assert run("doctor") == 0
-    report = capsys.readouterr().out
-    assert "onnxruntime" in report
-    assert "CPUExecutionProvider" in re.sub(r"[\s│]", "", report) or "provider" in report
+def test_doctor_says_what_would_run_and_what_to_do(site):
+    done = hipedge("doctor")
+    assert done.returncode == 0
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    cells = {row[1]: row[2:5] for row in rows if len(row) == 6 and row[1]}
+    works, found, _ = cells["site: model on backend"]
+    assert works == "yes"
+    assert found.startswith("onnxruntime=")
+    assert "provider=CPUExecutionProvider" in found
+    for backend in ("tensorrt", "openvino", "onnxruntime"):
+        works, _, cure = cells[f"backend: {backend}"]
+        assert (works == "yes") == (cure == "")
 
 
 def test_doctor_exits_1_where_screening_would_fail(site, monkeypatch, capsys):

@@ -1,15 +1,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hipedge.config import _PARSERS, Settings, load_settings, site_rule
+from hipedge.decide import decide, softmax
 from hipedge.errors import ConfigError, InputError
 from hipedge.model import packaged
 from hipedge.model.card import card_id
 from hipedge.model.new import DEFAULT_GEOMETRY, untrained_card
-from hipedge.site import SITE_FILE
-from hipedge.types import Category
+from hipedge.site import SITE_FILE, SiteFile
+from hipedge.types import CATEGORIES, Category
 
 
 @pytest.fixture
@@ -112,11 +116,11 @@ def test_without_a_model_the_error_says_how_to_get_one(monkeypatch):
 CARD = untrained_card(0, DEFAULT_GEOMETRY)
 
 
-def write_calibration(folder, model):
+def write_calibration(folder, model, factor=1.5):
     content = {
         "format": 1,
         "model": model,
-        "temperature_factor": 1.5,
+        "temperature_factor": factor,
         "operating_points": {"sensitive": {"osteoarthritis": 0.2}},
     }
     (folder / SITE_FILE).write_text(json.dumps(content))
@@ -127,7 +131,44 @@ def test_a_calibration_beside_the_settings_takes_the_place_of_the_cards_numbers(
     rule = site_rule(CARD, site(""))
     assert rule.temperature == 1.5 * CARD.temperature
     assert rule.thresholds[Category.OSTEOARTHRITIS] == 0.2
-    assert rule.thresholds[Category.FEMORAL_NECK_FRACTURE] == 0.3
+
+
+def test_a_fracture_that_a_calibration_left_out_is_flagged_as_before(
+    site, tmp_path, reference_model
+):
+    card, fracture = reference_model.card, Category.INTERTROCHANTERIC_FRACTURE
+    logits = np.zeros(len(CATEGORIES), np.float32)
+    logits[CATEGORIES.index(Category.NORMAL)] = 3
+    logits[CATEGORIES.index(fracture)] = 1.2
+    for factor in (1.0, 0.5, 0.05, 20.0):
+        write_calibration(tmp_path, card_id(card), factor)
+        assert fracture in decide([logits], site_rule(card, site(""))).flagged_for
+
+
+LOGITS = st.lists(st.floats(-12, 12), min_size=len(CATEGORIES), max_size=len(CATEGORIES))
+
+
+@given(LOGITS, st.integers(1, len(CATEGORIES) - 1), st.floats(0.05, 20), st.floats(0.001, 0.999))
+def test_what_reached_a_kept_threshold_reaches_it_at_every_temperature(logits, k, factor, share):
+    before, after = (softmax(np.array(logits), temperature)[k] for temperature in (1.0, factor))
+    threshold = float(before * share)
+    kept = SiteFile(None, factor, ()).thresholds("sensitive", {CATEGORIES[k]: threshold})
+    assert kept[CATEGORIES[k]] <= threshold
+    assert after >= kept[CATEGORIES[k]]
+
+
+def test_a_kept_threshold_is_lowered_no_further_than_some_film_needs():
+    """Odds lie with one other category where it grows sharper, with all alike where flatter."""
+    for factor, others in ((0.5, [0.0] + [-60.0] * 6), (2.0, [0.0] * 7)):
+        logits = np.array([*others, 1.0])
+        before, after = (softmax(logits, temperature)[-1] for temperature in (1.0, factor))
+        kept = SiteFile(None, factor, ()).thresholds("sensitive", {CATEGORIES[-1]: before})
+        assert kept[CATEGORIES[-1]] == pytest.approx(min(before, after), rel=1e-9)
+
+
+def test_a_temperature_that_is_the_cards_leaves_its_thresholds_alone(site, tmp_path):
+    write_calibration(tmp_path, card_id(CARD), 1.0)
+    assert site_rule(CARD, site("")).thresholds[Category.FEMORAL_NECK_FRACTURE] == 0.3
 
 
 def test_a_threshold_in_the_settings_wins_over_the_calibration(site, tmp_path):
@@ -144,4 +185,13 @@ def test_a_calibration_of_another_model_is_not_used(site, tmp_path):
 def test_a_calibration_that_cannot_be_read_is_an_error(site, tmp_path):
     (tmp_path / SITE_FILE).write_text("{}")
     with pytest.raises(InputError, match="not a site file"):
+        site_rule(CARD, site(""))
+
+
+@pytest.mark.parametrize("threshold", ["NaN", "Infinity", "50", "-0.1", "1e400"])
+def test_a_threshold_of_a_calibration_that_is_no_probability_is_an_error(site, tmp_path, threshold):
+    write_calibration(tmp_path, card_id(CARD))
+    file = tmp_path / SITE_FILE
+    file.write_text(file.read_text().replace("0.2", threshold))
+    with pytest.raises(InputError, match=rf"{SITE_FILE}.*osteoarthritis.*between 0 and 1"):
         site_rule(CARD, site(""))

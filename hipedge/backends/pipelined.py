@@ -48,7 +48,11 @@ class Pipelined(Backend):
 
     slots: int
     max_batch: int
-    uses_graphs: bool
+
+    @property
+    @abstractmethod
+    def uses_graphs(self) -> bool:
+        """Whether small batches run as CUDA graphs."""
 
     @abstractmethod
     def submit(self, batch: NDArray[np.uint8]) -> Ticket:

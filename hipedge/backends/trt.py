@@ -33,15 +33,8 @@ from hipedge.export.cache import (
     write_atomically,
 )
 from hipedge.export.engine import Progress, Recipe, export_engine
-from hipedge.export.flavours import (
-    FLAVOURS,
-    Flavour,
-    choose_flavour,
-    installed_module,
-    load,
-    open_log,
-)
-from hipedge.export.parity import check
+from hipedge.export.flavours import Flavour, choose_flavour, loadable, open_log
+from hipedge.export.parity import Disagrees, check
 from hipedge.model.card import CLASSIFIER
 from hipedge.model.folder import ModelFolder
 from hipedge.types import Scores
@@ -128,10 +121,17 @@ def obstacle() -> str | None:
     """Return why TensorRT cannot run here and what to do about it, or None where it can."""
     try:
         choose_flavour()
-        Gpu.open().context.detach()
+        first_gpu()
     except InstallationError as error:
         return str(error)
     return None
+
+
+def first_gpu() -> Device:
+    """Return what the first GPU is, and leave it; raise `InstallationError` without one."""
+    gpu = Gpu.open()
+    gpu.context.detach()
+    return gpu.device
 
 
 class TensorRtBackend(Pipelined):
@@ -162,11 +162,11 @@ class TensorRtBackend(Pipelined):
         self._runtime: tensorrt.Runtime | None = None
         self._engine: tensorrt.ICudaEngine | None = None
         self._runtime_cache: Any = None
-        self.uses_graphs = flavour.has_runtime_config or graphs is not None
         try:
             with gpu.current():
                 self._load(engine, graphs)
-        except (gpu.cuda.Error, TensorRtFault) as error:
+        # OSError: the file of compiled kernels cannot be read.
+        except (gpu.cuda.Error, TensorRtFault, OSError) as error:
             self._free()
             raise BackendError(f"the engine cannot be loaded: {self._why(error)}") from error
 
@@ -199,10 +199,11 @@ class TensorRtBackend(Pipelined):
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
         """Load the cached engine of `model` for this GPU; `threads` is of no use here.
 
-        An engine that was not proved on this GPU is held to the golden scores first.
+        An engine that was not proved on this GPU, and for this very model, is held to the golden
+        scores first.
 
         Raises `InstallationError` without a GPU, driver, pycuda or TensorRT; `BackendError`,
-        with the cure, where there is no engine, a stale one, or one that disagrees.
+        with the cure, where there is no engine or a stale one; `Disagrees` where it disagrees.
         """
         choose_flavour()
         gpu = Gpu.open()
@@ -221,14 +222,25 @@ class TensorRtBackend(Pipelined):
             graphs=None if flavour.has_runtime_config else CudaGraphs.if_installed(),
             kernels=path.with_name(path.name + ".kernels"),
         )
-        if str(gpu.device) not in sidecar.verified:
-            prove(backend, model, path)
+        if str(gpu.device) not in sidecar.devices_verified(model.model_id):
+            try:
+                prove(backend, model, path, sidecar.engine_sha256)
+            except BaseException:
+                backend.close()
+                raise
         return backend
 
     @property
     def device(self) -> Device:
         """The GPU that this runs on."""
         return self._gpu.device
+
+    @property
+    def uses_graphs(self) -> bool:
+        """Whether small batches run as CUDA graphs; not once one could not be captured."""
+        return self._flavour.has_runtime_config or (
+            bool(self._slots) and all(slot.graphs is not None for slot in self._slots)
+        )
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -347,7 +359,7 @@ class _Slot:
         max_batch: int,
         graphs: CudaGraphs | None,
     ) -> None:
-        self._cuda, self._context, self._graphs = cuda, context, graphs
+        self._cuda, self._context, self.graphs = cuda, context, graphs
         self._stream = cuda.Stream()
         self._events = [cuda.Event() for _ in range(4)]
         self._host: dict[str, NDArray[Any]] = {}
@@ -405,10 +417,10 @@ class _Slot:
             self._batch_size = size
             self._enqueue()
             return
-        if self._graphs is not None and size <= LARGEST_GRAPH_BATCH and self._graph is None:
-            self._capture(self._graphs)
-        if self._graphs is not None and self._graph is not None:
-            self._graphs.launch(self._graph, stream)
+        if self.graphs is not None and size <= LARGEST_GRAPH_BATCH and self._graph is None:
+            self._capture(self.graphs)
+        if self.graphs is not None and self._graph is not None:
+            self.graphs.launch(self._graph, stream)
         else:
             self._enqueue()
 
@@ -420,7 +432,7 @@ class _Slot:
             self._graph = graphs.capture(self._stream.handle, self._enqueue)
         except (GraphError, TensorRtFault) as error:
             log.warning("small batches run without CUDA graphs: %s", error)
-            self._graphs = None
+            self.graphs = None
 
     def finish(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], Timing]:
         """Wait for the batch; return copies of its logits and maps, and what it took."""
@@ -444,8 +456,8 @@ class _Slot:
             self._host[name].base.free()  # type: ignore[union-attr]  # pycuda's allocation
 
     def _drop_graph(self) -> None:
-        if self._graphs is not None and self._graph is not None:
-            self._graphs.free(self._graph)
+        if self.graphs is not None and self._graph is not None:
+            self.graphs.free(self._graph)
         self._graph = None
 
 
@@ -455,12 +467,9 @@ def _require(went_well: bool, call: str) -> None:
 
 
 def _find(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
-    """Return the first installed flavour that has an engine of `model` for `device`, and that."""
+    """Return the first flavour here that has an engine of `model` for `device`, and that."""
     refusals: list[BackendError] = []
-    for flavour in FLAVOURS.values():
-        if installed_module(flavour) is None:
-            continue
-        module = load(flavour)
+    for flavour, module in loadable():
         try:
             path = find_engine(
                 engines_folder(),
@@ -481,31 +490,29 @@ def ensure_engine(model: ModelFolder, progress: Progress) -> None:
 
     Raises as `TensorRtBackend.open` and `export_engine` do.
     """
-    flavour = choose_flavour()
-    gpu = Gpu.open()
-    gpu.context.detach()
+    flavour, gpu = choose_flavour(), first_gpu()
     try:
-        _find(model, gpu.device)
+        _find(model, gpu)
     except BackendError:
-        device = None if flavour.builds_without_gpu else str(gpu.device)
+        device = None if flavour.builds_without_gpu else str(gpu)
         export_engine(model, Recipe(flavour), device=device, progress=progress)
 
 
-def prove(backend: TensorRtBackend, model: ModelFolder, path: Path) -> None:
+def prove(backend: TensorRtBackend, model: ModelFolder, path: Path, engine_sha256: str) -> None:
     """Hold an engine to the golden scores on this GPU, and note in its JSON that it agreed.
 
-    Raises `BackendError`, and closes the backend, where it does not.
+    Raises `Disagrees` where it does not.
     """
     parity = check(backend, model)
     if not parity.agrees:
-        device = backend.device
-        backend.close()
-        raise BackendError(
-            f"{path} is not used: on {device} it disagrees with the model"
+        raise Disagrees(
+            f"{path} is not used: on {backend.device} it disagrees with the model"
             f" ({'; '.join(parity.faults)}): build it again with"
-            f" `hipedge export engine {model.path} --force`, or take --backend onnxruntime"
+            f" `hipedge export engine {model.path} --force`, or take --backend onnxruntime",
+            backend.fingerprint,
+            parity,
         )
     try:
-        record_proof(path, backend.device, asdict(parity))
+        record_proof(path, engine_sha256, backend.device, model.model_id, asdict(parity))
     except OSError as error:
         log.warning("the engine is proved at each start: %s: %s", path, error.strerror)

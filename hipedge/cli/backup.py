@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hipedge.cli.console import output
+from hipedge.cli.console import output, printable
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.store import backup as back_up
@@ -21,4 +21,5 @@ def backup(
     """Copy the database, also while `watch` is at work on it, and check the copy."""
     settings = load_settings({"db": db}, config)
     back_up(settings.db, target)
-    output.print(f"{target}: a sound copy of {settings.db}", soft_wrap=True)
+    said = f"{target}: a sound copy of {settings.db}"
+    output.print(printable(said), markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hipedge.cli.console import output
+from hipedge.cli.console import output, printable
 from hipedge.cli.evaluate import LabelsArgument, PredictionsOption
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
@@ -42,5 +42,6 @@ def calibrate(
     before, after = fitted.ece
     output.print(f"calibration error (cross-fitted): {before:.3f} before, {after:.3f} after")
     if fitted.left_out:
-        output.print(f"too few cases, thresholds kept: {', '.join(fitted.left_out)}")
-    output.print(f"site file: {path}", soft_wrap=True)
+        left_out = ", ".join(fitted.left_out)
+        output.print(f"too few cases, flagged no less readily than before: {left_out}")
+    output.print(printable(f"site file: {path}"), markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.backends.trt import Gpu
+from hipedge.backends.trt import first_gpu
 from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
@@ -23,7 +24,7 @@ from hipedge.export.cache import Profile
 from hipedge.export.engine import Progress as Report
 from hipedge.export.engine import Recipe, export_engine
 from hipedge.export.flavours import choose_flavour
-from hipedge.export.parity import Parity, check
+from hipedge.export.parity import Disagrees, Parity, check
 from hipedge.model import open_model
 
 app = typer.Typer(
@@ -40,7 +41,10 @@ ModelArgument = Annotated[
 def engine(
     model: ModelArgument = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Where to write it (default: the cache).")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Where to write it, as NAME.engine (default: the cache)."
+        ),
     ] = None,
     flavour: Annotated[str, typer.Option(help="auto, tensorrt or rtx.")] = "auto",
     batch: Annotated[
@@ -75,7 +79,7 @@ def engine(
         made = export_engine(
             folder,
             recipe,
-            device=None if recipe.flavour.builds_without_gpu else str(Gpu.open().device),
+            device=None if recipe.flavour.builds_without_gpu else str(first_gpu()),
             output=out,
             force=force,
             progress=report,
@@ -84,12 +88,11 @@ def engine(
         errors.print(f"{made.path}: built in {made.sidecar.build_s:.1f} s", soft_wrap=True)
     else:
         errors.print(f"{made.path}: there already, --force builds it anew", soft_wrap=True)
-    if not made.sidecar.verified:
+    if not made.sidecar.devices_verified(folder.model_id):
         errors.print("It is not verified on a GPU yet: its first use there does that, as does")
-    folder_of_engines = f"HIPEDGE_ENGINES={out.absolute().parent} " if out else ""
-    output.print(
-        f"{folder_of_engines}hipedge export verify {folder.path} --backend tensorrt", soft_wrap=True
-    )
+    engines = f"HIPEDGE_ENGINES={quote(str(out.absolute().parent))} " if out else ""
+    command = f"hipedge export verify {quote(str(folder.path))} --backend tensorrt"
+    output.print(engines + command, soft_wrap=True)
 
 
 @app.command()
@@ -106,8 +109,11 @@ def verify(
     folder = open_model(load_settings({"model": model}, config).require_model())
     found: dict[str, Parity] = {}
     for name in backend or _runnable():
-        with backends.open_backend(name, folder) as opened:
-            found[str(opened.fingerprint)] = check(opened, folder)
+        try:
+            with backends.open_backend(name, folder) as opened:
+                found[str(opened.fingerprint)] = check(opened, folder)
+        except Disagrees as refusal:
+            found[str(refusal.fingerprint)] = refusal.parity
     if as_json:
         records = {
             name: {**asdict(parity), "agrees": parity.agrees, "faults": parity.faults}

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, output, printable
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.decide import HARDWARE, HARDWARE_NOTE
@@ -89,7 +89,8 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
         key: ";".join(map(str, value)) if isinstance(value, list) else value
         for key, value in record.items()
     }
-    return joined | {f"p_{name}": value for name, value in probabilities.items()}
+    texts = {key: printable(value) for key, value in joined.items() if isinstance(value, str)}
+    return joined | texts | {f"p_{name}": value for name, value in probabilities.items()}
 
 
 def _print_tables(found: Worklist) -> None:
@@ -141,7 +142,7 @@ def _finding_text(finding: Finding) -> str:
 
 def _file_text(case: Case) -> str:
     """Name the file, or its whole path where it was never read; below it its marks."""
-    name = escape(str(case.path) if case.sha256 is None else case.path.name)
+    name = escape(printable(case.path if case.sha256 is None else case.path.name))
     marks = ", ".join(mark.value for mark in case.marks)
     return f"{name}\n[dim]{marks}[/]" if marks else name
 

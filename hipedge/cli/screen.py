@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, output, printable
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
 from hipedge.errors import CODES
 from hipedge.workers import Limits, start_fork_server
@@ -124,7 +124,8 @@ def screen(
                 raise typer.Exit(130) from None
     output.print(summary_table(summary))
     if summary.flagged:
-        errors.print(f"see them with: hipedge flagged --db {settings.db}", soft_wrap=True)
+        said = f"see them with: hipedge flagged --db {settings.db}"
+        errors.print(printable(said), markup=False, soft_wrap=True)
     if fail_on_flag and summary.flagged:
         raise typer.Exit(1)
 

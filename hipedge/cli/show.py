@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, output, printable
 from hipedge.cli.flagged import say_whose_results
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
@@ -59,7 +59,7 @@ def show(
     if shown.state is State.SCREENED and (png or not as_json):
         target = png or Path(f"hipedge-{shown.file_id}.png")
         write_picture(shown, target)
-        errors.print(f"picture: {target}", soft_wrap=True)
+        errors.print(f"picture: {escape(printable(target))}", soft_wrap=True)
 
 
 def _as_json(case: Case) -> dict[str, object]:
@@ -68,10 +68,10 @@ def _as_json(case: Case) -> dict[str, object]:
 
 
 def _print_case(case: Case) -> None:
-    output.print(f"[bold]{escape(str(case.path))}[/]", soft_wrap=True)
+    output.print(f"[bold]{escape(printable(case.path))}[/]", soft_wrap=True)
     output.print(f"SHA-256 {case.sha256}", soft_wrap=True, highlight=False)
     if case.code is not None:
-        detail = f" ({case.detail})" if case.detail else ""
+        detail = f" ({escape(printable(case.detail))})" if case.detail else ""
         output.print(f"{case.state.value}: {CODES[case.code].meaning}{detail}")
     if case.marks:
         output.print("marks: " + ", ".join(mark.value for mark in case.marks))
@@ -79,7 +79,7 @@ def _print_case(case: Case) -> None:
         output.print(_probabilities_table(case))
     if any(finding.category in HARDWARE for finding in case.findings):
         output.print(f"Arthroplasty and fixation are {HARDWARE_NOTE}.")
-    output.print(f"backend {case.backend}", soft_wrap=True)
+    output.print(f"backend {escape(case.backend)}", soft_wrap=True)
     say_whose_results([case])
 
 
@@ -100,13 +100,14 @@ def _probabilities_table(case: Case) -> Table:
 
 def write_picture(case: Case, target: Path) -> None:
     """Write a case's picture as PNG; raise `InputError` where its film is no longer there."""
+    name = printable(case.path)
     try:
         payload = load(case.path)
         pixels = np.rot90(read(case.path, payload).pixels, turns_of(case.marks))
     except Refused as refused:
-        raise InputError(f"the film can no longer be read from {case.path}: {refused}") from refused
+        raise InputError(f"the film can no longer be read from {name}: {refused}") from refused
     if payload.sha256 != case.sha256:
-        raise InputError(f"{case.path} no longer holds the film that was screened")
+        raise InputError(f"{name} no longer holds the film that was screened")
     try:
         draw_case(pixels, case.hips, case.findings, caption(case)).save(target, "PNG")
     except OSError as error:

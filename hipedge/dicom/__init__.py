@@ -3,6 +3,6 @@
 from hipedge.dicom.codecs import decoder_versions
 from hipedge.dicom.gate import gate
 from hipedge.dicom.read import Payload, load, read
-from hipedge.dicom.whole import is_whole
+from hipedge.dicom.whole import ends_in_zeros, is_whole
 
-__all__ = ["Payload", "decoder_versions", "gate", "is_whole", "load", "read"]
+__all__ = ["Payload", "decoder_versions", "ends_in_zeros", "gate", "is_whole", "load", "read"]

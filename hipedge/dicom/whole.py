@@ -23,6 +23,12 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _TRANSFER_SYNTAX_UID = (0x0002, 0x0010)
+# No element of a file has it (PS3.10 7.1): here nothing is written yet.
+_NOTHING = (0x0000, 0x0000)
+
+# So many zeros at the end may be room reserved for what is still to come. Black borders of films
+# are narrower, as a rule: 18 rows of 1760 pixels.
+_ROOM = 64 * 1024
 
 
 def is_whole(path: Path) -> bool:
@@ -46,6 +52,21 @@ def is_whole(path: Path) -> bool:
             if not is_dicom(beginning):
                 return size >= PREFIX_OFFSET + len(PREFIX)  # or too little to tell
             return _is_whole_dicom(data, PREFIX_OFFSET + 4 if has_prefix(beginning) else 0)
+
+
+def ends_in_zeros(path: Path) -> bool:
+    """Say whether a file may be a part in the room that was reserved for all of it.
+
+    Who copies to SMB, or by `rsync --preallocate`, gives a file its size first and fills it then;
+    without compression nothing else tells. A film whose last rows are black looks the same, so
+    this is a reason to wait and not to refuse. Raises `OSError`.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        if size < _ROOM:
+            return False
+        file.seek(size - _ROOM)
+        return not any(file.read(_ROOM))
 
 
 def _is_whole_dicom(data: mmap.mmap, start: int) -> bool:
@@ -104,6 +125,8 @@ def _ends(data: mmap.mmap, offset: int, syntax: str | None) -> bool:
         if head is None:
             return False
         tag, length, value = head
+        if tag == _NOTHING:
+            return False
         if length is None:
             return True  # malformed
         is_pixels = tag == _PIXEL_DATA and depth == 0
@@ -127,10 +150,17 @@ def _ends_encapsulated(data: mmap.mmap, offset: int) -> bool:
         group, element, length = struct.unpack_from("<HHL", data, offset)
         if (group, element) == _SEQUENCE_END:
             return True
+        if (group, element) == _NOTHING:
+            return _has_end_marker(data, offset)
         if (group, element) != _ITEM:
             return True  # malformed
         offset += 8 + length
-    return offset == len(data) and data[-3:].rstrip(b"\0").endswith(b"\xff\xd9")
+    return offset == len(data) and _has_end_marker(data, offset)
+
+
+def _has_end_marker(data: mmap.mmap, offset: int) -> bool:
+    """Say whether a JPEG's or JPEG 2000's codestream ends here, but for its padding."""
+    return data[offset - 3 : offset].rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def _header(

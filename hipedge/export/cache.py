@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +17,11 @@ from typing import Any
 
 from hipedge.errors import BackendError, ConfigError
 
+log = logging.getLogger("hipedge.tensorrt")
+
 SIDECAR_FORMAT = 1
 ENGINE_SUFFIX = ".engine"
+LONGEST_SLUG = 80
 
 # The oldest compute capability that an engine of TensorRT for RTX runs on if built for no target.
 RTX_OLDEST = (8, 0)
@@ -95,8 +100,8 @@ class EngineKey:
 class Sidecar:
     """The JSON beside an engine: its key, its hash, how it was built, and where it was proved.
 
-    `verified` holds by device the report of `parity.check` there; without the present device's
-    the engine is unverified.
+    `verified` holds by device the report of `parity.check` there, and the `model_id` that it was
+    held to: a new card over the same network has other thresholds, and is proved anew.
     """
 
     key: EngineKey
@@ -109,6 +114,11 @@ class Sidecar:
     build_s: float
     optimization_level: int | None
     verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def devices_verified(self, model_id: str) -> tuple[str, ...]:
+        """Return where the engine was proved to agree with a model."""
+        reports = self.verified.items()
+        return tuple(name for name, report in reports if report.get("model_id") == model_id)
 
     def to_json(self) -> bytes:
         """Return the file's content."""
@@ -149,8 +159,12 @@ def engines_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def engine_path(folder: Path, model_name: str, key: EngineKey) -> Path:
-    """Return where an engine of this key belongs in the cache."""
-    return folder / f"{model_name}-{key.digest[:16]}{ENGINE_SUFFIX}"
+    """Return where an engine of this key belongs in the cache.
+
+    A name is free text: of it remains what is safe in a file's name on every system.
+    """
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name)[:LONGEST_SLUG].strip(".-") or "model"
+    return folder / f"{slug}-{key.digest[:16]}{ENGINE_SUFFIX}"
 
 
 def find_engine(
@@ -160,7 +174,7 @@ def find_engine(
 
     Raises `BackendError` with the cure where there is none, naming what a stale one is stale in.
     """
-    engines = {path: Sidecar.read(path) for path in sorted(folder.glob(f"*{ENGINE_SUFFIX}.json"))}
+    engines, unreadable = _sidecars(folder)
     of_model = {path: one for path, one in engines.items() if one.key.onnx_sha256 == onnx_sha256}
     newest_first = sorted(of_model, key=lambda path: of_model[path].built, reverse=True)
     for path in newest_first:
@@ -168,6 +182,8 @@ def find_engine(
         if (key.flavour, key.version) == (flavour, version) and key.runs_on(device):
             return path.with_name(path.name.removesuffix(".json"))
     here = f"{flavour} {version} on {device}"
+    if unreadable:
+        cure += f"; not readable here: {', '.join(unreadable)}"
     if not newest_first:
         raise BackendError(f"{folder} has no engine of this model for {here}: {cure}")
     stale = of_model[newest_first[0]].key
@@ -175,6 +191,18 @@ def find_engine(
         f"the newest engine of this model in {folder} is for {stale.flavour} {stale.version} on"
         f" {stale.made_for}, and this is {here}: {cure}"
     )
+
+
+def _sidecars(folder: Path) -> tuple[dict[Path, Sidecar], list[str]]:
+    """Return what the JSONs in a folder say by their paths, and the names of those unreadable."""
+    readable, unreadable = {}, []
+    for path in sorted(folder.glob(f"*{ENGINE_SUFFIX}.json")):
+        try:
+            readable[path] = Sidecar.read(path)
+        except BackendError as error:
+            log.warning("an engine is passed over: %s", error)
+            unreadable.append(path.name)
+    return readable, unreadable
 
 
 def read_engine(path: Path) -> tuple[bytes, Sidecar]:
@@ -199,11 +227,20 @@ def write_engine(path: Path, data: bytes, sidecar: Sidecar) -> None:
     write_atomically(sidecar_of(path), sidecar.to_json())
 
 
-def record_proof(path: Path, device: Device, report: Mapping[str, Any]) -> None:
-    """Add the report of a verification on `device` to an engine's JSON."""
+def record_proof(
+    path: Path, engine_sha256: str, device: Device, model_id: str, report: Mapping[str, Any]
+) -> None:
+    """Add to an engine's JSON the report of a verification on `device`, held to a model.
+
+    Nothing is recorded where the engine at `path` is no longer the one that was verified.
+    """
     with locked(path):
         sidecar = Sidecar.read(sidecar_of(path))
-        proved = replace(sidecar, verified={**sidecar.verified, str(device): report})
+        if sidecar.engine_sha256 != engine_sha256:
+            log.warning("%s was replaced while it was proved: its next use proves it", path)
+            return
+        proof = {"model_id": model_id, **report}
+        proved = replace(sidecar, verified={**sidecar.verified, str(device): proof})
         write_atomically(sidecar_of(path), proved.to_json())
 
 

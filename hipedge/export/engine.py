@@ -8,8 +8,13 @@ the table of `hipedge.export.flavours`; between versions 10.3 and 11 nothing tha
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import hipedge
 from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
 from hipedge.export.cache import (
+    ENGINE_SUFFIX,
     EngineKey,
     Profile,
     Sidecar,
@@ -35,6 +41,8 @@ from hipedge.model.card import CLASSIFIER
 
 if TYPE_CHECKING:
     import tensorrt
+
+log = logging.getLogger("hipedge.tensorrt")
 
 # A phase of the build, how many of its steps are done, and how many it has.
 Progress = Callable[[str, int, int], None]
@@ -62,6 +70,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.targets and not self.flavour.builds_without_gpu:
             raise ConfigError("TensorRT builds for the GPU at hand: --target is for flavour rtx")
+        for target in self.targets:
+            if not re.fullmatch("[0-9]+[.][0-9]+", target):
+                raise ConfigError(f"target {target!r} is not a compute capability such as 8.6")
         if self.timing_cache and not self.flavour.has_timing_cache:
             raise ConfigError("TensorRT for RTX has no timing cache: leave out --timing-cache")
 
@@ -86,12 +97,18 @@ def export_engine(
 ) -> Engine:
     """Build an engine of `model` into the cache, or to `output`, unless it is there already.
 
+    One that was built at another optimization level than the recipe's is built again.
+
     `device` is the GPU that it is for, None for a portable one. A second process that builds the
-    same waits for the first and takes its engine. `progress` may raise to stop the build.
+    same waits for the first and takes its engine. Ctrl-C stops the build as its current step ends;
+    `progress` may raise to stop it too.
 
     Raises `ModelError`, naming the node, where TensorRT cannot read the model; `BackendError`
-    where it cannot build or the engine cannot be written; `InstallationError` without TensorRT.
+    where it cannot build or the engine cannot be written; `InstallationError` without TensorRT;
+    `ConfigError` for an `output` under whose name no engine is looked for.
     """
+    if output is not None and output.suffix != ENGINE_SUFFIX:
+        raise ConfigError(f"{output} is never found: give a name that ends in {ENGINE_SUFFIX}")
     module = load(recipe.flavour)
     key = EngineKey(
         onnx_sha256=model.card.files[CLASSIFIER],
@@ -106,7 +123,7 @@ def export_engine(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
-            if not force and (found := _present(path, key)) is not None:
+            if not force and (found := _present(path, key, recipe)) is not None:
                 return Engine(path, found, built=False)
             start = time.perf_counter()
             data = build(model.classifier, model.card.input.size_px, recipe, module, progress)
@@ -127,39 +144,42 @@ def export_engine(
     return Engine(path, sidecar, built=True)
 
 
-def _present(path: Path, key: EngineKey) -> Sidecar | None:
-    """Return what the JSON says of an engine of this very key that is there and whole."""
+def _present(path: Path, key: EngineKey, recipe: Recipe) -> Sidecar | None:
+    """Return what the JSON says of an engine of this key that is there, whole and as asked for."""
     if not sidecar_of(path).exists():
         return None
     _, sidecar = read_engine(path)
     if sidecar.key != key:
         raise BackendError(f"{path} holds an engine of another kind: --force replaces it")
+    # At any level it is the same network: only who asks for a level can tell engines apart.
+    if recipe.optimization_level not in (None, sidecar.optimization_level):
+        return None
     return sidecar
 
 
 def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progress) -> bytes:
     """Return the serialized engine of an ONNX file, built by TensorRT's Python `module`."""
-    log = open_log(module)
-    builder: tensorrt.Builder = module.Builder(log)
-    network = builder.create_network(_creation_flags(module))
-    # The network refers to weights that the parser owns.
-    parser: tensorrt.OnnxParser = module.OnnxParser(network, log)
-    _parse(parser, onnx)
-    _check_tensors(network, module, onnx)
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-    if recipe.optimization_level is not None:
-        config.builder_optimization_level = recipe.optimization_level
-    config.add_optimization_profile(_profile(builder, recipe.profile, size_px))
-    _set_targets(config, recipe, module)
-    _read_timing_cache(config, recipe)
-    monitor = _monitor(module, progress)
-    config.progress_monitor = monitor
-    serialized = builder.build_serialized_network(network, config)
+    said, monitor = open_log(module), _monitor(module, progress)
+    with _interrupt_stops(monitor):
+        builder: tensorrt.Builder = module.Builder(said)
+        network = builder.create_network(_creation_flags(module))
+        # The network refers to weights that the parser owns.
+        parser: tensorrt.OnnxParser = module.OnnxParser(network, said)
+        _parse(parser, onnx)
+        _check_tensors(network, module, onnx)
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        if recipe.optimization_level is not None:
+            config.builder_optimization_level = recipe.optimization_level
+        config.add_optimization_profile(_profile(builder, recipe.profile, size_px))
+        _set_targets(config, recipe, module)
+        _read_timing_cache(config, recipe)
+        config.progress_monitor = monitor
+        serialized = builder.build_serialized_network(network, config)
     if monitor.stopped_by is not None:
         raise monitor.stopped_by
     if serialized is None:
-        raise BackendError(f"TensorRT cannot build {onnx}: {'; '.join(log.errors) or 'no reason'}")
+        raise BackendError(f"TensorRT cannot build {onnx}: {'; '.join(said.errors) or 'no reason'}")
     _write_timing_cache(config, recipe)
     return bytes(serialized)
 
@@ -218,22 +238,41 @@ def _set_targets(config: Any, recipe: Recipe, module: Any) -> None:
 
 
 def _read_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
-    if recipe.timing_cache is None:
+    path = recipe.timing_cache
+    if path is None:
         return
-    data = recipe.timing_cache.read_bytes() if recipe.timing_cache.exists() else b""
-    # A cache of another device or version is one that TensorRT refuses, with a warning.
-    config.set_timing_cache(config.create_timing_cache(data), ignore_mismatch=False)
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise ConfigError(f"timing cache {path} cannot be read: {error.strerror}") from error
+    cache = config.create_timing_cache(data)
+    # A cache of another device or version is refused; a damaged one may not even be made.
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        log.warning("timing cache %s is of another device or version: it is made anew", path)
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _write_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
-    if recipe.timing_cache is not None:
-        write_atomically(recipe.timing_cache, bytes(config.get_timing_cache().serialize()))
+    """Keep the timings; where that fails, the engine that took minutes to build is kept still."""
+    path = recipe.timing_cache
+    if path is None:
+        return
+    # Both may be None, which TensorRT's stubs do not know.
+    cache: Any = config.get_timing_cache()
+    data = None if cache is None else cache.serialize()
+    if data is None:
+        log.warning("the timings are not kept: TensorRT gives none")
+        return
+    try:
+        write_atomically(path, bytes(data))
+    except OSError as error:
+        log.warning("the timings are not kept: %s: %s", path, error.strerror)
 
 
 def _monitor(module: Any, progress: Progress) -> Any:
     """Return an `IProgressMonitor` that reports to `progress`.
 
-    What `progress` raises cannot pass through TensorRT: it stops the build, and is kept in
+    No exception can pass through TensorRT: what `progress` raises stops the build, and is kept in
     `stopped_by` to be raised after it.
     """
 
@@ -252,14 +291,38 @@ def _monitor(module: Any, progress: Progress) -> Any:
             return self.stopped_by is None
 
         def phase_finish(self, phase: str) -> None:
-            self._report(phase, self.steps[phase])
+            self._report(phase, self.steps.get(phase, 0))
 
         def _report(self, phase: str, done: int) -> None:
             if self.stopped_by is not None:
                 return
             try:
-                progress(phase, done, self.steps[phase])
+                progress(phase, done, self.steps.get(phase, 0))
             except (KeyboardInterrupt, HipedgeError) as error:
                 self.stopped_by = error
 
     return Monitor()
+
+
+@contextmanager
+def _interrupt_stops(monitor: Any) -> Iterator[None]:
+    """Let Ctrl-C stop the build by way of `monitor`, wherever TensorRT is as it comes.
+
+    Python raises a pending interrupt as the next callback starts, before any `try` in it; TensorRT
+    then prints and forgets it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    # Signals are the main thread's alone; an ignored one, as under nohup, stays ignored.
+    if not in_main_thread or not callable(before):
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        monitor.stopped_by = KeyboardInterrupt()
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -69,17 +69,37 @@ def installed_module(flavour: Flavour) -> str | None:
     return None
 
 
+def loadable() -> Iterator[tuple[Flavour, Any]]:
+    """Yield each flavour that is installed and loads, in order, with its Python module.
+
+    Raises `InstallationError` where there is none: what keeps the first installed one from loading.
+    """
+    refusals: list[InstallationError] = []
+    none_loads = True
+    for flavour in FLAVOURS.values():
+        if installed_module(flavour) is None:
+            continue
+        try:
+            module = load(flavour)
+        except InstallationError as error:
+            refusals.append(error)
+            continue
+        none_loads = False
+        yield flavour, module
+    if none_loads:
+        cures = "; or ".join(flavour.install for flavour in FLAVOURS.values())
+        missing = InstallationError(f"TensorRT is not installed: {cures}")
+        raise next(iter(refusals), missing)
+
+
 def choose_flavour(name: str = "auto") -> Flavour:
-    """Return the flavour asked for, or the first that is installed.
+    """Return the flavour asked for, or the first that loads.
 
     Raises `ConfigError` for an unknown name and `InstallationError` where there is none.
     """
     if name == "auto":
-        for flavour in FLAVOURS.values():
-            if installed_module(flavour):
-                return flavour
-        cures = "; or ".join(flavour.install for flavour in FLAVOURS.values())
-        raise InstallationError(f"TensorRT is not installed: {cures}")
+        flavour, _ = next(loadable())
+        return flavour
     if name not in FLAVOURS:
         raise ConfigError(f"flavour {name!r} is unknown: choose auto, {', '.join(FLAVOURS)}")
     flavour = FLAVOURS[name]

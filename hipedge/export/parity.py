@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.backends.base import Backend
+from hipedge.backends.base import Backend, Fingerprint
 from hipedge.decide import softmax
 from hipedge.errors import BackendError
 from hipedge.model import Golden, ModelFolder
@@ -78,6 +78,17 @@ class Parity:
     def agrees(self) -> bool:
         """Whether the backend may be used."""
         return not self.faults
+
+
+class Disagrees(BackendError):
+    """A backend was not opened since it disagrees: what it is, and by how much."""
+
+    def __init__(self, message: str, fingerprint: Fingerprint, parity: Parity) -> None:
+        super().__init__(message)
+        self.fingerprint, self.parity = fingerprint, parity
+
+    def __reduce__(self) -> tuple[type[Disagrees], tuple[str, Fingerprint, Parity]]:
+        return type(self), (str(self), self.fingerprint, self.parity)
 
 
 def check(backend: Backend, model: ModelFolder) -> Parity:

@@ -27,22 +27,23 @@ class Outbox:
 
     def pending(self, channel: str, limit: int) -> list[Message]:
         """Return what to deliver next: by urgency, then what was tried least, then the oldest."""
-        rows = self._connection.query(
-            "select outbox.id as message_id, key, file_id, model_id, rule_id, created_at"
-            " from outbox join files on files.id = file_id"
-            " where channel = ? and delivered_at is null"
-            " order by priority, outbox.attempts, outbox.id limit ?",
-            [channel, limit],
-        )
-        return [Message(**row) for row in rows]
+        return self._pending(channel, "priority, outbox.attempts", limit)
+
+    def least_tried(self, channel: str, limit: int) -> list[Message]:
+        """Return what was tried least, then by urgency, then the oldest."""
+        return self._pending(channel, "outbox.attempts, priority", limit)
+
+    def take(self, message: Message) -> bool:
+        """Count an attempt that is about to be made; say whether the message still waits.
+
+        Where this cannot be committed nothing is to be sent: it could not be ticked off either,
+        and would be sent again and again.
+        """
+        return self._set(message, "attempts = attempts + 1")
 
     def delivered(self, message: Message) -> None:
         """Note that a message has arrived."""
-        self._set(message, "attempts = attempts + 1, delivered_at = ?", now_text())
-
-    def failed(self, message: Message) -> None:
-        """Note that a message could not be delivered; it stays."""
-        self._set(message, "attempts = attempts + 1")
+        self._set(message, "delivered_at = ?", now_text())
 
     def waiting(self) -> dict[str, int]:
         """Return how many messages of each channel are not delivered."""
@@ -51,7 +52,17 @@ class Outbox:
         )
         return {row["channel"]: row["n"] for row in rows}
 
-    def _set(self, message: Message, change: str, *values: object) -> None:
+    def _pending(self, channel: str, order: str, limit: int) -> list[Message]:
+        rows = self._connection.query(
+            "select outbox.id as message_id, key, file_id, model_id, rule_id, created_at"
+            " from outbox join files on files.id = file_id"
+            f" where channel = ? and delivered_at is null order by {order}, outbox.id limit ?",
+            [channel, limit],
+        )
+        return [Message(**row) for row in rows]
+
+    def _set(self, message: Message, change: str, *values: object) -> bool:
         with self._connection.transaction():
-            sql = f"update outbox set {change} where id = ?"
-            self._connection.execute(sql, [*values, message.message_id])
+            # The key too: SQLite may give the id of a message that gave way to the next one.
+            sql = f"update outbox set {change} where id = ? and key = ?"
+            return self._connection.execute(sql, [*values, message.message_id, message.key]) > 0

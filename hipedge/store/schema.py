@@ -226,6 +226,12 @@ def keep_orientation(db: Database) -> None:
 
 
 @migrations()
+def find_told(db: Database) -> None:
+    """Let what was told of a case be found."""
+    db.execute("create index outbox_by_file on outbox (file_id, channel)")
+
+
+@migrations()
 def index_paths(db: Database) -> None:
     """Find by path at once, also where a film went: each one that is moved asks for both."""
     db.execute("create index files_by_path on files (path)")

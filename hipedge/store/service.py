@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hipedge.errors import StoreError
+from hipedge.errors import InputError, StoreError
 from hipedge.store.connection import BUSY_TIMEOUT_S, Connection, now_text, utc_text
 from hipedge.store.rows import path_to_text
 
@@ -114,13 +115,20 @@ class Service:
 def backup(source: Path, target: Path) -> None:
     """Copy a database that is in use, check the copy, and only then give it its name.
 
-    By https://www.sqlite.org/backup.html. Raises `StoreError` where the copy is not sound.
+    By https://www.sqlite.org/backup.html. Whoever may read the database may read the copy, and
+    nobody else: both hold UIDs and paths. Raises `InputError` for a copy onto the database itself,
+    and `StoreError` where the copy is not sound.
     """
     if not source.exists():
         raise StoreError(f"there is no database {source}")
     unfinished = target.with_name(target.name + ".unfinished")
     try:
+        if any(_is_of_database(path, source) for path in (target, unfinished)):
+            raise InputError(
+                f"{target} would overwrite the live database {source}: name another file"
+            )
         unfinished.unlink(missing_ok=True)
+        unfinished.touch(0o600, exist_ok=False)  # what SQLite finds keeps its mode
         uri = f"{source.absolute().as_uri()}?mode=ro"
         with (
             closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as live,
@@ -131,7 +139,17 @@ def backup(source: Path, target: Path) -> None:
         if verdict != "ok":
             raise StoreError(f"the copy of {source} is not sound: {verdict}")
         with unfinished.open("rb+") as file:
+            os.fchmod(file.fileno(), stat.S_IMODE(source.stat().st_mode))
             os.fsync(file.fileno())
         unfinished.replace(target)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{source} cannot be copied to {target}: {error}") from error
+
+
+def _is_of_database(path: Path, database: Path) -> bool:
+    """Say whether a path is a database, by whatever name, or a journal of it."""
+    live = database.resolve()
+    names = (live.name + end for end in ("", "-journal", "-wal", "-shm"))
+    return path.resolve() in map(live.with_name, names) or (
+        path.exists() and path.samefile(database)
+    )

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
@@ -191,18 +193,11 @@ class Store(Connection):
     def apply_rule(self, model_id: str, rule: Rule, channels: Sequence[str] = ()) -> int:
         """Decide, from the stored logits, about every hip that this rule has not seen.
 
-        Returns how many decisions were added. No inference takes place. What the new rule flags
-        is announced as `record` does.
+        Returns how many decisions were added. No inference takes place. What the rule flags is
+        announced as `record` does, whoever decided so.
         """
-        undecided = self.query(
-            "select hips.id, hips.file_id, hips.logits from hips"
-            " join files on files.id = hips.file_id"
-            " where files.model_id = ? and not exists (select 1 from decisions"
-            " where decisions.hip_id = hips.id and decisions.rule_id = ?)",
-            [model_id, rule.rule_id],
-        )
-        if not undecided:
-            return 0
+        if not channels and not self._undecided(model_id, rule, limit=1):
+            return 0  # most often so: whoever only looks then waits for no lock
         if self._read_only:
             raise StoreError(
                 f"{self.path} holds no decisions under the present thresholds and may not be "
@@ -210,13 +205,14 @@ class Store(Connection):
             )
         with self.transaction():
             self._save_rule(rule)
-            findings = dict[int, list[Finding]]()
+            # Read within the transaction: another process may have decided meanwhile.
+            undecided = self._undecided(model_id, rule)
             for row in undecided:
                 finding = decide(logits_from_json(row["logits"]), rule)
                 self._save_decision(row["id"], finding_row(finding), rule)
-                findings.setdefault(row["file_id"], []).append(finding)
-            for file_id, of_file in findings.items():
-                self._announce(file_id, of_file, rule, channels)
+            if channels:
+                for file_id, findings in self._flagged(model_id, rule):
+                    self._announce(file_id, findings, rule, channels)
         return len(undecided)
 
     def models(self) -> dict[str, str]:
@@ -340,26 +336,55 @@ class Store(Connection):
             )
         return file_id
 
+    def _undecided(self, model_id: str, rule: Rule, limit: int = -1) -> list[Row]:
+        """Return the hips of a model that a rule has not seen: their ids and logits."""
+        return self.query(
+            "select hips.id, hips.logits from hips join files on files.id = hips.file_id"
+            " where files.model_id = ? and not exists (select 1 from decisions"
+            " where decisions.hip_id = hips.id and decisions.rule_id = ?) limit ?",
+            [model_id, rule.rule_id, limit],
+        )
+
+    def _flagged(self, model_id: str, rule: Rule) -> Iterator[tuple[int, list[Finding]]]:
+        """Yield, oldest first, each file of a model that a rule flags, and its flagged findings."""
+        rows = self.query(
+            "select hips.file_id, decisions.* from decisions join hips on hips.id = hip_id"
+            " join files on files.id = hips.file_id"
+            " where model_id = ? and rule_id = ? and flagged order by hips.file_id, hips.id",
+            [model_id, rule.rule_id],
+        )
+        for file_id, of_file in groupby(rows, key=itemgetter("file_id")):
+            yield file_id, [finding_from_row(row) for row in of_file]
+
     def _announce(
         self, file_id: int, findings: Sequence[Finding], rule: Rule, channels: Sequence[str]
     ) -> None:
-        """Put a case with a flagged hip into the outbox of each channel, once for each rule."""
+        """Put a case with a flagged hip into the outbox of each channel that it is news to.
+
+        It is none where a message of its content, by whichever rule or model, was as urgent. A less
+        urgent one that still waits gives way.
+        """
         flagged = [_ORDER.index(finding.priority) for finding in findings if finding.flagged]
         if not flagged:
             return
+        priority = min(flagged)
         (row,) = self.query(
             "select sha256, model_id, pipeline_version from files where id = ?", [file_id]
         )
-        content = json.dumps([*row.values(), rule.rule_id])
-        self.execute_many(
-            "insert or ignore into outbox (channel, key, file_id, rule_id, priority, created_at)"
-            " values (?, ?, ?, ?, ?, ?)",
-            [
-                (channel, hashlib.sha256(content.encode()).hexdigest(), file_id, rule.rule_id,
-                 min(flagged), now_text())
-                for channel in channels
-            ],
-        )  # fmt: skip
+        key = hashlib.sha256(json.dumps([*row.values(), priority]).encode()).hexdigest()
+        of_content = "channel = ? and file_id in (select id from files where sha256 = ?)"
+        for channel in channels:
+            content = [channel, row["sha256"]]
+            self.execute(
+                f"delete from outbox where {of_content} and delivered_at is null and priority > ?",
+                [*content, priority],
+            )
+            self.execute(
+                "insert into outbox (channel, key, file_id, rule_id, priority, created_at)"
+                " select ?, ?, ?, ?, ?, ? where not exists"
+                f" (select 1 from outbox where {of_content} and priority <= ?)",
+                [channel, key, file_id, rule.rule_id, priority, now_text(), *content, priority],
+            )
 
     def _mark_conflict(self, run: Run, film: Film) -> None:
         """Mark every screened file with this film's SOP Instance UID, if they show other things."""

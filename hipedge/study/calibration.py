@@ -110,7 +110,7 @@ def fit_operating_points(
         may_miss = int(np.floor((1 - AIM) * positives.size + 1e-9))
         must_clear = int(np.ceil(AIM * negatives.size - 1e-9))
         keeps_sensitivity = float(positives[may_miss])
-        keeps_specificity = float(np.nextafter(negatives[must_clear - 1], 2))
+        keeps_specificity = float(np.nextafter(negatives[must_clear - 1], 1))
         sensitive[category] = min(keeps_sensitivity, keeps_specificity)
         specific[category] = max(keeps_sensitivity, keeps_specificity)
     return OperatingPoint("sensitive", sensitive), OperatingPoint("specific", specific)

@@ -20,7 +20,7 @@ from hipedge.dicom import load, read
 from hipedge.errors import Code, InputError, Refused
 from hipedge.locate import GivenHip, locate
 from hipedge.prepare import prepare
-from hipedge.train.files import write_atomically
+from hipedge.train.files import replacing, write_atomically
 from hipedge.train.manifest import Faults, Row
 from hipedge.types import CATEGORIES, CropGeometry, Hip, Radiograph, Side
 from hipedge.versions import PIPELINE_VERSION
@@ -139,8 +139,6 @@ def _fill(
 ) -> None:
     """Read every film and write its crops; the index comes last, so half a cache is none."""
     side = geometry.size_px
-    partial = stem.with_suffix(".partial")
-    pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), 1, side, side))
     crops: list[dict[str, object]] = []
     refused: list[dict[str, object]] = []
 
@@ -148,7 +146,11 @@ def _fill(
         path, indices = film
         return _crops_of_film(path, [rows[i] for i in indices], geometry)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with (
+        replacing(stem.with_suffix(".npy")) as partial,
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+    ):
+        pixels = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(rows), 1, side, side))
         for done, (indices, found) in enumerate(
             zip(films.values(), pool.map(of_film, films.items()), strict=True), 1
         ):
@@ -166,8 +168,7 @@ def _fill(
                     }
                 )
             on_film(done, len(films))
-    pixels.flush()
-    partial.replace(stem.with_suffix(".npy"))
+        pixels.flush()
     content = json.dumps({"crops": crops, "refused": refused})
     write_atomically(stem.with_suffix(".json"), content.encode())
 

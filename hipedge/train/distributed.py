@@ -6,9 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
+
+# The others wait while one reads every film, or validates: with torch's ten minutes for GPUs they
+# would give up on it. Where a process dies, `torchrun` ends the others.
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def take_place(device: str | None = None) -> Iterator[Place]:
     if kind == "cuda":
         place = Place(torch.device(kind, int(os.environ["LOCAL_RANK"])), place.rank, world)
         torch.cuda.set_device(place.device)
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield place
     finally:

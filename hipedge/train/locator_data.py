@@ -22,13 +22,14 @@ from hipedge.geometry import head_in_box, image_lateral
 from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
 from hipedge.model.new import DEFAULT_GEOMETRY
 from hipedge.train.data import OnFilm, by_film, content_key
-from hipedge.train.files import write_atomically
+from hipedge.train.files import replacing, write_atomically
 from hipedge.train.locator_looks import Appearance, another_look
 from hipedge.train.locator_network import SEEN_PX
 from hipedge.train.manifest import Faults, Row
 from hipedge.train.not_hips import cloud, draw_chest, draw_not_hip
 from hipedge.train.samples import Key
 from hipedge.types import Box
+from hipedge.versions import PIPELINE_VERSION
 
 # Films are kept somewhat finer than the network sees them, for windows on a part of them.
 FILM_PX = 384
@@ -78,7 +79,7 @@ def prepare_films(
             faults.add(row.line, "no centre and no box: the locator learns from marked hips")
     faults.raise_if_any()
     films = by_film(rows)
-    stem = cache / content_key(rows, {"film_px": FILM_PX})
+    stem = cache / content_key(rows, {"film_px": FILM_PX, "pipeline": PIPELINE_VERSION})
     if not stem.with_suffix(".json").exists():
         cache.mkdir(parents=True, exist_ok=True)
         _fill(stem, rows, films, on_film)
@@ -94,9 +95,7 @@ def prepare_films(
 
 
 def _fill(stem: Path, rows: Sequence[Row], films: dict[Path, list[int]], on_film: OnFilm) -> None:
-    partial = stem.with_suffix(".partial")
     shape = (len(films), FILM_PX, FILM_PX)
-    thumbnails = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
     kept: list[int] = []
     heads: list[list[list[float]]] = []
     refused: list[tuple[int, str]] = []
@@ -104,7 +103,11 @@ def _fill(stem: Path, rows: Sequence[Row], films: dict[Path, list[int]], on_film
     def of_film(film: tuple[Path, list[int]]) -> tuple[NDArray[np.uint8], Array] | str:
         return _film(film[0], [rows[i] for i in film[1]])
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with (
+        replacing(stem.with_suffix(".npy")) as partial,
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+    ):
+        thumbnails = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
         for number, found in enumerate(pool.map(of_film, films.items())):
             if isinstance(found, str):
                 refused.append((number, found))
@@ -113,8 +116,7 @@ def _fill(stem: Path, rows: Sequence[Row], films: dict[Path, list[int]], on_film
                 heads.append(found[1].tolist())
                 kept.append(number)
             on_film(number + 1, len(films))
-    thumbnails.flush()
-    partial.replace(stem.with_suffix(".npy"))
+        thumbnails.flush()
     content = json.dumps({"films": kept, "heads": heads, "refused": refused})
     write_atomically(stem.with_suffix(".json"), content.encode())
 

@@ -82,6 +82,7 @@ def train(
         if place.leads:
             open_folder(folder, settings, manifest)
             _crops(manifest, cache, settings, listener.on_film)
+            _phantoms(cache, settings)
         place.wait()
         crops = _crops(manifest, cache, settings, NOBODY.on_film)
         run = Run(folder, cache, settings, manifest, crops, describe(crops))
@@ -161,19 +162,25 @@ def _samples(run: Run) -> tuple[Joined, list[int]]:
     settings, crops = run.settings, run.crops
     of_crops = CropSamples(crops, crops.of(TRAIN), settings.strength, settings.seed)
     counts = np.bincount(of_crops.categories, minlength=len(CATEGORIES)).tolist()
-    if not settings.phantoms:
+    if (of_phantoms := _phantoms(run.cache, settings)) is None:
         return Joined([of_crops]), counts
-    draw, pool = DrawPhantom(settings.geometry), settings.phantom_pool
-    of_phantoms = PhantomSamples(
-        draw,
-        run.cache,
+    of_all = DrawPhantom(settings.geometry).shares
+    shares = [of_all[category] for category in CATEGORIES]
+    return Joined([of_crops, of_phantoms]), [
+        n + round(settings.phantom_pool * share) for n, share in zip(counts, shares, strict=True)
+    ]
+
+
+def _phantoms(cache: Path, settings: Settings) -> PhantomSamples | None:
+    """Return the phantoms asked for, with the files of their pool in `cache`."""
+    if not settings.phantoms:
+        return None
+    return PhantomSamples(
+        DrawPhantom(settings.geometry),
+        cache,
         geometry=settings.geometry,
         per_epoch=settings.phantoms,
-        pool=pool,
+        pool=settings.phantom_pool,
         strength=settings.strength,
         seed=settings.seed,
     )
-    shares = [draw.shares[category] for category in CATEGORIES]
-    return Joined([of_crops, of_phantoms]), [
-        n + round(pool * share) for n, share in zip(counts, shares, strict=True)
-    ]

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 import hipedge
 from hipedge.train.augment import Strength, augment
 from hipedge.train.data import Crops
+from hipedge.train.files import replacing
 from hipedge.types import CropGeometry
 
 Key = tuple[int, int]
@@ -89,7 +90,8 @@ class PhantomSamples(Dataset[Item]):
         return torch.from_numpy(augment(square, rng, self.strength)[None]), category
 
     def _phantom(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        square, category = np.array(self._pixels[number]), int(self._category[number])
+        # Written last and so read first: what another process is about to write has none yet.
+        category, square = int(self._category[number]), np.array(self._pixels[number])
         # Nothing is flushed, which would wait for the disk each time: should the power fail, the
         # category may be on disk without the pixels, and no phantom is all black.
         if category == NOT_DRAWN or not square.any():
@@ -104,12 +106,11 @@ def _array(
     path: Path, shape: tuple[int, ...], *, fill: int
 ) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        fresh = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-        if fill:
-            fresh[:] = fill
-        fresh.flush()
-        partial.replace(path)
+        with replacing(path) as partial:
+            fresh = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+            if fill:
+                fresh[:] = fill
+            fresh.flush()
     return np.lib.format.open_memmap(path, "r+")
 
 

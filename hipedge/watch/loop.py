@@ -20,7 +20,7 @@ from hipedge.errors import (
 )
 from hipedge.front import Prepared
 from hipedge.screen import Line
-from hipedge.store import Queue, Service
+from hipedge.store import Outbox, Queue, Service
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
@@ -169,6 +169,7 @@ class Watch:
         self._service.beat(self._line.run.run_id)
         self._tally.scanned = time.monotonic()
         self._tally.paths = self._queue.counts()
+        self._tally.waiting = sum(Outbox(self._line.store).waiting().values())
 
     def _refuse(self, refusals: Iterable[Refusal]) -> None:
         """Record, once, what lies in the folders and can never be read."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hipedge.dicom import is_whole
+from hipedge.dicom import ends_in_zeros, is_whole
 from hipedge.errors import Code, InstallationError
 from hipedge.front import Front, Known, Prepared, where
 from hipedge.types import Refusal
@@ -70,7 +70,8 @@ class _Watched:
 class Settling:
     """The files that are not finished, and how long each has been the same.
 
-    A file that ends too early is given `patience_s`, from its last change, to be completed.
+    A file that ends too early, or in zeros, is given `patience_s`, from its last change, to be
+    completed.
     """
 
     def __init__(
@@ -168,7 +169,7 @@ class SettledFront:
         if Look.at(item.path) != item.look:
             return Unsettled(item.path)
         whole = is_whole(item.path)
-        if not whole and not item.last_chance:
+        if not item.last_chance and (not whole or ends_in_zeros(item.path)):
             return Unsettled(item.path)
         result = self.front(item.path)
         if Look.at(item.path) != item.look:

@@ -1,6 +1,7 @@
 """The TensorRT backend's own logic, on a double of CUDA: nothing here has run on a GPU."""
 
 import json
+import pickle
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import pytest
 from hipedge.backends import choose, trt
 from hipedge.backends.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.fake import FakeBackend
-from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, obstacle
+from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, first_gpu, obstacle
+from hipedge.cli import main
 from hipedge.config import Settings
 from hipedge.doctor import examine
 from hipedge.errors import BackendError, BackendLost, InstallationError
@@ -273,6 +275,7 @@ def test_a_large_batch_does_not_run_as_a_graph():
 def test_where_a_graph_cannot_be_captured_batches_run_without(double, monkeypatch, caplog, call):
     with backend_on(double, graphs=True) as backend:
         backend.infer(samples(2))
+        assert backend.uses_graphs
         says = double.ask
         refusals = iter([True])
         monkeypatch.setattr(
@@ -284,6 +287,7 @@ def test_where_a_graph_cannot_be_captured_batches_run_without(double, monkeypatc
         )
         expected = logits(FakeBackend(64).infer(samples(2)))
         np.testing.assert_array_equal(logits(backend.infer(samples(2))), expected)
+        assert not backend.uses_graphs
     assert "without CUDA graphs" in caplog.text
 
 
@@ -367,14 +371,74 @@ def test_an_engine_is_proved_at_its_first_opening_on_a_gpu_and_not_again(model_o
     assert "execute_async_v3" not in double.names(before)
 
 
-def test_an_engine_that_disagrees_is_not_used(model_on_gpu):
+def test_a_new_card_over_the_same_network_is_proved_anew(model_on_gpu):
+    """Its thresholds and golden samples are others; the engine is the same."""
+    double = model_on_gpu.double
+    TensorRtBackend.open(model_on_gpu.model).close()
+    recalibrated = replace(model_on_gpu.model, model_id=sha("another card"))
+    before = len(double.calls)
+    TensorRtBackend.open(recalibrated).close()
+    assert "execute_async_v3" in double.names(before)
+    before = len(double.calls)
+    TensorRtBackend.open(recalibrated).close()
+    assert "execute_async_v3" not in double.names(before)
+
+
+def test_an_engine_that_replaces_another_during_its_proof_is_not_proved_by_it(model_on_gpu, caplog):
+    """As `hipedge export engine --force` does."""
+    double, truth = model_on_gpu.double, model_on_gpu.double.network
+    newer = replace(model_on_gpu.sidecar, engine_sha256=sha("newer engine"))
+
+    def network(pixels):
+        write_engine(model_on_gpu.path, b"newer engine", newer)
+        return truth(pixels)
+
+    double.network = network
+    TensorRtBackend.open(model_on_gpu.model).close()
+    assert json.loads(sidecar_of(model_on_gpu.path).read_text())["verified"] == {}
+    assert "was replaced while it was proved" in caplog.text
+
+
+def test_a_backend_whose_proof_fails_is_closed(model_on_gpu):
     double = model_on_gpu.double
     truth = double.network
-    double.network = lambda pixels: tuple(part * np.float32(1.1) for part in truth(pixels))
-    with pytest.raises(BackendError, match=r"is not used: on Test GPU .* a probability differs"):
+    double.maps = (8, 3, 3)
+    double.network = lambda pixels: (truth(pixels)[0], np.zeros((len(pixels), 8, 3, 3), "f4"))
+    with pytest.raises(BackendError, match="gives maps"):
         TensorRtBackend.open(model_on_gpu.model)
     assert double.live == 0
-    assert json.loads(sidecar_of(model_on_gpu.path).read_text())["verified"] == {}
+    assert double.names()[-1] == "detach"
+
+
+@pytest.fixture
+def wrong_engine(model_on_gpu):
+    """An engine in the cache that was not proved yet, and disagrees."""
+    truth = model_on_gpu.double.network
+    model_on_gpu.double.network = lambda pixels: tuple(
+        part * np.float32(1.1) for part in truth(pixels)
+    )
+    return model_on_gpu
+
+
+def test_an_engine_that_disagrees_is_not_used(wrong_engine):
+    with pytest.raises(BackendError, match=r"is not used: on Test GPU .* a probability") as caught:
+        TensorRtBackend.open(wrong_engine.model)
+    # It passes from process to process whole.
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.parity) == (str(caught.value), caught.value.parity)
+    assert wrong_engine.double.live == 0
+    assert json.loads(sidecar_of(wrong_engine.path).read_text())["verified"] == {}
+
+
+def test_verify_shows_by_how_much_an_engine_disagrees_and_exits_1(wrong_engine, capsys):
+    command = ["export", "verify", str(wrong_engine.model.path), "--backend", "tensorrt"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--json"])
+    assert ended.value.code == 1
+    ((name, record),) = json.loads(capsys.readouterr().out).items()
+    assert name.startswith("tensorrt=10.3.0")
+    assert record["agrees"] is False
+    assert any(fault.startswith("a probability differs by") for fault in record["faults"])
 
 
 @pytest.mark.parametrize(
@@ -468,6 +532,45 @@ def test_a_missing_package_names_what_to_install(installed, monkeypatch, name):
     with pytest.raises(InstallationError, match=r"pip install '?(hipedge\[tensorrt\]|pycuda)"):
         TensorRtBackend.open(None)
     assert choose()[0] != "tensorrt"
+
+
+@pytest.fixture
+def broken_tensorrt(installed, monkeypatch, tmp_path):
+    """TensorRT is installed, and its libraries do not load."""
+    (tmp_path / "tensorrt.py").write_text("import ctypes\nctypes.CDLL('libnvinfer.so.0')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    return installed
+
+
+def test_auto_passes_over_a_tensorrt_whose_libraries_do_not_load(broken_tensorrt):
+    name, reason = choose()
+    assert name != "tensorrt"
+    assert "tensorrt cannot be loaded (libnvinfer.so.0" in reason
+
+
+def test_rtx_runs_where_the_libraries_of_tensorrt_do_not_load(
+    broken_tensorrt, model_on_gpu, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", broken_tensorrt.module)
+    assert choose()[0] == "tensorrt"
+    key = replace(model_on_gpu.sidecar.key, flavour="rtx", device=None)
+    write_engine(model_on_gpu.path, b"engine", replace(model_on_gpu.sidecar, key=key))
+    with TensorRtBackend.open(model_on_gpu.model) as backend:
+        assert backend.fingerprint.runtime == "tensorrt-rtx"
+
+
+def test_asking_what_the_gpu_is_lets_go_of_it(installed):
+    assert str(first_gpu()) == "Test GPU (8.9)"
+    assert installed.names() == ["init", "detach"]
+
+
+def test_compiled_kernels_that_cannot_be_read_are_a_backend_error(double, tmp_path):
+    with pytest.raises(BackendError, match=f"cannot be loaded: .*Is a directory: '{tmp_path}'"):
+        backend_on(double, flavour="rtx", kernels=tmp_path)
+    assert double.names()[-1] == "detach"
 
 
 def test_an_installation_of_type_stubs_is_not_one_of_tensorrt(monkeypatch, tmp_path):

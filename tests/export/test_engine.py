@@ -3,13 +3,31 @@
 import json
 import subprocess
 import sys
+import threading
 import warnings
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from hipedge.errors import BackendError, ConfigError, InstallationError, ModelError
-from hipedge.export.cache import Device, Profile, Sidecar, engines_folder, find_engine, sidecar_of
-from hipedge.export.engine import Recipe, build, export_engine
+from hipedge.export.cache import (
+    Device,
+    Profile,
+    Sidecar,
+    engine_path,
+    engines_folder,
+    find_engine,
+    sidecar_of,
+    write_engine,
+)
+from hipedge.export.engine import (
+    Recipe,
+    _read_timing_cache,
+    _write_timing_cache,
+    build,
+    export_engine,
+)
 from hipedge.export.flavours import FLAVOURS, choose_flavour, load
 from hipedge.model.card import CLASSIFIER
 from tests.export.bindings import ROOT, rtx_libraries, run_with
@@ -75,6 +93,17 @@ def test_what_is_there_is_not_built_again(built, reference_model):
     assert again.sidecar == built.sidecar
 
 
+def test_another_optimization_level_is_built_and_kept(rtx, folder, reference_model):
+    levels = (3, None, 3, 1, 1)
+    made = [
+        export_engine(reference_model, Recipe(RTX, optimization_level=level), device=None)
+        for level in levels
+    ]
+    assert [one.built for one in made] == [True, False, False, True, False]
+    assert [one.sidecar.optimization_level for one in made] == [3, 3, 3, 1, 1]
+    assert len(list(folder.glob("*.engine"))) == 1
+
+
 def test_force_builds_it_again(built, reference_model):
     again = export_engine(reference_model, Recipe(RTX), device=None, output=built.path, force=True)
     assert again.built
@@ -97,6 +126,40 @@ def test_an_engine_in_the_cache_is_found_by_model_version_and_device(rtx, folder
         find_engine(folder, device=Device("RTX 4090", (8, 9)), **wanted)
 
 
+@pytest.fixture
+def of_model(reference_model):
+    """What an engine of the reference model is sought by."""
+    return {
+        "onnx_sha256": reference_model.card.files[CLASSIFIER],
+        "flavour": "rtx",
+        "version": "1.7",
+        "device": Device("RTX 4090", (8, 9)),
+        "cure": "build it",
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 2}'])
+def test_an_unreadable_sidecar_hides_no_other_engine(folder, of_model, built, content, caplog):
+    key = replace(built.sidecar.key, version="1.7")
+    write_engine(folder / "good.engine", b"engine", replace(built.sidecar, key=key))
+    (folder / "bad.engine.json").write_bytes(content)
+    assert find_engine(folder, **of_model) == folder / "good.engine"
+    assert "bad.engine.json does not describe an engine" in caplog.text
+
+
+def test_unreadable_sidecars_are_named_where_no_engine_fits(folder, of_model):
+    (folder / "bad.engine.json").write_bytes(b"{}")
+    with pytest.raises(BackendError, match=r": build it; not readable here: bad\.engine\.json"):
+        find_engine(folder, **of_model)
+
+
+def test_a_sidecar_that_vanishes_is_no_error(folder, of_model):
+    """As while another process replaces its engine: the name was listed, and is gone."""
+    (folder / "gone.engine.json").symlink_to(folder / "nothing")
+    with pytest.raises(BackendError, match="no engine of this model"):
+        find_engine(folder, **of_model)
+
+
 def test_an_engine_for_no_target_is_for_all_since_ampere(built):
     assert built.sidecar.key.runs_on(Device("RTX 3090", (8, 6)))
     assert built.sidecar.key.runs_on(Device("RTX 5090", (12, 0)))
@@ -109,11 +172,35 @@ def test_each_target_and_profile_has_an_engine_of_its_own(rtx, folder, reference
     assert len(paths) == 3
 
 
-@pytest.mark.parametrize("target", ["8.7", "nine"])
-def test_a_target_that_cannot_be_built_for_is_an_error(rtx, folder, reference_model, target):
-    with pytest.raises(ConfigError, match=f"builds for no compute capability '{target}'"):
-        export_engine(reference_model, Recipe(RTX, targets=(target,)), device=None)
+def test_a_target_that_cannot_be_built_for_is_an_error(rtx, folder, reference_model):
+    with pytest.raises(ConfigError, match=r"builds for no compute capability '8\.7'"):
+        export_engine(reference_model, Recipe(RTX, targets=("8.7",)), device=None)
     assert list(folder.glob("*.engine*")) == [next(folder.glob("*.lock"))]
+
+
+@pytest.mark.parametrize("target", ["86", "nine", "8.6\n", "sm_86"])
+def test_a_target_that_no_gpu_would_be_found_under_is_an_error(target):
+    with pytest.raises(ConfigError, match=r"is not a compute capability such as 8\.6"):
+        Recipe(RTX, targets=(target,))
+
+
+@pytest.mark.parametrize("name", ["x.plan", "engine"])
+def test_an_engine_is_not_written_where_it_would_not_be_found(reference_model, tmp_path, name):
+    with pytest.raises(ConfigError, match=r"give a name that ends in \.engine"):
+        export_engine(reference_model, Recipe(RTX), device=None, output=tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["St Mary/hips", "../../evil", "/etc/evil", "..", "髋关节", "x" * 300, "a\0b\n"]
+)
+def test_an_engine_lies_in_its_folder_whatever_the_model_is_called(built, tmp_path, name):
+    path = engine_path(tmp_path, name, built.sidecar.key)
+    assert path.parent == tmp_path
+    path.with_name(f".{path.name}.json.01234567").touch()
+    assert list(tmp_path.glob("[!.]*.engine")) == []
+    path.touch()
+    assert list(tmp_path.glob("[!.]*.engine")) == [path]
 
 
 def test_what_a_flavour_cannot_do_is_an_error():
@@ -160,6 +247,56 @@ def test_an_interrupt_stops_the_build_and_leaves_no_engine(rtx, folder, referenc
     with pytest.raises(KeyboardInterrupt):
         export_engine(reference_model, Recipe(RTX), device=None, progress=interrupt)
     assert [path.suffix for path in folder.iterdir()] == [".lock"]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+from pathlib import Path
+from hipedge.export.engine import Recipe, export_engine
+from hipedge.export.flavours import FLAVOURS, load
+from hipedge.model import open_model
+
+model = open_model(Path(sys.argv[1]))
+load(FLAVOURS["rtx"])
+for delay_s in (0.02, 0.2, 0.4, 0.6):
+    ctrl_c = threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT))
+    started = []
+
+    def progress(phase, done, total):
+        if not started:
+            ctrl_c.start()
+        started.append(phase)
+
+    try:
+        export_engine(model, Recipe(FLAVOURS["rtx"]), device=None, progress=progress)
+        print("built")
+    except BaseException as error:
+        print(type(error).__name__)
+    ctrl_c.join()
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+def test_ctrl_c_stops_the_build_whatever_tensorrt_is_at(rtx, folder, reference_model):
+    """A signal that comes while TensorRT computes is raised as its next callback starts."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, reference_model.path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["KeyboardInterrupt"] * 4 + ["True"], done.stderr
+    assert [path.suffix for path in folder.iterdir()] == [".lock"]
+
+
+def test_a_build_in_another_thread_leaves_signals_alone(rtx, folder, reference_model):
+    made = []
+    thread = threading.Thread(
+        target=lambda: made.append(export_engine(reference_model, Recipe(RTX), device=None))
+    )
+    thread.start()
+    thread.join()
+    assert made[0].built
 
 
 def test_a_parser_error_names_the_node(rtx, tmp_path):
@@ -287,3 +424,81 @@ def test_the_tensorrt_flavour_builds_and_rebuilds_from_its_timing_cache(
     assert first[:2] == second[:2] == ["True", "11.4.0.106"]
     assert int(first[2]) > 50_000_000
     assert int(first[3]) > 0
+
+
+NOT_KEPT = """
+import logging, sys
+from pathlib import Path
+from hipedge.export.engine import Recipe, export_engine
+from hipedge.export.flavours import FLAVOURS
+from hipedge.model import open_model
+
+logging.basicConfig(stream=sys.stdout, level=logging.WARNING)
+model, cache = open_model(Path({model!r})), Path({cache!r})
+recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=cache, optimization_level=1)
+print(export_engine(model, recipe, device="no GPU").built)
+"""
+
+
+def test_timings_that_cannot_be_kept_cost_no_engine(rtx, folder, reference_model, tmp_path):
+    libraries = tmp_path / "stand-ins"
+    libraries.mkdir()
+    cache = folder / "no such folder" / "timings"
+    script = NOT_KEPT.format(model=str(reference_model.path), cache=str(cache))
+    said = run_with("11.4", script, libraries).splitlines()
+    assert said[-1] == "True"
+    assert any("the timings are not kept" in line for line in said)
+    assert len(list(folder.glob("*.engine"))) == 1
+
+
+class Config:
+    """A builder's configuration that takes timing caches of nothing alone.
+
+    `makes_none` as TensorRT does of a damaged file, and else refuses as for another device's.
+    """
+
+    def __init__(self, *, makes_none):
+        self.makes_none, self.cache = makes_none, None
+
+    def create_timing_cache(self, data):
+        return None if data and self.makes_none else SimpleNamespace(data=data)
+
+    def set_timing_cache(self, cache, *, ignore_mismatch):
+        if cache is None:
+            raise TypeError("incompatible function arguments")
+        if cache.data:
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self):
+        return self.cache
+
+
+@pytest.mark.parametrize("makes_none", [True, False])
+def test_a_timing_cache_that_is_refused_is_made_anew(tmp_path, makes_none, caplog):
+    path = tmp_path / "timings"
+    path.write_bytes(b"of another device")
+    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=path)
+    config = Config(makes_none=makes_none)
+    _read_timing_cache(config, recipe)
+    assert config.cache.data == b""
+    assert "it is made anew" in caplog.text
+    config.cache.serialize = lambda: b"timings"
+    _write_timing_cache(config, recipe)
+    assert path.read_bytes() == b"timings"
+
+
+def test_where_tensorrt_gives_no_timings_none_are_written(tmp_path):
+    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=tmp_path / "timings")
+    config = Config(makes_none=False)
+    _write_timing_cache(config, recipe)
+    config.cache = SimpleNamespace(serialize=lambda: None)
+    _write_timing_cache(config, recipe)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_timing_cache_that_cannot_be_read_is_an_error_before_the_build(tmp_path):
+    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=tmp_path)
+    with pytest.raises(ConfigError, match=r"timing cache .* cannot be read: Is a directory"):
+        _read_timing_cache(Config(makes_none=False), recipe)

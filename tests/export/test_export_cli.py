@@ -1,13 +1,17 @@
 """`hipedge export`, as a user runs it."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
 from hipedge.backends import BACKENDS, BackendRow
 from hipedge.cli import main
-from tests.export.bindings import rtx_libraries
+from tests.export.bindings import ROOT, rtx_libraries
 
 
 def run(capsys, *arguments):
@@ -37,13 +41,34 @@ def test_an_engine_is_built_and_the_next_command_is_printed(
 
 def test_an_engine_elsewhere_is_named_in_the_next_command(untrained_model, tmp_path, capsys):
     rtx_libraries()
-    path = tmp_path / "usb" / "one.engine"
+    path = tmp_path / "usb stick" / "one.engine"
     code, out, _ = run(
         capsys, "engine", untrained_model.path, "--flavour", "rtx", "-o", path, "--batch", "1:1:4"
     )
     assert code == 0
-    assert out.startswith(f"HIPEDGE_ENGINES={path.parent} hipedge export verify ")
+    assert out.startswith(f"HIPEDGE_ENGINES='{path.parent}' hipedge export verify ")
     assert path.exists()
+
+
+def test_ctrl_c_ends_the_build_with_130(reference_model, tmp_path):
+    rtx_libraries()
+    arguments = ("export", "engine", reference_model.path, "--flavour", "rtx")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hipedge", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "HIPEDGE_ENGINES": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("*.lock")) and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "cannot build" not in err
 
 
 def test_without_tensorrt_the_error_says_what_to_install(untrained_model, monkeypatch, capsys):

@@ -12,11 +12,24 @@ import numpy as np
 import pytest
 
 from hipedge.errors import Code, State, StoreError
-from hipedge.store import Store
-from hipedge.types import CODESTREAM_HASH, Category, Laterality, Mark, Refusal, Side
+from hipedge.store import Outbox, Store
+from hipedge.types import (
+    ABNORMAL,
+    CATEGORIES,
+    CODESTREAM_HASH,
+    Category,
+    Laterality,
+    Mark,
+    Priority,
+    Refusal,
+    Side,
+)
 from tests.builders import RULE, film, scored_hip, screened, sha
 
 RULES = {"model": RULE}
+CHANNELS = ("spool", "webhook")
+NOTHING = replace(RULE, thresholds=dict.fromkeys(ABNORMAL, 1.0))
+URGENT, ROUTINE = Category.FEMORAL_NECK_FRACTURE, Category.OSTEOARTHRITIS
 
 
 @pytest.fixture
@@ -171,6 +184,115 @@ def test_new_thresholds_give_new_decisions_without_new_scores(store, db):
     assert after.findings[0].flagged_for == ()
     counts = "select (select count(*) from hips), (select count(*) from decisions)"
     assert one_row(db, counts) == (1, 2)
+
+
+def under(**thresholds):
+    """The rule with other thresholds for some categories."""
+    return replace(
+        RULE, thresholds=RULE.thresholds | {Category(k): v for k, v in thresholds.items()}
+    )
+
+
+def pending(store, channel="spool"):
+    return Outbox(store).pending(channel, 99)
+
+
+def deliver_all(store):
+    messages = [one for channel in CHANNELS for one in pending(store, channel)]
+    for message in messages:
+        Outbox(store).delivered(message)
+    return len(messages)
+
+
+def test_what_a_new_rule_flags_is_told_of_though_somebody_looked_first(store, db):
+    store.record(
+        start(store), [screened(film(), scored_hip(URGENT), rule=NOTHING)], NOTHING, CHANNELS
+    )
+    assert Outbox(store).waiting() == {}
+    with Store(db) as reader:  # `hipedge flagged`, before the service is told
+        assert reader.apply_rule("model", RULE) == 1
+    assert store.apply_rule("model", RULE, CHANNELS) == 0
+    assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
+
+
+class Overtaken(Store):
+    """A store before each of whose transactions another process applies the same rule."""
+
+    def transaction(self):
+        with Store(self.path) as other:
+            other.apply_rule("model", RULE)
+        return super().transaction()
+
+
+def test_two_may_apply_a_rule_at_once(store, db):
+    store.record(start(store), [screened(film(), scored_hip(URGENT), rule=NOTHING)], NOTHING)
+    with Overtaken(db) as slower:
+        assert slower.apply_rule("model", RULE, CHANNELS) == 0
+    assert one_row(db, "select count(*) from decisions") == (2,)
+    assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
+
+
+def test_another_threshold_tells_again_of_nothing_that_was_told(store):
+    films = [screened(film(f"{n}", uid=f"1.{n}"), scored_hip(URGENT)) for n in range(5)]
+    store.record(start(store), films, RULE, CHANNELS)
+    assert deliver_all(store) == 10
+    assert store.apply_rule("model", under(osteoarthritis=0.31), CHANNELS) == 5
+    assert Outbox(store).waiting() == {}
+
+
+def test_flags_that_go_and_come_back_are_told_once(store):
+    store.record(start(store), [screened(film(), scored_hip(ROUTINE))], RULE, CHANNELS)
+    deliver_all(store)
+    for rule in (NOTHING, under(osteoarthritis=0.9)):
+        store.apply_rule("model", rule, CHANNELS)
+    assert Outbox(store).waiting() == {}
+
+
+def both_kinds():
+    """A hip that looks like arthritis and, half as likely, like a fracture."""
+    hip = scored_hip(ROUTINE)
+    hip.scores[0].logits[CATEGORIES.index(URGENT)] = 4.3
+    return hip
+
+
+def test_a_case_that_becomes_more_urgent_is_told_again_and_one_that_becomes_less_is_not(store):
+    calm, alert = under(femoral_neck_fracture=0.9), RULE
+    store.record(start(store), [screened(film(), both_kinds(), rule=calm)], calm, CHANNELS)
+    (first,) = pending(store)
+    assert deliver_all(store) == 2
+    store.apply_rule("model", alert, CHANNELS)
+    (second,) = pending(store)
+    assert store.case(1, second.rule_id).findings[0].priority is Priority.URGENT
+    assert second.key != first.key
+    assert deliver_all(store) == 2
+    store.apply_rule("model", under(femoral_neck_fracture=0.95), CHANNELS)
+    assert Outbox(store).waiting() == {}
+
+
+def test_a_message_that_waits_gives_way_to_a_more_urgent_one_of_its_case(store):
+    calm = under(femoral_neck_fracture=0.9)
+    store.record(start(store), [screened(film(), both_kinds(), rule=calm)], calm, CHANNELS)
+    (under_way,) = pending(store)
+    store.apply_rule("model", RULE, CHANNELS)
+    (message,) = pending(store)
+    assert message.rule_id == RULE.rule_id
+    Outbox(store).delivered(under_way)  # it was being delivered meanwhile
+    assert pending(store) == [message]  # and has told of less
+
+
+def test_a_content_of_which_one_model_told_is_told_of_again_only_if_another_finds_worse(store):
+    for model_id, category, messages in (("a", ROUTINE, 2), ("b", ROUTINE, 0), ("c", URGENT, 2)):
+        store.record(
+            start(store, model_id), [screened(film(), scored_hip(category))], RULE, CHANNELS
+        )
+        assert deliver_all(store) == messages
+
+
+def test_a_channel_that_is_set_later_is_told_of_each_flagged_case_once(store):
+    store.record(start(store), [screened(film(), scored_hip(URGENT))], RULE, ["spool"])
+    for _ in range(2):
+        store.apply_rule("model", RULE, CHANNELS)
+    assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
 
 
 def test_the_worklist_is_flagged_hips_unread_films_and_marks_and_nothing_else(store):

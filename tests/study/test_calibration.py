@@ -1,6 +1,7 @@
 """Refitting on site, and the file that it writes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,17 @@ def test_the_site_file_says_what_it_was_fitted_on_and_keeps_the_one_before(cases
     kept = json.loads((tmp_path / "hipedge.calibration.r1.json").read_text())
     assert kept["fitted_on"]["labels"] == "labels.csv"
     assert read_site_file(second).operating_points == fitted.operating_points
+
+
+def test_a_site_file_with_a_threshold_of_one_can_be_read(cases, tmp_path):
+    """A model that is sure of what is not so: none of its probabilities clears them."""
+    probabilities = np.zeros((400, len(CATEGORIES)))
+    probabilities[:, 1] = 1.0
+    points = fit_operating_points(probabilities, np.arange(400) % 2)
+    assert points[1].thresholds == {Category.OSTEOARTHRITIS: 1.0}
+    fitted = replace(calibrate(cases), operating_points=points)
+    path = write_site_file(fitted, tmp_path, fitted_on="labels.csv", model=None)
+    assert read_site_file(path).operating_points == points
 
 
 def test_a_model_folder_is_never_written_to(cases, tmp_path):

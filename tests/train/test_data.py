@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,7 @@ from hipedge.prepare import prepare
 from hipedge.train.augment import Strength, augment
 from hipedge.train.data import check_pixels, prepare_crops
 from hipedge.train.manifest import read_manifest
+from hipedge.train.samples import PhantomSamples
 from hipedge.types import CropGeometry
 from tests.train.films import write_films
 
@@ -56,6 +59,59 @@ def test_a_cache_that_was_not_finished_is_made_again(tmp_path, manifest):
     index.with_suffix(".partial").write_bytes(b"half")
     again = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
     np.testing.assert_array_equal(again.pixels, whole)
+
+
+def test_two_trainings_may_fill_the_same_cache_at_once(tmp_path, manifest, monkeypatch):
+    cache = tmp_path / "cache"
+    other = []
+    once = threading.Lock()
+
+    def read_while_another_training_fills(path):
+        if once.acquire(blocking=False):
+            monkeypatch.setattr("hipedge.train.data.read", read)
+            other.append(prepare_crops(manifest.rows, GEOMETRY, cache))
+        return read(path)
+
+    monkeypatch.setattr("hipedge.train.data.read", read_while_another_training_fills)
+    crops = prepare_crops(manifest.rows, GEOMETRY, cache)
+    np.testing.assert_array_equal(crops.pixels, other[0].pixels)
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
+
+
+def test_what_is_interrupted_leaves_nothing_behind(tmp_path, manifest):
+    def interrupt(done, of):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache", interrupt)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_two_trainings_may_make_the_same_pool_of_phantoms_at_once(tmp_path, monkeypatch):
+    def pool():
+        return PhantomSamples(
+            lambda seed: (np.full((1, 64, 64), 9, np.uint8), 3),
+            tmp_path,
+            geometry=GEOMETRY,
+            per_epoch=4,
+            pool=8,
+            strength=Strength(),
+            seed=1,
+        )
+
+    make, others = np.lib.format.open_memmap, []
+
+    def make_while_another_training_does(*arguments):
+        monkeypatch.setattr(np.lib.format, "open_memmap", make)
+        made = make(*arguments)
+        others.append(pool())
+        return made
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", make_while_another_training_does)
+    ours = pool()
+    for samples in (ours, others[0]):
+        assert samples[0, 5][1] == 3
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npy"}
 
 
 def test_a_film_that_cannot_be_read_is_left_out_and_named(tmp_path, manifest):

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -55,6 +56,29 @@ def test_heads_lie_on_the_thumbnail_where_they_lie_on_the_film(films, manifest):
     np.testing.assert_array_equal(films.thumbnails[0], thumbnail.pixels)
     for head, centre in zip(films.heads[0], CENTRES.values(), strict=True):
         assert thumbnail.on_film(tuple(head)) == pytest.approx(centre, abs=0.01)
+
+
+def test_two_trainings_may_fill_the_same_cache_of_films_at_once(tmp_path, manifest, monkeypatch):
+    other = []
+    once = threading.Lock()
+
+    def read_while_another_training_fills(path):
+        if once.acquire(blocking=False):
+            monkeypatch.setattr(locator_data, "read", read)
+            other.append(prepare_films(manifest.rows, manifest.path, tmp_path))
+        return read(path)
+
+    monkeypatch.setattr(locator_data, "read", read_while_another_training_fills)
+    films = prepare_films(manifest.rows, manifest.path, tmp_path)
+    np.testing.assert_array_equal(films.thumbnails, other[0].thumbnails)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".npy"]
+
+
+def test_films_read_by_another_pipeline_are_read_again(tmp_path, manifest, monkeypatch):
+    prepare_films(manifest.rows, manifest.path, tmp_path)
+    monkeypatch.setattr(locator_data, "PIPELINE_VERSION", locator_data.PIPELINE_VERSION + 1)
+    prepare_films(manifest.rows, manifest.path, tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 2
 
 
 def test_a_hip_without_a_mark_cannot_be_learned_from(tmp_path):

@@ -80,6 +80,37 @@ def test_two_processes_train_together(whole, tmp_path):
     assert history["losses"][0] == pytest.approx(first, rel=0.1)
 
 
+SLOW_LEADER = """
+import time
+from datetime import timedelta
+from torch.distributed import distributed_c10d
+from hipedge.train.distributed import take_place
+
+distributed_c10d.default_pg_timeout = timedelta(seconds=2)
+with take_place("cpu") as place:
+    if place.leads:
+        time.sleep(5)
+    place.wait()
+    print(place.rank, "goes on", flush=True)
+"""
+
+
+def test_the_others_wait_for_the_leader_longer_than_torch_does(tmp_path):
+    """It reads all films first, and torch's patience is half an hour, or ten minutes on GPUs."""
+    script = tmp_path / "slow_leader.py"
+    script.write_text(SLOW_LEADER)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    done = subprocess.run(
+        [sys.executable, *launcher, script],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("goes on") == 2
+
+
 def test_another_schedule_is_not_resumed(tmp_path):
     samples, _ = small_samples()
     args = (SmallObjective(), samples, lambda network: 0.0)

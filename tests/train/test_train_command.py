@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 
 from hipedge.errors import ConfigError, InputError
 from hipedge.model import open_model
+from hipedge.train import recipe
+from hipedge.train.distributed import Place
 from hipedge.train.manifest import read_manifest
 from hipedge.train.network import Checkpoint
 from hipedge.train.recipe import train
@@ -22,6 +25,7 @@ from hipedge.types import CATEGORIES, Category
 from tests.train.films import write_films, write_manifest
 
 ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
 SMALL = ("--size", "32", "--epochs", "2", "--batch-size", "12", "--device", "cpu")
 SPLITS = ("train", "train", "train", "val", "test", "external")
 
@@ -153,6 +157,26 @@ def test_offline_it_says_so_and_starts_from_scratch(trained):
     _, _, err = trained
     assert "ImageNet weights resnet50.a1_in1k cannot be had" in err
     assert "training starts from random weights" in err
+
+
+def test_the_leader_makes_the_pool_of_phantoms_before_the_others_go_on(
+    manifest, tmp_path, monkeypatch
+):
+    pytest.importorskip("xraylib", reason="phantoms: pip install 'hipedge[phantom]'")
+    found = []
+
+    class Ready(Exception):  # not an error
+        pass
+
+    class Leader(Place):
+        def wait(self):
+            found.extend(path.name for path in tmp_path.glob("phantoms-*.npy"))
+            raise Ready
+
+    monkeypatch.setattr(recipe, "take_place", lambda device: nullcontext(Leader(CPU, 0, 2)))
+    with pytest.raises(Ready):
+        train(manifest, tmp_path / "run", Settings(phantoms=4, pool=8), cache=tmp_path)
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize(

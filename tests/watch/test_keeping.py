@@ -1,6 +1,7 @@
 """Promise 15, and the commands around the service: status, retry, prune, backup."""
 
 import json
+import os
 import sqlite3
 import threading
 from dataclasses import replace
@@ -162,6 +163,47 @@ def test_a_backup_of_nothing_or_to_nowhere_is_an_error_and_leaves_no_half_copy(s
     with pytest.raises(StoreError, match="cannot be copied"):
         backup(db, tmp_path / "none" / "copy.db")
     assert not (tmp_path / "copy.db").exists()
+
+
+@pytest.mark.parametrize("name", ["cases.db", "link.db", "cases.db-wal", "cases"])
+def test_a_database_is_never_backed_up_onto_itself(tmp_path, capsys, name):
+    # What is not finished yet has a name of its own, which could be the database's too.
+    live = tmp_path / ("cases.unfinished" if name == "cases" else "cases.db")
+    (tmp_path / "link.db").symlink_to("cases.db")
+    target = tmp_path / name
+    with Store(live) as store:
+        finish(store, screened(film("one")))
+        inode = live.stat().st_ino
+        status, said = hipedge(capsys, "backup", target, "--db", live)
+        assert status == 2
+        assert "live database" in said.err.replace("\n", " ")
+        assert live.stat().st_ino == inode
+        finish(store, screened(film("two", uid="1.2")))
+    with Store(live) as store:
+        assert store.query("select count(*) as n from files") == [{"n": 2}]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_backup_can_be_read_by_whom_the_database_can_and_never_by_more(
+    store, db, tmp_path, monkeypatch, mode
+):
+    db.chmod(mode)
+    seen = []
+
+    def connect(path, **options):
+        seen.extend(one.stat().st_mode & 0o777 for one in tmp_path.glob("copy.db*"))
+        return sqlite3_connect(path, **options)
+
+    sqlite3_connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    umask = os.umask(0o022)
+    try:
+        backup(db, tmp_path / "copy.db")
+    finally:
+        os.umask(umask)
+    assert seen
+    assert [one for one in seen if one & ~mode] == []
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == mode
 
 
 def refuse(store, path, code=Code.DECODE_FAILED, content=None):

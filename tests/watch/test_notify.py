@@ -8,17 +8,19 @@ import json
 import socketserver
 import threading
 import time
+import urllib.request
 
 import pytest
 
 from hipedge import notify
 from hipedge.config import Settings
-from hipedge.errors import ConfigError
-from hipedge.notify import Courier, Mail, Spool, Undelivered, Webhook, channels_of
+from hipedge.errors import ConfigError, StoreUnavailable
+from hipedge.notify import Courier, Mail, Notifier, Spool, Undelivered, Webhook, channels_of
 from hipedge.store import Outbox, Store
 from hipedge.types import Category
 from tests.builders import RULE, film, scored_hip, screened
 from tests.store.test_store import start
+from tests.watch.clinic import dicom
 
 SECRET = b"a secret of the site"
 URGENT, ROUTINE = Category.FEMORAL_NECK_FRACTURE, Category.OSTEOARTHRITIS
@@ -30,6 +32,7 @@ class Receiver(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.behaviours = []
+        self.refused = frozenset()  # cases that it takes no message of
         self.attempts = []
         self.cases = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -47,6 +50,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server = self.server
         behaviour = server.behaviours.pop(0) if server.behaviours else 200
+        if json.loads(body)["case"] in server.refused:
+            behaviour = 409
         server.attempts.append((behaviour, dict(self.headers), body))
         if behaviour == "hang":
             time.sleep(1.0)
@@ -159,6 +164,77 @@ def test_a_message_that_is_always_refused_does_not_keep_the_others_back(store, r
     assert Outbox(store).waiting() == {"webhook": 1}
 
 
+@pytest.mark.promise(13)
+@pytest.mark.parametrize("refused", [3, 10, 60])
+def test_messages_that_are_always_refused_keep_no_other_back(store, receiver, refused):
+    record(store, *[URGENT] * refused, ROUTINE, ROUTINE, URGENT)
+    receiver.refused = range(1, refused + 1)
+    clock = Clock()
+    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    while len(receiver.cases) < 3:
+        notifier.deliver()
+        clock.now += 10
+        assert clock.now < 2 * 3600
+    for _ in range(360):
+        notifier.deliver()
+        clock.now += 10
+    assert Outbox(store).waiting() == {"webhook": refused}
+    so_far = len(receiver.attempts)
+    for _ in range(360):
+        notifier.deliver()
+        clock.now += 10
+    assert len(receiver.attempts) - so_far < 100  # they are not hammered with
+    assert notifier.failing
+
+
+@pytest.mark.promise(13)
+def test_a_new_urgent_message_goes_before_those_that_are_always_refused(store, receiver):
+    record(store, *[URGENT] * 5)
+    receiver.refused = range(1, 6)
+    clock = Clock()
+    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    while clock.now < 3600:
+        notifier.deliver()
+        clock.now += 10
+    new = screened(film("new", uid="1.9"), scored_hip(URGENT))
+    store.record(start(store), [new], RULE, ["webhook"])
+    so_far = len(receiver.attempts)
+    clock.now += notify.LAST_BACKOFF_S
+    notifier.deliver()
+    assert receiver.attempts[so_far][0] == 200
+
+
+def test_where_an_attempt_cannot_be_noted_nothing_is_sent(store, receiver):
+    record(store, URGENT)
+    notifier = courier(store, Webhook(receiver.url, SECRET), Clock())
+    with store.transaction():
+        store.execute(
+            "create trigger full before update on outbox"
+            " begin select raise(abort, 'database or disk is full'); end"
+        )
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            notifier.deliver()
+    assert receiver.attempts == []
+
+
+class Overtaken(Webhook):
+    """A channel during whose first delivery the other messages give way."""
+
+    def deliver(self, key, body):
+        super().deliver(key, body)
+        with Store(self.db) as other, other.transaction():
+            other.execute("delete from outbox where key <> ?", [key])
+
+
+def test_a_message_that_gave_way_is_not_sent(store, receiver):
+    record(store, URGENT, URGENT)
+    channel = Overtaken(receiver.url, SECRET)
+    object.__setattr__(channel, "db", store.path)
+    courier(store, channel, Clock()).deliver()
+    assert len(receiver.attempts) == 1
+
+
 def test_messages_are_committed_with_the_result_or_not_at_all(store):
     broken = screened(film("two", uid="1.3"), scored_hip(URGENT))
     object.__setattr__(broken, "findings", ())
@@ -241,9 +317,35 @@ def test_a_short_secret_is_refused_and_a_standard_one_is_decoded(tmp_path):
     assert webhook.secret == SECRET
 
 
-def test_a_webhook_that_hangs_delays_no_film(new_clinic, receiver, monkeypatch):
-    from tests.watch.clinic import dicom
+def test_a_database_that_cannot_be_used_for_a_while_does_not_end_the_notifier(tmp_path, caplog):
+    sound, db, told = tmp_path / "sound.db", tmp_path / "cases.db", []
+    with Store(sound) as store:
+        record(store, URGENT, channels=["spool"])
+    db.write_bytes(b"this is no database" * 100)
+    spool = Spool(tmp_path)
+    notifier = Notifier(db, [spool], patient_data=False, on_change=told.append)
+    notifier.start()
+    try:
+        wait(lambda: told)
+        assert told[-1]  # nothing is delivered: that is an alarm
+        assert notifier.is_alive()
+        sound.replace(db)
+        wait(lambda: list(tmp_path.glob("*.json")))
+        wait(lambda: not told[-1])
+    finally:
+        notifier.stop()
+    assert told[-1] is False
+    assert {record.fields["error"] for record in caplog.records} == {"StoreError"}
 
+
+def wait(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_webhook_that_hangs_delays_no_film(new_clinic, receiver, monkeypatch):
     secret = receiver.server_address  # any text will do
     clinic = new_clinic()
     file = clinic.folder / "secret"
@@ -258,6 +360,29 @@ def test_a_webhook_that_hangs_delays_no_film(new_clinic, receiver, monkeypatch):
         clinic.wait(lambda: clinic.rows("select name from alarms") == [("notification",)])
         clinic.wait(lambda: len(receiver.cases) == 3)
         clinic.wait(lambda: clinic.rows("select count(*) from alarms") == [(0,)])
+
+
+def test_what_waits_while_a_channel_is_down_is_on_the_metrics_page(
+    new_clinic, receiver, free_port, tmp_path
+):
+    secret = tmp_path / "secret"
+    secret.write_text("a secret of the site")
+    receiver.refused = range(1, 3)
+    clinic = new_clinic(
+        metrics_port=free_port, webhook_url=receiver.url, webhook_secret_file=secret
+    )
+    for number in range(2):
+        clinic.drop(f"{number}.dcm", dicom(number, URGENT))
+    with clinic.service():
+        clinic.wait_for(2)
+        clinic.wait(lambda: "hipedge_notifications_waiting 2.0" in metrics(free_port))
+        receiver.refused = ()
+        clinic.wait(lambda: "hipedge_notifications_waiting 0.0" in metrics(free_port))
+
+
+def metrics(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return answer.read().decode()
 
 
 def short_timeout():

@@ -158,6 +158,56 @@ def test_an_upload_that_stalls_is_never_screened_half(new_clinic, syntax, ending
     assert clinic.rows("select max(attempts) from paths") == [(0,)]
 
 
+def large(last_rows, syntax=dicom_films.EXPLICIT):
+    """A film whose last 96 KiB, without compression, can be black."""
+    pixels = np.random.default_rng(0).integers(1, 4096, (256, 512), np.uint16)
+    pixels[-96:] = last_rows
+    return dicom_films.film(pixels, syntax, bits=12, SOPInstanceUID=f"{ROOT_UID}.1")
+
+
+@pytest.mark.promise(2)
+@pytest.mark.parametrize("syntax", [dicom_films.EXPLICIT, dicom_films.JPEG_2000_LOSSLESS])
+def test_an_upload_that_stalls_in_the_room_reserved_for_it_is_never_screened_half(
+    new_clinic, syntax
+):
+    clinic = new_clinic(patience_s=60.0)
+    film = large(1, syntax)
+    half = len(film) // 2
+    with clinic.service():
+        clinic.drop("film.dcm", film[:half] + bytes(len(film) - half))
+        clinic.wait(lambda: clinic.states().get("settling"))
+        time.sleep(1.5)
+        assert clinic.states() == {"settling": 1}
+        assert clinic.rows("select count(*) from files") == [(0,)]
+        with (clinic.incoming / "film.dcm").open("rb+") as file:
+            file.seek(half)
+            file.write(film[half:])
+        clinic.wait_for(1)
+    assert clinic.outcomes() == {"film.dcm": "screened"}
+    assert clinic.rows("select count(*) from files") == [(1,)]
+
+
+@pytest.mark.promise(2)
+def test_a_film_that_does_end_black_is_screened_when_nothing_more_has_come(new_clinic):
+    clinic = new_clinic(patience_s=3.0)
+    with clinic.service():
+        began = time.monotonic()
+        clinic.drop("film.dcm", large(0))
+        clinic.wait_for(1)
+        assert time.monotonic() - began >= 3.0
+    assert clinic.outcomes() == {"film.dcm": "screened"}
+
+
+def test_a_film_with_a_black_border_is_not_made_to_wait(new_clinic):
+    clinic = new_clinic(patience_s=600.0)
+    pixels = np.random.default_rng(0).integers(1, 4096, (256, 512), np.uint16)
+    pixels[-32:] = 0
+    with clinic.service():
+        clinic.drop("film.dcm", dicom_films.film(pixels, bits=12, SOPInstanceUID=f"{ROOT_UID}.1"))
+        clinic.wait_for(1)
+    assert clinic.outcomes() == {"film.dcm": "screened"}
+
+
 @pytest.mark.promise(3)
 def test_new_content_in_place_is_screened_as_such(clinic):
     path = clinic.drop("film.dcm", dicom(1))

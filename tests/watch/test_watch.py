@@ -107,18 +107,23 @@ def test_a_film_that_can_get_no_name_in_done_dir_stays_with_an_alarm_and_the_res
     assert "JANE" not in clinic.log.read_text()
 
 
-def test_sighup_applies_new_thresholds_without_inference_and_tells_of_what_they_flag(clinic):
+def test_sighup_applies_new_thresholds_without_inference_and_tells_of_what_they_flag(
+    new_clinic,
+):
+    clinic = new_clinic(thresholds=dict.fromkeys(ABNORMAL, 1.0))
     nothing = {category.value: 1.0 for category in ABNORMAL}
     thresholds = clinic.folder / "thresholds.json"
     clinic.drop("film.dcm", dicom(1, Category.OSTEOARTHRITIS))
     with clinic.service() as service:
         clinic.wait_for(1)
-        clinic.wait(lambda: len(clinic.messages()) == 1)
-        for values, rules in ((nothing, 2), ({"osteoarthritis": 0.9}, 3)):
+        assert clinic.rows("select count(*) from outbox") == [(0,)]
+        steps = ({"osteoarthritis": 0.9}, nothing, {"osteoarthritis": 0.8})
+        for reloads, values in enumerate(steps, start=1):
             thresholds.write_text(json.dumps(values))
             os.kill(service.pid, signal.SIGHUP)
-            clinic.wait(lambda n=rules: clinic.rows("select count(*) from rules") == [(n,)])
-        clinic.wait(lambda: len(clinic.messages()) == 2)
+            clinic.wait(lambda n=reloads: clinic.log.read_text().count("reloaded") == n)
+            clinic.wait(clinic.messages)
+    assert clinic.rows("select count(*), sum(attempts) from outbox") == [(1, 1)]
     assert clinic.rows("select count(*) from hips") == [(1,)]
     assert clinic.rows("select count(*) from decisions") == [(3,)]
 
