@@ -11,6 +11,7 @@ from hipedge.config import Settings, site_rule
 from hipedge.errors import InstallationError
 from hipedge.locate import read_hips_csv
 from hipedge.model import ModelFolder
+from hipedge.retry import Retried, retry
 from hipedge.screen import screen
 from hipedge.store import Store
 from hipedge.types import Category
@@ -102,6 +103,17 @@ def test_a_film_is_no_duplicate_of_one_that_could_not_be_scored(run, incoming):
     (incoming / "b.dcm").write_bytes(dicom(1, syntax=RLE))
     _, rows, _ = run()
     assert rows == [("quarantined", None, 0), ("screened", None, 1)]
+
+
+def test_a_quarantined_film_is_read_again_after_retry_and_not_before(run, incoming, tmp_path):
+    (incoming / "a.dcm").write_bytes(dicom(1))
+    run(nan=True)
+    _, rows, _ = run()
+    assert rows == [("quarantined", None, 0)]
+    with Store(tmp_path / "cases.db") as store:
+        assert retry(store) == Retried(anew=(1,), gone=())
+    _, rows, _ = run()
+    assert rows == [("screened", None, 1)]
 
 
 def test_what_the_header_said_is_kept_where_no_hip_is_found(run, incoming, tmp_path):

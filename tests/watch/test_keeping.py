@@ -18,6 +18,8 @@ from hipedge.status import read_status
 from hipedge.store import TRANSITIONS, Outbox, PathState, Queue, Service, Store, backup
 from hipedge.store.schema import migrations
 from hipedge.types import Category, Refusal
+from hipedge.watch.done import DoneDir
+from hipedge.watch.settle import Look
 from tests.builders import RULE, film, scored_hip, screened, sha
 from tests.store.test_store import start
 from tests.watch.clinic import dicom
@@ -283,6 +285,18 @@ def test_a_moved_film_is_read_where_it_lies_also_when_its_name_is_in_use_again(s
 def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_anew(store, tmp_path):
     refuse(store, tmp_path, Code.UNREADABLE)
     assert retry(store) == Retried(anew=(), gone=(1,))
+
+
+def test_a_move_that_was_cut_short_overwrites_nothing_that_came_there_since(store, tmp_path):
+    incoming, done, queue = tmp_path / "incoming", tmp_path / "done", Queue(store)
+    path, others = write(incoming / "film"), write(done / "film", b"of others")
+    found = {path: Look.at(path).signature}
+    queue.see(found)
+    store.claim([path], found)
+    store.record(start(store), [Refusal(path, Code.DECODE_FAILED, sha256=sha("film"))], RULE)
+    queue.move({path: others})
+    assert DoneDir(done, [incoming]).move(queue.finished(found), queue)
+    assert (others.read_bytes(), (done / "film-2").read_bytes()) == (b"of others", b"a film")
 
 
 def test_a_quarantined_film_that_was_moved_is_read_anew_by_the_running_service(
