@@ -243,6 +243,7 @@ class Store(Connection):
     def find(self, rules: Mapping[str, Rule], what: str) -> list[Case]:
         """Return the cases with this row id, path, SOP Instance UID, or start of a SHA-256."""
         path = path_to_text(Path(what).absolute())
+        what = what.encode("utf-8", "replace").decode()  # a path's bytes may be no UTF-8
         return list(
             self._cases(
                 "cast(files.id as text) = ? or files.sop_instance_uid = ?"

@@ -496,3 +496,10 @@ def test_what_is_to_be_read_anew_is_not_known(store):
     with store.transaction():
         store.execute("update paths set state = 'seen'")
     assert sha("one") not in store.contents(run.model_id)
+
+
+def test_a_case_is_found_by_a_path_that_is_no_utf_8(store):
+    path = Path(os.fsdecode(b"/in/M\xfcller.dcm"))
+    store.record(start(store), [Refusal(path, Code.TRUNCATED, sha256=sha("x"))], RULE)
+    assert [case.path for case in store.find(RULES, str(path))] == [path]
+    assert store.find(RULES, os.fsdecode(b"M\xfcller")) == []
