@@ -21,6 +21,7 @@ from PIL import Image
 
 from hipedge.cli import main
 from hipedge.model import packaged
+from tests.processes import heed_interrupts
 
 
 @pytest.fixture(scope="session")
@@ -357,11 +358,6 @@ def test_ctrl_c_keeps_what_was_recorded_and_the_next_run_goes_on(site, incoming)
     assert 0 < before < FILMS
     assert run("screen", incoming, "--backend", "fake") == 0
     assert rows(db, "select count(*) from files") == [(FILMS,)]
-
-
-def heed_interrupts():
-    """Undo what a shell does to jobs in the background: they and their children ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def rows_recorded(db):

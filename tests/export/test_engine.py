@@ -31,6 +31,7 @@ from hipedge.export.engine import (
 from hipedge.export.flavours import FLAVOURS, choose_flavour, load
 from hipedge.model.card import CLASSIFIER
 from tests.export.bindings import ROOT, rtx_libraries, run_with
+from tests.processes import heed_interrupts
 
 RTX = FLAVOURS["rtx"]
 
@@ -258,7 +259,7 @@ from hipedge.model import open_model
 
 model = open_model(Path(sys.argv[1]))
 load(FLAVOURS["rtx"])
-for delay_s in (0.02, 0.2, 0.4, 0.6):
+for delay_s in (0.02, 0.1, 0.2, 0.35):
     ctrl_c = threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT))
     started = []
 
@@ -284,6 +285,7 @@ def test_ctrl_c_stops_the_build_whatever_tensorrt_is_at(rtx, folder, reference_m
         cwd=ROOT,
         capture_output=True,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     assert done.stdout.split() == ["KeyboardInterrupt"] * 4 + ["True"], done.stderr
     assert [path.suffix for path in folder.iterdir()] == [".lock"]

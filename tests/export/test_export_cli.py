@@ -12,6 +12,7 @@ import pytest
 from hipedge.backends import BACKENDS, BackendRow
 from hipedge.cli import main
 from tests.export.bindings import ROOT, rtx_libraries
+from tests.processes import heed_interrupts
 
 
 def run(capsys, *arguments):
@@ -60,6 +61,7 @@ def test_ctrl_c_ends_the_build_with_130(reference_model, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
     while not list(tmp_path.glob("*.lock")) and process.poll() is None:
         time.sleep(0.01)
