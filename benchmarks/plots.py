@@ -88,7 +88,7 @@ def _rates(axes: Axes, rates: Rates, reference: str, title: str) -> None:
                 zorder=4 if name == HIPEDGE else 3,
             )  # fmt: skip
         axes.text(
-            1.02, row, f"×{_two_digits(ends[1] / ends[0])}", transform=axes.get_yaxis_transform(),
+            1.02, row, f"×{rounded(ends[1] / ends[0])}", transform=axes.get_yaxis_transform(),
             va="center", color=BLUE, fontweight="bold",
         )  # fmt: skip
     axes.set_xscale("log")
@@ -105,8 +105,11 @@ def _rates(axes: Axes, rates: Rates, reference: str, title: str) -> None:
     axes.grid(axis="x", color=GRID, linewidth=0.8)
 
 
-def _two_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
+def rounded(value: float) -> str:
+    """Return a rate or ratio with two digits that mean something."""
+    if value >= 9.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
 def _style(name: str) -> tuple[str, str, bool]:

@@ -22,7 +22,7 @@ from benchmarks.peers.names import (
     NAIVE,
     SAME_WORK,
 )
-from benchmarks.plots import draw_peers, draw_scaling
+from benchmarks.plots import draw_peers, draw_scaling, rounded
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -238,13 +238,6 @@ def _decoders(peers: Mapping[str, Any]) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in peers["peers"].items())
     return f"They decode with {usual}; the fastest are {fastest}. {versions}."
-
-
-def rounded(value: float) -> str:
-    """Return a rate or ratio with two digits that mean something."""
-    if value >= 9.95:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
 def load(name: str) -> dict[str, Any]:

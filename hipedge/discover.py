@@ -85,8 +85,10 @@ def _walk(
     for folder, subfolders, names in os.walk(top, onerror=note):
         entered = list[str]()
         for name in sorted(subfolders):
-            if name.startswith(".") or _is_link(Path(folder, name)):
-                folders_left_aside.append(Path(folder, name))
+            path = Path(folder, name)
+            # `Path.is_symlink` raises where a folder can be listed but not searched.
+            if name.startswith(".") or os.path.islink(path):  # noqa: PTH114
+                folders_left_aside.append(path)
             else:
                 entered.append(name)
         subfolders[:] = entered
@@ -105,13 +107,6 @@ def _is_regular(path: Path) -> bool:
     """Say whether opening the file is safe: a pipe or a device could block for ever."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _is_link(path: Path) -> bool:
-    try:
-        return stat.S_ISLNK(path.lstat().st_mode)
     except OSError:
         return False
 

@@ -83,7 +83,7 @@ def screen(
     call goes on from there.
     """
     found = discover(paths)
-    summary = Summary(left_aside=found.count_left_aside())
+    summary = Summary()
     store.require_writable()  # else all that follows would be for nothing
     store.claim(refusal.source for refusal in found.refusals)
     front = Front(model.card.input, given_hips, store.contents(model.model_id), model.locator)
@@ -103,6 +103,8 @@ def screen(
             done += len(outcomes) + len(known)
         progress(done, len(found.files))
     store.finish_run(run)
+    # Folders that were not entered may hold much: nobody waits for them but the summary.
+    summary.left_aside = found.count_left_aside()
     return summary
 
 

@@ -8,7 +8,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hipedge.export.cache import cache_folder, write_atomically
+from hipedge.export.cache import cache_folder
+from hipedge.files import write_atomically
 from hipedge.machine import processor
 from hipedge.model.folder import ModelFolder
 

@@ -30,11 +30,11 @@ from hipedge.export.cache import (
     find_engine,
     read_engine,
     record_proof,
-    write_atomically,
 )
 from hipedge.export.engine import Progress, Recipe, export_engine
 from hipedge.export.flavours import Flavour, choose_flavour, loadable, open_log
 from hipedge.export.parity import Disagrees, check
+from hipedge.files import write_atomically
 from hipedge.model.card import CLASSIFIER
 from hipedge.model.folder import ModelFolder
 from hipedge.types import Scores

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hipedge.errors import BackendError, ConfigError
+from hipedge.files import write_atomically
 
 log = logging.getLogger("hipedge.tensorrt")
 
@@ -242,19 +242,6 @@ def record_proof(
         proof = {"model_id": model_id, **report}
         proved = replace(sidecar, verified={**sidecar.verified, str(device): proof})
         write_atomically(sidecar_of(path), proved.to_json())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under another name, flush it to the disk, then rename it."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

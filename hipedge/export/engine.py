@@ -32,10 +32,10 @@ from hipedge.export.cache import (
     locked,
     read_engine,
     sidecar_of,
-    write_atomically,
     write_engine,
 )
 from hipedge.export.flavours import Flavour, load, open_log
+from hipedge.files import write_atomically
 from hipedge.model import ModelFolder
 from hipedge.model.card import CLASSIFIER
 

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hipedge.backends.base import Backend
-from hipedge.export.cache import cache_folder, write_atomically
+from hipedge.export.cache import cache_folder
 from hipedge.export.parity import Parity, check
+from hipedge.files import write_atomically
 from hipedge.model import ModelFolder
 
 log = logging.getLogger("hipedge.parity")

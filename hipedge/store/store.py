@@ -150,12 +150,10 @@ class Store(Connection):
         return next((row["id"] for row in rows if _shown(row) == _shown(film_columns(film))), None)
 
     def _screened_instances(self, run: Run, film: Film) -> list[Row]:
-        return list(
-            self.query(
-                f"select id, marks, {', '.join(_SHOWN)} from files where sop_instance_uid = ?"
-                " and state = 'screened' and model_id = ? and pipeline_version = ?",
-                [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
-            )
+        return self.query(
+            f"select id, marks, {', '.join(_SHOWN)} from files where sop_instance_uid = ?"
+            " and state = 'screened' and model_id = ? and pipeline_version = ?",
+            [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
         )
 
     def record(

@@ -1,41 +1,16 @@
-"""Files that are there whole or not at all, whenever the power fails."""
+"""Checkpoints that are there whole or not at all, whenever the power fails."""
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write a file under, and rename it to `path` at the end.
-
-    A reader sees the old file or the new one. Each name is another, so that trainings which share
-    a folder do not write into one another's files; where the writing fails, nothing is left.
-    """
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file, and flush it to the disk before it is there."""
-    with replacing(path) as partial, partial.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def save_atomically(path: Path, content: Mapping[str, object]) -> None:
-    """Write with `torch.save`, in the same way."""
+    """Write with `torch.save` under another name, flush it to the disk, then rename it."""
     # One process writes it, again and again: what a kill leaves half written is written over.
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 import hipedge
+from hipedge.files import replacing
 from hipedge.train.augment import Strength, augment
 from hipedge.train.data import Crops
-from hipedge.train.files import replacing
 from hipedge.types import CropGeometry
 
 Key = tuple[int, int]

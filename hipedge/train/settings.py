@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hipedge.errors import ConfigError
+from hipedge.files import write_atomically
 from hipedge.model.new import DEFAULT_GEOMETRY
 from hipedge.train.augment import Strength
 from hipedge.train.data import Crops
-from hipedge.train.files import write_atomically
 from hipedge.train.manifest import Manifest
 from hipedge.train.report import DataReport
 from hipedge.types import CropGeometry
