@@ -119,8 +119,8 @@ def write_encoded(plain, syntax, frame, path):
 def ours(path, hips, size_px):
     """Return the time of the line's front half, and that without loading the file."""
     from hipedge.dicom import load
-    from hipedge.front import Front, Prepared
     from hipedge.locate import GivenHip, GivenHips
+    from hipedge.pipeline.preprocess import Front, Prepared
     from hipedge.types import CropGeometry, Side
 
     given = [GivenHip(side, hip) for side, hip in zip((Side.RIGHT, Side.LEFT), hips, strict=True)]

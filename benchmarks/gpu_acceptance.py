@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from benchmarks.environment import environment
 from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
-from hipedge.backends.ort import OnnxRuntimeBackend
+from hipedge.backends.onnxruntime import OnnxRuntimeBackend
+from hipedge.backends.parity import Parity, check
 from hipedge.backends.pipelined import Pipelined, Timing
-from hipedge.backends.trt import TensorRtBackend, first_gpu
-from hipedge.bench import LEAST_BATCHES, Point, Sweep, measure, sweep
+from hipedge.backends.tensorrt.flavours import choose_flavour
+from hipedge.backends.tensorrt.runtime import TensorRtBackend, first_gpu
 from hipedge.errors import BackendError, HipedgeError
 from hipedge.export.engine import Recipe, export_engine
-from hipedge.export.flavours import choose_flavour
-from hipedge.export.parity import Parity, check
 from hipedge.machine import machine
 from hipedge.model import ModelFolder, open_model
+from hipedge.perf.inference import LEAST_BATCHES, Point, Sweep, measure, sweep
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 CUDA = "CUDAExecutionProvider"

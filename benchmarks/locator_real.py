@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.environment import environment
-from hipedge.backends.ort_locator import OrtLocator
 from hipedge.dicom import read
 from hipedge.dicom.grayscale import render
 from hipedge.dicom.header import read_header
@@ -33,6 +32,7 @@ from hipedge.dicom.pixels import checked_format, decode
 from hipedge.locate import find_heads
 from hipedge.locate.heads import Heads, Point
 from hipedge.locate.learned import LearnedLocator
+from hipedge.locate.session import OrtLocator
 from hipedge.study.intervals import clustered_wilson
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import argparse
 from pathlib import Path
 
 from hipedge.backends import obstacle, open_backend
+from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.backends.openvino import OpenVinoBackend
-from hipedge.backends.ort import OnnxRuntimeBackend
-from hipedge.export.parity import Parity, check
+from hipedge.backends.parity import Parity, check
 from hipedge.machine import machine
 from hipedge.model import open_model
 

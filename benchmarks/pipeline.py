@@ -22,11 +22,11 @@ from benchmarks.environment import environment
 from hipedge import backends
 from hipedge.backends.base import Backend
 from hipedge.backends.fake import FakeBackend
-from hipedge.bench_line import LineFigures, measure_line
 from hipedge.config import Settings, site_rule
-from hipedge.discover import discover
 from hipedge.model import ModelFolder, open_model
-from hipedge.workers import Limits
+from hipedge.perf.throughput import LineFigures, measure_line
+from hipedge.pipeline.discover import discover
+from hipedge.pipeline.workers import Limits
 
 FAST_S, SLOW_S = 0.0003, 0.03
 

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.environment import environment
 from benchmarks.peers.films import SYNTAXES, Film, in_syntax, pelvis
 from benchmarks.screen_syntaxes import copies
-from hipedge.bench_line import family
+from hipedge.perf.throughput import family
 from hipedge.phantom.film import develop
 from hipedge.phantom.write import write_film
 

@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import environment
-from hipedge.bench_line import family
+from hipedge.perf.throughput import family
 
 KILL_EVERY_S = (4.0, 16.0)
 TERMINAL = ("screened", "not_applicable", "duplicate", "quarantined", "vanished")

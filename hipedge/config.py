@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from hipedge.decide import Rule
 from hipedge.errors import ConfigError
 from hipedge.model.card import Card, card_id
 from hipedge.model.packaged import packaged_model
-from hipedge.site import SITE_FILE, SiteFile, read_site_file
+from hipedge.rules.decide import Rule
+from hipedge.rules.site import SITE_FILE, SiteFile, read_site_file
 from hipedge.types import ABNORMAL, Category
 
 if sys.version_info >= (3, 11):

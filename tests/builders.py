@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hipedge.decide import Rule, decide
+from hipedge.rules.decide import Rule, decide
 from hipedge.types import (
     ABNORMAL,
     CATEGORIES,

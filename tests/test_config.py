@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hipedge.config import _PARSERS, Settings, load_settings, site_rule
-from hipedge.decide import decide, softmax
 from hipedge.errors import ConfigError, InputError
 from hipedge.model import packaged
 from hipedge.model.card import card_id
 from hipedge.model.new import DEFAULT_GEOMETRY, untrained_card
-from hipedge.site import SITE_FILE, SiteFile
+from hipedge.rules.decide import decide, softmax
+from hipedge.rules.site import SITE_FILE, SiteFile
 from hipedge.types import CATEGORIES, Category
 
 

@@ -6,9 +6,9 @@ import webbrowser
 import pytest
 from PIL import Image
 
-from hipedge import demo
 from hipedge.cli import main
 from hipedge.model import packaged
+from hipedge.review import demo
 
 
 def run(*arguments):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu_acceptance import Bare, aims, measure_bare
+from hipedge.backends.parity import Parity
 from hipedge.backends.pipelined import Timing
-from hipedge.bench import Distribution, Point, Sweep
-from hipedge.export.parity import Parity
+from hipedge.perf.inference import Distribution, Point, Sweep
 from tests.test_bench import SAMPLES, Clockwork
 
 ROOT = Path(__file__).parents[1]

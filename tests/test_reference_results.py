@@ -14,8 +14,8 @@ from sklearn.metrics import f1_score
 from benchmarks import ablation
 from benchmarks.reference import gallery, markdown, real
 from benchmarks.reference.joint import joint_macro_f1
-from hipedge.decide import Rule, decide
 from hipedge.errors import Code
+from hipedge.rules.decide import Rule, decide
 from hipedge.study.cases import Cases
 from hipedge.study.estimates import PLAIN, Estimate, Interval, Table
 from hipedge.study.inputs import FilmName, Prediction

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks.scaling import measured, rates, small_film
-from hipedge.bench_line import family
+from hipedge.perf.throughput import family
 
 
 def test_rates_are_of_equal_parts_of_the_films():

@@ -49,9 +49,9 @@ from benchmarks.peers.names import (
 )
 from benchmarks.peers.networks import Infer, onnx_runtime, torch_eager
 from hipedge.backends import choose, open_backend
-from hipedge.front import Front, Prepared
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
+from hipedge.pipeline.preprocess import Front, Prepared
 
 PACKAGES = (
     "monai",

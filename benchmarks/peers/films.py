@@ -15,10 +15,10 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_encoder
 
-from hipedge.front import Front, Prepared
-from hipedge.geometry import is_mirrored
+from hipedge.imaging.geometry import is_mirrored
 from hipedge.phantom import film as phantom
 from hipedge.phantom.write import write_film
+from hipedge.pipeline.preprocess import Front, Prepared
 from hipedge.types import Box, CropGeometry
 
 # A flat panel's usual pixel, which makes a pelvis one of about 2500×3043 pixels. The phantoms that

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.peers.films import Film
 from benchmarks.screen_syntaxes import copies, seconds
-from hipedge.front import Front, Prepared
-from hipedge.workers import Workers
+from hipedge.pipeline.preprocess import Front, Prepared
+from hipedge.pipeline.workers import Workers
 
 Rate = Callable[[], float]
 

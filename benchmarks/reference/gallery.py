@@ -27,10 +27,10 @@ from benchmarks.reference.scoring import infer
 from benchmarks.reference.simulated import SPLITS
 from hipedge import backends
 from hipedge.backends.base import Backend
-from hipedge.decide import softmax
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
-from hipedge.picture import blend_heat
+from hipedge.review.picture import blend_heat
+from hipedge.rules.decide import softmax
 from hipedge.study.inputs import Prediction, read_predictions
 from hipedge.train.data import prepare_crops
 from hipedge.train.manifest import Row, read_manifest

@@ -43,7 +43,7 @@ class BackendRow:
 # `auto` takes the first that can run, which is the fastest.
 BACKENDS: Mapping[str, BackendRow] = {
     "tensorrt": BackendRow(
-        "hipedge.backends.trt",
+        "hipedge.backends.tensorrt.runtime",
         "TensorRtBackend",
         ("pycuda",),  # and one of TensorRT's flavours: `obstacle` says which is missing
         "pip install 'hipedge[tensorrt]'",
@@ -57,7 +57,10 @@ BACKENDS: Mapping[str, BackendRow] = {
         "pip install 'hipedge[openvino]'",
     ),
     "onnxruntime": BackendRow(
-        "hipedge.backends.ort", "OnnxRuntimeBackend", ("onnxruntime",), "pip install onnxruntime"
+        "hipedge.backends.onnxruntime",
+        "OnnxRuntimeBackend",
+        ("onnxruntime",),
+        "pip install onnxruntime",
     ),
     "fake": BackendRow(
         "hipedge.backends.fake", "FakeBackend", (), "", automatic=False, on_cpu=False

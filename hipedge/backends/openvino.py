@@ -11,8 +11,8 @@ import openvino
 from numpy.typing import NDArray
 
 from hipedge.backends.base import Backend, Fingerprint
+from hipedge.backends.proofs import parity_of
 from hipedge.errors import BackendError
-from hipedge.export.proofs import parity_of
 from hipedge.model.folder import ModelFolder
 
 if TYPE_CHECKING:

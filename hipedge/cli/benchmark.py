@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.bench import STATISTICS, Requirement, Sweep, sweep
 from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.end_to_end import measure_end_to_end
 from hipedge.cli.options import ConfigOption
@@ -22,6 +21,7 @@ from hipedge.config import load_settings
 from hipedge.errors import ConfigError
 from hipedge.machine import machine
 from hipedge.model import open_model
+from hipedge.perf.inference import STATISTICS, Requirement, Sweep, sweep
 
 
 def benchmark(

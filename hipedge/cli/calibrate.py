@@ -29,7 +29,7 @@ def calibrate(
     The model folder stays as it is. Too few cases are refused.
     """
     check_installed()
-    from hipedge.site import write_site_file
+    from hipedge.rules.site import write_site_file
     from hipedge.study import calibration, sources
 
     # Without an earlier calibration, which would be fitted again on top of itself.

@@ -12,8 +12,8 @@ from hipedge.cli.phantom import phantom
 from hipedge.cli.screen import screen
 from hipedge.cli.show import write_picture
 from hipedge.config import load_settings
-from hipedge.demo import drawn_as, most_urgent_case, open_picture
 from hipedge.model import packaged_model
+from hipedge.review.demo import drawn_as, most_urgent_case, open_picture
 
 FILMS = 6
 SEED = 7

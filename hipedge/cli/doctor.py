@@ -9,7 +9,7 @@ from rich.table import Table
 from hipedge.cli.console import output
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption
 from hipedge.config import load_settings
-from hipedge.doctor import Check, examine
+from hipedge.perf.doctor import Check, examine
 
 STYLES = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]–[/]"}
 

@@ -12,17 +12,17 @@ from statistics import median
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.bench import Distribution
-from hipedge.bench_line import LineFigures, measure_line
-from hipedge.bench_watch import measure_watch
 from hipedge.cli.console import output
 from hipedge.config import Settings, site_rule
-from hipedge.discover import discover
 from hipedge.errors import InputError
 from hipedge.machine import machine
 from hipedge.model import open_model
-from hipedge.shares import tuned_shares
-from hipedge.workers import Limits
+from hipedge.perf.inference import Distribution
+from hipedge.perf.throughput import LineFigures, measure_line
+from hipedge.perf.watch_latency import measure_watch
+from hipedge.pipeline.cpu_allocation import tuned_shares
+from hipedge.pipeline.discover import discover
+from hipedge.pipeline.workers import Limits
 
 
 def measure_end_to_end(

@@ -16,15 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.backends.trt import first_gpu
+from hipedge.backends.parity import Disagrees, Parity, check
+from hipedge.backends.tensorrt.engine_cache import Profile
+from hipedge.backends.tensorrt.flavours import choose_flavour
+from hipedge.backends.tensorrt.runtime import first_gpu
 from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
-from hipedge.export.cache import Profile
 from hipedge.export.engine import Progress as Report
 from hipedge.export.engine import Recipe, export_engine
-from hipedge.export.flavours import choose_flavour
-from hipedge.export.parity import Disagrees, Parity, check
 from hipedge.model import open_model
 
 app = typer.Typer(

@@ -16,11 +16,8 @@ from rich.table import Table
 from hipedge.cli.console import errors, output, printable
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
-from hipedge.decide import HARDWARE, HARDWARE_NOTE
 from hipedge.errors import CODES
-from hipedge.store import Case
-from hipedge.types import CATEGORIES, Finding, Priority
-from hipedge.worklist import (
+from hipedge.review.worklist import (
     FlaggedHip,
     Worklist,
     case_record,
@@ -29,6 +26,9 @@ from hipedge.worklist import (
     open_review,
     worklist,
 )
+from hipedge.rules.decide import HARDWARE, HARDWARE_NOTE
+from hipedge.store import Case
+from hipedge.types import CATEGORIES, Finding, Priority
 
 STYLES = {Priority.URGENT: "bold red", Priority.ROUTINE: "yellow"}
 

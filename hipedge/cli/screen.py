@@ -23,11 +23,11 @@ from rich.text import Text
 from hipedge.cli.console import errors, output, printable
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
 from hipedge.errors import CODES
-from hipedge.workers import Limits, start_fork_server
+from hipedge.pipeline.workers import Limits, start_fork_server
 
 if TYPE_CHECKING:
     from hipedge.backends import Fingerprint
-    from hipedge.screen import Summary
+    from hipedge.pipeline.screen import Summary
 
 
 def screen(
@@ -62,13 +62,13 @@ def screen(
 
     Screening a folder again adds nothing but what is new in it.
     """
-    start_fork_server("hipedge.front")  # it imports while we do
+    start_fork_server("hipedge.pipeline.preprocess")  # it imports while we do
     from hipedge import backends
-    from hipedge.batching import Batches
     from hipedge.config import load_settings, site_rule
     from hipedge.locate import GivenHips, read_hips_csv
     from hipedge.model import open_model
-    from hipedge.shares import tuned_shares
+    from hipedge.pipeline.batching import Batches
+    from hipedge.pipeline.cpu_allocation import tuned_shares
 
     settings = load_settings(
         {
@@ -85,7 +85,7 @@ def screen(
     given_hips = read_hips_csv(hips) if hips else GivenHips()
     name, reason = backends.choose(settings.backend, require_gpu=require_gpu)
     if build_engine and name == "tensorrt":
-        from hipedge.backends.trt import ensure_engine
+        from hipedge.backends.tensorrt.runtime import ensure_engine
         from hipedge.cli.export import build_progress
 
         with build_progress() as report:
@@ -99,7 +99,7 @@ def screen(
 
     with Batches(partial(backends.open_backend, name, folder, threads=shares.threads)) as batches:
         # The model is being loaded; so long the rest can be imported.
-        from hipedge.screen import screen as run_line
+        from hipedge.pipeline.screen import screen as run_line
         from hipedge.store import Store
 
         with Store(settings.db) as store, _progress() as bar:

@@ -16,14 +16,14 @@ from hipedge.cli.console import errors, output, printable
 from hipedge.cli.flagged import say_whose_results
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
-from hipedge.decide import HARDWARE, HARDWARE_NOTE
 from hipedge.dicom import load, read
 from hipedge.errors import CODES, InputError, Refused, State
 from hipedge.locate.upright import turns_of
-from hipedge.picture import draw_case
+from hipedge.review.picture import draw_case
+from hipedge.review.worklist import caption, case_record, finding_record, open_review
+from hipedge.rules.decide import HARDWARE, HARDWARE_NOTE
 from hipedge.store import Case
 from hipedge.types import CATEGORIES
-from hipedge.worklist import caption, case_record, finding_record, open_review
 
 
 def show(

@@ -14,8 +14,8 @@ from hipedge.cli.console import output
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import CODES, Code
-from hipedge.status import Status, read_status
 from hipedge.watch.alarms import MEANINGS, Alarm
+from hipedge.watch.status import Status, read_status
 
 
 def status(

@@ -9,16 +9,16 @@ import typer
 from rich.markup import escape
 
 from hipedge import backends
+from hipedge.backends.tensorrt.engine_cache import cache_folder
 from hipedge.cli.console import errors, output
 from hipedge.cli.options import ConfigOption, ModelOption
 from hipedge.config import load_settings, site_rule
-from hipedge.discover import discover
 from hipedge.errors import ConfigError, InputError
-from hipedge.export.cache import cache_folder
 from hipedge.model import open_model
-from hipedge.shares import Shares, remember_shares
-from hipedge.tuning import tune as measure
-from hipedge.workers import Limits
+from hipedge.perf.tuning import tune as measure
+from hipedge.pipeline.cpu_allocation import Shares, remember_shares
+from hipedge.pipeline.discover import discover
+from hipedge.pipeline.workers import Limits
 
 
 def tune(

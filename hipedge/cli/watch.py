@@ -12,7 +12,7 @@ from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPo
 from hipedge.config import load_settings
 from hipedge.locate import GivenHips, read_hips_csv
 from hipedge.watch import watch as run_service
-from hipedge.watch.journal import open_journal
+from hipedge.watch.logging import open_journal
 
 
 def watch(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.area import WholePixels, blocks_around, halvings, means_around
 from hipedge.dicom.codecs import DECODER_ERRORS
 from hipedge.dicom.codestream import END_MARKER
 from hipedge.dicom.grayscale import (
@@ -26,6 +25,7 @@ from hipedge.dicom.grayscale import (
 from hipedge.dicom.header import Header
 from hipedge.dicom.pixels import CodedFrame, PixelFormat, decode_codestream
 from hipedge.errors import Code, Refused
+from hipedge.imaging.area import WholePixels, blocks_around, halvings, means_around
 from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
 
 # With 8 bits probabilities differ by 0.007 at most, as with 10.

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from hipedge.area import WholePixels
 from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
 from hipedge.dicom.gate import gate
 from hipedge.dicom.grayscale import Grayscale, StoredValues, render
@@ -27,6 +26,7 @@ from hipedge.dicom.pixels import (
     open_codestream,
 )
 from hipedge.errors import Code, Refused
+from hipedge.imaging.area import WholePixels
 from hipedge.types import CODESTREAM_HASH, Film, Mark, Pixels, Radiograph
 
 MAX_FILE_BYTES = 512 * 2**20

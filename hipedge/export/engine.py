@@ -2,7 +2,8 @@
 
 Networks are strongly typed: each tensor has the precision that the ONNX file gives it, so there
 are no precision flags, which TensorRT 11 no longer has. What differs between the flavours is in
-the table of `hipedge.export.flavours`; between versions 10.3 and 11 nothing that is used here does.
+the table of `hipedge.backends.tensorrt.flavours`; between versions 10.3 and 11 nothing
+that is used here does.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hipedge
-from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
-from hipedge.export.cache import (
+from hipedge.backends.tensorrt.engine_cache import (
     ENGINE_SUFFIX,
     EngineKey,
     Profile,
@@ -34,7 +34,8 @@ from hipedge.export.cache import (
     sidecar_of,
     write_engine,
 )
-from hipedge.export.flavours import Flavour, load, open_log
+from hipedge.backends.tensorrt.flavours import Flavour, load, open_log
+from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
 from hipedge.files import write_atomically
 from hipedge.model import ModelFolder
 from hipedge.model.card import CLASSIFIER

@@ -3,7 +3,7 @@
 The network sees a thumbnail and gives a heat map for the head at the image's left and one for the
 head at its right (the patient's right and left hip on a usual film), whether each is there, how far
 they lie apart, and by how many quarter turns the film is upright. This module makes the thumbnail
-and reads the answer; the network runs in `hipedge.backends.ort_locator`.
+and reads the answer; the network runs in `hipedge.locate.session`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class LocatorScores:
 
 
 class ScoreThumbnail(Protocol):
-    """What runs the network, such as `hipedge.backends.ort_locator.OrtLocator`."""
+    """What runs the network, such as `hipedge.locate.session.OrtLocator`."""
 
     def __call__(self, thumbnail: NDArray[np.uint8], /) -> LocatorScores:
         """Score one thumbnail uint8 (256, 256)."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.errors import Code, Refused
-from hipedge.geometry import (
+from hipedge.imaging.geometry import (
     HEAD_DISTANCE_MM,
     PELVIC_FILM_WIDTH_MM,
     SINGLE_HIP_FILM_WIDTH_MM,

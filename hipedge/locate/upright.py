@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from hipedge.area import TurnedPixels
-from hipedge.geometry import is_turned
+from hipedge.imaging.area import TurnedPixels
+from hipedge.imaging.geometry import is_turned
 from hipedge.types import Mark, Radiograph
 
 # By quarter turns counterclockwise.

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.errors import ConfigError, InstallationError, ModelError
+from hipedge.imaging.prepare import to_bytes
 from hipedge.model.card import CLASSIFIER, GOLDEN, LOCATOR, Card, Status
 from hipedge.model.folder import GOLDEN_SAMPLES, Golden, ModelFolder, open_model, write_card
-from hipedge.prepare import to_bytes
 from hipedge.types import ABNORMAL, CropGeometry
 
 DEFAULT_GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)

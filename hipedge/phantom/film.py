@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.errors import Code, Refused
-from hipedge.geometry import crop_box, image_lateral, is_mirrored
+from hipedge.imaging.geometry import crop_box, image_lateral, is_mirrored
+from hipedge.imaging.prepare import resample, to_bytes
 from hipedge.phantom.acquisition import Technique, expose
 from hipedge.phantom.hospitals import HOSPITAL_SHARES, HOSPITALS, Hospital
 from hipedge.phantom.markers import letter
@@ -23,7 +24,6 @@ from hipedge.phantom.physics import Image
 from hipedge.phantom.projection import View
 from hipedge.phantom.scene import HipModel, Patient
 from hipedge.phantom.soft_tissue import Body
-from hipedge.prepare import resample, to_bytes
 from hipedge.types import Box, Category, CropGeometry, Side
 
 # Patient Orientation (0020,0020): rows run to the patient's left, columns to the feet.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hipedge.geometry import HEAD_DISTANCE_MM, crop_box
-from hipedge.prepare import resample, to_bytes
+from hipedge.imaging.geometry import HEAD_DISTANCE_MM, crop_box
+from hipedge.imaging.prepare import resample, to_bytes
 from hipedge.types import CropGeometry
 
 

@@ -14,8 +14,8 @@ from typing import cast
 
 from sqlite_utils.db import Table
 
-from hipedge.decide import Rule, decide
 from hipedge.errors import Code, State, StoreError
+from hipedge.rules.decide import Rule, decide
 from hipedge.store.connection import Connection, now_text, utc_text
 from hipedge.store.rows import (
     Case,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from hipedge.errors import InputError
-from hipedge.site import OperatingPoint, SiteCalibration
+from hipedge.rules.site import OperatingPoint, SiteCalibration
 from hipedge.study.cases import Cases
 from hipedge.study.resampling import SEED, Array
 from hipedge.study.scores import N_BINS, calibration_bins, ece_terms

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
-from hipedge.decide import HARDWARE
+from hipedge.rules.decide import HARDWARE
 from hipedge.types import ABNORMAL as ABNORMAL_CATEGORIES
 from hipedge.types import CATEGORIES, Category
 

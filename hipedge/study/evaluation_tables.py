@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hipedge.site import OperatingPoint
+from hipedge.rules.site import OperatingPoint
 from hipedge.study.calibration import Reliability
 from hipedge.study.cases import Cases
 from hipedge.study.estimates import (

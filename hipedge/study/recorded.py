@@ -8,15 +8,15 @@ from io import BytesIO
 
 import numpy as np
 
-from hipedge.decide import Rule
 from hipedge.dicom import load, read
 from hipedge.errors import InputError, Refused, State
 from hipedge.locate.upright import turns_of
-from hipedge.picture import draw_case
+from hipedge.review.picture import draw_case
+from hipedge.review.worklist import caption
+from hipedge.rules.decide import Rule
 from hipedge.store import Case, Store
 from hipedge.study.inputs import FilmName, Prediction
 from hipedge.types import CATEGORIES, Side
-from hipedge.worklist import caption
 
 
 def read_recorded(store: Store, rules: Mapping[str, Rule]) -> Iterator[Prediction]:

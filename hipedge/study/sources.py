@@ -11,14 +11,14 @@ from pathlib import Path
 from hipedge.config import Settings, site_rule
 from hipedge.errors import InputError
 from hipedge.model.card import parse_card
-from hipedge.site import OperatingPoint, SiteFile, read_site_file
+from hipedge.review.worklist import open_review
+from hipedge.rules.site import OperatingPoint, SiteFile, read_site_file
 from hipedge.store import Store
 from hipedge.study.calibration import at_temperature
 from hipedge.study.cases import Cases, match
 from hipedge.study.inputs import Label, read_labels, read_predictions
 from hipedge.study.recorded import RecordedPictures, read_recorded
 from hipedge.study.report.pictures import FolderPictures, NoPictures, Pictures
-from hipedge.worklist import open_review
 
 
 @dataclass(frozen=True, eq=False)

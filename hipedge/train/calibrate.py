@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.decide import softmax
+from hipedge.rules.decide import softmax
 from hipedge.types import ABNORMAL, CATEGORIES, Category
 
 AIM = 0.95

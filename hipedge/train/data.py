@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from hipedge.dicom import load, read
 from hipedge.errors import Code, InputError, Refused
 from hipedge.files import replacing, write_atomically
+from hipedge.imaging.prepare import prepare
 from hipedge.locate import GivenHip, locate
-from hipedge.prepare import prepare
 from hipedge.train.manifest import Faults, Row
 from hipedge.types import CATEGORIES, CropGeometry, Hip, Radiograph, Side
 from hipedge.versions import PIPELINE_VERSION

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.decide import softmax
+from hipedge.rules.decide import softmax
 from hipedge.train.calibrate import Calibration
 from hipedge.train.classifier import confusion, macro_f1
 from hipedge.train.manifest import Row

@@ -36,7 +36,7 @@ from hipedge.train.locator_looks import Appearance
 from hipedge.train.locator_network import PACKAGE, LocatorNet
 from hipedge.train.loop import Objective, Schedule, autocast, fit
 from hipedge.train.manifest import SPLITS, TRAIN, VAL, read_manifest
-from hipedge.train.not_hips import draw_not_hip
+from hipedge.train.negatives import draw_not_hip
 from hipedge.train.recipe import NOBODY, Listener
 from hipedge.train.settings import open_folder, write_json
 

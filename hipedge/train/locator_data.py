@@ -19,14 +19,14 @@ from torch.utils.data import Dataset
 from hipedge.dicom import read
 from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
-from hipedge.geometry import head_in_box, image_lateral
+from hipedge.imaging.geometry import head_in_box, image_lateral
 from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
 from hipedge.model.new import DEFAULT_GEOMETRY
 from hipedge.train.data import OnFilm, by_film, content_key
 from hipedge.train.locator_looks import Appearance, another_look
 from hipedge.train.locator_network import SEEN_PX
 from hipedge.train.manifest import Faults, Row
-from hipedge.train.not_hips import cloud, draw_chest, draw_not_hip
+from hipedge.train.negatives import cloud, draw_chest, draw_not_hip
 from hipedge.train.samples import Key
 from hipedge.types import Box
 from hipedge.versions import PIPELINE_VERSION

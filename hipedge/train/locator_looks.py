@@ -19,7 +19,7 @@ from hipedge.errors import InputError, Refused
 from hipedge.locate.learned import make_thumbnail, stretch
 from hipedge.train.augment import Strength, tone
 from hipedge.train.locator_network import SEEN_PX
-from hipedge.train.not_hips import cloud
+from hipedge.train.negatives import cloud
 
 Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from enum import Enum
 
-from hipedge.watch.journal import event
+from hipedge.watch.logging import event
 
 
 class Alarm(str, Enum):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.errors import ConfigError
 from hipedge.store import Finished, Queue
-from hipedge.watch.journal import event
+from hipedge.watch.logging import event
 from hipedge.watch.settle import Look
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hipedge.discover import discover
 from hipedge.errors import InputError, StoreError
+from hipedge.pipeline.discover import discover
 from hipedge.types import Refusal
 from hipedge.watch.settle import Look
 

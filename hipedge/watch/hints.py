@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hipedge.errors import InstallationError
-from hipedge.watch.journal import event
+from hipedge.watch.logging import event
 
 
 class Hints(threading.Thread):

@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.backends import BACKENDS, Backend, Fingerprint, open_backend
+from hipedge.backends import BACKENDS, Backend, Fingerprint, open_backend, parity
 from hipedge.errors import BackendError, BackendLost, HipedgeError
-from hipedge.export import parity
 from hipedge.model import ModelFolder
 from hipedge.types import Scores
-from hipedge.watch.journal import event
+from hipedge.watch.logging import event
 
 if TYPE_CHECKING:
     from typing_extensions import Self

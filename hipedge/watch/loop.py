@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hipedge.decide import Rule
 from hipedge.errors import (
     BackendError,
     Code,
@@ -18,17 +17,18 @@ from hipedge.errors import (
     InstallationError,
     StoreUnavailable,
 )
-from hipedge.front import Prepared
-from hipedge.screen import Line
+from hipedge.pipeline.preprocess import Prepared
+from hipedge.pipeline.screen import Line
+from hipedge.pipeline.workers import Died, Workers
+from hipedge.rules.decide import Rule
 from hipedge.store import Outbox, Queue, Service
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, Scan
-from hipedge.watch.journal import event, tell_systemd
+from hipedge.watch.logging import event, tell_systemd
 from hipedge.watch.metrics import Tally
 from hipedge.watch.settle import LOOKS, Settled, Settling, Unsettled
-from hipedge.workers import Died, Workers
 
 TRIES = 3
 ROUND_S = 0.05

@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 
 from hipedge import backends
-from hipedge.batching import Batches
 from hipedge.config import Settings, site_rule
 from hipedge.errors import StoreError
-from hipedge.front import Front
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
-from hipedge.notify import Notifier, channels_of
-from hipedge.screen import Line, start_run
-from hipedge.shares import tuned_shares
+from hipedge.pipeline.batching import Batches
+from hipedge.pipeline.cpu_allocation import tuned_shares
+from hipedge.pipeline.preprocess import Front
+from hipedge.pipeline.screen import Line, start_run
+from hipedge.pipeline.workers import Limits, Workers, start_fork_server
 from hipedge.store import Service, Store
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
@@ -29,8 +29,8 @@ from hipedge.watch.hints import Hints
 from hipedge.watch.inference import Inference, Opener
 from hipedge.watch.loop import Pace, Watch
 from hipedge.watch.metrics import MetricsServer, Tally
+from hipedge.watch.notify import Notifier, channels_of
 from hipedge.watch.settle import SettledFront, Settling
-from hipedge.workers import Limits, Workers, start_fork_server
 
 # So many scans may fail to come before the service counts as ill.
 MISSED_SCANS = 4

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.dicom import ends_in_zeros, is_whole
 from hipedge.errors import Code, InstallationError
-from hipedge.front import Front, Known, Prepared, where
+from hipedge.pipeline.preprocess import Front, Known, Prepared, where
 from hipedge.types import Refusal
 
 # How often a file is looked at, at least, before it is taken.

@@ -6,7 +6,7 @@ import pytest
 
 from hipedge.backends import BACKENDS, choose, missing, obstacle, open_backend
 from hipedge.backends.fake import FakeBackend
-from hipedge.backends.ort import OnnxRuntimeBackend
+from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.errors import ConfigError, InstallationError
 
 

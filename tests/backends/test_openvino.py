@@ -7,9 +7,9 @@ openvino_backend = pytest.importorskip(
     "hipedge.backends.openvino", reason="openvino is not installed", exc_type=ImportError
 )
 
-from hipedge.backends.ort import OnnxRuntimeBackend  # noqa: E402
+from hipedge.backends.onnxruntime import OnnxRuntimeBackend  # noqa: E402
+from hipedge.backends.parity import Parity, check  # noqa: E402
 from hipedge.errors import BackendError  # noqa: E402
-from hipedge.export.parity import Parity, check  # noqa: E402
 
 OpenVinoBackend = openvino_backend.OpenVinoBackend
 AGREES = Parity(64, 0, 0.001, 0.001, 0.0, 0, 0, 0, 1024)

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hipedge.backends.ort import OnnxRuntimeBackend
+from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.errors import BackendError
 from hipedge.model import new_model
 

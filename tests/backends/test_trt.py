@@ -10,16 +10,29 @@ import numpy as np
 import pytest
 
 from hipedge.backends import choose, trt
-from hipedge.backends.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.fake import FakeBackend
-from hipedge.backends.trt import Gpu, TensorRtBackend, ensure_engine, first_gpu, obstacle
+from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
+from hipedge.backends.tensorrt.engine_cache import (
+    Device,
+    EngineKey,
+    Profile,
+    Sidecar,
+    sidecar_of,
+    write_engine,
+)
+from hipedge.backends.tensorrt.flavours import FLAVOURS
+from hipedge.backends.tensorrt.runtime import (
+    Gpu,
+    TensorRtBackend,
+    ensure_engine,
+    first_gpu,
+    obstacle,
+)
 from hipedge.cli import main
 from hipedge.config import Settings
-from hipedge.doctor import examine
 from hipedge.errors import BackendError, BackendLost, InstallationError
-from hipedge.export.cache import Device, EngineKey, Profile, Sidecar, sidecar_of, write_engine
-from hipedge.export.flavours import FLAVOURS
 from hipedge.model.card import CLASSIFIER
+from hipedge.perf.doctor import examine
 from tests.backends import cuda_double as doubles
 from tests.builders import sha
 

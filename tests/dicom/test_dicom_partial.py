@@ -23,7 +23,7 @@ from hipedge.dicom import openjpeg, read
 from hipedge.dicom.codecs import CODECS
 from hipedge.dicom.partial import FEWEST_BITS, CodedPixels
 from hipedge.errors import Code, Refused
-from hipedge.prepare import _Grid
+from hipedge.imaging.prepare import _Grid
 from hipedge.types import Area, Box
 
 pytestmark = pytest.mark.skipif(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.export.flavours import RTX_LIBRARIES
+from hipedge.backends.tensorrt.flavours import RTX_LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = {"libnvinfer": "libtensorrt_rtx", "libnvonnxparser": "libtensorrt_onnxparser_rtx"}

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hipedge.errors import BackendError, ConfigError, InstallationError, ModelError
-from hipedge.export.cache import (
+from hipedge.backends.tensorrt.engine_cache import (
     Device,
     Profile,
     Sidecar,
@@ -21,6 +20,8 @@ from hipedge.export.cache import (
     sidecar_of,
     write_engine,
 )
+from hipedge.backends.tensorrt.flavours import FLAVOURS, choose_flavour, load
+from hipedge.errors import BackendError, ConfigError, InstallationError, ModelError
 from hipedge.export.engine import (
     Recipe,
     _read_timing_cache,
@@ -28,7 +29,6 @@ from hipedge.export.engine import (
     build,
     export_engine,
 )
-from hipedge.export.flavours import FLAVOURS, choose_flavour, load
 from hipedge.model.card import CLASSIFIER
 from tests.export.bindings import ROOT, rtx_libraries, run_with
 from tests.processes import heed_interrupts
@@ -254,7 +254,7 @@ INTERRUPTED = """
 import os, signal, sys, threading
 from pathlib import Path
 from hipedge.export.engine import Recipe, export_engine
-from hipedge.export.flavours import FLAVOURS, load
+from hipedge.backends.tensorrt.flavours import FLAVOURS, load
 from hipedge.model import open_model
 
 model = open_model(Path(sys.argv[1]))
@@ -348,7 +348,7 @@ def test_two_processes_that_build_at_once_make_one_engine(rtx, folder, reference
     script = (
         "from pathlib import Path\n"
         "from hipedge.export.engine import Recipe, export_engine\n"
-        "from hipedge.export.flavours import FLAVOURS\n"
+        "from hipedge.backends.tensorrt.flavours import FLAVOURS\n"
         "from hipedge.model import open_model\n"
         f"model = open_model(Path({str(reference_model.path)!r}))\n"
         "print(export_engine(model, Recipe(FLAVOURS['rtx']), device=None).built)\n"
@@ -404,7 +404,7 @@ BUILD_TWICE = """
 import logging, sys
 from pathlib import Path
 from hipedge.export.engine import Recipe, export_engine
-from hipedge.export.flavours import FLAVOURS
+from hipedge.backends.tensorrt.flavours import FLAVOURS
 from hipedge.model import open_model
 
 logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
@@ -432,7 +432,7 @@ NOT_KEPT = """
 import logging, sys
 from pathlib import Path
 from hipedge.export.engine import Recipe, export_engine
-from hipedge.export.flavours import FLAVOURS
+from hipedge.backends.tensorrt.flavours import FLAVOURS
 from hipedge.model import open_model
 
 logging.basicConfig(stream=sys.stdout, level=logging.WARNING)

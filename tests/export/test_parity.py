@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hipedge.backends.ort import OnnxRuntimeBackend
-from hipedge.export.parity import check, compare
-from hipedge.export.proofs import parity_of
+from hipedge.backends.onnxruntime import OnnxRuntimeBackend
+from hipedge.backends.parity import check, compare
+from hipedge.backends.proofs import parity_of
 from hipedge.model import Golden
 from hipedge.types import ABNORMAL, CATEGORIES, Category
 from tests.backends.golden_backend import GoldenBackend

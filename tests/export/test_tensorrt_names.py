@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from hipedge.export.flavours import FLAVOURS, load
+from hipedge.backends.tensorrt.flavours import FLAVOURS, load
 from tests.export.bindings import ROOT, bindings_folder, rtx_libraries, run_with
 
 VERSIONS = ("10.3", "10.16", "11.4")

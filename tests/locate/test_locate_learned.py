@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hipedge.area import WholePixels
-from hipedge.geometry import is_turned
+from hipedge.imaging.area import WholePixels
+from hipedge.imaging.geometry import is_turned
 from hipedge.locate import Heads, locate
 from hipedge.locate.learned import (
     HEAT_PX,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hipedge.area import WholePixels
 from hipedge.errors import Code, Refused
-from hipedge.geometry import HEAD_DISTANCE_MM, crop_box, is_mirrored
+from hipedge.imaging.area import WholePixels
+from hipedge.imaging.geometry import HEAD_DISTANCE_MM, crop_box, is_mirrored
 from hipedge.locate import GivenHip, Heads, locate
 from hipedge.types import Box, CropGeometry, Laterality, Mark, Radiograph, Side
 from tests.builders import film

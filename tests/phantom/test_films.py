@@ -11,7 +11,8 @@ import pydicom
 import pytest
 
 from hipedge.dicom.read import read
-from hipedge.geometry import is_mirrored
+from hipedge.imaging.geometry import is_mirrored
+from hipedge.imaging.prepare import prepare
 from hipedge.phantom import crop, crop_of, develop, generate, write_film
 from hipedge.phantom.film import draw_film
 from hipedge.phantom.generate import COLUMNS, file_name
@@ -23,7 +24,6 @@ from hipedge.phantom.hospitals import (
     JPEG_LS_LOSSLESS,
 )
 from hipedge.phantom.write import digitised
-from hipedge.prepare import prepare
 from hipedge.types import Category, CropGeometry, Hip, View
 from tests.phantom.conftest import bilateral_seed, film_of
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hipedge.backends.ort import OnnxRuntimeBackend
+from hipedge.backends.onnxruntime import OnnxRuntimeBackend
+from hipedge.backends.parity import PROBABILITY_TOLERANCE, compare
 from hipedge.dicom import read
-from hipedge.export.parity import PROBABILITY_TOLERANCE, compare
-from hipedge.geometry import is_mirrored
+from hipedge.imaging.geometry import is_mirrored
+from hipedge.imaging.prepare import prepare_hips
 from hipedge.model import Golden
 from hipedge.phantom import develop, draw_film, write_film
 from hipedge.phantom.hospitals import EXTERNAL
-from hipedge.prepare import prepare_hips
 from hipedge.types import Area, Hip, Radiograph
 
 # Transfer syntax and bits stored: the outside hospital's own are 10.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hipedge.errors import InputError
-from hipedge.site import SITE_FILE, read_site_file, write_site_file
+from hipedge.rules.site import SITE_FILE, read_site_file, write_site_file
 from hipedge.study.calibration import (
     at_temperature,
     calibrate,

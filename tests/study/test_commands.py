@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from hipedge.cli import main
-from hipedge.decide import decide, softmax
 from hipedge.errors import Code, InputError
 from hipedge.model.card import Card, Status, card_id, card_json
-from hipedge.site import SITE_FILE
+from hipedge.rules.decide import decide, softmax
+from hipedge.rules.site import SITE_FILE
 from hipedge.store import Store
 from hipedge.study.cases import match
 from hipedge.study.inputs import FilmName, Label

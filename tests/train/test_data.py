@@ -6,8 +6,8 @@ from PIL import Image
 
 from hipedge.dicom import read
 from hipedge.errors import InputError
+from hipedge.imaging.prepare import prepare
 from hipedge.locate import locate
-from hipedge.prepare import prepare
 from hipedge.train.augment import Strength, augment
 from hipedge.train.data import check_pixels, prepare_crops
 from hipedge.train.manifest import read_manifest

@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hipedge.backends.ort_locator import OrtLocator
 from hipedge.dicom import read
 from hipedge.errors import BackendError, ConfigError, InputError
-from hipedge.front import Front
 from hipedge.locate import GivenHips
 from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
+from hipedge.locate.session import OrtLocator
 from hipedge.model import new_model
+from hipedge.pipeline.preprocess import Front
 from hipedge.train import locator_data, locator_network
 from hipedge.train.locator import (
     Localisation,
@@ -33,7 +33,7 @@ from hipedge.train.locator_data import (
 from hipedge.train.locator_looks import Appearance, with_amplitudes, with_histogram
 from hipedge.train.locator_network import LocatorNet, Trunk
 from hipedge.train.manifest import read_manifest
-from hipedge.train.not_hips import draw_not_hip
+from hipedge.train.negatives import draw_not_hip
 from hipedge.train.recipe import Listener
 from hipedge.types import CropGeometry, Mark
 from tests.train.films import CENTRES, SHAPE, write_films
@@ -347,7 +347,9 @@ def test_a_turned_film_goes_down_the_line_upright(tmp_path, monkeypatch):
         turns = 9.0 * np.eye(4, dtype=np.float32)[int(np.argmin(errors))]
         return LocatorScores(heat, np.full(2, 5.0, np.float32), turns, -1.0)
 
-    monkeypatch.setattr("hipedge.front.open_locator", lambda path: LearnedLocator(score))
+    monkeypatch.setattr(
+        "hipedge.pipeline.preprocess.open_locator", lambda path: LearnedLocator(score)
+    )
     front = Front(CropGeometry(64, 160.0, 10.0, 20.0), GivenHips(), frozenset(), tmp_path)
     whole = front(path)
     Image.fromarray(np.rot90(upright, -1)).save(tmp_path / "lying.png")

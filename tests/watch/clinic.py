@@ -16,7 +16,7 @@ from hipedge.config import Settings
 from hipedge.locate import read_hips_csv
 from hipedge.types import CATEGORIES, Category
 from hipedge.watch import watch
-from hipedge.watch.journal import open_journal
+from hipedge.watch.logging import open_journal
 from tests.dicom.dicom_films import EXPLICIT, film
 
 SIZE_PX = 64
@@ -96,7 +96,7 @@ class Clinic:
 
     def start(self, fault=None, *arguments):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["hipedge.screen"])
+        context.set_forkserver_preload(["hipedge.pipeline.screen"])
         target = (self.settings, [self.incoming], self.hips, self.log, fault, arguments)
         process = context.Process(target=serve, args=target)
         process.start()

@@ -13,11 +13,11 @@ import pytest
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from hipedge.front import Front
 from hipedge.locate import GivenHips
+from hipedge.pipeline.preprocess import Front
+from hipedge.pipeline.workers import Died, Limits, Workers
 from hipedge.types import Category, CropGeometry, Refusal
 from hipedge.watch.settle import Look, Settled, SettledFront
-from hipedge.workers import Died, Limits, Workers
 from tests.dicom import dicom_films
 from tests.watch.clinic import ROOT_UID, dicom, paint
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hipedge import front
+from hipedge.pipeline.preprocess import Front
+from hipedge.pipeline.workers import Workers
 from hipedge.watch import service as watch_service
-from hipedge.workers import Workers
 from tests.watch import faults
 from tests.watch.clinic import dicom
 
@@ -39,7 +39,7 @@ HARMS = {
 CODES = {"eats memory": ("worker_died", "unexpected_error", "too_large")}
 
 
-class HarmfulFront(front.Front):
+class HarmfulFront(Front):
     """Comes to harm on a film that is named after it. Unpickled in the worker from here."""
 
     def __call__(self, path: Path):

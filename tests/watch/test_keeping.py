@@ -13,13 +13,13 @@ from sqlite_utils import Database
 
 from hipedge.cli import main
 from hipedge.errors import Code, StoreError
-from hipedge.retry import Retried, retry
-from hipedge.status import read_status
 from hipedge.store import TRANSITIONS, Outbox, PathState, Queue, Service, Store, backup
 from hipedge.store.schema import migrations
 from hipedge.types import Category, Refusal
 from hipedge.watch.done import DoneDir
+from hipedge.watch.retry import Retried, retry
 from hipedge.watch.settle import Look
+from hipedge.watch.status import read_status
 from tests.builders import RULE, film, scored_hip, screened, sha
 from tests.store.test_store import start
 from tests.watch.clinic import dicom

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.notify import Spool
-from hipedge.screen import Line
+from hipedge.pipeline.screen import Line
+from hipedge.pipeline.workers import Workers
 from hipedge.store import Outbox, Queue, Service, Store
 from hipedge.types import Category
 from hipedge.watch.done import DoneDir
 from hipedge.watch.inference import Inference
-from hipedge.workers import Workers
+from hipedge.watch.notify import Spool
 from tests.watch import faults
 from tests.watch.clinic import dicom
 

@@ -13,8 +13,8 @@ import pytest
 from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.errors import BackendError, BackendLost, InstallationError
-from hipedge.front import Front
 from hipedge.locate import GivenHips
+from hipedge.pipeline.preprocess import Front
 from hipedge.store import connection
 from hipedge.types import Category, CropGeometry
 from hipedge.watch import inference, loop, service

@@ -12,12 +12,12 @@ import urllib.request
 
 import pytest
 
-from hipedge import notify
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, StoreUnavailable
-from hipedge.notify import Courier, Mail, Notifier, Spool, Undelivered, Webhook, channels_of
 from hipedge.store import Outbox, Store
 from hipedge.types import Category
+from hipedge.watch import notify
+from hipedge.watch.notify import Courier, Mail, Notifier, Spool, Undelivered, Webhook, channels_of
 from tests.builders import RULE, film, scored_hip, screened
 from tests.store.test_store import start
 from tests.watch.clinic import dicom

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hipedge.errors import Code, StoreError
-from hipedge.front import Front
 from hipedge.locate import GivenHips
+from hipedge.pipeline.preprocess import Front
 from hipedge.store import Store
 from hipedge.types import Category, CropGeometry, Refusal
 from hipedge.watch import settle

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from hipedge import front
+from hipedge.pipeline.preprocess import Front
 from hipedge.types import ABNORMAL, Category
 from hipedge.watch import service as watch_service
 from tests.watch.clinic import Clinic, dicom
@@ -139,7 +139,7 @@ def test_settings_that_cannot_be_read_again_are_an_alarm_and_the_old_ones_stay(c
     assert clinic.rows("select count(*) from rules") == [(1,)]
 
 
-class SlowFront(front.Front):
+class SlowFront(Front):
     """Takes its time, so that something is left when the service is told to end."""
 
     def __call__(self, path):

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT for RTX: runtime, CUDA graphs, engine cache and flavours."""

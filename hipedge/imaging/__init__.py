@@ -1,0 +1,1 @@
+"""Image geometry and resampling: crops, areas of a film, and their coordinates."""

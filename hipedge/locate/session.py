@@ -1,0 +1,37 @@
+"""The locator in a session of ONNX Runtime, on one thread of the CPU: it runs in workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from hipedge.backends.onnxruntime import CPU, LOG_ERRORS_ONLY, ORT_ERRORS
+from hipedge.errors import BackendError
+from hipedge.locate.learned import LocatorScores
+
+OUTPUTS = ("heat", "present", "turns", "log_distance")
+
+
+class OrtLocator:
+    """Scores thumbnails by `locator.onnx`. Raises `BackendError` where it cannot be loaded."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = LOG_ERRORS_ONLY
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[CPU])
+        except ORT_ERRORS as error:
+            raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+
+    def __call__(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
+        """Score one thumbnail uint8 (256, 256)."""
+        try:
+            outputs = self._session.run(list(OUTPUTS), {"pixels": thumbnail[None, None]})
+        except ORT_ERRORS as error:
+            raise BackendError(f"ONNX Runtime failed on the locator: {error}") from error
+        heat, present, turns, log_distance = (output[0] for output in outputs)
+        return LocatorScores(heat, present, turns, float(log_distance))

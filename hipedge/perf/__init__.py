@@ -1,0 +1,1 @@
+"""Measurements of an installation: speed, tuning of the core allocation, self-checks."""

@@ -1,0 +1,123 @@
+"""What is installed here, which backends would run, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hipedge import backends
+from hipedge.config import Settings, site_rule
+from hipedge.dicom import decoder_versions
+from hipedge.errors import HipedgeError
+from hipedge.model import open_model
+from hipedge.pipeline.preprocess import open_locator
+from hipedge.store import Store
+from hipedge.versions import CORE, package_version
+
+# What each extra brings: the packages to look for and what they are for.
+EXTRAS = {
+    "train": ("torch", "timm", "onnx", "onnxscript", "matplotlib"),
+    "phantom": ("numba", "scipy", "xraylib"),
+    "study": ("scipy", "scikit-learn", "statsmodels", "matplotlib"),
+    "service": ("watchfiles", "prometheus-client"),
+    "tensorrt": ("tensorrt", "pycuda"),
+    "rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings"),
+    "openvino": ("openvino",),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `works` is None where it is optional and absent."""
+
+    section: str
+    name: str
+    works: bool | None
+    found: str
+    cure: str = ""
+    required: bool = True
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Look at everything that `hipedge screen` needs under these settings, and at the extras."""
+    return [
+        *_machine(),
+        *_packages(),
+        *_decoders(),
+        *_backends(),
+        *_site(settings),
+        *_extras(),
+    ]
+
+
+def _machine() -> Iterator[Check]:
+    python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    yield Check("machine", "python", sys.version_info >= (3, 10), python)
+    cores = len(os.sched_getaffinity(0))
+    yield Check("machine", "processor", True, f"{cores} cores for this process")
+    yield Check("machine", "sqlite", True, sqlite3.sqlite_version)
+
+
+def _packages() -> Iterator[Check]:
+    for name in CORE:
+        version = package_version(name)
+        cure = "" if version else "pip install hipedge"
+        yield Check("core", name, version is not None, version or "missing", cure)
+
+
+def _decoders() -> Iterator[Check]:
+    for name, version in decoder_versions().items():
+        yield Check("decoder", name, True, version)
+
+
+def _backends() -> Iterator[Check]:
+    for name, row in backends.BACKENDS.items():
+        if not row.automatic:
+            continue
+        obstacle = backends.obstacle(name)
+        found = "can run" if obstacle is None else "cannot run"
+        yield Check("backend", name, None if obstacle else True, found, obstacle or "")
+    try:
+        name, reason = backends.choose("auto")
+        yield Check("backend", "auto", True, f"{name}: {reason}")
+    except HipedgeError as error:
+        yield Check("backend", "auto", False, "none would run", str(error))
+
+
+def _site(settings: Settings) -> Iterator[Check]:
+    try:
+        model = open_model(settings.require_model())
+        site_rule(model.card, settings)
+        yield Check("site", "model", True, f"{model.card.name}: {model.card.status_text}")
+        name, _ = backends.choose(settings.backend)
+        with backends.open_backend(name, model) as backend:
+            yield Check("site", "model on backend", True, str(backend.fingerprint))
+        if model.locator:
+            open_locator(model.locator)
+            yield Check("site", "locator", True, "finds the hips")
+    except HipedgeError as error:
+        yield Check("site", "model", False, "cannot be used", str(error))
+    if not settings.db.exists():
+        folder = settings.db.absolute().parent
+        works = os.access(folder, os.W_OK)
+        cure = "" if works else f"make {folder} a folder that you may write"
+        yield Check("site", "database", works, f"{settings.db} will be made", cure)
+        return
+    try:
+        with Store(settings.db):
+            yield Check("site", "database", True, f"{settings.db} can be written")
+    except HipedgeError as error:
+        yield Check("site", "database", False, "cannot be used", str(error))
+
+
+def _extras() -> Iterator[Check]:
+    for extra, packages in EXTRAS.items():
+        versions = {name: package_version(name) for name in packages}
+        lacks = [name for name, version in versions.items() if version is None]
+        found = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
+        cure = f"pip install 'hipedge[{extra}]'" if lacks else ""
+        yield Check("extra", extra, None if lacks else True, found, cure, required=False)

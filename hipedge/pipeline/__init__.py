@@ -1,0 +1,1 @@
+"""The screening pipeline: discover → read → locate → prepare → infer → decide → record."""

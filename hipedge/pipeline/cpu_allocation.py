@@ -1,0 +1,59 @@
+"""How the cores are shared between reading and inference: as `hipedge tune` has found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hipedge.backends.tensorrt.engine_cache import cache_folder
+from hipedge.files import write_atomically
+from hipedge.machine import processor
+from hipedge.model.folder import ModelFolder
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many processes read, and on how many threads a backend on the CPU computes.
+
+    `threads` is None for every core, and for backends that compute elsewhere.
+    """
+
+    workers: int
+    threads: int | None = None
+
+
+def tuned_shares(model: ModelFolder, backend: str, workers: int | None) -> Shares:
+    """Return the shares that are remembered for this machine, or all cores for each part.
+
+    A site's own number of `workers` wins.
+    """
+    shares = _read(model, backend) or Shares(len(os.sched_getaffinity(0)))
+    return shares if workers is None else Shares(workers, shares.threads)
+
+
+def remember_shares(model: ModelFolder, backend: str, shares: Shares) -> None:
+    """Write shares into the cache. Raises `OSError` where it cannot be written."""
+    path = _path(model, backend)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"of": _key(model, backend), **asdict(shares)}).encode())
+
+
+def _key(model: ModelFolder, backend: str) -> str:
+    cores = len(os.sched_getaffinity(0))
+    return f"{model.model_id} {backend} {processor()} {cores} cores"
+
+
+def _path(model: ModelFolder, backend: str) -> Path:
+    name = hashlib.sha256(_key(model, backend).encode()).hexdigest()
+    return cache_folder() / "tuning" / f"{name}.json"
+
+
+def _read(model: ModelFolder, backend: str) -> Shares | None:
+    try:
+        content = json.loads(_path(model, backend).read_bytes())
+        return Shares(**content) if content.pop("of") == _key(model, backend) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # absent, or of another version of hipedge

@@ -1,0 +1,131 @@
+"""The front half of the line, in a worker process: read → locate → prepare."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from hipedge.dicom import load, read
+from hipedge.errors import BackendError, Code, InstallationError, Refused
+from hipedge.imaging.prepare import prepare_hips
+from hipedge.locate import GivenHips, find_heads, locate
+from hipedge.locate.learned import LearnedLocator
+from hipedge.locate.rules import FindHeads
+from hipedge.locate.upright import turn_upright
+from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A film on its way from a worker to the model: its hips, each seen one way or both.
+
+    `core_s` is the processor's time that it took; `timings_ms` are by the clock.
+    """
+
+    film: Film
+    hips: tuple[tuple[Hip, tuple[Sample, ...]], ...]
+    marks: frozenset[Mark]
+    timings_ms: Mapping[str, float]
+    core_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """A content that already has its row: nothing to do but note where it was seen again."""
+
+    source: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Front:
+    """read → locate → prepare: what a worker process does with one path."""
+
+    geometry: CropGeometry
+    given_hips: GivenHips
+    known: frozenset[str]
+    locator: Path | None = None
+
+    def __call__(self, path: Path) -> Prepared | Refusal | Known:
+        """Return what became of the file: expected faults are values, never exceptions."""
+        sha256, film, timings_ms = None, None, dict[str, float]()
+        start_core = time.process_time()
+        try:
+            with timed("load", timings_ms):
+                payload = load(path)
+            with timed("hash", timings_ms):
+                sha256 = payload.sha256
+            if sha256 in self.known:
+                return Known(path, sha256)
+            with timed("read", timings_ms):
+                radiograph = read(path, payload)
+            film = radiograph.film
+            with timed("locate", timings_ms):
+                radiograph, find = self._upright(radiograph)
+                film = radiograph.film
+                located = locate(radiograph, self.geometry, self.given_hips.of(film), find=find)
+            with timed("prepare", timings_ms):
+                samples = prepare_hips(radiograph, located.hips, self.geometry.size_px)
+            hips = tuple(zip(located.hips, samples, strict=True))
+            core_s = time.process_time() - start_core
+            return Prepared(film, hips, film.marks | located.marks, timings_ms, core_s)
+        except Refused as refused:
+            code, detail = refused.code, refused.detail
+        except MemoryError:
+            code, detail = Code.TOO_LARGE, "needs more memory than it may have"
+        except InstallationError:
+            raise  # it would cost every film
+        except Exception as error:
+            # A fault of ours must cost one film, not the night's run: it is stated in its row.
+            code, detail = Code.UNEXPECTED_ERROR, where(error)
+        marks = film.marks if film else frozenset()
+        return Refusal(
+            path, code, detail, sha256=sha256, film=film, marks=marks, timings_ms=timings_ms
+        )
+
+    def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, FindHeads]:
+        """Return the film turned upright, and what finds its heads: learned, or a drawn pelvis.
+
+        A film whose hips are given stays as it is, for they are where they are given.
+        """
+        if self.locator is None or self.given_hips.of(radiograph.film):
+            return radiograph, find_heads
+        find = open_locator(self.locator)
+        overview = radiograph.overview
+        spacing_mm = overview.spacing_mm(radiograph.film.spacing_mm)
+        return turn_upright(radiograph, find.quarter_turns(overview.pixels, spacing_mm)), find
+
+
+@lru_cache(maxsize=1)
+def open_locator(path: Path) -> LearnedLocator:
+    """Open a model's locator, once in a process; others do without its runtime.
+
+    Raises `InstallationError` where it cannot be opened.
+    """
+    from hipedge.locate.session import OrtLocator
+
+    try:
+        return LearnedLocator(OrtLocator(path))
+    except BackendError as error:
+        raise InstallationError(f"the model's locator cannot be used here: {error}") from error
+
+
+@contextmanager
+def timed(stage: str, timings_ms: dict[str, float]) -> Iterator[None]:
+    """Note how long the block took, also where it raises."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings_ms[stage] = (time.perf_counter() - start) * 1e3
+
+
+def where(error: BaseException) -> str:
+    """Name an error's type and line, and nothing of its text, which could hold patient data."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}"

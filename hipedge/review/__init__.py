@@ -1,0 +1,1 @@
+"""What people look at: the worklist of flagged hips and the pictures of a case."""

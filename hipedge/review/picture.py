@@ -1,0 +1,122 @@
+"""A case as a picture: the film, a box around each hip, and where the finding came from."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from hipedge.rules.decide import HARDWARE, softmax
+from hipedge.types import CATEGORIES, Box, Finding, Hip, Priority, ScoredHip, Scores
+
+# Of the longer side: large enough for the words in the boxes, small enough for a screen.
+SIDE_PX = (900, 1400)
+FOOTER_LINE_PX = 22
+# Of the words in a box, which break where it ends: the other hip's begin there.
+CHARACTER_PX = 9
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+COLOURS = {
+    Priority.URGENT: (213, 94, 0),
+    Priority.ROUTINE: (240, 228, 66),
+    Priority.RECORDED: (86, 180, 233),
+    Priority.NONE: (0, 158, 115),
+}
+HEAT = np.array((255.0, 60.0, 0.0))
+HEAT_OPACITY = 0.55
+
+
+def draw_case(
+    pixels: NDArray[np.uint16],
+    hips: Sequence[ScoredHip],
+    findings: Sequence[Finding],
+    caption: Sequence[str],
+) -> Image.Image:
+    """Draw a film (H, W), bone bright, with the boxes, findings and heat maps of its hips.
+
+    The lines of `caption` go under the film: which model and backend said this.
+    """
+    longest = max(pixels.shape)
+    scale = min(max(longest, SIDE_PX[0]), SIDE_PX[1]) / longest
+    height, width = (max(1, round(length * scale)) for length in pixels.shape)
+    grey = Image.fromarray(pixels.astype(np.float32) / 257).resize(
+        (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    )
+    film = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
+    for scored, finding in zip(hips, findings, strict=True):
+        blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
+    footer_px = FOOTER_LINE_PX * (len(caption) + 1)
+    picture = Image.new("RGB", (max(width, SIDE_PX[0]), height + footer_px))
+    picture.paste(Image.fromarray(np.rint(film).astype(np.uint8)))
+    draw = ImageDraw.Draw(picture)
+    for scored, finding in zip(hips, findings, strict=True):
+        _outline(draw, scored.hip, _scaled(scored.hip.box, scale), finding, (width, height))
+    text = "\n".join(caption)
+    draw.text((8, height + 8), text, fill=(200, 200, 200), font=ImageFont.load_default(14))
+    return picture
+
+
+def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
+    """Return the map (h, w) of the found category, as the film lies, its evidence from 0 to 1."""
+    label = CATEGORIES.index(finding.category)
+
+    def probability(scores: Scores) -> float:
+        return float(softmax(scores.logits, 1.0)[label])
+
+    way = max(range(len(scored.scores)), key=lambda one: probability(scored.scores[one]))
+    # A hip of unknown side is seen plain first, then mirrored.
+    mirrored = scored.hip.mirrored or way == 1
+    evidence: NDArray[np.float32] = np.maximum(scored.scores[way].maps[label], 0)
+    evidence /= max(float(evidence.max()), 1e-9)
+    return evidence[:, ::-1] if mirrored else evidence
+
+
+def blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -> None:
+    """Lay a heat map over the part of `film` (H, W, 3) that lies in `box`."""
+    x0, y0, x1, y1 = (round(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
+    whole = np.asarray(
+        Image.fromarray(np.ascontiguousarray(heat, np.float32)).resize(
+            (max(1, x1 - x0), max(1, y1 - y0)), Image.Resampling.BICUBIC
+        )
+    )
+    top, left = max(0, y0), max(0, x0)
+    part = film[top : max(top, y1), left : max(left, x1)]
+    visible = whole[top - y0 :, left - x0 :][: part.shape[0], : part.shape[1]]
+    opacity = HEAT_OPACITY * np.clip(visible, 0, 1)[..., None] ** 1.5
+    part[:] = part * (1 - opacity) + HEAT * opacity
+
+
+def _outline(
+    draw: ImageDraw.ImageDraw, hip: Hip, box: Box, finding: Finding, size_px: tuple[int, int]
+) -> None:
+    """Draw a hip's box, and its finding in words inside the box's upper edge."""
+    colour = COLOURS[finding.priority]
+    x0, y0 = max(1, round(box.x0)), max(1, round(box.y0))
+    x1, y1 = min(size_px[0] - 2, round(box.x1)), min(size_px[1] - 2, round(box.y1))
+    if x1 <= x0 or y1 <= y0:
+        return
+    draw.rectangle((x0, y0, x1, y1), outline=colour, width=3)
+    font = ImageFont.load_default(18)
+    width = max(12, (x1 - x0 - 16) // CHARACTER_PX)
+    lines = [part for text in _words(hip, finding) for part in textwrap.wrap(text, width)]
+    for line, text in enumerate(lines):
+        draw.text((x0 + 8, y0 + 6 + 23 * line), text, fill=colour, font=font, stroke_width=2,
+                  stroke_fill=(0, 0, 0))  # fmt: skip
+
+
+def _words(hip: Hip, finding: Finding) -> list[str]:
+    probability = finding.probabilities[CATEGORIES.index(finding.category)]
+    words = [f"{hip.side.value}: {finding.category.value.replace('_', ' ')} {probability:.0%}"]
+    if finding.flagged:
+        reasons = [category.value.replace("_", " ") for category in finding.flagged_for]
+        reasons += ["uncertain"] if finding.uncertain else []
+        words.append(f"flagged ({finding.priority.value}): {', '.join(reasons)}")
+    if finding.category in HARDWARE:
+        words.append("implant itself not assessed")
+    return words
+
+
+def _scaled(box: Box, scale: float) -> Box:
+    return Box(box.x0 * scale, box.y0 * scale, box.x1 * scale, box.y1 * scale)

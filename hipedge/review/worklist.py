@@ -1,0 +1,133 @@
+"""What a person should look at: flagged hips, films that were not read, films that bear a mark."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hipedge.config import Settings, site_rule
+from hipedge.errors import CODES, State, StoreError
+from hipedge.model.card import parse_card
+from hipedge.rules.decide import HARDWARE, HARDWARE_NOTE, Rule
+from hipedge.store import Case, Store
+from hipedge.types import CATEGORIES, Finding, Hip, Priority
+
+_ORDER = tuple(Priority)
+# So many characters fit below the narrowest picture.
+CAPTION_WIDTH = 110
+
+
+@dataclass(frozen=True, eq=False)
+class FlaggedHip:
+    """A hip that a doctor should see, and the case that it is part of."""
+
+    case: Case
+    hip: Hip
+    finding: Finding
+
+
+@dataclass(frozen=True, eq=False)
+class Worklist:
+    """Flagged hips, urgent first; and films that are work for a human too, never a negative."""
+
+    flagged: tuple[FlaggedHip, ...]
+    not_read: tuple[Case, ...]
+    marked: tuple[Case, ...]
+
+
+@contextmanager
+def open_review(db: Path, settings: Settings) -> Iterator[tuple[Store, Mapping[str, Rule]]]:
+    """Open a database to look at, with every hip decided under the site's present thresholds.
+
+    Yields the store and the rule of each model in it. Raises `StoreError` if there is none.
+    """
+    if not db.exists():
+        raise StoreError(f"there is no database {db}: `hipedge screen` makes it")
+    with Store(db, read_only=not os.access(db, os.W_OK)) as store:
+        rules = {
+            model_id: site_rule(parse_card(card.encode(), f"the card of model {model_id[:12]}"),
+                                settings)
+            for model_id, card in store.models().items()
+        }  # fmt: skip
+        for model_id, rule in rules.items():
+            store.apply_rule(model_id, rule)
+        yield store, rules
+
+
+def worklist(store: Store, rules: Mapping[str, Rule], since: datetime | None = None) -> Worklist:
+    """Return what to look at, of what was recorded since then."""
+    cases = list(store.worklist(rules, since))
+    flagged = [
+        FlaggedHip(case, scored.hip, finding)
+        for case in cases
+        for scored, finding in zip(case.hips, case.findings, strict=True)
+        if finding.flagged
+    ]
+    flagged.sort(key=lambda one: (_ORDER.index(one.finding.priority), -suspicion(one.finding)))
+    return Worklist(
+        flagged=tuple(flagged),
+        not_read=tuple(case for case in cases if case.state is not State.SCREENED),
+        marked=tuple(case for case in cases if case.state is State.SCREENED and case.marks),
+    )
+
+
+def suspicion(finding: Finding) -> float:
+    """Return the highest probability among the categories that a hip is flagged for."""
+    reasons = finding.flagged_for or (finding.category,)
+    return max(finding.probabilities[CATEGORIES.index(category)] for category in reasons)
+
+
+def describe_model(case: Case) -> str:
+    """Say which model read a case, and what its card says that its results are worth."""
+    return f"model {case.model} ({case.model_status}): {case.model_status_text}"
+
+
+def caption(case: Case) -> tuple[str, ...]:
+    """Return the lines for below a case's picture: who says this, and what it is worth."""
+    words = textwrap.wrap(describe_model(case), CAPTION_WIDTH)
+    return (*words, f"Research use only. {case.backend}")
+
+
+def case_record(case: Case) -> dict[str, Any]:
+    """Return what is said of a file, as plain values with stable names."""
+    return {
+        "path": str(case.path),
+        "sha256": case.sha256,
+        "sop_instance_uid": case.sop_instance_uid,
+        "study_instance_uid": case.study_instance_uid,
+        "state": case.state.value,
+        "code": case.code.value if case.code else None,
+        "meaning": CODES[case.code].meaning if case.code else None,
+        "detail": case.detail,
+        "marks": [mark.value for mark in case.marks],
+        "recorded_at": case.recorded_at,
+        "model": case.model,
+        "model_status": case.model_status,
+        "model_status_text": case.model_status_text,
+        "backend": case.backend,
+    }
+
+
+def finding_record(hip: Hip, finding: Finding) -> dict[str, Any]:
+    """Return what is said of a hip, as plain values with stable names."""
+    return {
+        "side": hip.side.value,
+        "priority": finding.priority.value,
+        "category": finding.category.value,
+        "flagged": finding.flagged,
+        "flagged_for": [category.value for category in finding.flagged_for],
+        "uncertain": finding.uncertain,
+        "note": HARDWARE_NOTE if finding.category in HARDWARE else None,
+        "probabilities": {
+            category.value: round(probability, 4)
+            for category, probability in zip(CATEGORIES, finding.probabilities, strict=True)
+        },
+        "operating_point": finding.operating_point,
+        "box_px": [round(edge, 1) for edge in (hip.box.x0, hip.box.y0, hip.box.x1, hip.box.y1)],
+    }

@@ -1,0 +1,272 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hipedge.errors import InstallationError
+from hipedge.pipeline.workers import FAILED_STARTS, Died, Limits, Workers
+
+
+def square(number):
+    return number * number
+
+
+def die_of_seven(number):
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return number
+
+
+def raise_at_three(number):
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def run(function, items, count=2):
+    claimed = []
+    with Workers(function, count) as workers:
+        results = [pair for batch in workers.run(items, claimed.extend) for pair in batch]
+    return results, claimed
+
+
+def test_every_item_gets_one_result():
+    results, claimed = run(square, range(50))
+    assert sorted(results) == [(number, number * number) for number in range(50)]
+    assert claimed == list(range(50))
+
+
+def test_no_items_give_no_results():
+    assert run(square, []) == ([], [])
+
+
+def test_an_item_that_kills_its_process_costs_no_other_item():
+    results, claimed = run(die_of_seven, range(30))
+    assert dict(results) == {number: Died() if number == 7 else number for number in range(30)}
+    assert len(results) == 30
+    assert claimed.count(7) == 2  # it may have been killed for something else
+
+
+def test_an_exception_of_the_function_reaches_the_caller():
+    with Workers(raise_at_three, 1) as workers, pytest.raises(ValueError, match="three"):
+        list(workers.run(range(5), lambda items: None))
+
+
+def test_an_item_is_claimed_before_it_is_worked_on(tmp_path):
+    # The claim fails, so nothing may have been worked on.
+    def fail(items):
+        raise RuntimeError("disk full")
+
+    marker = tmp_path / "worked"
+    with Workers(touch, 1) as workers, pytest.raises(RuntimeError, match="disk full"):
+        list(workers.run([str(marker)], fail))
+    assert not marker.exists()
+
+
+def touch(path):
+    with open(path, "w"):  # noqa: PTH123
+        return path
+
+
+ORPHANS = """
+import os, time
+from hipedge.pipeline.workers import Workers
+from tests.test_workers import process_id
+
+if __name__ == "__main__":
+    with Workers(process_id, 2) as workers:
+        for batch in workers.run(range(8), lambda items: None):
+            for _, pid in batch:
+                print(pid, flush=True)
+        time.sleep(60)
+"""
+
+
+def process_id(_):
+    return os.getpid()
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_workers_end_with_a_main_process_that_is_killed(tmp_path):
+    script = tmp_path / "main.py"
+    script.write_text(ORPHANS)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}  # noqa: PTH109
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+    ) as main:
+        pids = {int(main.stdout.readline()) for _ in range(8)}
+        assert all(is_alive(pid) for pid in pids)
+        main.kill()
+    deadline = time.monotonic() + 20
+    while any(is_alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, "a worker outlived its main process"
+        time.sleep(0.05)
+
+
+# What a decoder can do to its process.
+
+
+def hang(_):
+    time.sleep(1000)
+
+
+def burn(_):
+    while True:
+        pass
+
+
+def eat_memory(_):
+    hoard = []
+    while True:
+        hoard.append(bytearray(1 << 20))
+
+
+def eat_memory_behind_python(_):
+    import mmap
+
+    mmap.mmap(-1, 64 << 30)
+
+
+def abort(_):
+    os.abort()
+
+
+def panic(_):
+    class PanicException(BaseException):  # as pyo3's, which is no Exception either
+        pass
+
+    raise PanicException("a patient's name")
+
+
+def leave(_):
+    sys.exit(3)
+
+
+def harm_or_square(item):
+    harm, number = item
+    return harm(number) if harm else number * number
+
+
+LIMITS = Limits(memory_bytes=256 << 20, cpu_s=1.0, wall_s=2.0)
+
+
+@pytest.mark.parametrize("harm", [hang, burn, abort, panic, leave])
+def test_what_kills_its_process_or_hangs_costs_itself_alone(harm):
+    items = [(harm if number == 3 else None, number) for number in range(12)]
+    with Workers(harm_or_square, 2, LIMITS) as workers:
+        results = [pair for batch in workers.run(items, lambda _: None) for pair in batch]
+    assert dict(results) == {(h, number): Died() if h else number * number for h, number in items}
+
+
+@pytest.mark.parametrize("harm", [eat_memory, eat_memory_behind_python])
+def test_memory_beyond_the_limit_is_an_error_in_the_worker(harm):
+    with Workers(harm_or_square, 1, LIMITS) as workers, pytest.raises((MemoryError, OSError)):
+        list(workers.run([(harm, 0)], lambda _: None))
+
+
+def test_a_worker_that_hangs_is_replaced_within_its_time():
+    with Workers(harm_or_square, 1, LIMITS) as workers:
+        workers.submit([(hang, 0), (None, 5)])
+        start = time.monotonic()
+        results = []
+        while len(results) < 2:
+            results += workers.collect()
+    assert results == [((hang, 0), Died()), ((None, 5), 25)]
+    assert time.monotonic() - start < LIMITS.wall_s + 3
+
+
+def test_a_worker_that_was_killed_while_idle_is_no_items_fault():
+    with Workers(process_id, 1) as workers:
+        workers.submit([0])
+        ((_, pid),) = workers.collect() or workers.collect()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
+        workers.submit([1])
+        results = []
+        while not results:
+            results = workers.collect()
+    ((item, other),) = results
+    assert item == 1
+    assert other not in (pid, Died())
+
+
+def test_a_worker_is_replaced_after_so_many_items():
+    with Workers(process_id, 1, Limits(items=5)) as workers:
+        pids = [pid for batch in workers.run(range(20), lambda _: None) for _, pid in batch]
+    assert len(pids) == 20
+    assert sorted(map(pids.count, set(pids))) == [5, 5, 5, 5]
+
+
+def print_much(number):
+    os.write(1, b"a patient's name\n")
+    os.write(2, b"a patient's name\n")
+    return number
+
+
+def test_nothing_that_a_worker_prints_is_seen(capfd):
+    with Workers(print_much, 1) as workers:
+        assert [pair for batch in workers.run([1], lambda _: None) for pair in batch] == [(1, 1)]
+    assert "patient" not in "".join(capfd.readouterr())
+
+
+def big(number):
+    return bytes(300_000)
+
+
+def test_results_larger_than_the_pipe_arrive():
+    with Workers(big, 2) as workers:
+        results = [pair for batch in workers.run(range(40), lambda _: None) for pair in batch]
+    assert {len(result) for _, result in results} == {300_000}
+
+
+def huge(number):
+    return bytes(5 << 20)
+
+
+def test_a_worker_that_is_killed_amid_its_result_costs_no_more_than_that_item():
+    with Workers(huge, 1) as workers:
+        workers.submit([1])
+        time.sleep(3)  # its result is larger than the pipe, so it now waits within it
+        os.kill(workers._workers[0]._process.pid, signal.SIGKILL)
+        results = [pair for batch in workers.run([2], lambda _: None) for pair in batch]
+    assert sorted(results) == [(1, bytes(5 << 20)), (2, bytes(5 << 20))]
+
+
+def test_failed_starts_do_not_add_up_over_years():
+    with Workers(square, 1) as workers:
+        workers._failed_starts = FAILED_STARTS - 1
+        assert [pair for batch in workers.run([3], lambda _: None) for pair in batch] == [(3, 9)]
+        assert workers._failed_starts == 0
+
+
+class Unloadable:
+    # It cannot be built again in the worker, as if the installation were broken.
+    def __call__(self, item):
+        return item
+
+    def __reduce__(self):
+        return os.abort, ()
+
+
+def test_workers_that_cannot_start_are_an_error_and_not_the_fault_of_the_files():
+    with Workers(Unloadable(), 1) as workers, pytest.raises(InstallationError, match="doctor"):
+        list(workers.run(range(3), lambda _: None))
+
+
+def test_collecting_waits_no_longer_than_it_is_told():
+    with Workers(harm_or_square, 1, LIMITS) as workers:
+        assert workers.collect(0.01) == []
+        workers.submit([(hang, 0)])
+        start = time.monotonic()
+        assert workers.collect(0.2) == []
+        assert time.monotonic() - start < 2
