@@ -22,11 +22,12 @@ from benchmarks.environment import environment
 from hipedge import backends
 from hipedge.backends.base import Backend
 from hipedge.backends.fake import FakeBackend
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.model import ModelFolder, open_model
 from hipedge.perf.throughput import LineFigures, measure_line
 from hipedge.pipeline.discover import discover
 from hipedge.pipeline.workers import Limits
+from hipedge.rules.site_rule import site_rule
 
 FAST_S, SLOW_S = 0.0003, 0.03
 

@@ -11,10 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hipedge.errors import ConfigError
-from hipedge.model.card import Card, card_id
-from hipedge.model.packaged import packaged_model
-from hipedge.rules.decide import Rule
-from hipedge.rules.site import SITE_FILE, SiteFile, read_site_file
 from hipedge.types import ABNORMAL, Category
 
 if sys.version_info >= (3, 11):
@@ -23,6 +19,8 @@ else:
     import tomli as tomllib
 
 CONFIG_FILE = Path("hipedge.toml")
+# What `hipedge calibrate` writes beside it.
+SITE_FILE = "hipedge.calibration.json"
 ENVIRONMENT_PREFIX = "HIPEDGE_"
 
 
@@ -60,19 +58,6 @@ class Settings:
     email_from: str | None = None
     email_to: str | None = None
     notify_patient_data: bool = False
-
-    def require_model(self) -> Path:
-        """Return the model folder: the site's, or else the reference model that ships.
-
-        Raises `ConfigError` where there is neither.
-        """
-        model = self.model or packaged_model()
-        if model is None:
-            raise ConfigError(
-                "no model: name one with --model DIR (`hipedge model new DIR --seed 0` "
-                "makes an untrained one to try things with)"
-            )
-        return model
 
 
 def load_settings(
@@ -210,40 +195,3 @@ def _probability(name: str, value: object, where: str) -> float:
     if not is_number or not 0 <= float(str(value)) <= 1:
         raise ConfigError(f"{where}: the threshold of {name} must lie between 0 and 1")
     return float(str(value))
-
-
-def site_rule(card: Card, settings: Settings) -> Rule:
-    """Return the rule of a model at this site: the card's numbers, with the site's in their place.
-
-    A calibration at the site takes the place of the card's numbers, if it was made for this
-    model, and flags no category that it left out less readily than the card does; thresholds in the
-    settings take the place of both. Raises `ConfigError` if the card
-    has no such operating point, and `InputError` for a calibration that cannot be read.
-    """
-    if settings.operating_point not in card.operating_points:
-        names = ", ".join(card.operating_points)
-        raise ConfigError(
-            f"the model has no operating point {settings.operating_point!r}, only {names}"
-        )
-    site = _calibration_of(card, settings)
-    return Rule(
-        operating_point=settings.operating_point,
-        temperature=card.temperature * site.temperature_factor,
-        thresholds={
-            **site.thresholds(
-                settings.operating_point, card.operating_points[settings.operating_point]
-            ),
-            **settings.thresholds,
-        },
-        min_confidence=card.min_confidence,
-        flag_hardware=settings.flag_hardware,
-    )
-
-
-def _calibration_of(card: Card, settings: Settings) -> SiteFile:
-    """Return the site's calibration of this model; one that changes nothing if it has none."""
-    unchanged = SiteFile(None, 1.0, ())
-    if settings.calibration is None:
-        return unchanged
-    site = read_site_file(settings.calibration)
-    return site if site.model in (None, card_id(card)) else unchanged

@@ -1,10 +1,10 @@
-"""Files that are either there as a whole or not at all."""
+"""Atomic file writes, and the folder of hipedge's caches."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,3 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return hipedge's folder in the user's cache (the XDG Base Directory Specification)."""
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hipedge"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.model import new_model, open_model, packaged_model
+from hipedge.model import open_model, packaged_model
+from hipedge.train.new_model import new_model
 from hipedge.types import CropGeometry
 
 

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hipedge.config import _PARSERS, Settings, load_settings, site_rule
+from hipedge.config import _PARSERS, Settings, load_settings
 from hipedge.errors import ConfigError, InputError
-from hipedge.model import packaged
+from hipedge.model import packaged, require_model
 from hipedge.model.card import card_id
-from hipedge.model.new import DEFAULT_GEOMETRY, untrained_card
+from hipedge.model.untrained import DEFAULT_GEOMETRY, untrained_card
 from hipedge.rules.decide import decide, softmax
 from hipedge.rules.site import SITE_FILE, SiteFile
+from hipedge.rules.site_rule import site_rule
 from hipedge.types import CATEGORIES, Category
 
 
@@ -110,7 +111,7 @@ def test_every_setting_can_be_read_from_the_environment(tmp_path, monkeypatch):
 def test_without_a_model_the_error_says_how_to_get_one(monkeypatch):
     monkeypatch.setattr(packaged, "FOLDER", "none")
     with pytest.raises(ConfigError, match="hipedge model new"):
-        Settings().require_model()
+        require_model(None)
 
 
 CARD = untrained_card(0, DEFAULT_GEOMETRY)

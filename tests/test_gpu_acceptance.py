@@ -10,7 +10,7 @@ from benchmarks.gpu_acceptance import Bare, aims, measure_bare
 from hipedge.backends.parity import Parity
 from hipedge.backends.pipelined import Timing
 from hipedge.perf.inference import Distribution, Point, Sweep
-from tests.test_bench import SAMPLES, Clockwork
+from tests.perf.test_inference import SAMPLES, Clockwork
 
 ROOT = Path(__file__).parents[1]
 AGREES = Parity(64, 0, 0.001, 0.001, 0.0, 0, 0, 0, 1024)

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from benchmarks.reference.markdown import cell_text
 from benchmarks.reference.scoring import infer
 from hipedge.backends.base import Backend
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.errors import CODES, Code
 from hipedge.locate import GivenHip, GivenHips
 from hipedge.model import ModelFolder
 from hipedge.pipeline.preprocess import Front, Prepared
 from hipedge.rules.decide import HARDWARE, decide
+from hipedge.rules.site_rule import site_rule
 from hipedge.study.auc import auc_interval, delong_variance, placements
 from hipedge.study.estimates import ACUTE_FRACTURE, PLAIN, Cell, Estimate, Table
 from hipedge.study.intervals import wilson

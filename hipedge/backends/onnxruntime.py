@@ -9,28 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state
 
 from hipedge.backends.base import Backend, Fingerprint
 from hipedge.errors import BackendError
 from hipedge.model.folder import ModelFolder
+from hipedge.onnx_session import CPU, ORT_ERRORS, open_session
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-CPU = "CPUExecutionProvider"
-LOG_ERRORS_ONLY = 3
-
-# ONNX Runtime's own exceptions have no common base; its Python wrapper raises the other two.
-ORT_ERRORS: tuple[type[Exception], ...] = (
-    *(
-        e
-        for e in vars(onnxruntime_pybind11_state).values()
-        if isinstance(e, type) and issubclass(e, Exception)
-    ),
-    RuntimeError,
-    ValueError,
-)
 
 
 class OnnxRuntimeBackend(Backend):
@@ -44,18 +30,7 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         super().__init__(model.card.input.size_px)
         self._threads = threads or len(os.sched_getaffinity(0))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        # Threads that spin while they wait take the cores that decoding could use.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = LOG_ERRORS_ONLY
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model.classifier), options, providers=[provider], enable_fallback=False
-            )
-        except ORT_ERRORS as error:
-            raise BackendError(f"ONNX Runtime cannot load {model.classifier}: {error}") from error
+        self._session = open_session(model.classifier, threads=self._threads, provider=provider)
         self._provider = self._session.get_providers()[0]
         if self._provider != provider:
             raise BackendError(

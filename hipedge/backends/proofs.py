@@ -10,8 +10,7 @@ from pathlib import Path
 
 from hipedge.backends.base import Backend
 from hipedge.backends.parity import Parity, check
-from hipedge.backends.tensorrt.engine_cache import cache_folder
-from hipedge.files import write_atomically
+from hipedge.files import cache_folder, write_atomically
 from hipedge.model import ModelFolder
 
 log = logging.getLogger("hipedge.parity")

@@ -20,7 +20,7 @@ from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
 from hipedge.errors import ConfigError
 from hipedge.machine import machine
-from hipedge.model import open_model
+from hipedge.model import open_model, require_model
 from hipedge.perf.inference import STATISTICS, Requirement, Sweep, sweep
 
 
@@ -73,7 +73,7 @@ def benchmark(
     requirements = [Requirement.parse(text) for text in require or ()]
     sizes = _sizes(batches)
     settings = load_settings({"model": model, "backend": backend}, config)
-    folder = open_model(settings.require_model())
+    folder = open_model(require_model(settings.model))
     samples = folder.golden().samples
     name, reason = backends.choose(settings.backend)
     errors.print(f"backend [bold]{name}[/]: {escape(reason)}", soft_wrap=True)

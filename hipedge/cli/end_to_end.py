@@ -13,16 +13,17 @@ from rich.table import Table
 
 from hipedge import backends
 from hipedge.cli.console import output
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.errors import InputError
 from hipedge.machine import machine
-from hipedge.model import open_model
+from hipedge.model import open_model, require_model
 from hipedge.perf.inference import Distribution
 from hipedge.perf.throughput import LineFigures, measure_line
 from hipedge.perf.watch_latency import measure_watch
 from hipedge.pipeline.cpu_allocation import tuned_shares
 from hipedge.pipeline.discover import discover
 from hipedge.pipeline.workers import Limits
+from hipedge.rules.site_rule import site_rule
 
 
 def measure_end_to_end(
@@ -35,7 +36,7 @@ def measure_end_to_end(
     as_json: bool,
 ) -> None:
     """Measure the line on the films of a folder, and print what came of it."""
-    model = open_model(settings.require_model())
+    model = open_model(require_model(settings.model))
     name, _ = backends.choose(settings.backend)
     files = discover([folder]).files
     if not files:

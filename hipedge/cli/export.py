@@ -25,7 +25,7 @@ from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
 from hipedge.export.engine import Progress as Report
 from hipedge.export.engine import Recipe, export_engine
-from hipedge.model import open_model
+from hipedge.model import open_model, require_model
 
 app = typer.Typer(
     no_args_is_help=True, help="Build an engine for this device, or prove that backends agree."
@@ -67,7 +67,7 @@ def engine(
 
     An engine is used only after it has agreed with the model's FP32 scores on its GPU.
     """
-    folder = open_model(load_settings({"model": model}, config).require_model())
+    folder = open_model(require_model(load_settings({"model": model}, config).model))
     recipe = Recipe(
         flavour=choose_flavour(flavour),
         profile=Profile.parse(batch),
@@ -106,7 +106,7 @@ def verify(
     config: ConfigOption = None,
 ) -> None:
     """Hold backends to the FP32 scores of the model's golden samples. Exit 1 if one disagrees."""
-    folder = open_model(load_settings({"model": model}, config).require_model())
+    folder = open_model(require_model(load_settings({"model": model}, config).model))
     found: dict[str, Parity] = {}
     for name in backend or _runnable():
         try:

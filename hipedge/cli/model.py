@@ -12,9 +12,10 @@ from rich.markdown import Markdown
 from hipedge.cli.console import errors, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
-from hipedge.model import new_model, open_model
+from hipedge.model import open_model, require_model
 from hipedge.model.card import card_json
 from hipedge.model.readme import render_readme
+from hipedge.train.new_model import new_model
 
 app = typer.Typer(no_args_is_help=True, help="Make a model folder, or say what one is.")
 
@@ -48,7 +49,7 @@ def show(
     config: ConfigOption = None,
 ) -> None:
     """Print a model's card, after checking every byte of the folder against it."""
-    model = open_model(load_settings({"model": folder}, config).require_model())
+    model = open_model(require_model(load_settings({"model": folder}, config).model))
     if as_json:
         sys.stdout.write(card_json(model.card).decode())
     else:

@@ -64,11 +64,12 @@ def screen(
     """
     start_fork_server("hipedge.pipeline.preprocess")  # it imports while we do
     from hipedge import backends
-    from hipedge.config import load_settings, site_rule
+    from hipedge.config import load_settings
     from hipedge.locate import GivenHips, read_hips_csv
-    from hipedge.model import open_model
+    from hipedge.model import open_model, require_model
     from hipedge.pipeline.batching import Batches
     from hipedge.pipeline.cpu_allocation import tuned_shares
+    from hipedge.rules.site_rule import site_rule
 
     settings = load_settings(
         {
@@ -80,13 +81,13 @@ def screen(
         },
         config,
     )
-    folder = open_model(settings.require_model())
+    folder = open_model(require_model(settings.model))
     rule = site_rule(folder.card, settings)
     given_hips = read_hips_csv(hips) if hips else GivenHips()
     name, reason = backends.choose(settings.backend, require_gpu=require_gpu)
     if build_engine and name == "tensorrt":
-        from hipedge.backends.tensorrt.runtime import ensure_engine
         from hipedge.cli.export import build_progress
+        from hipedge.export.engine import ensure_engine
 
         with build_progress() as report:
             ensure_engine(folder, report)

@@ -9,16 +9,17 @@ import typer
 from rich.markup import escape
 
 from hipedge import backends
-from hipedge.backends.tensorrt.engine_cache import cache_folder
 from hipedge.cli.console import errors, output
 from hipedge.cli.options import ConfigOption, ModelOption
-from hipedge.config import load_settings, site_rule
+from hipedge.config import load_settings
 from hipedge.errors import ConfigError, InputError
-from hipedge.model import open_model
+from hipedge.files import cache_folder
+from hipedge.model import open_model, require_model
 from hipedge.perf.tuning import tune as measure
 from hipedge.pipeline.cpu_allocation import Shares, remember_shares
 from hipedge.pipeline.discover import discover
 from hipedge.pipeline.workers import Limits
+from hipedge.rules.site_rule import site_rule
 
 
 def tune(
@@ -35,7 +36,7 @@ def tune(
     `screen` and `watch` then use what was found for this model, unless they are told otherwise.
     """
     settings = load_settings({"model": model, "backend": backend}, config)
-    opened = open_model(settings.require_model())
+    opened = open_model(require_model(settings.model))
     name, reason = backends.choose(settings.backend)
     errors.print(f"backend [bold]{name}[/]: {escape(reason)}", soft_wrap=True)
     files = discover([folder]).files

@@ -34,7 +34,8 @@ from hipedge.backends.tensorrt.engine_cache import (
     sidecar_of,
     write_engine,
 )
-from hipedge.backends.tensorrt.flavours import Flavour, load, open_log
+from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, load, open_log
+from hipedge.backends.tensorrt.runtime import find_engine_of, first_gpu
 from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
 from hipedge.files import write_atomically
 from hipedge.model import ModelFolder
@@ -143,6 +144,19 @@ def export_engine(
     except OSError as error:
         raise BackendError(f"{path} cannot be written: {error.strerror}") from error
     return Engine(path, sidecar, built=True)
+
+
+def ensure_engine(model: ModelFolder, progress: Progress) -> None:
+    """Build an engine of `model` for the GPU here, unless the cache has one that fits.
+
+    Raises as `TensorRtBackend.open` and `export_engine` do.
+    """
+    flavour, gpu = choose_flavour(), first_gpu()
+    try:
+        find_engine_of(model, gpu)
+    except BackendError:
+        device = None if flavour.builds_without_gpu else str(gpu)
+        export_engine(model, Recipe(flavour), device=device, progress=progress)
 
 
 def _present(path: Path, key: EngineKey, recipe: Recipe) -> Sidecar | None:

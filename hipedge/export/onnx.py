@@ -12,28 +12,28 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import hipedge
 from hipedge.locate.learned import THUMBNAIL_PX
-from hipedge.train.locator_network import LocatorNet
-from hipedge.train.network import HipNet
 
 # What torch's exporter writes without conversion. JetPack's TensorRT 10.3 reads opsets to 20,
 # Python 3.10's last ONNX Runtime (1.23.2) reads opsets to 23 and IR versions to 11.
 OPSET = 18
 
 
-def export_classifier(network: HipNet, path: Path, *, size_px: int) -> None:
+def export_classifier(network: nn.Module, path: Path, *, size_px: int) -> None:
     """Write `network` as an ONNX file: uint8 `pixels` (N, 1, S, S) in, `logits` and `maps` out.
 
+    `network` is a `HipNet`: a module with a `backbone` of its own, before pooling and head.
     The backbone is in half precision, GeM and head in single: features go up to 65504 there, and
     their cubes beyond. Equal networks give equal bytes.
     """
     classifier = copy.deepcopy(network).cpu().eval()
     # In single precision: running variances overflow half precision, or vanish in it.
-    _fold_batch_norms(classifier.backbone)
-    classifier.backbone.half()
+    backbone = classifier.get_submodule("backbone")
+    _fold_batch_norms(backbone)
+    backbone.half()
     _export(classifier, path, size_px=size_px, outputs=("logits", "maps"))
 
 
-def export_locator(network: LocatorNet, path: Path) -> None:
+def export_locator(network: nn.Module, path: Path) -> None:
     """Write the locator's network as an ONNX file, in single precision: it runs on CPUs alone.
 
     uint8 `pixels` (N, 1, 256, 256) in; out are `heat`, `present`, `turns` and `log_distance`.

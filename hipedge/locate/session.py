@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from hipedge.backends.onnxruntime import CPU, LOG_ERRORS_ONLY, ORT_ERRORS
 from hipedge.errors import BackendError
 from hipedge.locate.learned import LocatorScores
+from hipedge.onnx_session import ORT_ERRORS, open_session
 
 OUTPUTS = ("heat", "present", "turns", "log_distance")
 
@@ -19,13 +18,7 @@ class OrtLocator:
     """Scores thumbnails by `locator.onnx`. Raises `BackendError` where it cannot be loaded."""
 
     def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = LOG_ERRORS_ONLY
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=[CPU])
-        except ORT_ERRORS as error:
-            raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error
+        self._session = open_session(path, threads=1)
 
     def __call__(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
         """Score one thumbnail uint8 (256, 256)."""

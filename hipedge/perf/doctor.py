@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hipedge import backends
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.dicom import decoder_versions
 from hipedge.errors import HipedgeError
-from hipedge.model import open_model
+from hipedge.model import open_model, require_model
 from hipedge.pipeline.preprocess import open_locator
+from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
 from hipedge.versions import CORE, package_version
 
@@ -90,7 +91,7 @@ def _backends() -> Iterator[Check]:
 
 def _site(settings: Settings) -> Iterator[Check]:
     try:
-        model = open_model(settings.require_model())
+        model = open_model(require_model(settings.model))
         site_rule(model.card, settings)
         yield Check("site", "model", True, f"{model.card.name}: {model.card.status_text}")
         name, _ = backends.choose(settings.backend)

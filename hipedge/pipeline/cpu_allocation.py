@@ -8,8 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hipedge.backends.tensorrt.engine_cache import cache_folder
-from hipedge.files import write_atomically
+from hipedge.files import cache_folder, write_atomically
 from hipedge.machine import processor
 from hipedge.model.folder import ModelFolder
 

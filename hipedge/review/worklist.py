@@ -11,10 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.errors import CODES, State, StoreError
 from hipedge.model.card import parse_card
 from hipedge.rules.decide import HARDWARE, HARDWARE_NOTE, Rule
+from hipedge.rules.site_rule import site_rule
 from hipedge.store import Case, Store
 from hipedge.types import CATEGORIES, Finding, Hip, Priority
 

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge import __version__
+from hipedge.config import SITE_FILE
 from hipedge.errors import InputError
 from hipedge.rules.decide import HARDWARE
 from hipedge.types import CATEGORIES, Category
 
-SITE_FILE = "hipedge.calibration.json"
 FORMAT = 1
 
 

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.errors import InputError
 from hipedge.model.card import parse_card
 from hipedge.review.worklist import open_review
 from hipedge.rules.site import OperatingPoint, SiteFile, read_site_file
+from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
 from hipedge.study.calibration import at_temperature
 from hipedge.study.cases import Cases, match

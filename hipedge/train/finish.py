@@ -9,7 +9,7 @@ import torch
 
 from hipedge.model.card import Card, Status
 from hipedge.model.folder import GOLDEN_SAMPLES
-from hipedge.model.new import synthetic_crops
+from hipedge.model.untrained import synthetic_crops
 from hipedge.train.calibrate import Calibration, calibrate, choose_golden
 from hipedge.train.classifier import score_crops
 from hipedge.train.evaluate import measure, probabilities_of, write_predictions

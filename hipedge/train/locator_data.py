@@ -21,7 +21,7 @@ from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.geometry import head_in_box, image_lateral
 from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
-from hipedge.model.new import DEFAULT_GEOMETRY
+from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.train.data import OnFilm, by_film, content_key
 from hipedge.train.locator_looks import Appearance, another_look
 from hipedge.train.locator_network import SEEN_PX

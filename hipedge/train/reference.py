@@ -23,11 +23,11 @@ from pathlib import Path
 
 import torch
 
-from hipedge.model import new_model
 from hipedge.model.card import LOCATOR
 from hipedge.train.finish import CHECKPOINT
 from hipedge.train.locator import LocatorSettings, train_locator
 from hipedge.train.loop import Progress
+from hipedge.train.new_model import new_model
 from hipedge.train.recipe import Listener, train
 from hipedge.train.settings import Settings
 

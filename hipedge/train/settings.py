@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hipedge.errors import ConfigError
 from hipedge.files import write_atomically
-from hipedge.model.new import DEFAULT_GEOMETRY
+from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.train.augment import Strength
 from hipedge.train.data import Crops
 from hipedge.train.manifest import Manifest

@@ -12,15 +12,16 @@ from functools import partial
 from pathlib import Path
 
 from hipedge import backends
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.errors import StoreError
 from hipedge.locate import GivenHips
-from hipedge.model import ModelFolder, open_model
+from hipedge.model import ModelFolder, open_model, require_model
 from hipedge.pipeline.batching import Batches
 from hipedge.pipeline.cpu_allocation import tuned_shares
 from hipedge.pipeline.preprocess import Front
 from hipedge.pipeline.screen import Line, start_run
 from hipedge.pipeline.workers import Limits, Workers, start_fork_server
+from hipedge.rules.site_rule import site_rule
 from hipedge.store import Service, Store
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
@@ -53,7 +54,7 @@ def watch(
     start_fork_server(SettledFront.__module__)  # it imports while we do
     refuse_network(settings.db)
     channels = channels_of(settings)
-    model = open_model(settings.require_model())
+    model = open_model(require_model(settings.model))
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
     shares = tuned_shares(model, name, settings.workers)

@@ -9,7 +9,7 @@ import pytest
 
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.errors import BackendError
-from hipedge.model import new_model
+from hipedge.train.new_model import new_model
 
 TOLERANCE = 0.02
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hipedge.backends import choose, trt
+from hipedge.backends import choose
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.tensorrt.engine_cache import (
@@ -24,13 +24,14 @@ from hipedge.backends.tensorrt.flavours import FLAVOURS
 from hipedge.backends.tensorrt.runtime import (
     Gpu,
     TensorRtBackend,
-    ensure_engine,
     first_gpu,
     obstacle,
 )
 from hipedge.cli import main
 from hipedge.config import Settings
 from hipedge.errors import BackendError, BackendLost, InstallationError
+from hipedge.export import engine
+from hipedge.export.engine import ensure_engine
 from hipedge.model.card import CLASSIFIER
 from hipedge.perf.doctor import examine
 from tests.backends import cuda_double as doubles
@@ -473,7 +474,7 @@ def test_a_stale_or_missing_engine_is_an_error_with_the_cure(model_on_gpu, chang
 
 def test_an_engine_is_built_where_the_cache_has_none_that_fits(model_on_gpu, monkeypatch):
     built = []
-    monkeypatch.setattr(trt, "export_engine", lambda model, recipe, **how: built.append(how))
+    monkeypatch.setattr(engine, "export_engine", lambda model, recipe, **how: built.append(how))
     ensure_engine(model_on_gpu.model, print)
     assert built == []
     model_on_gpu.double.module.__version__ = "10.4.0"

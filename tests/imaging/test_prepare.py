@@ -10,8 +10,7 @@ from hipedge.imaging.area import WholePixels
 from hipedge.imaging.geometry import crop_box, head_in_box
 from hipedge.imaging.prepare import area_means, crop_affine, prepare, resample, to_bytes
 from hipedge.types import Box, CropGeometry, Hip, Radiograph, Side
-
-from .builders import film
+from tests.builders import film
 
 SIZE_PX = 64
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hipedge.errors import ModelError
 from hipedge.model import Golden, open_model
 from hipedge.model.folder import write_card
-from hipedge.model.new import DEFAULT_GEOMETRY, untrained_card
+from hipedge.model.untrained import DEFAULT_GEOMETRY, untrained_card
 
 FILES = ["README.md", "card.json", "classifier.onnx", "golden.npz", "locator.onnx"]
 

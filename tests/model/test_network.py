@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hipedge.errors import ModelError
-from hipedge.model.new import synthetic_crops, untrained_card
+from hipedge.model.untrained import synthetic_crops, untrained_card
 from hipedge.types import CropGeometry
 
 torch = pytest.importorskip("torch")

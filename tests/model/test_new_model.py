@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hipedge.errors import ConfigError, InstallationError, ModelError
-from hipedge.model import Status, new_model
-from hipedge.model.new import synthetic_crops, untrained_card
+from hipedge.model import Status
+from hipedge.model.untrained import synthetic_crops, untrained_card
+from hipedge.train.new_model import new_model
 from hipedge.types import CropGeometry
 
 SMALL = CropGeometry(64, 160.0, 10.0, 20.0)

@@ -5,9 +5,8 @@ import shutil
 import pytest
 
 from hipedge.cli import main
-from hipedge.config import Settings
 from hipedge.errors import ConfigError
-from hipedge.model import open_model, packaged, packaged_model
+from hipedge.model import open_model, packaged, packaged_model, require_model
 from hipedge.model.card import Status
 
 
@@ -48,18 +47,18 @@ def test_what_ships_is_a_whole_model_that_says_where_it_was_trained():
 
 
 def test_without_a_setting_the_reference_model_is_taken(shipped):
-    assert Settings().require_model() == packaged_model() == shipped.path
+    assert require_model(None) == packaged_model() == shipped.path
 
 
 def test_a_model_that_is_named_wins(shipped, tmp_path):
-    assert Settings(model=tmp_path).require_model() == tmp_path
+    assert require_model(tmp_path) == tmp_path
 
 
 @pytest.mark.usefixtures("bare")
 def test_an_installation_without_one_says_what_to_do():
     assert packaged_model() is None
     with pytest.raises(ConfigError, match="hipedge model new DIR --seed 0"):
-        Settings().require_model()
+        require_model(None)
 
 
 def test_a_folder_without_a_card_is_no_model(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hipedge import bench_line, tuning
 from hipedge.cli import main
+from hipedge.perf import throughput, tuning
 from hipedge.perf.throughput import Alone, Gauges, LineFigures, Together, memory_mb
 from hipedge.perf.tuning import candidates
 from hipedge.pipeline.cpu_allocation import Shares, tuned_shares
@@ -91,7 +91,7 @@ def test_memory_is_that_of_all_processes():
 
 def test_memory_is_looked_at_where_a_short_run_ends_too(monkeypatch):
     held = iter([100.0, 400.0])
-    monkeypatch.setattr(bench_line, "memory_mb", lambda: next(held))
+    monkeypatch.setattr(throughput, "memory_mb", lambda: next(held))
     gauges = Gauges(SimpleNamespace(waiting=0), SimpleNamespace(in_flight=1))
     assert len(list(gauges.watch([[], [], []]))) == 3
     assert gauges.memory_mb == 400.0

@@ -6,13 +6,14 @@ import shutil
 import pytest
 
 from hipedge.backends.fake import FakeBackend
-from hipedge.config import Settings, site_rule
+from hipedge.config import Settings
 from hipedge.errors import InstallationError
 from hipedge.locate import read_hips_csv
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import Batches
 from hipedge.pipeline.screen import screen
 from hipedge.pipeline.workers import Limits
+from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
 from hipedge.types import Category
 from hipedge.watch.retry import Retried, retry

@@ -12,7 +12,6 @@ from hipedge.errors import BackendError, ConfigError, InputError
 from hipedge.locate import GivenHips
 from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
 from hipedge.locate.session import OrtLocator
-from hipedge.model import new_model
 from hipedge.pipeline.preprocess import Front
 from hipedge.train import locator_data, locator_network
 from hipedge.train.locator import (
@@ -34,6 +33,7 @@ from hipedge.train.locator_looks import Appearance, with_amplitudes, with_histog
 from hipedge.train.locator_network import LocatorNet, Trunk
 from hipedge.train.manifest import read_manifest
 from hipedge.train.negatives import draw_not_hip
+from hipedge.train.new_model import new_model
 from hipedge.train.recipe import Listener
 from hipedge.types import CropGeometry, Mark
 from tests.train.films import CENTRES, SHAPE, write_films

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hipedge.errors import BackendError, ConfigError
-from hipedge.files import write_atomically
+from hipedge.files import cache_folder, write_atomically
 
 log = logging.getLogger("hipedge.tensorrt")
 
@@ -144,11 +144,6 @@ class Sidecar:
 def sidecar_of(engine: Path) -> Path:
     """Return the path of the JSON beside an engine."""
     return engine.with_name(engine.name + ".json")
-
-
-def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return hipedge's folder in the user's cache (the XDG Base Directory Specification)."""
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hipedge"
 
 
 def engines_folder(environment: Mapping[str, str] = os.environ) -> Path:

@@ -33,7 +33,6 @@ from hipedge.backends.tensorrt.engine_cache import (
 )
 from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, loadable, open_log
 from hipedge.errors import BackendError, BackendLost, HipedgeError, InstallationError
-from hipedge.export.engine import Progress, Recipe, export_engine
 from hipedge.files import write_atomically
 from hipedge.model.card import CLASSIFIER
 from hipedge.model.folder import ModelFolder
@@ -208,7 +207,7 @@ class TensorRtBackend(Pipelined):
         choose_flavour()
         gpu = Gpu.open()
         try:
-            flavour, module, path = _find(model, gpu.device)
+            flavour, module, path = find_engine_of(model, gpu.device)
             data, sidecar = read_engine(path)
         except HipedgeError:
             gpu.context.detach()
@@ -466,7 +465,7 @@ def _require(went_well: bool, call: str) -> None:
         raise TensorRtFault(f"{call} failed")
 
 
-def _find(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
+def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
     """Return the first flavour here that has an engine of `model` for `device`, and that."""
     refusals: list[BackendError] = []
     for flavour, module in loadable():
@@ -483,19 +482,6 @@ def _find(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
         except BackendError as error:
             refusals.append(error)
     raise refusals[0]
-
-
-def ensure_engine(model: ModelFolder, progress: Progress) -> None:
-    """Build an engine of `model` for the GPU here, unless the cache has one that fits.
-
-    Raises as `TensorRtBackend.open` and `export_engine` do.
-    """
-    flavour, gpu = choose_flavour(), first_gpu()
-    try:
-        _find(model, gpu)
-    except BackendError:
-        device = None if flavour.builds_without_gpu else str(gpu)
-        export_engine(model, Recipe(flavour), device=device, progress=progress)
 
 
 def prove(backend: TensorRtBackend, model: ModelFolder, path: Path, engine_sha256: str) -> None:

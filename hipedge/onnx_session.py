@@ -1,0 +1,42 @@
+"""Sessions of ONNX Runtime: its exceptions, and how hipedge opens a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state
+
+from hipedge.errors import BackendError
+
+CPU = "CPUExecutionProvider"
+LOG_ERRORS_ONLY = 3
+
+# ONNX Runtime's own exceptions have no common base; its Python wrapper raises the other two.
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    *(
+        e
+        for e in vars(onnxruntime_pybind11_state).values()
+        if isinstance(e, type) and issubclass(e, Exception)
+    ),
+    RuntimeError,
+    ValueError,
+)
+
+
+def open_session(path: Path, *, threads: int, provider: str = CPU) -> onnxruntime.InferenceSession:
+    """Open an ONNX file with `threads` intra-op threads on one execution provider.
+
+    Raises `BackendError` where ONNX Runtime cannot load the file.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Threads that spin while they wait take the cores that decoding could use.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = LOG_ERRORS_ONLY
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[provider], enable_fallback=False
+        )
+    except ORT_ERRORS as error:
+        raise BackendError(f"ONNX Runtime cannot load {path}: {error}") from error

@@ -1,0 +1,46 @@
+"""The rule in force at a site: the model card's numbers, with the site's in their place."""
+
+from __future__ import annotations
+
+from hipedge.config import Settings
+from hipedge.errors import ConfigError
+from hipedge.model.card import Card, card_id
+from hipedge.rules.decide import Rule
+from hipedge.rules.site import SiteFile, read_site_file
+
+
+def site_rule(card: Card, settings: Settings) -> Rule:
+    """Return the rule of a model at this site: the card's numbers, with the site's in their place.
+
+    A calibration at the site takes the place of the card's numbers, if it was made for this
+    model, and flags no category that it left out less readily than the card does; thresholds in the
+    settings take the place of both. Raises `ConfigError` if the card
+    has no such operating point, and `InputError` for a calibration that cannot be read.
+    """
+    if settings.operating_point not in card.operating_points:
+        names = ", ".join(card.operating_points)
+        raise ConfigError(
+            f"the model has no operating point {settings.operating_point!r}, only {names}"
+        )
+    site = _calibration_of(card, settings)
+    return Rule(
+        operating_point=settings.operating_point,
+        temperature=card.temperature * site.temperature_factor,
+        thresholds={
+            **site.thresholds(
+                settings.operating_point, card.operating_points[settings.operating_point]
+            ),
+            **settings.thresholds,
+        },
+        min_confidence=card.min_confidence,
+        flag_hardware=settings.flag_hardware,
+    )
+
+
+def _calibration_of(card: Card, settings: Settings) -> SiteFile:
+    """Return the site's calibration of this model; one that changes nothing if it has none."""
+    unchanged = SiteFile(None, 1.0, ())
+    if settings.calibration is None:
+        return unchanged
+    site = read_site_file(settings.calibration)
+    return site if site.model in (None, card_id(card)) else unchanged
