@@ -4,7 +4,7 @@
 
 Ways:
 
-- ours: `Front`, which reads, hashes, gates, decodes, locates (the hips are given) and prepares;
+- ours: `Preprocessor`, which reads, hashes, gates, decodes, locates (the hips are given) and prepares;
 - decoding: ours without the reading and hashing of the file, which the others do not hash;
 - before: ours as another checkout of hipedge does it;
 - careful: the frame decoded whole, two crops resized by OpenCV and stretched. The decoder is
@@ -120,11 +120,11 @@ def ours(path, hips, size_px):
     """Return the time of the line's front half, and that without loading the file."""
     from hipedge.dicom import load
     from hipedge.locate import GivenHip, GivenHips
-    from hipedge.pipeline.preprocess import Front, Prepared
+    from hipedge.pipeline.preprocess import Prepared, Preprocessor
     from hipedge.types import CropGeometry, Side
 
     given = [GivenHip(side, hip) for side, hip in zip((Side.RIGHT, Side.LEFT), hips, strict=True)]
-    front = Front(
+    front = Preprocessor(
         CropGeometry(size_px, CROP_MM, 0.0, 0.0),
         GivenHips({str(path.resolve()): tuple(given)}),
         frozenset(),

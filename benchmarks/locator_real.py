@@ -32,7 +32,7 @@ from hipedge.dicom.pixels import checked_format, decode
 from hipedge.locate import find_heads
 from hipedge.locate.heads import Heads, Point
 from hipedge.locate.learned import LearnedLocator
-from hipedge.locate.session import OrtLocator
+from hipedge.locate.session import OnnxLocator
 from hipedge.study.intervals import clustered_wilson
 
 ROOT = Path(__file__).parents[1]
@@ -207,7 +207,7 @@ def set_upright(all_films: list[Film], locator: LearnedLocator) -> dict[str, obj
     return results
 
 
-def not_hips(shared: Path) -> Iterator[tuple[str, NDArray[np.uint16]]]:
+def negatives(shared: Path) -> Iterator[tuple[str, NDArray[np.uint16]]]:
     """Yield the chest and the tibia of WG04, and ten of pydicom's test files, bone bright."""
     folder = Path(pydicom.__file__).parent / "data" / "test_files"
     for path in [*sorted((shared / "wg04").glob("RG[13]*")), *(folder / n for n in NOT_HIPS)]:
@@ -220,7 +220,7 @@ def not_hips(shared: Path) -> Iterator[tuple[str, NDArray[np.uint16]]]:
 def on_not_hips(shared: Path, locate: Locate) -> dict[str, str]:
     """Return what a locator says of each picture without a hip."""
     answers = {}
-    for name, pixels in not_hips(shared):
+    for name, pixels in negatives(shared):
         _, heads = locate(pixels)
         count = 2 - [heads.image_left, heads.image_right].count(None) if heads else 0
         answers[name] = f"{count} hips seen" if heads else "no_hip_found"
@@ -278,7 +278,7 @@ def main() -> None:
     given = parser.parse_args()
     shared = Path(os.environ.get("HIPEDGE_SHARED_DATA", ROOT.parent / "shared" / "data"))
     marked = list(films(shared))
-    locator = LearnedLocator(OrtLocator(given.locator))
+    locator = LearnedLocator(OnnxLocator(given.locator))
     results: dict[str, object] = {"environment": environment()}
     for name, locate in (("learned", learned(locator)), ("plain", plain)):
         found = [look(film, locate) for film in marked]
@@ -289,7 +289,7 @@ def main() -> None:
         }
         by_kind["all"] = measure(found)
         no_hip = on_not_hips(shared, locate)
-        results[name] = {"films": by_kind, "not_hips": no_hip}
+        results[name] = {"films": by_kind, "negatives": no_hip}
         print(f"\nThe {name} locator:\n\n{table(by_kind)}\n")
         print("\n".join(f"{picture}: {answer}" for picture, answer in no_hip.items()))
         if given.pictures:

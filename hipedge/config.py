@@ -20,7 +20,7 @@ else:
 
 CONFIG_FILE = Path("hipedge.toml")
 # What `hipedge calibrate` writes beside it.
-SITE_FILE = "hipedge.calibration.json"
+SITE_CALIBRATION_FILE = "hipedge.calibration.json"
 ENVIRONMENT_PREFIX = "HIPEDGE_"
 
 
@@ -75,7 +75,7 @@ def load_settings(
     values = _from_file(file or CONFIG_FILE, required=file is not None)
     values |= _from_environment(environment)
     values |= {name: value for name, value in flags.items() if value is not None}
-    calibration = (file or CONFIG_FILE).with_name(SITE_FILE)
+    calibration = (file or CONFIG_FILE).with_name(SITE_CALIBRATION_FILE)
     return Settings(**values, calibration=calibration if calibration.exists() else None)
 
 

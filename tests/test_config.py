@@ -12,7 +12,7 @@ from hipedge.model import packaged, require_model
 from hipedge.model.card import card_id
 from hipedge.model.untrained import DEFAULT_GEOMETRY, untrained_card
 from hipedge.rules.decide import decide, softmax
-from hipedge.rules.site import SITE_FILE, SiteFile
+from hipedge.rules.site import SITE_CALIBRATION_FILE, SiteFile
 from hipedge.rules.site_rule import site_rule
 from hipedge.types import CATEGORIES, Category
 
@@ -124,7 +124,7 @@ def write_calibration(folder, model, factor=1.5):
         "temperature_factor": factor,
         "operating_points": {"sensitive": {"osteoarthritis": 0.2}},
     }
-    (folder / SITE_FILE).write_text(json.dumps(content))
+    (folder / SITE_CALIBRATION_FILE).write_text(json.dumps(content))
 
 
 def test_a_calibration_beside_the_settings_takes_the_place_of_the_cards_numbers(site, tmp_path):
@@ -184,7 +184,7 @@ def test_a_calibration_of_another_model_is_not_used(site, tmp_path):
 
 
 def test_a_calibration_that_cannot_be_read_is_an_error(site, tmp_path):
-    (tmp_path / SITE_FILE).write_text("{}")
+    (tmp_path / SITE_CALIBRATION_FILE).write_text("{}")
     with pytest.raises(InputError, match="not a site file"):
         site_rule(CARD, site(""))
 
@@ -192,7 +192,9 @@ def test_a_calibration_that_cannot_be_read_is_an_error(site, tmp_path):
 @pytest.mark.parametrize("threshold", ["NaN", "Infinity", "50", "-0.1", "1e400"])
 def test_a_threshold_of_a_calibration_that_is_no_probability_is_an_error(site, tmp_path, threshold):
     write_calibration(tmp_path, card_id(CARD))
-    file = tmp_path / SITE_FILE
+    file = tmp_path / SITE_CALIBRATION_FILE
     file.write_text(file.read_text().replace("0.2", threshold))
-    with pytest.raises(InputError, match=rf"{SITE_FILE}.*osteoarthritis.*between 0 and 1"):
+    with pytest.raises(
+        InputError, match=rf"{SITE_CALIBRATION_FILE}.*osteoarthritis.*between 0 and 1"
+    ):
         site_rule(CARD, site(""))

@@ -51,7 +51,7 @@ from benchmarks.peers.networks import Infer, onnx_runtime, torch_eager
 from hipedge.backends import choose, open_backend
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
-from hipedge.pipeline.preprocess import Front, Prepared
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
 
 PACKAGES = (
     "monai",
@@ -118,7 +118,7 @@ class Bench:
         self.model = model
         self.options = ["--model", str(model.path), "--backend", backend]
         self.repeats, self.seconds, self.screened = repeats, seconds, screened
-        self.front = Front(model.card.input, GivenHips(), frozenset(), model.locator)
+        self.front = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
         self.eager, self.onnx = torch_eager(), onnx_runtime(model)
         self.wg04 = Path(os.environ.get("HIPEDGE_SHARED_DATA", "../shared/data")) / "wg04"
 

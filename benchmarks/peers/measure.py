@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.peers.films import Film
 from benchmarks.screen_syntaxes import copies, seconds
-from hipedge.pipeline.preprocess import Front, Prepared
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
 from hipedge.pipeline.workers import Workers
 
 Rate = Callable[[], float]
@@ -43,7 +43,7 @@ def loop_rate(step: Callable[[Film], object], films: Sequence[Film], least_s: fl
     return done / (time.perf_counter() - start)
 
 
-def front_rate(front: Front, films: Sequence[Film], workers: int, least_s: float) -> float:
+def front_rate(front: Preprocessor, films: Sequence[Film], workers: int, least_s: float) -> float:
     """Return films a second of hipedge's decoding processes, once these have started.
 
     Raises `ValueError` if one was not read.
@@ -55,7 +55,9 @@ def front_rate(front: Front, films: Sequence[Film], workers: int, least_s: float
         return done / (time.perf_counter() - start)
 
 
-def same_work_rate(front: Front, films: Sequence[Film], workers: int, least_s: float) -> float:
+def same_work_rate(
+    front: Preprocessor, films: Sequence[Film], workers: int, least_s: float
+) -> float:
     """Return films a second of hipedge's decoding processes in what the others do too.
 
     That is all but the file's hash and the search for hips, by the clocks of the processes, which

@@ -24,7 +24,7 @@ from hipedge.config import Settings
 from hipedge.errors import CODES, Code
 from hipedge.locate import GivenHip, GivenHips
 from hipedge.model import ModelFolder
-from hipedge.pipeline.preprocess import Front, Prepared
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
 from hipedge.rules.decide import HARDWARE, decide
 from hipedge.rules.site_rule import site_rule
 from hipedge.study.auc import auc_interval, delong_variance, placements
@@ -107,7 +107,7 @@ def read_films(
     paths: Sequence[Path], model: ModelFolder, backend: Backend, given: GivenHips
 ) -> list[RealFilm]:
     """Bring films down the line that screens: the same reading, locating, cropping, deciding."""
-    front = Front(model.card.input, given, frozenset(), model.locator)
+    front = Preprocessor(model.card.input, given, frozenset(), model.locator)
     rules = {
         point: site_rule(model.card, Settings(operating_point=point))
         for point in model.card.operating_points

@@ -80,14 +80,14 @@ class Parity:
         return not self.faults
 
 
-class Disagrees(BackendError):
+class ParityError(BackendError):
     """A backend was not opened since it disagrees: what it is, and by how much."""
 
     def __init__(self, message: str, fingerprint: Fingerprint, parity: Parity) -> None:
         super().__init__(message)
         self.fingerprint, self.parity = fingerprint, parity
 
-    def __reduce__(self) -> tuple[type[Disagrees], tuple[str, Fingerprint, Parity]]:
+    def __reduce__(self) -> tuple[type[ParityError], tuple[str, Fingerprint, Parity]]:
         return type(self), (str(self), self.fingerprint, self.parity)
 
 

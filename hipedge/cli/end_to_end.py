@@ -20,7 +20,7 @@ from hipedge.model import open_model, require_model
 from hipedge.perf.inference import Distribution
 from hipedge.perf.throughput import LineFigures, measure_line
 from hipedge.perf.watch_latency import measure_watch
-from hipedge.pipeline.cpu_allocation import tuned_shares
+from hipedge.pipeline.cpu_allocation import tuned_allocation
 from hipedge.pipeline.discover import discover
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
@@ -41,7 +41,7 @@ def measure_end_to_end(
     files = discover([folder]).files
     if not files:
         raise InputError(f"{folder} has no films in it")
-    shares = tuned_shares(model, name, settings.workers)
+    shares = tuned_allocation(model, name, settings.workers)
     rule, where = site_rule(model.card, settings), machine()
     figures = measure_line(
         files,

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.backends.parity import Disagrees, Parity, check
+from hipedge.backends.parity import Parity, ParityError, check
 from hipedge.backends.tensorrt.engine_cache import Profile
 from hipedge.backends.tensorrt.flavours import choose_flavour
 from hipedge.backends.tensorrt.runtime import first_gpu
@@ -112,7 +112,7 @@ def verify(
         try:
             with backends.open_backend(name, folder) as opened:
                 found[str(opened.fingerprint)] = check(opened, folder)
-        except Disagrees as refusal:
+        except ParityError as refusal:
             found[str(refusal.fingerprint)] = refusal.parity
     if as_json:
         records = {

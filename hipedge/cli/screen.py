@@ -27,7 +27,7 @@ from hipedge.pipeline.workers import Limits, start_fork_server
 
 if TYPE_CHECKING:
     from hipedge.backends import Fingerprint
-    from hipedge.pipeline.screen import Summary
+    from hipedge.pipeline.results import Summary
 
 
 def screen(
@@ -67,8 +67,8 @@ def screen(
     from hipedge.config import load_settings
     from hipedge.locate import GivenHips, read_hips_csv
     from hipedge.model import open_model, require_model
-    from hipedge.pipeline.batching import Batches
-    from hipedge.pipeline.cpu_allocation import tuned_shares
+    from hipedge.pipeline.batching import BatchScheduler
+    from hipedge.pipeline.cpu_allocation import tuned_allocation
     from hipedge.rules.site_rule import site_rule
 
     settings = load_settings(
@@ -91,14 +91,16 @@ def screen(
 
         with build_progress() as report:
             ensure_engine(folder, report)
-    shares = tuned_shares(folder, name, settings.workers)
+    shares = tuned_allocation(folder, name, settings.workers)
     card = folder.card
     errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
 
     def say(fingerprint: Fingerprint) -> None:
         errors.print(f"backend [bold]{fingerprint}[/]: {escape(reason)}", soft_wrap=True)
 
-    with Batches(partial(backends.open_backend, name, folder, threads=shares.threads)) as batches:
+    with BatchScheduler(
+        partial(backends.open_backend, name, folder, threads=shares.threads)
+    ) as batches:
         # The model is being loaded; so long the rest can be imported.
         from hipedge.pipeline.screen import screen as run_line
         from hipedge.store import Store

@@ -33,12 +33,12 @@ def status(
         sys.stdout.write("\n")
     else:
         output.print(_table(found))
-    if check and found.ills:
+    if check and found.problems:
         raise typer.Exit(1)
 
 
 def _as_json(found: Status) -> dict[str, object]:
-    return {**asdict(found), "waiting": found.waiting, "ills": found.ills}
+    return {**asdict(found), "waiting": found.waiting, "problems": found.problems}
 
 
 def _table(found: Status) -> Table:
@@ -60,7 +60,7 @@ def _table(found: Status) -> Table:
     table.add_section()
     for channel, count in found.undelivered.items():
         table.add_row(f"not delivered by {channel}", str(count))
-    for name in found.ills:
+    for name in found.problems:
         table.add_row(f"[bold red]{name}[/]", _meaning(name))
     return table
 

@@ -104,10 +104,10 @@ def train(
     if appearance is not None:
         raise typer.BadParameter("only the locator has --appearance")
     from hipedge.train.recipe import train as train_classifier
-    from hipedge.train.settings import Settings
+    from hipedge.train.settings import TrainingSettings
 
     settings = replace(
-        Settings(imagenet=not from_scratch),
+        TrainingSettings(imagenet=not from_scratch),
         **_given({**both, "phantoms": phantoms, "pool": pool, "name": name, "about": about}),
     )
     if size is not None:

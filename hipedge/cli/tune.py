@@ -16,7 +16,7 @@ from hipedge.errors import ConfigError, InputError
 from hipedge.files import cache_folder
 from hipedge.model import open_model, require_model
 from hipedge.perf.tuning import tune as measure
-from hipedge.pipeline.cpu_allocation import Shares, remember_shares
+from hipedge.pipeline.cpu_allocation import CpuAllocation, save_allocation
 from hipedge.pipeline.discover import discover
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
@@ -43,7 +43,7 @@ def tune(
     if not files:
         raise InputError(f"{folder} has no films in it")
 
-    def say(shares: Shares, films_per_s: float) -> None:
+    def say(shares: CpuAllocation, films_per_s: float) -> None:
         errors.print(f"{in_words(shares)}: {films_per_s:.1f} films/s", highlight=False)
 
     rule = site_rule(opened.card, settings)
@@ -51,7 +51,7 @@ def tune(
     best = measure(files, opened, name, rule, limits=limits, repeats=repeats, progress=say)
     output.print(f"fastest: {in_words(best)}")
     try:
-        remember_shares(opened, name, best)
+        save_allocation(opened, name, best)
     except OSError as error:
         raise ConfigError(
             f"it cannot be remembered: {error.strerror} ({cache_folder()});"
@@ -59,7 +59,7 @@ def tune(
         ) from error
 
 
-def in_words(shares: Shares) -> str:
+def in_words(shares: CpuAllocation) -> str:
     """Say what is shared how."""
     threads = "" if shares.threads is None else f", inference on {shares.threads} threads"
     return f"{shares.workers} reading{threads}"

@@ -12,7 +12,7 @@ from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPo
 from hipedge.config import load_settings
 from hipedge.locate import GivenHips, read_hips_csv
 from hipedge.watch import watch as run_service
-from hipedge.watch.logging import open_journal
+from hipedge.watch.logging import open_log
 
 
 def watch(
@@ -53,7 +53,7 @@ def watch(
         "poll": poll,
         "done_dir": done_dir,
     }
-    open_journal(logging.DEBUG if debug else logging.INFO)
+    open_log(logging.DEBUG if debug else logging.INFO)
     run_service(
         folders,
         load_settings(flags, config),

@@ -52,7 +52,7 @@ class LocatorScores:
 
 
 class ScoreThumbnail(Protocol):
-    """What runs the network, such as `hipedge.locate.session.OrtLocator`."""
+    """What runs the network, such as `hipedge.locate.session.OnnxLocator`."""
 
     def __call__(self, thumbnail: NDArray[np.uint8], /) -> LocatorScores:
         """Score one thumbnail uint8 (256, 256)."""

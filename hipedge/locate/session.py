@@ -14,7 +14,7 @@ from hipedge.onnx_session import ORT_ERRORS, open_session
 OUTPUTS = ("heat", "present", "turns", "log_distance")
 
 
-class OrtLocator:
+class OnnxLocator:
     """Scores thumbnails by `locator.onnx`. Raises `BackendError` where it cannot be loaded."""
 
     def __init__(self, path: Path) -> None:

@@ -22,10 +22,10 @@ from hipedge.backends import Backend
 from hipedge.errors import InputError
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
-from hipedge.pipeline.batching import Batches
-from hipedge.pipeline.preprocess import Front, Known, Prepared
-from hipedge.pipeline.screen import Line, start_run, transactions
-from hipedge.pipeline.workers import Died, Limits, Workers
+from hipedge.pipeline.batching import BatchScheduler
+from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
+from hipedge.pipeline.results import ResultPipeline, start_run, transactions
+from hipedge.pipeline.workers import Limits, WorkerCrash, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store import Store
 from hipedge.types import Outcome, Refusal, Screened
@@ -34,7 +34,7 @@ READING = ("load", "hash", "read", "locate", "prepare")
 MEMORY_EVERY_S = 5.0  # looking takes long, where a process has much
 
 Pool = Workers[Path, Prepared | Refusal | Known]
-Result = Prepared | Refusal | Known | Died
+Result = Prepared | Refusal | Known | WorkerCrash
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def measure_line(
     Raises `InputError` where none of them can be screened, and what the line raises.
     """
     cores = len(os.sched_getaffinity(0))
-    front = Front(model.card.input, GivenHips(), frozenset(), model.locator)
-    with Batches(open_backend) as batches, Workers(front, workers, limits) as pool:
+    front = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
+    with BatchScheduler(open_backend) as batches, Workers(front, workers, limits) as pool:
         results, *_ = read_alone(pool, files)  # also starts the processes
         films = [one for one in results if isinstance(one, Prepared)]
         if not films:
@@ -156,10 +156,10 @@ def measure_line(
         for _ in range(repeats):
             _, reading_s, reading_core_s = read_alone(pool, files)
             inference_s, inference_core_s = infer_alone(batches, films)
-            with a_line(batches, model, rule) as line:
-                one, lots = run_together(line, pool, files, workers)
-            with a_line(batches, model, rule) as line:
-                recording_s, recording_core_s = record_alone(line, lots)
+            with open_results(batches, model, rule) as pipeline:
+                one, lots = run_together(pipeline, pool, files, workers)
+            with open_results(batches, model, rule) as pipeline:
+                recording_s, recording_core_s = record_alone(pipeline, lots)
             alone.append(
                 Alone(
                     reading=len(files) / reading_s,
@@ -184,11 +184,13 @@ def measure_line(
 
 
 @contextmanager
-def a_line(batches: Batches, model: ModelFolder, rule: Rule) -> Iterator[Line]:
+def open_results(
+    batches: BatchScheduler, model: ModelFolder, rule: Rule
+) -> Iterator[ResultPipeline]:
     """Give a line into a database that is deleted afterwards."""
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "cases.db") as store:
         run = start_run(store, model, batches.fingerprint, "benchmark")
-        yield Line(model, batches, store, run, rule)
+        yield ResultPipeline(model, batches, store, run, rule)
 
 
 def read_alone(pool: Pool, files: Sequence[Path]) -> tuple[list[Result], float, float]:
@@ -204,7 +206,7 @@ def read_alone(pool: Pool, files: Sequence[Path]) -> tuple[list[Result], float, 
     return results, time.perf_counter() - start, here_s + core_s
 
 
-def infer_alone(batches: Batches, films: Sequence[Prepared]) -> tuple[float, float]:
+def infer_alone(batches: BatchScheduler, films: Sequence[Prepared]) -> tuple[float, float]:
     """Score the films as fast as the backend takes them.
 
     Returns how long it took, and how much of the processor's time.
@@ -217,15 +219,17 @@ def infer_alone(batches: Batches, films: Sequence[Prepared]) -> tuple[float, flo
     return time.perf_counter() - start, time.process_time() - start_core
 
 
-def record_alone(line: Line, lots: Sequence[Sequence[Outcome]]) -> tuple[float, float]:
+def record_alone(
+    pipeline: ResultPipeline, lots: Sequence[Sequence[Outcome]]
+) -> tuple[float, float]:
     """Claim and commit outcomes in the lots in which the line did.
 
     Returns how long it took, and for how long of that it computed.
     """
     start, start_core = time.perf_counter(), time.thread_time()
     for lot in lots:
-        line.store.claim(source_of(one) for one in lot)
-        line.record(lot)
+        pipeline.store.claim(source_of(one) for one in lot)
+        pipeline.record(lot)
     return time.perf_counter() - start, time.thread_time() - start_core
 
 
@@ -235,20 +239,20 @@ def source_of(outcome: Outcome) -> Path:
 
 
 def run_together(
-    line: Line, pool: Pool, files: Sequence[Path], workers: int
+    pipeline: ResultPipeline, pool: Pool, files: Sequence[Path], workers: int
 ) -> tuple[Together, list[list[Outcome]]]:
     """Run the line as `screen` does; return what was seen of it, and what it committed."""
-    gauges = Gauges(line.batches, pool)
-    usage = line.batches.usage
+    gauges = Gauges(pipeline.batches, pool)
+    usage = pipeline.batches.usage
     busy_s, batches, hips = usage.busy_s, usage.batches, usage.hips
     lots, recording_s = list[list[Outcome]](), 0.0
     start = time.perf_counter()
-    read = gauges.watch(pool.run(files, line.store.claim, line.batches))
-    for outcomes, _ in transactions(line, read):
+    read = gauges.watch(pool.run(files, pipeline.store.claim, pipeline.batches))
+    for outcomes, _ in transactions(pipeline, read):
         if not outcomes:
             continue
         began = time.perf_counter()
-        line.record(outcomes)
+        pipeline.record(outcomes)
         recording_s += time.perf_counter() - began
         lots.append(outcomes)
     seconds = time.perf_counter() - start
@@ -283,7 +287,7 @@ def run_together(
 class Gauges:
     """What was waiting where, and the most memory that the processes held together."""
 
-    batches: Batches
+    batches: BatchScheduler
     pool: Pool
     memory_mb: float = 0.0
     _in_work: list[int] = field(default_factory=list)

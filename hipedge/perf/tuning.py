@@ -12,10 +12,10 @@ from hipedge.backends import BACKENDS, open_backend
 from hipedge.errors import InputError
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
-from hipedge.perf.throughput import a_line, infer_alone, read_alone, run_together
-from hipedge.pipeline.batching import Batches
-from hipedge.pipeline.cpu_allocation import Shares
-from hipedge.pipeline.preprocess import Front, Prepared
+from hipedge.perf.throughput import infer_alone, open_results, read_alone, run_together
+from hipedge.pipeline.batching import BatchScheduler
+from hipedge.pipeline.cpu_allocation import CpuAllocation
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
 
@@ -23,13 +23,13 @@ from hipedge.rules.decide import Rule
 CLEARLY_FASTER = 1.03
 
 
-def candidates(cores: int, *, on_cpu: bool) -> list[Shares]:
+def candidates(cores: int, *, on_cpu: bool) -> list[CpuAllocation]:
     """Return the shares worth trying: all cores for each part, or fewer for one of them."""
     workers = sorted({cores, max(1, cores - 1)}, reverse=True)
     if not on_cpu:
-        return [Shares(one) for one in workers]
+        return [CpuAllocation(one) for one in workers]
     threads = sorted({cores, max(1, cores // 2), 1}, reverse=True)
-    return [Shares(one, other) for one in workers for other in threads]
+    return [CpuAllocation(one, other) for one in workers for other in threads]
 
 
 def tune(
@@ -40,8 +40,8 @@ def tune(
     *,
     limits: Limits,
     repeats: int,
-    progress: Callable[[Shares, float], None],
-) -> Shares:
+    progress: Callable[[CpuAllocation, float], None],
+) -> CpuAllocation:
     """Run the line on `files` with each of the candidates, in turns, and return the fastest.
 
     Where none is clearly faster than all cores for each part, it is that. `progress` is called with
@@ -50,7 +50,7 @@ def tune(
     """
     line = partial(_films_per_s, files, model, backend, rule, limits)
     tried = candidates(len(os.sched_getaffinity(0)), on_cpu=BACKENDS[backend].on_cpu)
-    rates: dict[Shares, list[float]] = {one: [] for one in tried}
+    rates: dict[CpuAllocation, list[float]] = {one: [] for one in tried}
     for _ in range(repeats):
         for shares, found in rates.items():
             found.append(line(shares))
@@ -68,16 +68,16 @@ def _films_per_s(
     backend: str,
     rule: Rule,
     limits: Limits,
-    shares: Shares,
+    shares: CpuAllocation,
 ) -> float:
-    front = Front(model.card.input, GivenHips(), frozenset(), model.locator)
+    front = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
     open_ = partial(open_backend, backend, model, threads=shares.threads)
-    with Batches(open_) as batches, Workers(front, shares.workers, limits) as pool:
+    with BatchScheduler(open_) as batches, Workers(front, shares.workers, limits) as pool:
         results, *_ = read_alone(pool, files[: shares.workers])  # starts the processes
         films = [one for one in results if isinstance(one, Prepared)]
         infer_alone(batches, films)
-        with a_line(batches, model, rule) as line:
-            measured, _ = run_together(line, pool, files, shares.workers)
+        with open_results(batches, model, rule) as pipeline:
+            measured, _ = run_together(pipeline, pool, files, shares.workers)
     if not measured.hips_per_s:
         raise InputError("none of these films can be screened: name a folder with hip films")
     return measured.films_per_s

@@ -4,7 +4,7 @@ Needs the extra `phantom`; nothing that screens imports this package.
 """
 
 from hipedge.phantom.crop import CropTruth, crop
-from hipedge.phantom.film import Film, crop_of, develop, draw_film
+from hipedge.phantom.film import SimulatedFilm, crop_of, develop, draw_film
 from hipedge.phantom.generate import TruthRow, generate
 from hipedge.phantom.hospitals import HOSPITALS
 from hipedge.phantom.write import write_film
@@ -12,7 +12,7 @@ from hipedge.phantom.write import write_film
 __all__ = [
     "HOSPITALS",
     "CropTruth",
-    "Film",
+    "SimulatedFilm",
     "TruthRow",
     "crop",
     "crop_of",

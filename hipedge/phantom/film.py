@@ -35,7 +35,7 @@ SHUTTER_MM = (2.0, 16.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Film:
+class SimulatedFilm:
     """A film before it is developed.
 
     `sides` are the hips on it; `shutter_px` is what the collimator leaves open, or None;
@@ -84,7 +84,7 @@ def draw_film(
     grades: dict[Side, str] | None = None,
     hospital: str | None = None,
     only: Side | None = None,
-) -> Film:
+) -> SimulatedFilm:
     """Draw a film from a seed; what is given is not drawn, and changes nothing else.
 
     `categories` and `grades` are per side; a side left out is drawn. With `only`, the film shows
@@ -105,7 +105,7 @@ def draw_film(
     patient = draw_patient(identity, drawn, patient_rng, only=only)
     view, sides = _draw_view(place, patient, view_rng, only)
     patient = replace(patient, body=_with_markers(place, patient, view, marker_rng))
-    return Film(
+    return SimulatedFilm(
         identity=identity,
         hospital=place,
         technique=technique,
@@ -118,7 +118,7 @@ def draw_film(
     )
 
 
-def develop(film: Film, part: View | None = None) -> Image:
+def develop(film: SimulatedFilm, part: View | None = None) -> Image:
     """Return a film's picture (H, W), or that of a part of it: 0 dark to 1 bright, bone bright."""
     view = part or film.view
     rng = np.random.default_rng(film.noise_seed)
@@ -128,7 +128,7 @@ def develop(film: Film, part: View | None = None) -> Image:
     return picture
 
 
-def crop_of(film: Film, side: Side, geometry: CropGeometry) -> NDArray[np.uint8]:
+def crop_of(film: SimulatedFilm, side: Side, geometry: CropGeometry) -> NDArray[np.uint8]:
     """Return what the network would see of a hip of this film: uint8 (1, S, S).
 
     Only the crop's pixels are developed; then they go the way of a film that was read. The two
@@ -195,7 +195,7 @@ def _draw_shutter(hospital: Hospital, view: View, rng: np.random.Generator) -> B
     return Box(left, top, width - right, height - bottom) if shut else None
 
 
-def _shut(picture: Image, film: Film, view: View) -> None:
+def _shut(picture: Image, film: SimulatedFilm, view: View) -> None:
     assert film.shutter_px is not None
     step = view.pixel_mm / film.view.pixel_mm
     x0 = (view.origin_mm[0] - film.view.origin_mm[0]) / film.view.pixel_mm

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hipedge.phantom.film import Film, develop, draw_film
+from hipedge.phantom.film import SimulatedFilm, develop, draw_film
 from hipedge.phantom.hospitals import EXTERNAL
 from hipedge.phantom.write import write_film
 from hipedge.types import CropGeometry
@@ -94,7 +94,7 @@ def make_film(directory: Path, number: int, seed: int) -> list[TruthRow]:
     return truth_of(film, file_name(number), seed)
 
 
-def truth_of(film: Film, path: str, seed: int) -> list[TruthRow]:
+def truth_of(film: SimulatedFilm, path: str, seed: int) -> list[TruthRow]:
     """Return the rows of a film, its hips in the order right, left."""
     split = _split(film, seed)
     rows = []
@@ -162,7 +162,7 @@ def _write_sorted(truth: Path, rows: dict[str, list[list[str]]]) -> None:
     partial.replace(truth)
 
 
-def _split(film: Film, seed: int) -> str:
+def _split(film: SimulatedFilm, seed: int) -> str:
     """Return the split of a film's patient; the outside hospital is one of its own."""
     if film.hospital.name == EXTERNAL:
         return "external"

@@ -14,7 +14,7 @@ from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, generate_uid
 
-from hipedge.phantom.film import ORIENTATION, Film
+from hipedge.phantom.film import ORIENTATION, SimulatedFilm
 from hipedge.phantom.hospitals import (
     EXPLICIT_LITTLE_ENDIAN,
     JPEG_2000_LOSSLESS,
@@ -31,7 +31,7 @@ ISO_2022_UTF8 = "ISO_IR 192"
 DATE = "20260101"
 
 
-def write_film(path: Path, film: Film, picture: Image) -> None:
+def write_film(path: Path, film: SimulatedFilm, picture: Image) -> None:
     """Write a developed film, atomically: `picture` is (H, W), 0 dark to 1 bright."""
     stored = digitised(picture, film.hospital.bits_stored, film.hospital.monochrome1)
     dataset = _dataset(film, stored)
@@ -71,7 +71,7 @@ def encoded(stored: NDArray[np.uint16], bits_stored: int, transfer_syntax_uid: s
     return stored.tobytes()
 
 
-def _dataset(film: Film, stored: NDArray[np.uint16]) -> Dataset:
+def _dataset(film: SimulatedFilm, stored: NDArray[np.uint16]) -> Dataset:
     ds = Dataset()
     number = f"{film.identity.number:06d}"
     uids = [film.hospital.name, number, str(film.noise_seed)]
@@ -117,7 +117,7 @@ def _dataset(film: Film, stored: NDArray[np.uint16]) -> Dataset:
     return ds
 
 
-def _add_image(ds: Dataset, film: Film, stored: NDArray[np.uint16]) -> None:
+def _add_image(ds: Dataset, film: SimulatedFilm, stored: NDArray[np.uint16]) -> None:
     """Add General Image and DX Image, PS3.3 C.7.6.1 and C.8.11.3."""
     ds.InstanceNumber = 1
     ds.ContentDate = DATE
@@ -141,7 +141,7 @@ def _add_image(ds: Dataset, film: Film, stored: NDArray[np.uint16]) -> None:
     ds.WindowWidth = f"{top:g}"
 
 
-def _add_anatomy(ds: Dataset, film: Film) -> None:
+def _add_anatomy(ds: Dataset, film: SimulatedFilm) -> None:
     """Add DX Anatomy Imaged and DX Positioning, PS3.3 C.8.11.2 and C.8.11.5."""
     single = len(film.sides) == 1
     if single:
@@ -160,7 +160,7 @@ def _add_anatomy(ds: Dataset, film: Film) -> None:
     ds.AcquisitionContextSequence = Sequence([])
 
 
-def _add_acquisition(ds: Dataset, film: Film) -> None:
+def _add_acquisition(ds: Dataset, film: SimulatedFilm) -> None:
     """Add DX Detector, X-Ray Acquisition Dose and Generation, PS3.3 C.8.11.4, C.8.7.8, C.8.11.7."""
     ds.DetectorType = film.hospital.detector
     ds.DetectorConfiguration = "AREA"
@@ -178,7 +178,7 @@ def _add_acquisition(ds: Dataset, film: Film) -> None:
         ds.PixelSpacingCalibrationDescription = "Plane of the hip joints"
 
 
-def _add_pixels(ds: Dataset, film: Film, stored: NDArray[np.uint16]) -> None:
+def _add_pixels(ds: Dataset, film: SimulatedFilm, stored: NDArray[np.uint16]) -> None:
     """Add Image Pixel, PS3.3 C.7.6.3."""
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME1" if film.hospital.monochrome1 else "MONOCHROME2"

@@ -74,7 +74,7 @@ class Usage:
     hips: int = 0
 
 
-class Batches:
+class BatchScheduler:
     """Films in, films with their scores out, in no order; opened by `with`.
 
     `open_` is called in the thread, which alone uses what it returns, and closes it. The methods

@@ -14,7 +14,7 @@ from hipedge.model.folder import ModelFolder
 
 
 @dataclass(frozen=True)
-class Shares:
+class CpuAllocation:
     """How many processes read, and on how many threads a backend on the CPU computes.
 
     `threads` is None for every core, and for backends that compute elsewhere.
@@ -24,16 +24,16 @@ class Shares:
     threads: int | None = None
 
 
-def tuned_shares(model: ModelFolder, backend: str, workers: int | None) -> Shares:
+def tuned_allocation(model: ModelFolder, backend: str, workers: int | None) -> CpuAllocation:
     """Return the shares that are remembered for this machine, or all cores for each part.
 
     A site's own number of `workers` wins.
     """
-    shares = _read(model, backend) or Shares(len(os.sched_getaffinity(0)))
-    return shares if workers is None else Shares(workers, shares.threads)
+    shares = _read(model, backend) or CpuAllocation(len(os.sched_getaffinity(0)))
+    return shares if workers is None else CpuAllocation(workers, shares.threads)
 
 
-def remember_shares(model: ModelFolder, backend: str, shares: Shares) -> None:
+def save_allocation(model: ModelFolder, backend: str, shares: CpuAllocation) -> None:
     """Write shares into the cache. Raises `OSError` where it cannot be written."""
     path = _path(model, backend)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ def _path(model: ModelFolder, backend: str) -> Path:
     return cache_folder() / "tuning" / f"{name}.json"
 
 
-def _read(model: ModelFolder, backend: str) -> Shares | None:
+def _read(model: ModelFolder, backend: str) -> CpuAllocation | None:
     try:
         content = json.loads(_path(model, backend).read_bytes())
-        return Shares(**content) if content.pop("of") == _key(model, backend) else None
+        return CpuAllocation(**content) if content.pop("of") == _key(model, backend) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # absent, or of another version of hipedge

@@ -43,7 +43,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Front:
+class Preprocessor:
     """read → locate → prepare: what a worker process does with one path."""
 
     geometry: CropGeometry
@@ -107,10 +107,10 @@ def open_locator(path: Path) -> LearnedLocator:
 
     Raises `InstallationError` where it cannot be opened.
     """
-    from hipedge.locate.session import OrtLocator
+    from hipedge.locate.session import OnnxLocator
 
     try:
-        return LearnedLocator(OrtLocator(path))
+        return LearnedLocator(OnnxLocator(path))
     except BackendError as error:
         raise InstallationError(f"the model's locator cannot be used here: {error}") from error
 

@@ -59,7 +59,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Died:
+class WorkerCrash:
     """In the place of a result: the process died while it worked on this item, or was killed."""
 
 
@@ -130,7 +130,7 @@ class Workers(Generic[T, R]):
 
     def collect(
         self, timeout_s: float | None = None, sink: Sink | None = None
-    ) -> list[tuple[T, R | Died]]:
+    ) -> list[tuple[T, R | WorkerCrash]]:
         """Return what has finished, in no order; wait for something, at most `timeout_s`.
 
         It waits for the sink too. Raises `InstallationError` where the processes cannot even start.
@@ -145,14 +145,14 @@ class Workers(Generic[T, R]):
             [*sources, *([] if sink is None else [sink.fileno()])],
             max(0.0, min(waits_s)) if waits_s else None,
         )
-        finished = list[tuple[T, R | Died]]()
+        finished = list[tuple[T, R | WorkerCrash]]()
         for place, worker in enumerate(self._workers):
             had_started = worker.has_started
             finished.extend(worker.read())
             if worker.has_started and not had_started:
                 self._failed_starts = 0
             if worker.is_dead or worker.is_overdue:
-                finished.extend(self._bury(worker))
+                finished.extend(self._handle_crash(worker))
                 self._workers[place] = self._new_worker()
             elif worker.is_spent:
                 worker.kill()
@@ -165,7 +165,7 @@ class Workers(Generic[T, R]):
         items: Iterable[T],
         claim: Callable[[Sequence[T]], None],
         sink: Sink | None = None,
-    ) -> Iterator[list[tuple[T, R | Died]]]:
+    ) -> Iterator[list[tuple[T, R | WorkerCrash]]]:
         """Yield results as they come, in batches and in no order, until each item has one.
 
         `claim` is called with items before any of them is handed to a process, several at a time.
@@ -182,9 +182,9 @@ class Workers(Generic[T, R]):
                     self.submit(fresh)
                 elif not self.in_flight and not (sink is not None and sink.is_busy):
                     return
-            finished = list[tuple[T, R | Died]]()
+            finished = list[tuple[T, R | WorkerCrash]]()
             for item, result in self.collect(sink=sink):
-                if isinstance(result, Died) and item not in suspects:
+                if isinstance(result, WorkerCrash) and item not in suspects:
                     suspects.append(item)
                     claim([item])
                     self.submit([item])
@@ -204,7 +204,7 @@ class Workers(Generic[T, R]):
                 worker = self._workers[place] = self._new_worker()
             worker.give(self._waiting.popleft())
 
-    def _bury(self, worker: _Worker[T, R]) -> Iterator[tuple[T, R | Died]]:
+    def _handle_crash(self, worker: _Worker[T, R]) -> Iterator[tuple[T, R | WorkerCrash]]:
         """Blame the first item of a dead worker, and give the others to another."""
         worker.kill()
         self._failed_starts += not worker.has_started
@@ -214,7 +214,7 @@ class Workers(Generic[T, R]):
                 "whether worker_memory_mb is enough"
             )
         if worker.has_started and worker.items:
-            yield worker.items.popleft(), Died()
+            yield worker.items.popleft(), WorkerCrash()
         self._waiting.extendleft(reversed(worker.items))
 
     def _new_worker(self) -> _Worker[T, R]:
@@ -276,7 +276,7 @@ class _Worker(Generic[T, R]):
         with suppress(OSError):  # dead: seen by the next read
             self._tasks.send(item)
 
-    def read(self) -> Iterator[tuple[T, R | Died]]:
+    def read(self) -> Iterator[tuple[T, R | WorkerCrash]]:
         """Yield what lies in the pipe, and notice its end."""
         while (message := self._receive()) is not None:
             has_failed, result = self._slots.unpack(self._messages, message)

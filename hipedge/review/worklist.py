@@ -70,7 +70,9 @@ def worklist(store: Store, rules: Mapping[str, Rule], since: datetime | None = N
         for scored, finding in zip(case.hips, case.findings, strict=True)
         if finding.flagged
     ]
-    flagged.sort(key=lambda one: (_ORDER.index(one.finding.priority), -suspicion(one.finding)))
+    flagged.sort(
+        key=lambda one: (_ORDER.index(one.finding.priority), -max_flag_probability(one.finding))
+    )
     return Worklist(
         flagged=tuple(flagged),
         not_read=tuple(case for case in cases if case.state is not State.SCREENED),
@@ -78,7 +80,7 @@ def worklist(store: Store, rules: Mapping[str, Rule], since: datetime | None = N
     )
 
 
-def suspicion(finding: Finding) -> float:
+def max_flag_probability(finding: Finding) -> float:
     """Return the highest probability among the categories that a hip is flagged for."""
     reasons = finding.flagged_for or (finding.category,)
     return max(finding.probabilities[CATEGORIES.index(category)] for category in reasons)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge import __version__
-from hipedge.config import SITE_FILE
+from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import InputError
 from hipedge.rules.decide import HARDWARE
 from hipedge.types import CATEGORIES, Category
@@ -114,7 +114,7 @@ def write_site_file(
     """
     if (folder / "card.json").exists():
         raise InputError(f"{folder} is a model folder: write the site file beside hipedge.toml")
-    path, revision = folder / SITE_FILE, 1
+    path, revision = folder / SITE_CALIBRATION_FILE, 1
     if path.exists():
         earlier = _load(path)["revision"]
         path.replace(folder / f"hipedge.calibration.r{earlier}.json")

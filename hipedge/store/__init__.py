@@ -3,7 +3,7 @@
 from hipedge.store.outbox import Message, Outbox
 from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
-from hipedge.store.service import Pulse, Service, Totals, backup
+from hipedge.store.service import Heartbeat, Service, Totals, backup
 from hipedge.store.states import TERMINAL, TRANSITIONS, PathState
 from hipedge.store.store import Run, Store
 
@@ -12,10 +12,10 @@ __all__ = [
     "TRANSITIONS",
     "Case",
     "Finished",
+    "Heartbeat",
     "Message",
     "Outbox",
     "PathState",
-    "Pulse",
     "Queue",
     "Run",
     "Service",

@@ -154,7 +154,7 @@ class Queue:
             found.setdefault(row["file_id"], {})[path_from_text(row["path"])] = moved_to
         return found
 
-    def read_anew(self, lying: Mapping[int, Mapping[Path, Path]]) -> None:
+    def requeue(self, lying: Mapping[int, Mapping[Path, Path]]) -> None:
         """See quarantined files again, by id: each path where one was seen, where it lies now."""
         rows = [
             (file_id, path_to_text(path), path_to_text(place))

@@ -17,7 +17,7 @@ from hipedge.store.rows import path_to_text
 
 
 @dataclass(frozen=True)
-class Pulse:
+class Heartbeat:
     """The last sign of life of `hipedge watch`."""
 
     pid: int
@@ -55,14 +55,14 @@ class Service:
                 [os.getpid(), now_text(), run_id],
             )
 
-    def pulse(self) -> Pulse | None:
+    def pulse(self) -> Heartbeat | None:
         """Return the last beat, or None where no service ever ran on this database."""
         rows = self._connection.query(
             "select pid, runs.started_at, scanned_at, backend, backend_reason,"
             " name as model, status as model_status from service"
             " join runs on runs.id = run_id join models on models.model_id = runs.model_id"
         )
-        return next((Pulse(**row) for row in rows), None)
+        return next((Heartbeat(**row) for row in rows), None)
 
     def set_alarms(self, names: frozenset[str]) -> None:
         """Keep exactly these alarms, each since it was first raised."""

@@ -307,7 +307,7 @@ class Store(Connection):
             "recorded_at": now_text(),
             "attempts": self._attempts(path),
         }
-        if known is not None and not _takes_the_place(row, known):
+        if known is not None and not _supersedes(row, known):
             self._link(run, path, known["id"])
             return outcome, None
         if outcome.film is not None and row["state"] == State.DUPLICATE.value:
@@ -432,7 +432,7 @@ class Store(Connection):
         return cast("Table", self._db[name])
 
 
-def _takes_the_place(row: Row, known: Row) -> bool:
+def _supersedes(row: Row, known: Row) -> bool:
     """Say whether a new outcome of a content is to stand, rather than the one of before.
 
     What could not be read for want of memory, or for a fault since mended, may be read the next

@@ -17,7 +17,7 @@ PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Place:
+class DistributedContext:
     """Which process this is (`rank` of `world`), and the device that it computes on."""
 
     device: torch.device
@@ -36,7 +36,7 @@ class Place:
 
 
 @contextmanager
-def take_place(device: str | None = None) -> Iterator[Place]:
+def distributed_context(device: str | None = None) -> Iterator[DistributedContext]:
     """Join the processes that `torchrun` started, if it did, and say where this one computes.
 
     `device` is cpu or cuda; None takes the GPU where there is one. The processes talk by NCCL
@@ -45,11 +45,13 @@ def take_place(device: str | None = None) -> Iterator[Place]:
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Place(torch.device(kind))
+        yield DistributedContext(torch.device(kind))
         return
-    place = Place(torch.device(kind), int(os.environ["RANK"]), world)
+    place = DistributedContext(torch.device(kind), int(os.environ["RANK"]), world)
     if kind == "cuda":
-        place = Place(torch.device(kind, int(os.environ["LOCAL_RANK"])), place.rank, world)
+        place = DistributedContext(
+            torch.device(kind, int(os.environ["LOCAL_RANK"])), place.rank, world
+        )
         torch.cuda.set_device(place.device)
     distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
     try:

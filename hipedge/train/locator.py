@@ -30,14 +30,14 @@ from hipedge.locate.learned import (
 )
 from hipedge.model.card import LOCATOR
 from hipedge.train.curves import draw_curves
-from hipedge.train.distributed import Place, take_place
+from hipedge.train.distributed import DistributedContext, distributed_context
 from hipedge.train.locator_data import FILM_PX, IGNORED, Films, LocatorSamples, prepare_films
 from hipedge.train.locator_looks import Appearance
 from hipedge.train.locator_network import PACKAGE, LocatorNet
 from hipedge.train.loop import Objective, Schedule, autocast, fit
 from hipedge.train.manifest import SPLITS, TRAIN, VAL, read_manifest
-from hipedge.train.negatives import draw_not_hip
-from hipedge.train.recipe import NOBODY, Listener
+from hipedge.train.negatives import draw_negative
+from hipedge.train.recipe import NO_CALLBACKS, Listener
 from hipedge.train.settings import open_folder, write_json
 
 # The spread of a head's target on the heat map, in its cells of 4 thumbnail pixels.
@@ -182,7 +182,7 @@ def _refused(network: LocatorNet, device: torch.device, seed: int) -> float:
 @lru_cache
 def _drawings(seed: int) -> NDArray[np.uint8]:
     rngs = [np.random.default_rng((seed, n)) for n in range(NOT_HIPS_MEASURED)]
-    return np.stack([draw_not_hip(rng, THUMBNAIL_PX) for rng in rngs])
+    return np.stack([draw_negative(rng, THUMBNAIL_PX) for rng in rngs])
 
 
 def plain_thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
@@ -218,7 +218,7 @@ def train_locator(
     appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
-    listener: Listener = NOBODY,
+    listener: Listener = NO_CALLBACKS,
 ) -> Path:
     """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
 
@@ -229,7 +229,7 @@ def train_locator(
     manifest = read_manifest(manifest_path, seed=settings.seed)
     looks = Appearance.of(appearance) if appearance else None
     settings = replace(settings, appearance_sha256=looks.digest if looks else None)
-    with take_place(device) as place:
+    with distributed_context(device) as place:
         if place.leads:
             open_folder(folder, settings, manifest)
             prepare_films(manifest.rows, manifest.path, folder / "cache", listener.on_film)
@@ -251,7 +251,7 @@ def _fit(
     folder: Path,
     settings: LocatorSettings,
     looks: Appearance | None,
-    place: Place,
+    place: DistributedContext,
     workers: int,
     listener: Listener,
 ) -> LocatorNet:
@@ -292,7 +292,11 @@ def _fit(
 
 
 def _finish(
-    network: LocatorNet, films: Films, folder: Path, settings: LocatorSettings, place: Place
+    network: LocatorNet,
+    films: Films,
+    folder: Path,
+    settings: LocatorSettings,
+    place: DistributedContext,
 ) -> None:
     # The drawings of no hip are others than those of validation.
     measured = {

@@ -26,7 +26,7 @@ from hipedge.train.data import OnFilm, by_film, content_key
 from hipedge.train.locator_looks import Appearance, another_look
 from hipedge.train.locator_network import SEEN_PX
 from hipedge.train.manifest import Faults, Row
-from hipedge.train.negatives import cloud, draw_chest, draw_not_hip
+from hipedge.train.negatives import cloud, draw_chest, draw_negative
 from hipedge.train.samples import Key
 from hipedge.types import Box
 from hipedge.versions import PIPELINE_VERSION
@@ -212,7 +212,7 @@ def _no_hip(
             shown = show_window(film, heads, rng, aside=True, appearance=appearance)
             if not shown.present.any():
                 return Shown(shown.pixels, *nothing)
-    return Shown(another_look(draw_not_hip(rng, SEEN_PX), rng, appearance), *nothing)
+    return Shown(another_look(draw_negative(rng, SEEN_PX), rng, appearance), *nothing)
 
 
 def show_window(

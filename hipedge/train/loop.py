@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from hipedge.errors import ConfigError
-from hipedge.train.distributed import Place
+from hipedge.train.distributed import DistributedContext
 from hipedge.train.files import save_atomically
-from hipedge.train.samples import Batches
+from hipedge.train.samples import BatchSampler
 
 STATE = "state.pt"
 # Losses are fetched from the device, and progress is reported, so often.
@@ -122,7 +122,7 @@ def fit(
     schedule: Schedule,
     folder: Path,
     *,
-    place: Place,
+    place: DistributedContext,
     workers: int = 0,
     validate_steps: int | None = None,
     save_s: float = 600.0,
@@ -145,7 +145,7 @@ def fit(
     trainer = _Trainer(objective.to(place.device), schedule, place)
     if (folder / STATE).exists():
         trainer.restore(folder / STATE)
-    batches = Batches(
+    batches = BatchSampler(
         size,
         batch_size=schedule.batch_size,
         steps=schedule.steps,
@@ -174,7 +174,7 @@ def fit(
 class _Trainer:
     """Everything that a step changes, and that an interruption must not lose."""
 
-    def __init__(self, objective: Objective, schedule: Schedule, place: Place) -> None:
+    def __init__(self, objective: Objective, schedule: Schedule, place: DistributedContext) -> None:
         self.schedule, self.place = schedule, place
         self.objective = objective
         self.network = objective.network

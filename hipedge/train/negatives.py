@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 Point = tuple[float, float]
 
 
-def draw_not_hip(rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
+def draw_negative(rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
     """Draw one picture uint8 (S, S), bone bright."""
     draw = (_limb, _limb, draw_chest, _hand, _texture)[int(rng.integers(5))]
     picture = draw(rng, size_px) + cloud(rng, size_px, rng.uniform(5, 25))

@@ -29,7 +29,7 @@ from hipedge.train.classifier import (
 )
 from hipedge.train.curves import draw_curves
 from hipedge.train.data import Crops, OnFilm, check_pixels, prepare_crops
-from hipedge.train.distributed import Place, take_place
+from hipedge.train.distributed import DistributedContext, distributed_context
 from hipedge.train.finish import CHECKPOINT, finish
 from hipedge.train.loop import History, OnProgress, Schedule, fit
 from hipedge.train.losses import FocalLoss, class_balanced_weights
@@ -38,7 +38,7 @@ from hipedge.train.network import HipNet
 from hipedge.train.phantoms import DrawPhantom
 from hipedge.train.report import DataReport, describe
 from hipedge.train.samples import CropSamples, Joined, PhantomSamples
-from hipedge.train.settings import Run, Settings, open_folder, write_json
+from hipedge.train.settings import Run, TrainingSettings, open_folder, write_json
 from hipedge.types import CATEGORIES
 
 
@@ -52,39 +52,39 @@ class Listener:
     on_remark: Callable[[str], None] = lambda text: None
 
 
-DEFAULTS = Settings()
-NOBODY = Listener()
+DEFAULTS = TrainingSettings()
+NO_CALLBACKS = Listener()
 
 
 def train(
     manifest_path: Path,
     folder: Path,
-    settings: Settings = DEFAULTS,
+    settings: TrainingSettings = DEFAULTS,
     *,
     cache: Path | None = None,
     device: str | None = None,
     workers: int = 0,
-    listener: Listener = NOBODY,
+    listener: Listener = NO_CALLBACKS,
 ) -> Path:
     """Train, calibrate and measure a classifier; return its checkpoint, in `folder`.
 
     The same call again goes on where the last was interrupted, to the same result. Under `torchrun`
     several processes share the work. Crops and phantoms are kept in `cache`, which several
-    trainings may share; by default it is in `folder`. `device` is as in `take_place`; `workers`
-    are processes that draw and augment.
+    trainings may share; by default it is in `folder`. `device` is as in `distributed_context`;
+    `workers` are processes that draw and augment.
 
     Raises `InputError` for what is wrong with the manifest or its films; `ConfigError` where
     `folder` holds a training with other settings.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
     cache = cache or folder / "cache"
-    with take_place(device) as place:
+    with distributed_context(device) as place:
         if place.leads:
             open_folder(folder, settings, manifest)
             _crops(manifest, cache, settings, listener.on_film)
             _phantoms(cache, settings)
         place.wait()
-        crops = _crops(manifest, cache, settings, NOBODY.on_film)
+        crops = _crops(manifest, cache, settings, NO_CALLBACKS.on_film)
         run = Run(folder, cache, settings, manifest, crops, describe(crops))
         if place.leads:
             write_json(folder / "data.json", run.report.to_json())
@@ -98,7 +98,7 @@ def train(
     return folder / CHECKPOINT
 
 
-def _crops(manifest: Manifest, cache: Path, settings: Settings, on_film: OnFilm) -> Crops:
+def _crops(manifest: Manifest, cache: Path, settings: TrainingSettings, on_film: OnFilm) -> Crops:
     crops = prepare_crops(manifest.rows, settings.geometry, cache, on_film)
     check_pixels(crops, manifest.path)
     return crops
@@ -112,7 +112,9 @@ def _check_enough(report: DataReport) -> None:
         raise InputError("all hips in train are of one category: there is nothing to tell apart")
 
 
-def _fit(run: Run, place: Place, workers: int, listener: Listener) -> tuple[HipNet, History]:
+def _fit(
+    run: Run, place: DistributedContext, workers: int, listener: Listener
+) -> tuple[HipNet, History]:
     settings, crops = run.settings, run.crops
     network = build_network(settings)
     if settings.imagenet:
@@ -150,7 +152,7 @@ def _fit(run: Run, place: Place, workers: int, listener: Listener) -> tuple[HipN
     return average, history
 
 
-def build_network(settings: Settings) -> HipNet:
+def build_network(settings: TrainingSettings) -> HipNet:
     """Return the network before its first step, the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -171,7 +173,7 @@ def _samples(run: Run) -> tuple[Joined, list[int]]:
     ]
 
 
-def _phantoms(cache: Path, settings: Settings) -> PhantomSamples | None:
+def _phantoms(cache: Path, settings: TrainingSettings) -> PhantomSamples | None:
     """Return the phantoms asked for, with the files of their pool in `cache`."""
     if not settings.phantoms:
         return None

@@ -29,7 +29,7 @@ from hipedge.train.locator import LocatorSettings, train_locator
 from hipedge.train.loop import Progress
 from hipedge.train.new_model import new_model
 from hipedge.train.recipe import Listener, train
-from hipedge.train.settings import Settings
+from hipedge.train.settings import TrainingSettings
 
 ABOUT = (
     "Trained on simulated radiographs alone, to show how hipedge works: it must not be used on"
@@ -44,7 +44,7 @@ def make_reference(
     *,
     films: int,
     locator: LocatorSettings,
-    classifier: Settings,
+    classifier: TrainingSettings,
     appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    default = Settings()
+    default = TrainingSettings()
     classifier = replace(
         default,
         name="hipedge-reference",

@@ -132,7 +132,7 @@ class Joined(Dataset[Item]):
         raise IndexError(key)
 
 
-class Batches(Sampler[list[Key]]):
+class BatchSampler(Sampler[list[Key]]):
     """The batches of a whole training from step `start` on, of which this process takes a part.
 
     Each epoch goes through all samples in an order of its own, and leaves out the few that do not

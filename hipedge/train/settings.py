@@ -19,7 +19,7 @@ SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What is asked for: together with the manifest it decides the result.
 
     `phantoms` are drawn for each epoch beside the manifest's hips, out of a pool of `pool`, or
@@ -67,7 +67,7 @@ class Run:
 
     folder: Path
     cache: Path
-    settings: Settings
+    settings: TrainingSettings
     manifest: Manifest
     crops: Crops
     report: DataReport

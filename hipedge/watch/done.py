@@ -10,7 +10,7 @@ from pathlib import Path
 from hipedge.errors import ConfigError
 from hipedge.store import Finished, Queue
 from hipedge.watch.logging import event
-from hipedge.watch.settle import Look
+from hipedge.watch.settle import FileStat
 
 
 class DoneDir:
@@ -43,7 +43,7 @@ class DoneDir:
             queue.move(targets)
         for one in films:
             try:
-                if one.path in targets and Look.at(one.path).signature == one.signature:
+                if one.path in targets and FileStat.at(one.path).signature == one.signature:
                     targets[one.path].parent.mkdir(parents=True, exist_ok=True)
                     one.path.rename(targets[one.path])
             except OSError as error:

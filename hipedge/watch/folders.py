@@ -11,7 +11,7 @@ from pathlib import Path
 from hipedge.errors import InputError, StoreError
 from hipedge.pipeline.discover import discover
 from hipedge.types import Refusal
-from hipedge.watch.settle import Look
+from hipedge.watch.settle import FileStat
 
 MOUNT_INFO = Path("/proc/self/mountinfo")
 # SQLite cannot rely on their locks (https://www.sqlite.org/lockingv3.html, 6.0), and the kernel
@@ -65,7 +65,7 @@ def refuse_network(db: Path, mount_info: Path = MOUNT_INFO) -> None:
 class Scan:
     """What one look through all folders found."""
 
-    found: dict[Path, Look] = field(default_factory=dict)
+    found: dict[Path, FileStat] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     missing: list[Path] = field(default_factory=list)
 
@@ -124,9 +124,9 @@ class Folders:
         return scan
 
 
-def _looks(paths: Iterable[Path]) -> Iterator[tuple[Path, Look]]:
+def _looks(paths: Iterable[Path]) -> Iterator[tuple[Path, FileStat]]:
     for path in paths:
         try:
-            yield path, Look.at(path)
+            yield path, FileStat.at(path)
         except OSError:
             continue  # gone again: the next scan tells

@@ -27,7 +27,7 @@ class _Lines(logging.Formatter):
         return f"<{priority}>{text}" if "JOURNAL_STREAM" in os.environ else text
 
 
-def open_journal(level: int) -> None:
+def open_log(level: int) -> None:
     """Write events to standard error, as systemd likes them."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())

@@ -1,4 +1,4 @@
-"""The line, for ever: look → take → read → judge → commit, round after round."""
+"""The pipeline, for ever: look → take → read → judge → commit, round after round."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hipedge.errors import (
     StoreUnavailable,
 )
 from hipedge.pipeline.preprocess import Prepared
-from hipedge.pipeline.screen import Line
-from hipedge.pipeline.workers import Died, Workers
+from hipedge.pipeline.results import ResultPipeline
+from hipedge.pipeline.workers import WorkerCrash, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store import Outbox, Queue, Service
 from hipedge.types import Outcome, Refusal, Screened
@@ -27,7 +27,7 @@ from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, Scan
 from hipedge.watch.logging import event, tell_systemd
-from hipedge.watch.metrics import Tally
+from hipedge.watch.metrics import ServiceCounters
 from hipedge.watch.settle import LOOKS, Settled, Settling, Unsettled
 
 TRIES = 3
@@ -64,26 +64,31 @@ class Watch:
 
     def __init__(
         self,
-        line: Line,
+        pipeline: ResultPipeline,
         pool: Pool,
         folders: Folders,
         settling: Settling,
         pace: Pace,
         *,
         alarms: Alarms,
-        tally: Tally,
+        counters: ServiceCounters,
         done_dir: DoneDir | None = None,
         hinted: Callable[[], bool] = lambda: False,
         announce: Callable[[], None] = lambda: None,
         new_rule: Callable[[], Rule] | None = None,
-        fall_back: Callable[[Line], Line] | None = None,
+        fall_back: Callable[[ResultPipeline], ResultPipeline] | None = None,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
-        self._line, self._pool, self._folders, self._settling = line, pool, folders, settling
-        self._pace, self._alarms, self._tally, self._done_dir = pace, alarms, tally, done_dir
+        self._pipeline, self._pool, self._folders, self._settling = (
+            pipeline,
+            pool,
+            folders,
+            settling,
+        )
+        self._pace, self._alarms, self._tally, self._done_dir = pace, alarms, counters, done_dir
         self._hinted, self._announce, self._new_rule = hinted, announce, new_rule
         self._fall_back, self._free = fall_back, free
-        self._queue, self._service = Queue(line.store), Service(line.store)
+        self._queue, self._service = Queue(pipeline.store), Service(pipeline.store)
         self._reading = dict[Path, Settled]()
         self._results = list[Prepared | Refusal]()
         self._outcomes = list[Outcome]()
@@ -166,18 +171,18 @@ class Watch:
             moved = self._done_dir.move(self._queue.finished(found), self._queue)
             self._alarms.set(Alarm.DONE_DIR, not moved)
         self._tell()
-        self._service.beat(self._line.run.run_id)
+        self._service.beat(self._pipeline.run.run_id)
         self._tally.scanned = time.monotonic()
         self._tally.paths = self._queue.counts()
-        self._tally.waiting = sum(Outbox(self._line.store).waiting().values())
+        self._tally.waiting = sum(Outbox(self._pipeline.store).waiting().values())
 
     def _refuse(self, refusals: Iterable[Refusal]) -> None:
         """Record, once, what lies in the folders and can never be read."""
         known = self._refused | self._reading.keys()
         fresh = {one.source: one for one in refusals if one.source not in known}
         if fresh:
-            self._line.store.claim(fresh)
-            self._tally.add(self._line.record(list(fresh.values())))
+            self._pipeline.store.claim(fresh)
+            self._tally.add(self._pipeline.record(list(fresh.values())))
             self._refused.update(fresh)
             self._settling.forget(fresh)
 
@@ -193,7 +198,7 @@ class Watch:
         reserve = self._pace.reserve_bytes
         paused = Alarm.DISK_RESERVE.value in self._alarms.names
         limit = reserve * 1.05 if paused else reserve
-        self._alarms.set(Alarm.DISK_RESERVE, self._free(self._line.store.path) < limit)
+        self._alarms.set(Alarm.DISK_RESERVE, self._free(self._pipeline.store.path) < limit)
 
     # take: from settled to being read
 
@@ -224,30 +229,30 @@ class Watch:
     def _start(self, items: list[Settled]) -> None:
         if items:
             signatures = {item.path: item.look.signature for item in items}
-            self._line.store.claim(signatures, signatures)
+            self._pipeline.store.claim(signatures, signatures)
             self._reading.update((item.path, item) for item in items)
             self._pool.submit(items)
 
     def _is_paused(self) -> bool:
         pauses = {Alarm.DISK_RESERVE.value, Alarm.BACKEND_LOST.value}
-        return bool(pauses & self._alarms.names) or self._line.batches.is_full
+        return bool(pauses & self._alarms.names) or self._pipeline.batches.is_full
 
     # finish: from what the workers return to rows
 
     def _finish(self, wait_s: float) -> None:
-        for item, result in self._pool.collect(wait_s, self._line.batches):
-            if isinstance(result, Died):
-                self._bury(item.path)
+        for item, result in self._pool.collect(wait_s, self._pipeline.batches):
+            if isinstance(result, WorkerCrash):
+                self._handle_crash(item.path)
             elif isinstance(result, Unsettled):
                 self._unready.append(item.path)
             else:
                 self._results.append(result)
         self._put_back()
         if self._results:
-            self._outcomes.extend(self._line.start(self._results))
+            self._outcomes.extend(self._pipeline.submit(self._results))
             self._results.clear()
         try:
-            if scored := self._line.judge():
+            if scored := self._pipeline.collect():
                 self._outcomes.extend(scored)
                 self._alarms.set(Alarm.BACKEND_LOST, False)
         finally:  # what needs no backend is recorded without one
@@ -255,12 +260,12 @@ class Watch:
 
     def _record(self) -> None:
         if self._outcomes:
-            self._forget(self._line.record(self._outcomes))
+            self._forget(self._pipeline.record(self._outcomes))
             self._outcomes = []
             self._announce()
         self._alarms.set(Alarm.DATABASE_UNAVAILABLE, False)
 
-    def _bury(self, path: Path) -> None:
+    def _handle_crash(self, path: Path) -> None:
         """Let a file that its process died of be tried again, a second time and no third one."""
         self._tally.worker_deaths += 1
         event(logging.WARNING, "worker_died", tries=self._tried.get(path, 0) + 1)
@@ -299,9 +304,9 @@ class Watch:
             time.sleep(PAUSE_S)
         else:
             with suppress(BackendError, StoreUnavailable):  # then the next round tries again
-                self._line, self._fall_back = self._fall_back(self._line), None
+                self._pipeline, self._fall_back = self._fall_back(self._pipeline), None
                 self._alarms.set(Alarm.BACKEND_FALLBACK, True)
-        self._line.batches.retry()
+        self._pipeline.batches.retry()
 
     def _reload(self) -> None:
         # What is held was judged by the old rule, and is recorded under it first.
@@ -309,14 +314,14 @@ class Watch:
             return
         try:
             rule = self._new_rule()
-            line = self._line
-            decided = line.store.apply_rule(line.run.model_id, rule, line.channels)
+            pipeline = self._pipeline
+            decided = pipeline.store.apply_rule(pipeline.run.model_id, rule, pipeline.channels)
         except StoreUnavailable:
             raise
         except HipedgeError:
             self._alarms.set(Alarm.RELOAD_FAILED, True)
         else:
-            self._line = replace(line, rule=rule)
+            self._pipeline = replace(pipeline, rule=rule)
             self._alarms.set(Alarm.RELOAD_FAILED, False)
             event(logging.INFO, "reloaded", decisions=decided)
             self._announce()
@@ -336,8 +341,8 @@ class Watch:
                 self._finish(ROUND_S)
             except (StoreUnavailable, BackendError):
                 time.sleep(PAUSE_S)
-                self._line.batches.retry()
+                self._pipeline.batches.retry()
         with suppress(StoreUnavailable):  # then they stay claimed, and are tried again
             self._queue.release(self._reading)
-            self._line.store.finish_run(self._line.run)
+            self._pipeline.store.finish_run(self._pipeline.run)
         event(logging.INFO, "stopped", unfinished=len(self._reading))

@@ -22,7 +22,7 @@ LOOPBACK = "127.0.0.1"
 
 
 @dataclass
-class Tally:
+class ServiceCounters:
     """What the service has done since it started. Labels come from our tables, never from files."""
 
     alarms: Alarms
@@ -49,7 +49,7 @@ class Tally:
                 self.last_screened = time.time()
 
     @property
-    def ills(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What is wrong: alarms, and `stale` where no scan has been completed for long."""
         stale = time.monotonic() - self.scanned > self.stale_after_s
         return sorted(self.alarms.names) + ["stale"] * stale
@@ -58,7 +58,7 @@ class Tally:
 class MetricsServer:
     """Answers /metrics and /healthz on the loopback interface; opened by `with`."""
 
-    def __init__(self, tally: Tally, port: int) -> None:
+    def __init__(self, counters: ServiceCounters, port: int) -> None:
         try:
             from prometheus_client import CollectorRegistry, generate_latest
         except ImportError as error:
@@ -67,7 +67,7 @@ class MetricsServer:
                 "or set metrics_port = 0"
             ) from error
         registry = CollectorRegistry()
-        registry.register(_Collector(tally))
+        registry.register(_Collector(counters))
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:  # the base class's name
@@ -75,8 +75,8 @@ class MetricsServer:
                 if self.path == "/metrics":
                     self._answer(200, generate_latest(registry))
                 elif self.path == "/healthz":
-                    ills = tally.ills
-                    self._answer(503 if ills else 200, "\n".join(ills or ["ok"]).encode())
+                    problems = counters.problems
+                    self._answer(503 if problems else 200, "\n".join(problems or ["ok"]).encode())
                 else:
                     self._answer(404, b"")
 
@@ -104,49 +104,49 @@ class MetricsServer:
 
 
 class _Collector:
-    """Reads the tally whenever Prometheus asks."""
+    """Reads the counters whenever Prometheus asks."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, counters: ServiceCounters) -> None:
+        self._tally = counters
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        tally = self._tally
+        counters = self._tally
         files = CounterMetricFamily(
             "hipedge_files", "Files recorded, by state and code", labels=["state", "code"]
         )
-        for (state, code), count in list(tally.files.items()):
+        for (state, code), count in list(counters.files.items()):
             files.add_metric([state, code], count)
         yield files
         flagged = CounterMetricFamily("hipedge_flagged_hips", "Flagged", labels=["priority"])
-        for priority, count in list(tally.flagged.items()):
+        for priority, count in list(counters.flagged.items()):
             flagged.add_metric([priority.value], count)
         yield flagged
         seconds = CounterMetricFamily("hipedge_stage_seconds", "Time spent", labels=["stage"])
-        for stage, spent in list(tally.seconds.items()):
+        for stage, spent in list(counters.seconds.items()):
             seconds.add_metric([stage], spent)
         yield seconds
         paths = GaugeMetricFamily("hipedge_paths", "Paths, by state", labels=["state"])
         for path_state in PathState:
-            paths.add_metric([path_state.value], tally.paths.get(path_state, 0))
+            paths.add_metric([path_state.value], counters.paths.get(path_state, 0))
         yield paths
         alarms = GaugeMetricFamily("hipedge_alarm", "1 where an alarm is on", labels=["alarm"])
         for alarm in Alarm:
-            alarms.add_metric([alarm.value], alarm.value in tally.alarms.names)
+            alarms.add_metric([alarm.value], alarm.value in counters.alarms.names)
         yield alarms
         yield CounterMetricFamily(
-            "hipedge_worker_deaths", "Decoding processes that died", tally.worker_deaths
+            "hipedge_worker_deaths", "Decoding processes that died", counters.worker_deaths
         )
         yield GaugeMetricFamily(
-            "hipedge_notifications_waiting", "Messages not yet delivered", tally.waiting
+            "hipedge_notifications_waiting", "Messages not yet delivered", counters.waiting
         )
         yield GaugeMetricFamily(
             "hipedge_last_screened_timestamp_seconds", "When a film was last screened",
-            tally.last_screened,
+            counters.last_screened,
         )  # fmt: skip
         yield GaugeMetricFamily(
             "hipedge_scan_age_seconds", "Since a scan was last completed",
-            time.monotonic() - tally.scanned,
+            time.monotonic() - counters.scanned,
         )  # fmt: skip

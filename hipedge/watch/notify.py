@@ -234,7 +234,7 @@ def compose(case: Case, message: Message, *, patient_data: bool) -> dict[str, An
     return body
 
 
-class Courier:
+class Dispatcher:
     """Brings messages from the outbox to each channel, and waits longer where one fails."""
 
     def __init__(
@@ -345,7 +345,7 @@ class Notifier(threading.Thread):
             self._on_change(not self._ending)
 
     def _deliver_from(self, store: Store) -> None:
-        courier = Courier(store, self._channels, patient_data=self._patient_data)
+        courier = Dispatcher(store, self._channels, patient_data=self._patient_data)
         while not self._ending:
             courier.deliver()
             self._on_change(courier.failing)

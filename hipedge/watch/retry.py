@@ -27,7 +27,7 @@ def retry(store: Store, file_ids: Iterable[int] = (), code: Code | None = None) 
     queue = Queue(store)
     found = queue.quarantined(file_ids, code)
     lying = {file_id: dict(_where_they_lie(seen)) for file_id, seen in found.items()}
-    queue.read_anew(lying)
+    queue.requeue(lying)
     return Retried(
         tuple(file_id for file_id, places in lying.items() if places),
         tuple(file_id for file_id, places in lying.items() if not places),

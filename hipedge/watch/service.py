@@ -16,10 +16,10 @@ from hipedge.config import Settings
 from hipedge.errors import StoreError
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model, require_model
-from hipedge.pipeline.batching import Batches
-from hipedge.pipeline.cpu_allocation import tuned_shares
-from hipedge.pipeline.preprocess import Front
-from hipedge.pipeline.screen import Line, start_run
+from hipedge.pipeline.batching import BatchScheduler
+from hipedge.pipeline.cpu_allocation import tuned_allocation
+from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.results import ResultPipeline, start_run
 from hipedge.pipeline.workers import Limits, Workers, start_fork_server
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Service, Store
@@ -29,9 +29,9 @@ from hipedge.watch.folders import Folders, refuse_network
 from hipedge.watch.hints import Hints
 from hipedge.watch.inference import Inference, Opener
 from hipedge.watch.loop import Pace, Watch
-from hipedge.watch.metrics import MetricsServer, Tally
+from hipedge.watch.metrics import MetricsServer, ServiceCounters
 from hipedge.watch.notify import Notifier, channels_of
-from hipedge.watch.settle import SettledFront, Settling
+from hipedge.watch.settle import SettledPreprocessor, Settling
 
 # So many scans may fail to come before the service counts as ill.
 MISSED_SCANS = 4
@@ -51,28 +51,32 @@ def watch(
     SIGHUP applies the thresholds of `reload_settings()`. Raises a `HipedgeError` where it cannot
     start: then nothing has been touched.
     """
-    start_fork_server(SettledFront.__module__)  # it imports while we do
+    start_fork_server(SettledPreprocessor.__module__)  # it imports while we do
     refuse_network(settings.db)
     channels = channels_of(settings)
     model = open_model(require_model(settings.model))
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
-    shares = tuned_shares(model, name, settings.workers)
+    shares = tuned_allocation(model, name, settings.workers)
     with ExitStack() as opened:
-        opened.enter_context(the_only_one(settings.db))
+        opened.enter_context(instance_lock(settings.db))
         store = opened.enter_context(Store(settings.db))
         folders = Folders(roots, Service(store).mount_point)
         done_dir = DoneDir(settings.done_dir, folders.roots) if settings.done_dir else None
         alarms = Alarms()
-        tally = Tally(alarms, stale_after_s=MISSED_SCANS * settings.rescan_s)
+        counters = ServiceCounters(alarms, stale_after_s=MISSED_SCANS * settings.rescan_s)
         if settings.metrics_port:
-            opened.enter_context(MetricsServer(tally, settings.metrics_port))
+            opened.enter_context(MetricsServer(counters, settings.metrics_port))
         opener = Opener(name, model, shares.threads)
-        batches = opened.enter_context(Batches(partial(Inference, opener)))
+        batches = opened.enter_context(BatchScheduler(partial(Inference, opener)))
         run = start_run(store, model, batches.fingerprint, reason)
-        line = Line(model, batches, store, run, rule, tuple(one.name for one in channels))
-        store.apply_rule(run.model_id, rule, line.channels)
-        front = SettledFront(Front(model.card.input, given_hips, frozenset(), model.locator))
+        pipeline = ResultPipeline(
+            model, batches, store, run, rule, tuple(one.name for one in channels)
+        )
+        store.apply_rule(run.model_id, rule, pipeline.channels)
+        front = SettledPreprocessor(
+            Preprocessor(model.card.input, given_hips, frozenset(), model.locator)
+        )
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(front, shares.workers, limits))
         polls = settings.poll or folders.are_remote
@@ -88,13 +92,13 @@ def watch(
             notifier.start()
             opened.callback(notifier.stop)
         service = Watch(
-            line,
+            pipeline,
             pool,
             folders,
             Settling(settings.settle_s, settings.patience_s),
             Pace(settings.settle_s, rescan_s, settings.drain_s, settings.reserve_mb << 20),
             alarms=alarms,
-            tally=tally,
+            counters=counters,
             done_dir=done_dir,
             hinted=hinted,
             announce=notifier.wake,
@@ -107,27 +111,27 @@ def watch(
 
 def _fall_back(
     name: str | None, model: ModelFolder, opened: ExitStack
-) -> Callable[[Line], Line] | None:
+) -> Callable[[ResultPipeline], ResultPipeline] | None:
     """Return what puts another backend in the place of a lost one, if the site wants that."""
     if name is None:
         return None
     backends.choose(name)
 
-    def fall_back(line: Line) -> Line:
+    def fall_back(pipeline: ResultPipeline) -> ResultPipeline:
         reason = "fallback: the backend asked for was lost"
         with ExitStack() as attempt:
-            batches = attempt.enter_context(Batches(partial(Inference, Opener(name, model))))
-            run = start_run(line.store, model, batches.fingerprint, reason)
-            batches.submit(line.batches.films)
-            line.batches.close()
+            batches = attempt.enter_context(BatchScheduler(partial(Inference, Opener(name, model))))
+            run = start_run(pipeline.store, model, batches.fingerprint, reason)
+            batches.submit(pipeline.batches.films)
+            pipeline.batches.close()
             opened.enter_context(attempt.pop_all())
-        return replace(line, batches=batches, run=run)
+        return replace(pipeline, batches=batches, run=run)
 
     return fall_back
 
 
 @contextmanager
-def the_only_one(db: Path) -> Iterator[None]:
+def instance_lock(db: Path) -> Iterator[None]:
     """Hold a lock beside the database, which ends with this process. Raises `StoreError`."""
     lock = db.with_name(db.name + ".lock")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.dicom import ends_in_zeros, is_whole
 from hipedge.errors import Code, InstallationError
-from hipedge.pipeline.preprocess import Front, Known, Prepared, where
+from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor, where
 from hipedge.types import Refusal
 
 # How often a file is looked at, at least, before it is taken.
@@ -17,7 +17,7 @@ LOOKS = 3
 
 
 @dataclass(frozen=True)
-class Look:
+class FileStat:
     """What the file system says of a file. Another content gives another look."""
 
     device: int
@@ -27,7 +27,7 @@ class Look:
     ctime_ns: int
 
     @classmethod
-    def at(cls, path: Path) -> Look:
+    def at(cls, path: Path) -> FileStat:
         """Look at a file. Raises `OSError`."""
         status = path.stat()
         return cls(
@@ -48,7 +48,7 @@ class Settled:
     """A file to be read as it was when it had settled; `last_chance` if it may wait no longer."""
 
     path: Path
-    look: Look
+    look: FileStat
     last_chance: bool
 
 
@@ -61,7 +61,7 @@ class Unsettled:
 
 @dataclass(frozen=True)
 class _Watched:
-    look: Look
+    look: FileStat
     since: float
     looks: int
     not_before: float
@@ -101,7 +101,7 @@ class Settling:
         gone = list[Path]()
         for path, before in self._watched.items():
             try:
-                look = Look.at(path)
+                look = FileStat.at(path)
             except (FileNotFoundError, NotADirectoryError):
                 gone.append(path)
             except OSError:
@@ -133,7 +133,7 @@ class Settling:
             wait_s = max(self._settle_s, self._clock() - watched.since)
             self._watched[path] = replace(watched, not_before=self._clock() + wait_s)
 
-    def _next(self, before: _Watched | None, look: Look) -> _Watched:
+    def _next(self, before: _Watched | None, look: FileStat) -> _Watched:
         if before is None or before.look != look:
             now = self._clock()
             return _Watched(look, now, 1, now + self._settle_s)
@@ -144,10 +144,10 @@ class Settling:
 
 
 @dataclass(frozen=True)
-class SettledFront:
+class SettledPreprocessor:
     """The front half of the line for files that may still be written to."""
 
-    front: Front
+    front: Preprocessor
 
     def __call__(self, item: Settled) -> Prepared | Refusal | Unsettled:
         """Read the file, if it is what had settled, before and after; and only a whole one."""
@@ -166,13 +166,13 @@ class SettledFront:
             return Refusal(item.path, Code.UNEXPECTED_ERROR, where(error))
 
     def _read(self, item: Settled) -> Prepared | Refusal | Unsettled:
-        if Look.at(item.path) != item.look:
+        if FileStat.at(item.path) != item.look:
             return Unsettled(item.path)
         whole = is_whole(item.path)
         if not item.last_chance and (not whole or ends_in_zeros(item.path)):
             return Unsettled(item.path)
         result = self.front(item.path)
-        if Look.at(item.path) != item.look:
+        if FileStat.at(item.path) != item.look:
             return Unsettled(item.path)
         assert not isinstance(result, Known)  # of a front that was told of none
         if isinstance(result, Prepared) and not whole:

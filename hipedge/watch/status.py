@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from hipedge.errors import StoreError
-from hipedge.store import TERMINAL, Outbox, Pulse, Queue, Service, Store, Totals
+from hipedge.store import TERMINAL, Heartbeat, Outbox, Queue, Service, Store, Totals
 from hipedge.store.states import PathState
 
 # A scan comes every `rescan_s`, the database may be locked for 30 s.
@@ -18,7 +18,7 @@ STALE_AFTER = timedelta(minutes=5)
 class Status:
     """What `hipedge status` shows. `scan_age_s` is None where no service ever ran."""
 
-    pulse: Pulse | None
+    pulse: Heartbeat | None
     scan_age_s: float | None
     paths: dict[PathState, int]
     totals: Totals
@@ -31,7 +31,7 @@ class Status:
         return sum(count for state, count in self.paths.items() if state not in TERMINAL)
 
     @property
-    def ills(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What a person must see to; empty where all is well."""
         stale = self.scan_age_s is None or self.scan_age_s > STALE_AFTER.total_seconds()
         return [*self.alarms, *(["stale"] if stale else [])]

@@ -11,7 +11,7 @@ from hipedge.cli import main
 from hipedge.perf import throughput, tuning
 from hipedge.perf.throughput import Alone, Gauges, LineFigures, Together, memory_mb
 from hipedge.perf.tuning import candidates
-from hipedge.pipeline.cpu_allocation import Shares, tuned_shares
+from hipedge.pipeline.cpu_allocation import CpuAllocation, tuned_allocation
 
 TOGETHER = Together(
     seconds=10.0,
@@ -151,29 +151,29 @@ def test_a_folder_without_films_is_an_error(untrained_model, tmp_path, capsys):
 
 
 def test_shares_are_tried_for_both_parts_where_they_share_the_processor():
-    assert candidates(4, on_cpu=False) == [Shares(4), Shares(3)]
-    assert candidates(4, on_cpu=True)[0] == Shares(4, 4)
-    assert Shares(3, 1) in candidates(4, on_cpu=True)
-    assert candidates(1, on_cpu=True) == [Shares(1, 1)]
+    assert candidates(4, on_cpu=False) == [CpuAllocation(4), CpuAllocation(3)]
+    assert candidates(4, on_cpu=True)[0] == CpuAllocation(4, 4)
+    assert CpuAllocation(3, 1) in candidates(4, on_cpu=True)
+    assert candidates(1, on_cpu=True) == [CpuAllocation(1, 1)]
 
 
 def test_what_was_tuned_is_used_until_the_site_says_otherwise(
     untrained_model, films, capsys, monkeypatch
 ):
-    rates = {Shares(2): 10.0, Shares(1): 20.0}
+    rates = {CpuAllocation(2): 10.0, CpuAllocation(1): 20.0}
     monkeypatch.setattr(tuning, "candidates", lambda cores, on_cpu: list(rates))
     monkeypatch.setattr(tuning, "_films_per_s", lambda *arguments: rates[arguments[-1]])
     assert run("tune", films, "--model", untrained_model.path, "--backend", "fake") == 0
     assert "fastest: 1 reading" in capsys.readouterr().out
-    assert tuned_shares(untrained_model, "fake", None) == Shares(1)
-    assert tuned_shares(untrained_model, "fake", 5) == Shares(5)
-    assert tuned_shares(untrained_model, "onnxruntime", None).workers >= 1
+    assert tuned_allocation(untrained_model, "fake", None) == CpuAllocation(1)
+    assert tuned_allocation(untrained_model, "fake", 5) == CpuAllocation(5)
+    assert tuned_allocation(untrained_model, "onnxruntime", None).workers >= 1
 
 
 def test_where_it_cannot_be_remembered_the_fastest_is_said_all_the_same(
     untrained_model, films, monkeypatch, capsys, tmp_path
 ):
-    rates = {Shares(2): 10.0, Shares(1): 20.0}
+    rates = {CpuAllocation(2): 10.0, CpuAllocation(1): 20.0}
     monkeypatch.setattr(tuning, "candidates", lambda cores, on_cpu: list(rates))
     monkeypatch.setattr(tuning, "_films_per_s", lambda *arguments: rates[arguments[-1]])
     (tmp_path / "cache").write_text("a file where the folder should be")
@@ -185,7 +185,7 @@ def test_where_it_cannot_be_remembered_the_fastest_is_said_all_the_same(
 
 
 def test_a_difference_within_the_noise_changes_nothing(untrained_model, films, monkeypatch, capsys):
-    rates = {Shares(2): 10.0, Shares(1): 10.2}
+    rates = {CpuAllocation(2): 10.0, CpuAllocation(1): 10.2}
     monkeypatch.setattr(tuning, "candidates", lambda cores, on_cpu: list(rates))
     monkeypatch.setattr(tuning, "_films_per_s", lambda *arguments: rates[arguments[-1]])
     run("tune", films, "--model", untrained_model.path, "--backend", "fake")

@@ -11,7 +11,7 @@ from hipedge.backends.base import Fingerprint
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
 from hipedge.errors import BackendError
-from hipedge.pipeline.batching import Batches
+from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.preprocess import Prepared
 from hipedge.types import Box, Hip, Sample, Side
 from tests.builders import film
@@ -49,7 +49,7 @@ def await_films(batches, count, timeout_s=30):
 
 def test_each_film_comes_back_once_with_the_scores_of_its_own_hips():
     films = [prepared(str(number), 1 + number % 3, number) for number in range(60)]
-    with Batches(Recording) as batches:
+    with BatchScheduler(Recording) as batches:
         for one in films:
             batches.submit([one])
         scored = await_films(batches, len(films))
@@ -65,7 +65,7 @@ def test_each_film_comes_back_once_with_the_scores_of_its_own_hips():
 
 def test_a_full_batch_starts_at_once():
     backend = Recording()
-    with Batches(lambda: backend, longest_wait_s=60.0) as batches:
+    with BatchScheduler(lambda: backend, longest_wait_s=60.0) as batches:
         batches.submit([prepared(str(number)) for number in range(16)])
         assert len(await_films(batches, 16)) == 16
     assert backend.sizes == [32]
@@ -73,7 +73,7 @@ def test_a_full_batch_starts_at_once():
 
 def test_a_batch_that_is_not_full_starts_when_its_oldest_hip_has_waited_long_enough():
     backend = Recording()
-    with Batches(lambda: backend, longest_wait_s=0.3) as batches:
+    with BatchScheduler(lambda: backend, longest_wait_s=0.3) as batches:
         start = time.perf_counter()
         batches.submit([prepared("early")])
         time.sleep(0.1)
@@ -85,7 +85,7 @@ def test_a_batch_that_is_not_full_starts_when_its_oldest_hip_has_waited_long_eno
 
 def test_what_comes_while_the_device_is_busy_goes_into_one_batch():
     backend = Recording(latency_s=0.3)
-    with Batches(lambda: backend, longest_wait_s=0.0) as batches:
+    with BatchScheduler(lambda: backend, longest_wait_s=0.0) as batches:
         batches.submit([prepared("first")])
         while not backend.sizes:
             time.sleep(0.01)
@@ -97,7 +97,7 @@ def test_what_comes_while_the_device_is_busy_goes_into_one_batch():
 
 def test_a_film_with_more_hips_than_a_batch_holds_is_scored_in_several():
     backend = Recording()
-    with Batches(lambda: backend) as batches:
+    with BatchScheduler(lambda: backend) as batches:
         batches.submit([prepared(hips=70)])
         (scored,) = await_films(batches, 1)
     assert len(scored.scores) == 70
@@ -106,7 +106,7 @@ def test_a_film_with_more_hips_than_a_batch_holds_is_scored_in_several():
 
 def test_it_says_that_it_is_full_before_much_memory_is_taken():
     backend = Recording(latency_s=0.5)
-    with Batches(lambda: backend) as batches:
+    with BatchScheduler(lambda: backend) as batches:
         assert batches.fingerprint == backend.fingerprint  # open
         number = 0
         while not batches.is_full:
@@ -118,7 +118,7 @@ def test_it_says_that_it_is_full_before_much_memory_is_taken():
 
 
 def test_the_time_that_a_film_waited_and_its_share_of_the_batches_are_noted():
-    with Batches(lambda: Recording(latency_s=0.2), longest_wait_s=0.1) as batches:
+    with BatchScheduler(lambda: Recording(latency_s=0.2), longest_wait_s=0.1) as batches:
         batches.submit([prepared("one"), prepared("other")])
         for one in await_films(batches, 2):
             assert one.timings_ms["queue"] >= 100
@@ -130,7 +130,7 @@ def test_the_time_that_a_film_waited_and_its_share_of_the_batches_are_noted():
 def test_an_error_reaches_the_caller_and_the_films_can_be_tried_again():
     backend = Recording(failures=[None, BackendError("no memory")])
     films = [prepared(str(number)) for number in range(20)]
-    with Batches(lambda: backend, longest_wait_s=0.2) as batches:
+    with BatchScheduler(lambda: backend, longest_wait_s=0.2) as batches:
         batches.submit(films)
         scored = await_films(batches, 16)
         with pytest.raises(BackendError, match="no memory"):
@@ -147,7 +147,7 @@ def test_a_backend_that_cannot_be_opened_says_so():
     def fail():
         raise BackendError("no device")
 
-    with Batches(fail) as batches:
+    with BatchScheduler(fail) as batches:
         batches.submit([prepared()])
         with pytest.raises(BackendError, match="no device"):
             _ = batches.fingerprint
@@ -166,7 +166,7 @@ def test_the_backend_is_closed_by_the_thread_that_opened_it():
         yield Recording()
         events.append(threading.current_thread().name)
 
-    with Batches(open_backend) as batches:
+    with BatchScheduler(open_backend) as batches:
         batches.submit([prepared()])
         await_films(batches, 1)
     assert events == ["inference", "inference"]
@@ -206,7 +206,7 @@ class TwoSlots(Pipelined):
 
 def test_a_device_with_two_slots_has_the_next_full_batch_before_the_last_is_fetched():
     device = TwoSlots(0.05)
-    with Batches(lambda: device) as batches:
+    with BatchScheduler(lambda: device) as batches:
         batches.submit([prepared(str(number)) for number in range(20)])
         await_films(batches, 20)
         assert device.most == 2

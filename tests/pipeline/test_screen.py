@@ -10,7 +10,7 @@ from hipedge.config import Settings
 from hipedge.errors import InstallationError
 from hipedge.locate import read_hips_csv
 from hipedge.model import ModelFolder
-from hipedge.pipeline.batching import Batches
+from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.screen import screen
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
@@ -38,7 +38,7 @@ def run(tmp_path, incoming, untrained_model):
     def screened(latency_s=0.3, nan=False, model=untrained_model):
         backend = NotANumber if nan else FakeBackend
         with (
-            Batches(lambda: backend(SIZE_PX, latency_s=latency_s)) as batches,
+            BatchScheduler(lambda: backend(SIZE_PX, latency_s=latency_s)) as batches,
             Store(tmp_path / "cases.db") as store,
         ):
             summary = screen(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hipedge.errors import InstallationError
-from hipedge.pipeline.workers import FAILED_STARTS, Died, Limits, Workers
+from hipedge.pipeline.workers import FAILED_STARTS, Limits, WorkerCrash, Workers
 
 
 def square(number):
@@ -45,7 +45,9 @@ def test_no_items_give_no_results():
 
 def test_an_item_that_kills_its_process_costs_no_other_item():
     results, claimed = run(die_of_seven, range(30))
-    assert dict(results) == {number: Died() if number == 7 else number for number in range(30)}
+    assert dict(results) == {
+        number: WorkerCrash() if number == 7 else number for number in range(30)
+    }
     assert len(results) == 30
     assert claimed.count(7) == 2  # it may have been killed for something else
 
@@ -74,7 +76,7 @@ def touch(path):
 ORPHANS = """
 import os, time
 from hipedge.pipeline.workers import Workers
-from tests.test_workers import process_id
+from tests.pipeline.test_workers import process_id
 
 if __name__ == "__main__":
     with Workers(process_id, 2) as workers:
@@ -165,7 +167,9 @@ def test_what_kills_its_process_or_hangs_costs_itself_alone(harm):
     items = [(harm if number == 3 else None, number) for number in range(12)]
     with Workers(harm_or_square, 2, LIMITS) as workers:
         results = [pair for batch in workers.run(items, lambda _: None) for pair in batch]
-    assert dict(results) == {(h, number): Died() if h else number * number for h, number in items}
+    assert dict(results) == {
+        (h, number): WorkerCrash() if h else number * number for h, number in items
+    }
 
 
 @pytest.mark.parametrize("harm", [eat_memory, eat_memory_behind_python])
@@ -181,7 +185,7 @@ def test_a_worker_that_hangs_is_replaced_within_its_time():
         results = []
         while len(results) < 2:
             results += workers.collect()
-    assert results == [((hang, 0), Died()), ((None, 5), 25)]
+    assert results == [((hang, 0), WorkerCrash()), ((None, 5), 25)]
     assert time.monotonic() - start < LIMITS.wall_s + 3
 
 
@@ -197,7 +201,7 @@ def test_a_worker_that_was_killed_while_idle_is_no_items_fault():
             results = workers.collect()
     ((item, other),) = results
     assert item == 1
-    assert other not in (pid, Died())
+    assert other not in (pid, WorkerCrash())
 
 
 def test_a_worker_is_replaced_after_so_many_items():

@@ -18,7 +18,7 @@ from torch import nn
 
 from hipedge.train.augment import Strength
 from hipedge.train.data import Crops
-from hipedge.train.distributed import take_place
+from hipedge.train.distributed import distributed_context
 from hipedge.train.loop import Objective, Schedule, autocast, fit
 from hipedge.train.manifest import Row
 from hipedge.train.samples import CropSamples, Joined
@@ -81,7 +81,7 @@ def main():
             time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    with take_place("cpu") as place:
+    with distributed_context("cpu") as place:
         network, history = fit(
             SmallObjective(),
             samples,

@@ -11,8 +11,8 @@ from hipedge.dicom import read
 from hipedge.errors import BackendError, ConfigError, InputError
 from hipedge.locate import GivenHips
 from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
-from hipedge.locate.session import OrtLocator
-from hipedge.pipeline.preprocess import Front
+from hipedge.locate.session import OnnxLocator
+from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.train import locator_data, locator_network
 from hipedge.train.locator import (
     Localisation,
@@ -32,7 +32,7 @@ from hipedge.train.locator_data import (
 from hipedge.train.locator_looks import Appearance, with_amplitudes, with_histogram
 from hipedge.train.locator_network import LocatorNet, Trunk
 from hipedge.train.manifest import read_manifest
-from hipedge.train.negatives import draw_not_hip
+from hipedge.train.negatives import draw_negative
 from hipedge.train.new_model import new_model
 from hipedge.train.recipe import Listener
 from hipedge.types import CropGeometry, Mark
@@ -167,7 +167,7 @@ def test_what_a_sample_does_not_know_does_not_change_the_loss():
 
 def test_drawings_of_no_hip_depend_on_the_seed_alone():
     for seed in range(6):
-        first, second = (draw_not_hip(np.random.default_rng(seed), 96) for _ in range(2))
+        first, second = (draw_negative(np.random.default_rng(seed), 96) for _ in range(2))
         np.testing.assert_array_equal(first, second)
         assert first.shape == (96, 96)
         assert np.ptp(first) > 150
@@ -297,7 +297,7 @@ def test_the_exported_locator_says_what_the_network_says(run, tmp_path):
     network = LocatorNet().eval()
     export_locator(network, tmp_path / "locator.onnx")
     thumbnail = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
-    scores = OrtLocator(tmp_path / "locator.onnx")(thumbnail)
+    scores = OnnxLocator(tmp_path / "locator.onnx")(thumbnail)
     with torch.no_grad():
         heat, present, turns, distance = network(torch.from_numpy(thumbnail[None, None]))
     np.testing.assert_allclose(scores.heat, heat[0], atol=1e-4)
@@ -315,14 +315,14 @@ def test_the_locator_is_small_and_holds_no_path_of_this_machine(run):
 def test_a_model_takes_its_locator_along(run, tmp_path):
     small = CropGeometry(32, 160.0, 10.0, 20.0)
     model = new_model(tmp_path / "model", seed=0, geometry=small, locator=run / "locator.onnx")
-    heads = LearnedLocator(OrtLocator(model.locator))(np.full(SHAPE, 99, np.uint16), None)
+    heads = LearnedLocator(OnnxLocator(model.locator))(np.full(SHAPE, 99, np.uint16), None)
     assert heads is None or heads.distance_px > 0
 
 
 def test_a_file_that_is_no_locator_is_an_error(tmp_path):
     (tmp_path / "locator.onnx").write_bytes(b"no model")
     with pytest.raises(BackendError, match="cannot load"):
-        OrtLocator(tmp_path / "locator.onnx")
+        OnnxLocator(tmp_path / "locator.onnx")
 
 
 def test_a_network_that_knows_nothing_is_measured_as_such(films):
@@ -350,7 +350,7 @@ def test_a_turned_film_goes_down_the_line_upright(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "hipedge.pipeline.preprocess.open_locator", lambda path: LearnedLocator(score)
     )
-    front = Front(CropGeometry(64, 160.0, 10.0, 20.0), GivenHips(), frozenset(), tmp_path)
+    front = Preprocessor(CropGeometry(64, 160.0, 10.0, 20.0), GivenHips(), frozenset(), tmp_path)
     whole = front(path)
     Image.fromarray(np.rot90(upright, -1)).save(tmp_path / "lying.png")
     lying = front(tmp_path / "lying.png")

@@ -11,13 +11,13 @@ from torch import nn
 
 from hipedge.errors import ConfigError
 from hipedge.train.curves import draw_curves
-from hipedge.train.distributed import Place
+from hipedge.train.distributed import DistributedContext
 from hipedge.train.loop import History, MovingAverage, Schedule, fit
-from hipedge.train.samples import Batches
+from hipedge.train.samples import BatchSampler
 from tests.train.small_training import SCHEDULE, SmallObjective, small_samples
 
 ROOT = Path(__file__).parents[2]
-CPU = Place(torch.device("cpu"))
+CPU = DistributedContext(torch.device("cpu"))
 
 
 def run(folder, *options, launcher=()):
@@ -84,10 +84,10 @@ SLOW_LEADER = """
 import time
 from datetime import timedelta
 from torch.distributed import distributed_c10d
-from hipedge.train.distributed import take_place
+from hipedge.train.distributed import distributed_context
 
 distributed_c10d.default_pg_timeout = timedelta(seconds=2)
-with take_place("cpu") as place:
+with distributed_context("cpu") as place:
     if place.leads:
         time.sleep(5)
     place.wait()
@@ -122,7 +122,7 @@ def test_another_schedule_is_not_resumed(tmp_path):
 @pytest.mark.parametrize(("batch_size", "world"), [(53, 1), (1, 2)])
 def test_a_batch_that_cannot_be_made_is_an_error(tmp_path, batch_size, world):
     samples, _ = small_samples()
-    place = Place(torch.device("cpu"), 0, world)
+    place = DistributedContext(torch.device("cpu"), 0, world)
     schedule = Schedule(steps=2, batch_size=batch_size)
     with pytest.raises(ConfigError, match=f"batches of {batch_size} cannot be made from 52"):
         fit(SmallObjective(), samples, lambda network: 0.0, schedule, tmp_path, place=place)
@@ -138,16 +138,18 @@ def test_the_learning_rate_rises_then_falls_to_nothing():
 
 
 def test_every_sample_comes_once_an_epoch_in_a_new_order():
-    batches = list(Batches(50, batch_size=10, steps=10, seed=1))
+    batches = list(BatchSampler(50, batch_size=10, steps=10, seed=1))
     epochs = [[index for batch in batches[i : i + 5] for _, index in batch] for i in (0, 5)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(50))] * 2
     assert epochs[0] != epochs[1]
 
 
 def test_a_later_start_gives_the_rest_and_processes_share_each_batch():
-    batches = list(Batches(53, batch_size=10, steps=12, seed=1))
-    assert list(Batches(53, batch_size=10, steps=12, seed=1, start=7)) == batches[7:]
-    parts = [list(Batches(53, batch_size=10, steps=12, seed=1, rank=r, world=2)) for r in (0, 1)]
+    batches = list(BatchSampler(53, batch_size=10, steps=12, seed=1))
+    assert list(BatchSampler(53, batch_size=10, steps=12, seed=1, start=7)) == batches[7:]
+    parts = [
+        list(BatchSampler(53, batch_size=10, steps=12, seed=1, rank=r, world=2)) for r in (0, 1)
+    ]
     for whole, one, other in zip(batches, *parts, strict=True):
         assert sorted(one + other) == sorted(whole)
 

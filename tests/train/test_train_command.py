@@ -16,11 +16,11 @@ import torch
 from hipedge.errors import ConfigError, InputError
 from hipedge.model import open_model
 from hipedge.train import recipe
-from hipedge.train.distributed import Place
+from hipedge.train.distributed import DistributedContext
 from hipedge.train.manifest import read_manifest
 from hipedge.train.network import Checkpoint
 from hipedge.train.recipe import train
-from hipedge.train.settings import Settings
+from hipedge.train.settings import TrainingSettings
 from hipedge.types import CATEGORIES, Category
 from tests.train.films import write_films, write_manifest
 
@@ -126,7 +126,7 @@ def test_a_killed_run_ends_in_the_same_checkpoint(trained, resumed):
 
 
 def test_other_settings_in_the_same_folder_are_refused(trained, manifest):
-    settings = Settings(name="drawn", epochs=2, batch_size=12, seed=5)
+    settings = TrainingSettings(name="drawn", epochs=2, batch_size=12, seed=5)
     with pytest.raises(ConfigError, match="with another geometry, seed: name a new folder"):
         train(manifest, trained[0], settings)
 
@@ -168,14 +168,16 @@ def test_the_leader_makes_the_pool_of_phantoms_before_the_others_go_on(
     class Ready(Exception):  # not an error
         pass
 
-    class Leader(Place):
+    class Leader(DistributedContext):
         def wait(self):
             found.extend(path.name for path in tmp_path.glob("phantoms-*.npy"))
             raise Ready
 
-    monkeypatch.setattr(recipe, "take_place", lambda device: nullcontext(Leader(CPU, 0, 2)))
+    monkeypatch.setattr(
+        recipe, "distributed_context", lambda device: nullcontext(Leader(CPU, 0, 2))
+    )
     with pytest.raises(Ready):
-        train(manifest, tmp_path / "run", Settings(phantoms=4, pool=8), cache=tmp_path)
+        train(manifest, tmp_path / "run", TrainingSettings(phantoms=4, pool=8), cache=tmp_path)
     assert len(found) == 2
 
 

@@ -14,10 +14,10 @@ from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from hipedge.locate import GivenHips
-from hipedge.pipeline.preprocess import Front
-from hipedge.pipeline.workers import Died, Limits, Workers
+from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.workers import Limits, WorkerCrash, Workers
 from hipedge.types import Category, CropGeometry, Refusal
-from hipedge.watch.settle import Look, Settled, SettledFront
+from hipedge.watch.settle import FileStat, Settled, SettledPreprocessor
 from tests.dicom import dicom_films
 from tests.watch.clinic import ROOT_UID, dicom, paint
 
@@ -26,8 +26,8 @@ GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)
 
 def read_all(paths, limits=None, count=1):
     """What the workers of the service make of files that may wait no longer."""
-    front = SettledFront(Front(GEOMETRY, GivenHips(), frozenset()))
-    items = [Settled(path, Look.at(path), last_chance=True) for path in paths]
+    front = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
+    items = [Settled(path, FileStat.at(path), last_chance=True) for path in paths]
     with Workers(front, count, limits) as workers:
         yield from (pair for batch in workers.run(items, lambda _: None) for pair in batch)
 
@@ -83,7 +83,7 @@ def test_a_bomb_is_refused_and_its_worker_stays_within_its_memory(tmp_path, bomb
     path.write_bytes(BOMBS[bomb]())
     limits = Limits(memory_bytes=1 << 30, wall_s=60.0)
     ((_, result),) = read_all([path], limits)
-    assert isinstance(result, Refusal | Died)
+    assert isinstance(result, Refusal | WorkerCrash)
     peak_kb = peak_of_a_worker(path, limits)
     assert peak_kb < (1 << 20) + 200_000
 
@@ -92,11 +92,11 @@ def peak_of_a_worker(path, limits):
     """The most memory (VmHWM) that a worker held that read the file, or the limit if it died."""
     with Workers(front_and_peak, 1, limits) as workers:
         ((_, peak_kb),) = [pair for batch in workers.run([path], lambda _: None) for pair in batch]
-    return limits.memory_bytes // 1024 if isinstance(peak_kb, Died) else peak_kb
+    return limits.memory_bytes // 1024 if isinstance(peak_kb, WorkerCrash) else peak_kb
 
 
 def front_and_peak(path):
-    Front(GEOMETRY, GivenHips(), frozenset())(path)
+    Preprocessor(GEOMETRY, GivenHips(), frozenset())(path)
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.pipeline.preprocess import Front
+from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.pipeline.workers import Workers
 from hipedge.watch import service as watch_service
 from tests.watch import faults
@@ -39,7 +39,7 @@ HARMS = {
 CODES = {"eats memory": ("worker_died", "unexpected_error", "too_large")}
 
 
-class HarmfulFront(Front):
+class HarmfulPreprocessor(Preprocessor):
     """Comes to harm on a film that is named after it. Unpickled in the worker from here."""
 
     def __call__(self, path: Path):
@@ -50,7 +50,7 @@ class HarmfulFront(Front):
 
 
 def harm():
-    watch_service.Front = HarmfulFront
+    watch_service.Preprocessor = HarmfulPreprocessor
 
 
 @pytest.mark.promise(6)

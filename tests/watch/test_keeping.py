@@ -18,7 +18,7 @@ from hipedge.store.schema import migrations
 from hipedge.types import Category, Refusal
 from hipedge.watch.done import DoneDir
 from hipedge.watch.retry import Retried, retry
-from hipedge.watch.settle import Look
+from hipedge.watch.settle import FileStat
 from hipedge.watch.status import read_status
 from tests.builders import RULE, film, scored_hip, screened, sha
 from tests.store.test_store import start
@@ -290,7 +290,7 @@ def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_anew(store, tmp
 def test_a_move_that_was_cut_short_overwrites_nothing_that_came_there_since(store, tmp_path):
     incoming, done, queue = tmp_path / "incoming", tmp_path / "done", Queue(store)
     path, others = write(incoming / "film"), write(done / "film", b"of others")
-    found = {path: Look.at(path).signature}
+    found = {path: FileStat.at(path).signature}
     queue.see(found)
     store.claim([path], found)
     store.record(start(store), [Refusal(path, Code.DECODE_FAILED, sha256=sha("film"))], RULE)
@@ -334,7 +334,7 @@ def test_status_tells_of_the_queue_the_refusals_and_the_alarms(store, db, capsys
     Service(store).beat(1)
     Service(store).set_alarms(frozenset({"folder_gone"}))
     found = read_status(db)
-    assert (found.waiting, found.totals.refused, found.ills) == (
+    assert (found.waiting, found.totals.refused, found.problems) == (
         1,
         {"decode_failed": 2},
         ["folder_gone"],
@@ -354,7 +354,7 @@ def test_status_check_exits_1_for_an_alarm_and_for_a_service_that_is_still(store
     assert hipedge(capsys, "status", "--db", db, "--check")[0] == 1  # it never ran
     Service(store).beat(1)
     assert hipedge(capsys, "status", "--db", db, "--check")[0] == 0
-    assert read_status(db, datetime.now(timezone.utc) + timedelta(minutes=6)).ills == ["stale"]
+    assert read_status(db, datetime.now(timezone.utc) + timedelta(minutes=6)).problems == ["stale"]
     Service(store).set_alarms(frozenset({"disk_reserve"}))
     assert hipedge(capsys, "status", "--db", db, "--check")[0] == 1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.pipeline.screen import Line
+from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import Workers
 from hipedge.store import Outbox, Queue, Service, Store
 from hipedge.types import Category
@@ -33,7 +33,7 @@ POINTS = {
     "before a claim": (faults.before, Store, "claim"),
     "between a claim and the workers": (faults.after, Store, "claim"),
     "while the workers read": (faults.after, Workers, "submit"),
-    "when the workers have read": (faults.before, Line, "start"),
+    "when the workers have read": (faults.before, ResultPipeline, "submit"),
     "during inference": (faults.before, Inference, "infer"),
     "after inference": (faults.after, Inference, "infer"),
     "before the results are committed": (faults.before, Store, "record"),

@@ -14,12 +14,12 @@ from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.errors import BackendError, BackendLost, InstallationError
 from hipedge.locate import GivenHips
-from hipedge.pipeline.preprocess import Front
+from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.store import connection
 from hipedge.types import Category, CropGeometry
 from hipedge.watch import inference, loop, service
 from hipedge.watch.inference import Inference
-from hipedge.watch.settle import Look, Settled, SettledFront
+from hipedge.watch.settle import FileStat, Settled, SettledPreprocessor
 from tests.watch import faults
 from tests.watch.clinic import dicom
 
@@ -225,13 +225,15 @@ def test_a_locator_that_cannot_be_opened_is_no_fault_of_the_film(tmp_path, last_
     path = tmp_path / "film.dcm"
     path.write_bytes(dicom(UNMARKED))
     geometry = CropGeometry(64, 160.0, 10.0, 20.0)
-    front = SettledFront(Front(geometry, GivenHips(), frozenset(), tmp_path / "none.onnx"))
+    front = SettledPreprocessor(
+        Preprocessor(geometry, GivenHips(), frozenset(), tmp_path / "none.onnx")
+    )
     with pytest.raises(InstallationError, match="locator"):
-        front(Settled(path, Look.at(path), last_chance))
+        front(Settled(path, FileStat.at(path), last_chance))
 
 
 def break_the_locator():
-    service.Front = lambda *values: Front(*values[:3], Path("/nowhere/locator.onnx"))
+    service.Preprocessor = lambda *values: Preprocessor(*values[:3], Path("/nowhere/locator.onnx"))
 
 
 def test_a_broken_installation_ends_the_service_and_costs_no_film(clinic):

@@ -17,7 +17,15 @@ from hipedge.errors import ConfigError, StoreUnavailable
 from hipedge.store import Outbox, Store
 from hipedge.types import Category
 from hipedge.watch import notify
-from hipedge.watch.notify import Courier, Mail, Notifier, Spool, Undelivered, Webhook, channels_of
+from hipedge.watch.notify import (
+    Dispatcher,
+    Mail,
+    Notifier,
+    Spool,
+    Undelivered,
+    Webhook,
+    channels_of,
+)
 from tests.builders import RULE, film, scored_hip, screened
 from tests.store.test_store import start
 from tests.watch.clinic import dicom
@@ -99,7 +107,7 @@ def record(store, *categories, channels=("webhook",)):
 
 
 def courier(store, channel, clock):
-    return Courier(store, [channel], patient_data=False, clock=clock)
+    return Dispatcher(store, [channel], patient_data=False, clock=clock)
 
 
 @pytest.mark.promise(13)
@@ -142,7 +150,7 @@ def test_what_is_delivered_is_signed_and_names_no_patient(store, receiver):
 
 def test_a_site_may_have_paths_and_uids_told(store, receiver):
     record(store, URGENT)
-    Courier(store, [Webhook(receiver.url, SECRET)], patient_data=True).deliver()
+    Dispatcher(store, [Webhook(receiver.url, SECRET)], patient_data=True).deliver()
     (case,) = receiver.cases.values()
     assert case["sop_instance_uid"] == "1.2.0"
     assert case["path"].startswith("/in/")

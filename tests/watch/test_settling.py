@@ -10,12 +10,12 @@ import pytest
 
 from hipedge.errors import Code, StoreError
 from hipedge.locate import GivenHips
-from hipedge.pipeline.preprocess import Front
+from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.store import Store
 from hipedge.types import Category, CropGeometry, Refusal
 from hipedge.watch import settle
 from hipedge.watch.folders import Folders, mount_of, refuse_network
-from hipedge.watch.settle import LOOKS, Settled, SettledFront, Settling, Unsettled
+from hipedge.watch.settle import LOOKS, Settled, SettledPreprocessor, Settling, Unsettled
 from tests.dicom import dicom_films
 from tests.watch.clinic import ROOT_UID, dicom
 from tests.watch.test_keeping import finish
@@ -86,7 +86,7 @@ def test_a_file_rewritten_in_place_with_the_same_size_and_mtime_is_another_one(f
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
     look(settling, clock)
     assert take(settling) == []
-    assert settle.Look.at(file).signature != before.look.signature
+    assert settle.FileStat.at(file).signature != before.look.signature
 
 
 @pytest.mark.promise(5)
@@ -124,7 +124,7 @@ def test_what_is_gone_is_told_and_a_disk_error_is_not_taken_for_that(tmp_path, f
     def fail(path):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(settle.Look, "at", fail)
+    monkeypatch.setattr(settle.FileStat, "at", fail)
     assert settling.look() == []
 
 
@@ -265,10 +265,10 @@ def test_a_film_that_screen_has_finished_may_be_taken_away_from_under_the_servic
 
 
 def test_a_film_that_goes_after_its_patience_has_vanished_and_is_not_refused(tmp_path):
-    front = SettledFront(Front(GEOMETRY, GivenHips(), frozenset()))
+    front = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
     gone = tmp_path / "film.dcm.part"
     gone.write_bytes(b"a film")
-    item = Settled(gone, settle.Look.at(gone), last_chance=True)
+    item = Settled(gone, settle.FileStat.at(gone), last_chance=True)
     gone.unlink()
     assert front(item) == Unsettled(gone)
 

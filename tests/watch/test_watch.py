@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from hipedge.pipeline.preprocess import Front
+from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.types import ABNORMAL, Category
 from hipedge.watch import service as watch_service
 from tests.watch.clinic import Clinic, dicom
@@ -139,7 +139,7 @@ def test_settings_that_cannot_be_read_again_are_an_alarm_and_the_old_ones_stay(c
     assert clinic.rows("select count(*) from rules") == [(1,)]
 
 
-class SlowFront(Front):
+class SlowPreprocessor(Preprocessor):
     """Takes its time, so that something is left when the service is told to end."""
 
     def __call__(self, path):
@@ -148,7 +148,7 @@ class SlowFront(Front):
 
 
 def slowly():
-    watch_service.Front = SlowFront
+    watch_service.Preprocessor = SlowPreprocessor
 
 
 def test_sigterm_finishes_what_was_taken_and_gives_the_rest_back_untried(clinic):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.backends.base import Fingerprint
-from hipedge.backends.parity import Disagrees, check
+from hipedge.backends.parity import ParityError, check
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.tensorrt.engine_cache import (
@@ -202,7 +202,7 @@ class TensorRtBackend(Pipelined):
         scores first.
 
         Raises `InstallationError` without a GPU, driver, pycuda or TensorRT; `BackendError`,
-        with the cure, where there is no engine or a stale one; `Disagrees` where it disagrees.
+        with the cure, where there is no engine or a stale one; `ParityError` where it disagrees.
         """
         choose_flavour()
         gpu = Gpu.open()
@@ -487,11 +487,11 @@ def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Pa
 def prove(backend: TensorRtBackend, model: ModelFolder, path: Path, engine_sha256: str) -> None:
     """Hold an engine to the golden scores on this GPU, and note in its JSON that it agreed.
 
-    Raises `Disagrees` where it does not.
+    Raises `ParityError` where it does not.
     """
     parity = check(backend, model)
     if not parity.agrees:
-        raise Disagrees(
+        raise ParityError(
             f"{path} is not used: on {backend.device} it disagrees with the model"
             f" ({'; '.join(parity.faults)}): build it again with"
             f" `hipedge export engine {model.path} --force`, or take --backend onnxruntime",
