@@ -21,24 +21,51 @@ from numpy.typing import NDArray
 from hipedge.errors import CODES, Code, Stage, State
 
 
-class Category(str, Enum):
-    """The eight categories of the study; `docs/categories.md` says what each means here.
+class Priority(str, Enum):
+    """How soon a doctor should see a hip, soonest first."""
 
-    The order is the order of the classifier's outputs.
+    URGENT = "urgent"
+    ROUTINE = "routine"
+    RECORDED = "recorded"
+    NONE = "none"
+
+
+class Category(str, Enum):
+    """The categories of the study; `docs/categories.md` says what each means here.
+
+    The order is the order of the classifier's outputs. `priority` says how soon a doctor should
+    see a hip that is flagged for the category; `is_acute_fracture` counts it among the acute
+    fractures, which operating points are fitted to and evaluations ask for.
     """
 
-    NORMAL = "normal"
-    OSTEOARTHRITIS = "osteoarthritis"
-    FEMORAL_HEAD_OSTEONECROSIS = "femoral_head_osteonecrosis"
-    FEMORAL_NECK_FRACTURE = "femoral_neck_fracture"
-    INTERTROCHANTERIC_FRACTURE = "intertrochanteric_fracture"
-    DEVELOPMENTAL_DYSPLASIA = "developmental_dysplasia"
-    TOTAL_HIP_ARTHROPLASTY = "total_hip_arthroplasty"
-    INTERNAL_FIXATION = "internal_fixation"
+    _value_: str
+    priority: Priority
+    is_acute_fracture: bool
+
+    def __new__(  # noqa: D102
+        cls, value: str, priority: Priority = Priority.NONE, is_acute_fracture: bool = False
+    ) -> Category:
+        category = str.__new__(cls, value)
+        category._value_ = value
+        category.priority = priority
+        category.is_acute_fracture = is_acute_fracture
+        return category
+
+    NORMAL = "normal", Priority.NONE
+    OSTEOARTHRITIS = "osteoarthritis", Priority.ROUTINE
+    FEMORAL_HEAD_OSTEONECROSIS = "femoral_head_osteonecrosis", Priority.ROUTINE
+    FEMORAL_NECK_FRACTURE = "femoral_neck_fracture", Priority.URGENT, True
+    INTERTROCHANTERIC_FRACTURE = "intertrochanteric_fracture", Priority.URGENT, True
+    DEVELOPMENTAL_DYSPLASIA = "developmental_dysplasia", Priority.ROUTINE
+    TOTAL_HIP_ARTHROPLASTY = "total_hip_arthroplasty", Priority.RECORDED
+    INTERNAL_FIXATION = "internal_fixation", Priority.RECORDED
 
 
 CATEGORIES: tuple[Category, ...] = tuple(Category)
 ABNORMAL = tuple(category for category in CATEGORIES if category is not Category.NORMAL)
+ACUTE_FRACTURES = tuple(category for category in CATEGORIES if category.is_acute_fracture)
+# Implants: recorded, and flagged only where a site asks for it.
+HARDWARE = tuple(c for c in CATEGORIES if c.priority is Priority.RECORDED)
 
 
 # What a film is searched for hips at: no locator looks at more.
@@ -70,13 +97,17 @@ class View(str, Enum):
     UNKNOWN = "unknown"
 
 
-class Priority(str, Enum):
-    """How soon a doctor should see a hip, soonest first."""
+class FlagCriterion(str, Enum):
+    """What a category's threshold is compared with.
 
-    URGENT = "urgent"
-    ROUTINE = "routine"
-    RECORDED = "recorded"
-    NONE = "none"
+    `PROBABILITY` is the category's probability among all categories. `AGAINST_NORMAL` is its
+    probability where only it and normal are possible, p / (p + p_normal): the logistic function of
+    its margin over normal, the difference of both logits over the temperature. Unlike the first,
+    it does not fall where the model hesitates between two abnormal categories.
+    """
+
+    PROBABILITY = "probability"
+    AGAINST_NORMAL = "against_normal"
 
 
 class Mark(str, Enum):

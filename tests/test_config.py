@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hipedge.config import _PARSERS, Settings, load_settings
+from hipedge.config import _PARSERS, SITE_CALIBRATION_FILE, Settings, load_settings
 from hipedge.errors import ConfigError, InputError
 from hipedge.model import packaged, require_model
 from hipedge.model.card import card_id
 from hipedge.model.untrained import DEFAULT_GEOMETRY, untrained_card
-from hipedge.rules.decide import decide, softmax
-from hipedge.rules.site import SITE_CALIBRATION_FILE, SiteFile
+from hipedge.rules.decide import decide
+from hipedge.rules.flags import softmax
+from hipedge.rules.site import SiteFile
 from hipedge.rules.site_rule import site_rule
 from hipedge.types import CATEGORIES, Category
 

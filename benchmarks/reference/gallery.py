@@ -30,7 +30,7 @@ from hipedge.backends.base import Backend
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
 from hipedge.review.picture import blend_heat
-from hipedge.rules.decide import softmax
+from hipedge.rules.flags import softmax
 from hipedge.study.inputs import Prediction, read_predictions
 from hipedge.train.data import prepare_crops
 from hipedge.train.manifest import Row, read_manifest

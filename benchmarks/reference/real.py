@@ -25,12 +25,12 @@ from hipedge.errors import CODES, Code
 from hipedge.locate import GivenHip, GivenHips
 from hipedge.model import ModelFolder
 from hipedge.pipeline.preprocess import Prepared, Preprocessor
-from hipedge.rules.decide import HARDWARE, decide
+from hipedge.rules.decide import decide
 from hipedge.rules.site_rule import site_rule
 from hipedge.study.auc import auc_interval, delong_variance, placements
 from hipedge.study.estimates import ACUTE_FRACTURE, PLAIN, Cell, Estimate, Table
 from hipedge.study.intervals import wilson
-from hipedge.types import CATEGORIES, Finding, Hip, Refusal, Sample, Scores, Side
+from hipedge.types import CATEGORIES, HARDWARE, Finding, Hip, Refusal, Sample, Scores, Side
 
 FOLDERS = ("not_fractured", "fractured", "fractured_hardware")
 # A film on its side is not upright for a person's marks either: only the locator turns it.

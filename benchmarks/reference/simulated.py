@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.reference.joint import joint_macro_f1
 from benchmarks.reference.thumbnail import predict_by_thumbnail
 from hipedge.model import Card
-from hipedge.rules.site import OperatingPoint
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.study.cases import Cases, match
 from hipedge.study.estimates import (
     CATEGORY_LABELS,

@@ -12,7 +12,8 @@ from hipedge.backends.base import Backend, Fingerprint
 from hipedge.errors import BackendError
 from hipedge.model import Golden, ModelFolder
 from hipedge.model.card import Card
-from hipedge.rules.decide import softmax
+from hipedge.rules.flags import softmax
+from hipedge.rules.operating_points import operating_points
 from hipedge.types import ABNORMAL, CATEGORIES
 
 # The largest difference in a calibrated probability. A category or flag must be the same
@@ -141,10 +142,8 @@ def compare(golden: Golden, passes: Sequence[Scored], card: Card) -> Parity:
 
 def _probabilities(logits: NDArray[np.float32], card: Card) -> NDArray[np.float64]:
     """Return calibrated probabilities, (N, K) -> (N, K); NaN in a row of logits that are not."""
-    nothing = np.full(logits.shape[1], np.nan)
-    return np.stack(
-        [softmax(row, card.temperature) if np.isfinite(row).all() else nothing for row in logits]
-    )
+    finite = np.isfinite(logits).all(axis=1, keepdims=True)
+    return np.where(finite, softmax(np.where(finite, logits, 0.0), card.temperature), np.nan)
 
 
 def _category_margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -154,14 +153,14 @@ def _category_margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _flag_margins(probabilities: NDArray[np.float64], card: Card) -> NDArray[np.float64]:
-    """Return by how much each probability exceeds what it is flagged at, (..., K) -> (..., D).
+    """Return by how much each score exceeds what it is flagged at, (..., K) -> (..., D).
 
     D is the abnormal categories at each operating point of the card, and the least confidence.
     """
     columns = [CATEGORIES.index(category) for category in ABNORMAL]
     margins = [
-        probabilities[..., columns] - [thresholds[category] for category in ABNORMAL]
-        for thresholds in card.operating_points.values()
+        point.margins(probabilities, hardware=True)[..., columns]
+        for point in operating_points(card)
     ]
     confidence = probabilities.max(-1, keepdims=True) - card.min_confidence
     return np.concatenate([*margins, confidence], axis=-1)

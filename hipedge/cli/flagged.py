@@ -26,9 +26,9 @@ from hipedge.review.worklist import (
     open_review,
     worklist,
 )
-from hipedge.rules.decide import HARDWARE, HARDWARE_NOTE
+from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Case
-from hipedge.types import CATEGORIES, Finding, Priority
+from hipedge.types import CATEGORIES, HARDWARE, Finding, Priority
 
 STYLES = {Priority.URGENT: "bold red", Priority.ROUTINE: "yellow"}
 

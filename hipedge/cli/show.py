@@ -21,9 +21,9 @@ from hipedge.errors import CODES, InputError, Refused, State
 from hipedge.locate.upright import turns_of
 from hipedge.review.picture import draw_case
 from hipedge.review.worklist import caption, case_record, finding_record, open_review
-from hipedge.rules.decide import HARDWARE, HARDWARE_NOTE
+from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Case
-from hipedge.types import CATEGORIES
+from hipedge.types import CATEGORIES, HARDWARE
 
 
 def show(

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hipedge.rules.decide import HARDWARE, softmax
-from hipedge.types import CATEGORIES, Box, Finding, Hip, Priority, ScoredHip, Scores
+from hipedge.rules.flags import softmax
+from hipedge.types import CATEGORIES, HARDWARE, Box, Finding, Hip, Priority, ScoredHip, Scores
 
 # Of the longer side: large enough for the words in the boxes, small enough for a screen.
 SIDE_PX = (900, 1400)

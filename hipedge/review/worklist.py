@@ -14,10 +14,10 @@ from typing import Any
 from hipedge.config import Settings
 from hipedge.errors import CODES, State, StoreError
 from hipedge.model.card import parse_card
-from hipedge.rules.decide import HARDWARE, HARDWARE_NOTE, Rule
+from hipedge.rules.decide import HARDWARE_NOTE, Rule
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Case, Store
-from hipedge.types import CATEGORIES, Finding, Hip, Priority
+from hipedge.types import CATEGORIES, HARDWARE, Finding, Hip, Priority
 
 _ORDER = tuple(Priority)
 # So many characters fit below the narrowest picture.

@@ -1,4 +1,4 @@
-"""decide: from scores to a finding. The numbers come from the model's card and the site."""
+"""decide: from the scores of a hip to its finding. The numbers come from the card and the site."""
 
 from __future__ import annotations
 
@@ -11,20 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.types import ABNORMAL, CATEGORIES, Category, Finding, Mark, Priority
+from hipedge.rules.flags import RULE_VERSION, flag_margins, softmax
+from hipedge.types import CATEGORIES, HARDWARE, Category, Finding, FlagCriterion, Mark, Priority
 
-# How soon a doctor should see each category, were it found.
-PRIORITIES: Mapping[Category, Priority] = {
-    Category.NORMAL: Priority.NONE,
-    Category.OSTEOARTHRITIS: Priority.ROUTINE,
-    Category.FEMORAL_HEAD_OSTEONECROSIS: Priority.ROUTINE,
-    Category.FEMORAL_NECK_FRACTURE: Priority.URGENT,
-    Category.INTERTROCHANTERIC_FRACTURE: Priority.URGENT,
-    Category.DEVELOPMENTAL_DYSPLASIA: Priority.ROUTINE,
-    Category.TOTAL_HIP_ARTHROPLASTY: Priority.RECORDED,
-    Category.INTERNAL_FIXATION: Priority.RECORDED,
-}
-HARDWARE = tuple(c for c in CATEGORIES if PRIORITIES[c] is Priority.RECORDED)
 HARDWARE_NOTE = "not assessed for loosening or fracture around the implant"
 
 
@@ -32,8 +21,8 @@ HARDWARE_NOTE = "not assessed for loosening or fracture around the implant"
 class Rule:
     """Everything that turns scores into a finding; another rule needs no new inference.
 
-    `thresholds` hold a probability for each abnormal category. Hardware raises a flag only
-    where the site asks for it (`flag_hardware`).
+    `thresholds` hold a number from 0 to 1 for each abnormal category, which `criterion` says what
+    to compare with. Hardware raises a flag only where the site asks for it (`flag_hardware`).
     """
 
     operating_point: str
@@ -41,32 +30,33 @@ class Rule:
     thresholds: Mapping[Category, float]
     min_confidence: float
     flag_hardware: bool = False
+    criterion: FlagCriterion = FlagCriterion.PROBABILITY
 
     @cached_property
     def rule_id(self) -> str:
-        """SHA-256 of the rule's content: equal rules have equal identifiers."""
+        """SHA-256 of the rule's numbers and of the version of the code that applies them."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the rule as canonical JSON."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        content = {"rule_version": RULE_VERSION, **asdict(self)}
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def decide(logits: Sequence[NDArray[np.float32]], rule: Rule) -> Finding:
-    """Decide about one hip from the logits (K,) of each way that it was seen: one or two.
+    """Decide on one hip from the logits (K,) of each orientation in which it was scored.
 
-    The category is the most probable one. A hip is flagged where any flagging category reaches
-    its threshold, even if another is more probable, and where no category is probable enough.
-    Seen both ways (unknown side), the higher abnormal probabilities decide.
+    The category is the most probable one. A hip is flagged for every category that reaches its
+    threshold, even if another one is more probable, and as uncertain where no category is
+    probable enough. A hip of unknown side is scored in both orientations; each abnormal category
+    then takes the higher of both probabilities, and normal the lower.
     """
-    probabilities = _most_abnormal([softmax(one, rule.temperature) for one in logits])
-    best = int(np.argmax(probabilities))
-    flagged_for = tuple(
-        category
-        for category in ABNORMAL
-        if (rule.flag_hardware or category not in HARDWARE)
-        and probabilities[CATEGORIES.index(category)] >= rule.thresholds[category]
+    probabilities = _most_abnormal(softmax(np.stack(logits), rule.temperature))
+    margins = flag_margins(
+        probabilities, rule.thresholds, rule.criterion, flag_hardware=rule.flag_hardware
     )
+    best = int(np.argmax(probabilities))
+    flagged_for = tuple(CATEGORIES[k] for k in np.flatnonzero(margins >= 0))
     uncertain = bool(probabilities[best] < rule.min_confidence)
     return Finding(
         category=CATEGORIES[best],
@@ -78,26 +68,16 @@ def decide(logits: Sequence[NDArray[np.float32]], rule: Rule) -> Finding:
     )
 
 
-def softmax(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Return calibrated probabilities (K,): softmax of logits over temperature.
-
-    Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
-    """
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max())
-    return np.asarray(exponentials / exponentials.sum())
-
-
-def _most_abnormal(ways: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the higher of each abnormal probability (K,), and the lower of normal."""
-    highest = np.max(ways, axis=0)
+def _most_abnormal(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the highest of each abnormal probability and the lowest of normal, (n, K) -> (K,)."""
+    combined = probabilities.max(axis=0)
     normal = CATEGORIES.index(Category.NORMAL)
-    highest[normal] = min(way[normal] for way in ways)
-    return np.asarray(highest)
+    combined[normal] = probabilities[:, normal].min()
+    return np.asarray(combined)
 
 
 def _priority(category: Category, flagged_for: Sequence[Category], uncertain: bool) -> Priority:
-    if any(PRIORITIES[c] is Priority.URGENT for c in flagged_for):
+    if any(flagged.priority is Priority.URGENT for flagged in flagged_for):
         return Priority.URGENT
     if flagged_for or uncertain:
         return Priority.ROUTINE

@@ -15,34 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hipedge import __version__
 from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import InputError
-from hipedge.rules.decide import HARDWARE
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.types import CATEGORIES, Category
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A hip is flagged where a category's probability reaches its threshold.
-
-    Categories without a threshold flag nothing, nor does hardware unless the site wants it to.
-    """
-
-    name: str
-    thresholds: Mapping[Category, float]
-
-    def flags(self, probabilities: NDArray[np.float64], *, hardware: bool) -> NDArray[np.bool_]:
-        """Return which hips (N,) of probabilities (N, K) are flagged."""
-        flagged = np.zeros(len(probabilities), dtype=bool)
-        for category, threshold in self.thresholds.items():
-            if hardware or category not in HARDWARE:
-                flagged |= probabilities[:, CATEGORIES.index(category)] >= threshold
-        return flagged
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from hipedge.errors import InputError
-from hipedge.rules.site import OperatingPoint, SiteCalibration
+from hipedge.rules.operating_points import OperatingPoint
+from hipedge.rules.site import SiteCalibration
 from hipedge.study.cases import Cases
 from hipedge.study.resampling import SEED, Array
 from hipedge.study.scores import N_BINS, calibration_bins, ece_terms

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
-from hipedge.rules.decide import HARDWARE
 from hipedge.types import ABNORMAL as ABNORMAL_CATEGORIES
-from hipedge.types import CATEGORIES, Category
+from hipedge.types import CATEGORIES, HARDWARE, Category
 
 PERCENT, POINTS, PLAIN = "\N{NO-BREAK SPACE}%", "\N{NO-BREAK SPACE}points", ""
 
@@ -63,15 +62,12 @@ class Table:
 
 def label_of(category: Category) -> str:
     """Return a category's name for people."""
-    return category.value.replace("_", " ")
+    return str(category.value).replace("_", " ")
 
 
 CATEGORY_LABELS = tuple(label_of(category) for category in CATEGORIES)
 ABNORMAL = tuple(category in ABNORMAL_CATEGORIES for category in CATEGORIES)
-ACUTE_FRACTURE = tuple(
-    category in (Category.FEMORAL_NECK_FRACTURE, Category.INTERTROCHANTERIC_FRACTURE)
-    for category in CATEGORIES
-)
+ACUTE_FRACTURE = tuple(category.is_acute_fracture for category in CATEGORIES)
 ABNORMAL_BUT_HARDWARE = tuple(
     category in ABNORMAL_CATEGORIES and category not in HARDWARE for category in CATEGORIES
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hipedge.errors import InputError
-from hipedge.rules.site import OperatingPoint
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.study.auc import roc_curve
 from hipedge.study.calibration import Reliability, reliability
 from hipedge.study.cases import Cases

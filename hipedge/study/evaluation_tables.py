@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hipedge.rules.site import OperatingPoint
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.study.calibration import Reliability
 from hipedge.study.cases import Cases
 from hipedge.study.estimates import (
@@ -181,7 +181,8 @@ def _threshold_tables(
     for point in points:
         for category, threshold in point.thresholds.items():
             k = CATEGORIES.index(category)
-            call = (scored.probabilities[:, k] >= threshold).astype(np.int8)
+            margins = point.margins(scored.probabilities, hardware=True)
+            call = (margins[:, k] >= 0).astype(np.int8)
             found = drawn.binary(scored.truth == k, call, scored.patients)
             rows.append(
                 (point.name, CATEGORY_LABELS[k], f"{threshold:.4f}",

@@ -12,7 +12,8 @@ from hipedge.config import Settings
 from hipedge.errors import InputError
 from hipedge.model.card import parse_card
 from hipedge.review.worklist import open_review
-from hipedge.rules.site import OperatingPoint, SiteFile, read_site_file
+from hipedge.rules.operating_points import OperatingPoint
+from hipedge.rules.site import SiteFile, read_site_file
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
 from hipedge.study.calibration import at_temperature

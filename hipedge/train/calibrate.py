@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.rules.decide import softmax
+from hipedge.rules.flags import softmax
 from hipedge.types import ABNORMAL, CATEGORIES, Category
 
 AIM = 0.95
@@ -45,7 +45,7 @@ class Calibration:
 def calibrate(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Calibration:
     """Fit all three to logits (N, K) of hips of known category (N,)."""
     temperature = fit_temperature(logits, truth)
-    probabilities = np.array([softmax(one, temperature) for one in logits])
+    probabilities = softmax(logits, temperature)
     points, borrowed = fit_operating_points(probabilities, truth)
     return Calibration(
         temperature=temperature,

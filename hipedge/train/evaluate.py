@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.rules.decide import softmax
+from hipedge.rules.flags import softmax
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.train.calibrate import Calibration
 from hipedge.train.classifier import confusion, macro_f1
 from hipedge.train.manifest import Row
@@ -24,7 +25,7 @@ INTERVAL = (0.025, 0.975)
 
 def probabilities_of(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
     """Return calibrated probabilities (N, K)."""
-    return np.array([softmax(one, temperature) for one in logits]).reshape(-1, len(CATEGORIES))
+    return softmax(logits.reshape(-1, len(CATEGORIES)), temperature)
 
 
 def write_predictions(
@@ -68,9 +69,10 @@ def measure(
                 2 * matrix[k, k] / (matrix[k].sum() + matrix[:, k].sum())
             )
     for name, thresholds in calibration.operating_points.items():
+        flags = OperatingPoint(name, thresholds).margins(probabilities, hardware=True) >= 0
         for category in ABNORMAL:
             k = CATEGORIES.index(category)
-            flagged, of_it = probabilities[:, k] >= thresholds[category], truth == k
+            flagged, of_it = flags[:, k], truth == k
             if of_it.any() and not of_it.all():
                 found[f"{name}_{category.value}_sensitivity"] = float(flagged[of_it].mean())
                 found[f"{name}_{category.value}_specificity"] = float((~flagged)[~of_it].mean())

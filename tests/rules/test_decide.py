@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hipedge.rules.decide import CATEGORIES, Rule, decide, population_marks, softmax
-from hipedge.types import ABNORMAL, Category, Mark, Priority
+from hipedge.rules.decide import Rule, decide, population_marks
+from hipedge.rules.flags import softmax
+from hipedge.types import ABNORMAL, CATEGORIES, Category, Mark, Priority
 
 RULE = Rule(
     operating_point="sensitive",

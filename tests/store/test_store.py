@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hipedge.errors import Code, State, StoreError
+from hipedge.rules import decide as decide_module
 from hipedge.store import Outbox, Store
 from hipedge.types import (
     ABNORMAL,
@@ -184,6 +185,23 @@ def test_new_thresholds_give_new_decisions_without_new_scores(store, db):
     assert after.findings[0].flagged_for == ()
     counts = "select (select count(*) from hips), (select count(*) from decisions)"
     assert one_row(db, counts) == (1, 2)
+
+
+def test_new_code_of_the_rule_gives_new_decisions_from_the_kept_logits(store, db, monkeypatch):
+    store.record(
+        start(store), [screened(film(), scored_hip(Category.OSTEOARTHRITIS, sure=2.0))], RULE
+    )
+    flag_margins = decide_module.flag_margins
+    monkeypatch.setattr(decide_module, "flag_margins", lambda *a, **k: flag_margins(*a, **k) - 1)
+    monkeypatch.setattr(decide_module, "RULE_VERSION", decide_module.RULE_VERSION + 1)
+    of_new_code = replace(RULE)
+    assert of_new_code == RULE
+    assert store.apply_rule("model", of_new_code) == 1
+    (before,) = store.all_cases(RULES)
+    (after,) = store.all_cases({"model": of_new_code})
+    assert before.findings[0].flagged_for == (Category.OSTEOARTHRITIS,)
+    assert after.findings[0].flagged_for == ()
+    assert one_row(db, "select count(*) from hips") == (1,)
 
 
 def under(**thresholds):

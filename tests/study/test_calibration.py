@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import InputError
-from hipedge.rules.site import SITE_FILE, read_site_file, write_site_file
+from hipedge.rules.site import read_site_file, write_site_file
 from hipedge.study.calibration import (
     at_temperature,
     calibrate,
@@ -123,7 +124,7 @@ def test_the_site_file_says_what_it_was_fitted_on_and_keeps_the_one_before(cases
     fitted = calibrate(cases)
     first = write_site_file(fitted, tmp_path, fitted_on="labels.csv", model="abc")
     second = write_site_file(fitted, tmp_path, fitted_on="more.csv", model="abc")
-    assert first == second == tmp_path / SITE_FILE
+    assert first == second == tmp_path / SITE_CALIBRATION_FILE
     content = json.loads(second.read_text())
     assert content["revision"] == 2
     assert content["fitted_on"]["labels"] == "more.csv"
@@ -162,7 +163,7 @@ NO_SITE_FILES = [
 
 @pytest.mark.parametrize("text", NO_SITE_FILES)
 def test_a_file_that_is_no_site_file_is_an_input_error(tmp_path, text):
-    path = tmp_path / SITE_FILE
+    path = tmp_path / SITE_CALIBRATION_FILE
     path.write_text(text)
     with pytest.raises(InputError):
         read_site_file(path)

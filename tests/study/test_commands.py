@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from hipedge.cli import main
+from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import Code, InputError
 from hipedge.model.card import Card, Status, card_id, card_json
-from hipedge.rules.decide import decide, softmax
-from hipedge.rules.site import SITE_FILE
+from hipedge.rules.decide import decide
+from hipedge.rules.flags import softmax
 from hipedge.store import Store
 from hipedge.study.cases import match
 from hipedge.study.inputs import FilmName, Label
@@ -362,7 +363,7 @@ def test_a_database_is_evaluated_as_the_site_screens(here, osteoarthritis):
     flags, called = flagged_shares(here)
     assert called["specific"] == share_over(osteoarthritis, 1.0, 0.6)
 
-    write_site_thresholds(here / SITE_FILE, {"osteoarthritis": 0.4}, card_id(CARD))
+    write_site_thresholds(here / SITE_CALIBRATION_FILE, {"osteoarthritis": 0.4}, card_id(CARD))
     assert run("evaluate", "labels.csv", "--replicates", 100) == 0
     flags, called = flagged_shares(here)
     share = share_over(osteoarthritis, 2.0, 0.4)

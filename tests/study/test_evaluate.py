@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from hipedge.errors import InputError
-from hipedge.rules.site import OperatingPoint
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.study.cases import match
 from hipedge.study.estimates import CATEGORY_LABELS, Estimate
 from hipedge.study.evaluate import Settings, evaluate

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hipedge.rules.decide import softmax
+from hipedge.rules.flags import softmax
 from hipedge.train.calibrate import (
     FALLBACK,
     calibrate,

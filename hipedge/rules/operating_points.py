@@ -1,0 +1,38 @@
+"""Operating points: named sets of thresholds, one for each category."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.model.card import Card
+from hipedge.rules.flags import flag_margins
+from hipedge.types import Category, FlagCriterion
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A hip is flagged for a category where its score reaches the category's threshold.
+
+    Categories without a threshold flag nothing, nor does hardware unless the site wants it to.
+    """
+
+    name: str
+    thresholds: Mapping[Category, float]
+    criterion: FlagCriterion = FlagCriterion.PROBABILITY
+
+    def margins(self, probabilities: NDArray[np.float64], *, hardware: bool) -> NDArray[np.float64]:
+        """Return by how much each category reaches its threshold, (..., K) -> (..., K)."""
+        return flag_margins(probabilities, self.thresholds, self.criterion, flag_hardware=hardware)
+
+    def flags(self, probabilities: NDArray[np.float64], *, hardware: bool) -> NDArray[np.bool_]:
+        """Return which hips get any flag, probabilities (..., K) -> (...)."""
+        return np.asarray((self.margins(probabilities, hardware=hardware) >= 0).any(axis=-1))
+
+
+def operating_points(card: Card) -> tuple[OperatingPoint, ...]:
+    """Return the operating points of a model's card, in the card's order."""
+    return tuple(OperatingPoint(name, values) for name, values in card.operating_points.items())
