@@ -22,15 +22,16 @@ from hipedge.phantom.mesh import Points
 from hipedge.phantom.scene import HipModel, Patient
 from hipedge.phantom.soft_tissue import draw_body
 from hipedge.phantom.spine import lumbar_spine
-from hipedge.types import Category, Side
+from hipedge.types import ABNORMAL, Category, Side
 
 MODE_SPREAD = 0.9
 
 # How often a hip has each category, and each grade within it: at least 40 % of every abnormal
 # category lie in its two mildest grades (`docs/categories.md`).
+NORMAL_SHARE = 0.30
 CATEGORY_SHARES: dict[Category, float] = {
-    Category.NORMAL: 0.30,
-    **{category: 0.10 for category in Category if category is not Category.NORMAL},
+    Category.NORMAL: NORMAL_SHARE,
+    **dict.fromkeys(ABNORMAL, (1 - NORMAL_SHARE) / len(ABNORMAL)),
 }
 GRADE_SHARES: dict[Category, dict[str, float]] = {
     Category.NORMAL: {"kl0": 0.4, "kl1": 0.3, "borderline": 0.3},
