@@ -40,9 +40,20 @@ OWNERS = {
     "prometheus_client": ("watch/metrics.py",),
     "hipedge.cli": ("cli/", "__main__.py"),
 }
-STAGES = ("pipeline.discover", "dicom", "locate", "imaging.prepare", "rules", "store")
-# The database keeps decisions current, so it may decide from the logits that it holds.
-ALLOWED_BETWEEN_STAGES = {("store", "rules")}
+# The packages from the bottom up. Imports point down, or stay within a package: modules of the
+# root that everybody uses are at the bottom, the command line is at the top.
+LAYERS = (
+    ("errors", "types", "files", "versions", "machine", "config", "onnx_session"),
+    ("imaging",),
+    ("model", "dicom"),
+    ("rules", "locate"),
+    ("backends", "store"),
+    ("export", "pipeline", "review", "phantom"),
+    ("perf", "watch", "study", "train"),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
 
 
 def imports(path):
@@ -70,20 +81,45 @@ def test_each_package_is_imported_only_where_it_belongs(name):
     assert strangers == []
 
 
-def stage_of(path):
-    module = place(path).removesuffix(".py").replace("/", ".")
-    return next((s for s in STAGES if module == s or module.startswith(f"{s}.")), None)
+def package_of(module):
+    """The package of `hipedge.package.module`, or the module itself where it is in the root."""
+    return module.split(".")[1] if "." in module else None
 
 
-def test_stages_do_not_import_one_another():
-    found = {
-        (stage_of(path), other)
-        for path in MODULES
-        for other in STAGES
-        if stage_of(path) not in (None, other)
-        and any(one.startswith(f"hipedge.{other}") for one in imports(path))
+def arrows():
+    """Which package imports which, with the modules that do."""
+    names = {".".join(("hipedge", *p.relative_to(PACKAGE).with_suffix("").parts)): p
+             for p in MODULES}  # fmt: skip
+    found = {}
+    for name, path in names.items():
+        source = package_of(name.removesuffix(".__init__"))
+        for imported in imports(path):
+            target = package_of(imported) if imported.startswith("hipedge.") else None
+            if source and target in RANK and source != target:
+                found.setdefault((source, target), set()).add(name)
+    return found
+
+
+def test_every_package_has_its_layer():
+    found = {place(path).split("/")[0].removesuffix(".py") for path in MODULES}
+    assert found - set(RANK) == {"__init__"}
+
+
+def test_no_import_points_upwards_or_sideways_so_there_are_no_cycles():
+    wrong = {
+        (source, target): modules
+        for (source, target), modules in arrows().items()
+        if RANK[source] < RANK[target] or (RANK[source] == RANK[target] and source not in LAYERS[0])
     }
-    assert found == ALLOWED_BETWEEN_STAGES
+    assert wrong == {}
+
+
+def test_the_modules_of_the_root_import_each_other_in_no_circle():
+    root = {pair for pair in arrows() if set(pair) <= set(LAYERS[0])}
+    while leaves := {s for s, _ in root} | {t for _, t in root}:
+        ends = leaves - {source for source, _ in root}
+        assert ends, f"a circle within {root}"
+        root = {(source, target) for source, target in root if target not in ends}
 
 
 OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels matplotlib watchfiles prometheus_client"  # noqa: E501
