@@ -73,7 +73,7 @@ class Card:
 
 
 def card_json(card: Card) -> bytes:
-    """Return the card as JSON. Equal cards give equal bytes; the last key is a hash of the others."""
+    """Return the card as JSON. Equal cards give equal bytes; the last key hashes the others."""
     geometry, ages = card.input, card.age_range_years
     content = {
         "format": CARD_FORMAT,
