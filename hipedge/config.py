@@ -1,14 +1,20 @@
-"""What a site can set: flags win, then the environment, then `hipedge.toml`, then the defaults."""
+"""Site settings: command-line options win over the environment, then `hipedge.toml`, then defaults.
+
+The types of the fields of `Settings` are the schema; msgspec validates values against it.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from hipedge.errors import ConfigError
 from hipedge.types import ABNORMAL, Category
@@ -19,45 +25,59 @@ else:
     import tomli as tomllib
 
 CONFIG_FILE = Path("hipedge.toml")
-# What `hipedge calibrate` writes beside it.
+# Written by `hipedge calibrate` next to the settings file.
 SITE_CALIBRATION_FILE = "hipedge.calibration.json"
 ENVIRONMENT_PREFIX = "HIPEDGE_"
+
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+CountOrZero = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One site's settings; every field but `thresholds` can come from the environment too.
+    """The settings of one site.
 
-    `calibration` is what `hipedge calibrate` wrote beside the settings file, if it did.
+    Every field can be set in `hipedge.toml`, and every field but `thresholds` by the environment
+    variable `HIPEDGE_<FIELD>`. `calibration` is no setting: it is the calibration file next to the
+    settings file, if `hipedge calibrate` has written one.
     """
 
     db: Path = Path("hipedge.db")
     model: Path | None = None
-    backend: str = "auto"
-    workers: int | None = None  # as `hipedge tune` has found, or one for each core
-    operating_point: str = "sensitive"
+    backend: Text = "auto"
+    workers: Count | None = None  # None: as measured by `hipedge tune`, or one per core
+    operating_point: Text = "sensitive"
     flag_hardware: bool = False
     thresholds: Mapping[Category, float] = field(default_factory=dict)
     calibration: Path | None = None
-    worker_memory_mb: int = 2048
-    worker_timeout_s: float = 120.0
-    # `hipedge watch`:
-    settle_s: float = 3.0
-    patience_s: float = 600.0
-    rescan_s: float = 30.0
+    worker_memory_mb: Count = 2048
+    worker_timeout_s: Seconds = 120.0
+    # Used by `hipedge watch` only:
+    settle_s: Seconds = 3.0
+    patience_s: Seconds = 600.0
+    rescan_s: Seconds = 30.0
     poll: bool = False
     done_dir: Path | None = None
-    reserve_mb: int = 1024
-    drain_s: float = 60.0
-    fallback_backend: str | None = None
-    metrics_port: int = 9464
+    reserve_mb: CountOrZero = 1024
+    drain_s: Seconds = 60.0
+    fallback_backend: Text | None = None
+    metrics_port: CountOrZero = 9464
     spool_dir: Path | None = None
-    webhook_url: str | None = None
+    webhook_url: Text | None = None
     webhook_secret_file: Path | None = None
-    smtp: str = "localhost:25"
-    email_from: str | None = None
-    email_to: str | None = None
+    smtp: Text = "localhost:25"
+    email_from: Text | None = None
+    email_to: Text | None = None
     notify_patient_data: bool = False
+
+
+_TYPES = get_type_hints(Settings, include_extras=True)
+del _TYPES["calibration"]
+# Spellings that msgspec does not know, beside true, false, 1 and 0.
+_BOOLEANS = {"yes": "true", "no": "false"}
 
 
 def load_settings(
@@ -65,10 +85,10 @@ def load_settings(
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """Merge flags (None means not given), environment and file into `Settings`.
+    """Merge command-line options (None means not given), environment and file into `Settings`.
 
     `file` defaults to `./hipedge.toml`, which may be absent; a file that is named must exist.
-    Raises `ConfigError` naming the setting and where it came from.
+    Raises `ConfigError` naming the setting and the file or variable that it came from.
     """
     if file is None and "HIPEDGE_CONFIG" in environment:
         file = Path(environment["HIPEDGE_CONFIG"])
@@ -81,7 +101,7 @@ def load_settings(
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
     except FileNotFoundError:
         if required:
             raise ConfigError(f"no such settings file: {path}") from None
@@ -98,100 +118,44 @@ def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return {
         name: _parse(name, environment[variable], variable)
-        for name in _FIELDS
+        for name in _TYPES
         if name != "thresholds" and (variable := ENVIRONMENT_PREFIX + name.upper()) in environment
     }
 
 
-_FIELDS = tuple(f.name for f in fields(Settings) if f.name != "calibration")
-_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-
-def _parse(name: str, value: object, where: str) -> object:
-    """Turn one value from a file or the environment into its field's type."""
-    if name not in _FIELDS:
-        close = difflib.get_close_matches(name, _FIELDS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"{where}: there is no setting {name!r}{hint}")
+def _parse(name: str, value: object, source: str) -> object:
+    """Convert one value from a file or the environment to the type of its field."""
+    if name not in _TYPES:
+        raise ConfigError(f"{source}: there is no setting {name!r}{_suggestion(name, _TYPES)}")
     if name == "thresholds" and isinstance(value, dict):
-        return {_category(key, where): _probability(key, one, where) for key, one in value.items()}
-    parsed = _PARSERS[name](value) if name in _PARSERS else None
-    if parsed is None:
-        raise ConfigError(f"{where}: {name} cannot be {value!r}")
-    return parsed
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _path(value: object) -> Path | None:
-    return Path(value) if isinstance(value, str) and value else None
-
-
-def _boolean(value: object) -> bool | None:
-    return _BOOLEANS.get(str(value).lower())
-
-
-def _whole(value: object) -> int | None:
-    return int(str(value)) if str(value).isdecimal() else None
-
-
-def _count(value: object) -> int | None:
-    return _whole(value) or None
-
-
-def _seconds(value: object) -> float | None:
+        return dict(_threshold(category, limit, source) for category, limit in value.items())
+    if _TYPES[name] is bool and isinstance(value, str):
+        value = _BOOLEANS.get(value.lower(), value)
     try:
-        seconds = float(str(value))
-    except ValueError:
-        return None
-    return seconds if 0 < seconds < float("inf") else None
+        return msgspec.convert(value, _TYPES[name], strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {name} cannot be {value!r} ({error})") from None
 
 
-# None means that the value cannot be.
-_PARSERS: Mapping[str, Callable[[object], object]] = {
-    "db": _path,
-    "model": _path,
-    "backend": _text,
-    "workers": _count,
-    "operating_point": _text,
-    "flag_hardware": _boolean,
-    "worker_memory_mb": _count,
-    "worker_timeout_s": _seconds,
-    "settle_s": _seconds,
-    "patience_s": _seconds,
-    "rescan_s": _seconds,
-    "poll": _boolean,
-    "done_dir": _path,
-    "reserve_mb": _whole,
-    "drain_s": _seconds,
-    "fallback_backend": _text,
-    "metrics_port": _whole,
-    "spool_dir": _path,
-    "webhook_url": _text,
-    "webhook_secret_file": _path,
-    "smtp": _text,
-    "email_from": _text,
-    "email_to": _text,
-    "notify_patient_data": _boolean,
-}
+def _path(_: type, value: object) -> Path:
+    """Convert a value to a path, the one type here that msgspec does not know."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("Expected a path")
+    return Path(value)
 
 
-def _category(name: str, where: str) -> Category:
+def _threshold(name: str, value: object, source: str) -> tuple[Category, float]:
+    if name not in ABNORMAL:
+        if name == Category.NORMAL:
+            raise ConfigError(f"{source}: {name} raises no flag, so it has no threshold")
+        hint = _suggestion(name, [category.value for category in ABNORMAL])
+        raise ConfigError(f"{source}: thresholds has no category {name!r}{hint}")
     try:
-        category = Category(name)
-    except ValueError:
-        close = difflib.get_close_matches(name, ABNORMAL, n=1)
-        hint = f"; did you mean {Category(close[0]).value!r}?" if close else ""
-        raise ConfigError(f"{where}: thresholds has no category {name!r}{hint}") from None
-    if category not in ABNORMAL:
-        raise ConfigError(f"{where}: {name} raises no flag, so it has no threshold")
-    return category
+        return Category(name), msgspec.convert(value, Probability)
+    except msgspec.ValidationError:
+        raise ConfigError(f"{source}: the threshold of {name} must lie between 0 and 1") from None
 
 
-def _probability(name: str, value: object, where: str) -> float:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= float(str(value)) <= 1:
-        raise ConfigError(f"{where}: the threshold of {name} must lie between 0 and 1")
-    return float(str(value))
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

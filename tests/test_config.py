@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hipedge.config import _PARSERS, SITE_CALIBRATION_FILE, Settings, load_settings
+from hipedge.config import SITE_CALIBRATION_FILE, Settings, load_settings
 from hipedge.errors import ConfigError, InputError
 from hipedge.model import packaged, require_model
 from hipedge.model.card import card_id
@@ -105,8 +106,37 @@ def test_every_setting_can_be_read_from_the_environment(tmp_path, monkeypatch):
     settings = load_settings({}, environment={**values, "HIPEDGE_DONE_DIR": "/srv/done"})
     assert (settings.settle_s, settings.metrics_port, settings.poll) == (1.5, 0, True)
     assert settings.done_dir == Path("/srv/done")
-    parsed = set(vars(settings)) - {"thresholds", "calibration"}
-    assert parsed == set(_PARSERS)
+
+
+def written(value):
+    """How a setting's value is spelled in an environment variable."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+NOT_FROM_THE_ENVIRONMENT = ("thresholds", "calibration")
+FROM_THE_ENVIRONMENT = [f for f in fields(Settings) if f.name not in NOT_FROM_THE_ENVIRONMENT]
+
+
+@pytest.mark.parametrize("setting", FROM_THE_ENVIRONMENT, ids=lambda setting: setting.name)
+def test_each_setting_has_an_environment_variable_that_sets_it(setting, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    others = {bool: not setting.default, int: 7, float: 0.25, str: "other", Path: Path("other")}
+    wanted = others.get(type(setting.default), "7" if setting.name == "workers" else "other")
+    variable = f"HIPEDGE_{setting.name.upper()}"
+    loaded = load_settings({}, environment={variable: written(wanted)})
+    assert str(getattr(loaded, setting.name)) == str(wanted)
+    assert getattr(loaded, setting.name) != setting.default
+
+
+@pytest.mark.parametrize(("spelling", "value"), [("yes", True), ("No", False), ("1", True)])
+def test_a_boolean_may_be_spelled_as_a_word_or_a_digit(site, spelling, value):
+    assert site("", environment={"HIPEDGE_POLL": spelling}).poll is value
+
+
+def test_a_byte_order_mark_before_the_settings_is_ignored(tmp_path):
+    file = tmp_path / "hipedge.toml"
+    file.write_bytes(b"\xef\xbb\xbfbackend = 'fake'")
+    assert load_settings({}, file, {}).backend == "fake"
 
 
 def test_without_a_model_the_error_says_how_to_get_one(monkeypatch):

@@ -5,9 +5,12 @@ import re
 import runpy
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+import hipedge
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -81,11 +84,59 @@ def test_the_page_of_commands_is_what_the_commands_say():
     assert written == page["render"](), "out of date: run python docs/make_cli.py"
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
+PAGES = [
+    page.relative_to(ROOT).as_posix() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_between_documents_leads_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
-    missing = [one for one in targets if not ((ROOT / page).parent / one).exists()]
+    missing = [path for path in targets if not ((ROOT / page).parent / path).exists()]
     assert missing == []
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation site, built so that a link to no page or heading fails."""
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.timeout(300)
+def test_every_document_is_a_page_of_the_site_and_every_name_is_in_its_reference(site):
+    names = {Path(page).stem.lower() for page in PAGES} - {"readme"}
+    assert {page.parent.name for page in site.glob("*/index.html")} >= names | {"reference"}
+    assert "flagged hips in SQLite" in (site / "index.html").read_text("utf-8")
+    reference = (site / "reference/index.html").read_text("utf-8")
+    for name in hipedge.__all__:
+        assert re.search(rf'id="hipedge\.[\w.]*\b{name}"', reference), name
+
+
+class Resources(HTMLParser):
+    """Collects what a browser would load for a page, but not what a reader may click on."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded = []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag not in ("a", "form"):
+            self.loaded += [values[name] for name in ("src", "href", "srcset") if name in values]
+
+
+@pytest.mark.timeout(300)
+def test_a_page_of_the_site_loads_nothing_from_another_host(site):
+    resources = Resources()
+    for page in site.rglob("*.html"):
+        resources.feed(page.read_text("utf-8"))
+    assert len(resources.loaded) > 100
+    styles = "".join(style.read_text("utf-8") for style in site.rglob("*.css"))
+    imported = re.findall(r"(?:url\(|@import )[\"']?([^\"')]+)", styles)
+    assert [url for url in (*resources.loaded, *imported) if re.match("(https?:)?//", url)] == []

@@ -1,4 +1,7 @@
-"""A model's card: what the model is, what it expects and when it flags; and its JSON, strictly."""
+"""The card of a model: what it is, what input it expects, when it flags; read and written as JSON.
+
+The schema at the end of this file lists the keys; msgspec validates a card against it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from reprlib import repr as short_repr
-from typing import NoReturn, TypeGuard
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, defstruct
+from msgspec.structs import asdict
 
 from hipedge.errors import ModelError
 from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry
@@ -25,12 +32,14 @@ OPTIONAL_FILES = (LOCATOR,)
 
 OPERATING_POINTS = ("sensitive", "specific")
 
-# The network halves its input five times.
+# The network halves the resolution of its input five times.
 STRIDE_PX = 32
+
+FINITE = sys.float_info.max
 
 
 class Status(str, Enum):
-    """Whether a model has learned anything. Every output of an untrained one says so."""
+    """Whether a model has been trained. Every output of an untrained model says that it is not."""
 
     UNTRAINED = "untrained"
     TRAINED = "trained"
@@ -38,13 +47,14 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is, what it expects, and from which probabilities it flags.
+    """What a model is, what input it expects, and at which probabilities it flags a hip.
 
-    `operating_points` holds by name (`sensitive`, `specific`) the least probability of each
-    abnormal category at which a hip is flagged for it. `temperature` divides the logits before
-    the softmax. Under `min_confidence` the largest probability is uncertain. `age_range_years` is
-    the ages that the model has seen, both included, or None where the card makes no claim.
-    `metrics` are measured results by name; `files` is the SHA-256 of each other file.
+    `operating_points` maps a name (`sensitive`, `specific`) to the threshold of each abnormal
+    category: a hip is flagged for a category whose probability is at or above it. `temperature`
+    divides the logits before the softmax. A finding is uncertain if its largest probability is
+    below `min_confidence`. `age_range_years` is the lowest and the highest age in the training
+    data, inclusive, or None if the card makes no claim. `metrics` are measured results by name;
+    `files` maps the name of each other file of the folder to its SHA-256.
     """
 
     name: str
@@ -63,7 +73,7 @@ class Card:
 
 
 def card_json(card: Card) -> bytes:
-    """Return the card as JSON: equal cards give equal bytes; the last key hashes the others."""
+    """Return the card as JSON. Equal cards give equal bytes; the last key hashes the others."""
     geometry, ages = card.input, card.age_range_years
     content = {
         "format": CARD_FORMAT,
@@ -103,35 +113,36 @@ def _dump(content: Mapping[str, object]) -> bytes:
 
 
 def parse_card(data: bytes, source: str) -> Card:
-    """Read a card from JSON; `source` names it in errors.
+    """Parse a card; `source` names it in error messages.
 
-    Raises `ModelError`, naming the key, for one that is missing, unknown or of a wrong type or
-    value, and for a card that differs in any byte from what `card_json` writes.
+    Raises `ModelError` naming the key that is missing, unknown or has a wrong type or value, and
+    for data that differ in any byte from what `card_json` writes.
     """
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{source} is not JSON: {error}") from error
-    top = _Object(content, source, "the card")
-    if (found := top.take("format")) != CARD_FORMAT:
-        top.fault("format", f"{CARD_FORMAT}, which this hipedge reads", found)
-    card = Card(
-        name=top.text("name"),
-        version=top.text("version"),
-        status=Status(top.choice("status", tuple(status.value for status in Status))),
-        status_text=top.text("status_text"),
-        labels=_labels(top),
-        input=_geometry(top.object("input")),
-        temperature=top.number("temperature", 0.01, 100),
-        operating_points=_operating_points(top.object("operating_points")),
-        min_confidence=top.number("min_confidence", 0, 1),
-        age_range_years=_age_range(top),
-        training_data=top.text("training_data"),
-        metrics=_metrics(top.object("metrics")),
-        files=_files(top.object("files")),
-    )
-    top.text("sha256")
-    top.close()
+    checked = _convert(content, _CARD, source)
+    if checked.labels != list(CATEGORIES):
+        raise _invalid(source, "labels", content["labels"], _LABELS)
+    youngest, oldest = checked.age_range_years or (0, 150)
+    if not 0 <= youngest <= oldest <= 150:
+        raise _invalid(source, "age_range_years", content["age_range_years"], _AGES)
+    for name, value in checked.metrics.items():
+        _convert(value, _number(-FINITE, FINITE), source, f"metrics.{name}")
+    for name, value in checked.files.items():
+        if name not in (*REQUIRED_FILES, *OPTIONAL_FILES):
+            raise ModelError(f"{source}: key 'files.{name}' is unknown")
+        _convert(value, _SHA256, source, f"files.{name}")
+    values = asdict(checked)
+    for key in ("format", "labels", "sha256"):
+        del values[key]
+    values["input"] = CropGeometry(**asdict(checked.input))
+    values["operating_points"] = {
+        name: {category: getattr(thresholds, category.value) for category in ABNORMAL}
+        for name, thresholds in asdict(checked.operating_points).items()
+    }
+    card = Card(**values)
     if card_json(card) != data:
         raise ModelError(
             f"{source} was changed after hipedge wrote it: restore it"
@@ -140,110 +151,72 @@ def parse_card(data: bytes, source: str) -> Card:
     return card
 
 
-class _Object:
-    """A JSON object of the card, of which each key is taken once and none may be left."""
-
-    def __init__(self, value: object, source: str, path: str) -> None:
-        self.source, self.path = source, path
-        if not isinstance(value, dict):
-            raise ModelError(f"{source}: {path} must be an object, not {short_repr(value)}")
-        self.left = dict(value)
-
-    def key(self, key: str) -> str:
-        return key if self.path == "the card" else f"{self.path}.{key}"
-
-    def fault(self, key: str, expected: str, value: object) -> NoReturn:
-        found = short_repr(value)
-        raise ModelError(f"{self.source}: '{self.key(key)}' must be {expected}, not {found}")
-
-    def take(self, key: str) -> object:
-        if key not in self.left:
-            raise ModelError(f"{self.source}: key '{self.key(key)}' is missing")
-        return self.left.pop(key)
-
-    def close(self) -> None:
-        for key in self.left:
-            raise ModelError(f"{self.source}: key '{self.key(key)}' is unknown")
-
-    def object(self, key: str) -> _Object:
-        return _Object(self.take(key), self.source, self.key(key))
-
-    def text(self, key: str) -> str:
-        value = self.take(key)
-        if not isinstance(value, str) or not value.strip():
-            self.fault(key, "a text", value)
-        return value
-
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.take(key)
-        if value not in choices:
-            self.fault(key, " or ".join(choices), value)
-        return str(value)
-
-    def number(self, key: str, low: float, high: float) -> float:
-        value = self.take(key)
-        if not _is_number(value, low, high):
-            self.fault(key, f"a number from {low:g} to {high:g}", value)
-        return float(value)
+def _number(low: float, high: float) -> Any:
+    return Annotated[float, Meta(ge=low, le=high, description=f"a number from {low:g} to {high:g}")]
 
 
-def _is_number(value: object, low: float, high: float) -> TypeGuard[float]:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return low <= value <= high  # which NaN never is
+def _object(**keys: Any) -> Any:
+    """Return the type of a JSON object that has exactly these keys."""
+    return defstruct("Object", list(keys.items()), forbid_unknown_fields=True)
 
 
-def _labels(top: _Object) -> tuple[Category, ...]:
-    labels = [category.value for category in CATEGORIES]
-    if (found := top.take("labels")) != labels:
-        top.fault("labels", f"{', '.join(labels)}, in this order", found)
-    return CATEGORIES
+_TEXT = Annotated[str, Meta(pattern=r"\S", description="a text")]
+_SHA256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a SHA-256 in hexadecimal")]
+_LABELS = f"{', '.join(category.value for category in CATEGORIES)}, in this order"
+_AGES = "null or the youngest and the oldest age in years"
+_SIZE_PX = Meta(
+    ge=1, le=1024, multiple_of=STRIDE_PX, description=f"a multiple of {STRIDE_PX} up to 1024"
+)
+_THRESHOLDS = _object(**{category.value: _number(0, 1) for category in ABNORMAL})
+_CARD = _object(
+    format=Annotated[
+        Literal[CARD_FORMAT], Meta(description=f"{CARD_FORMAT}, which this hipedge reads")
+    ],
+    name=_TEXT,
+    version=_TEXT,
+    status=Annotated[Status, Meta(description=" or ".join(status.value for status in Status))],
+    status_text=_TEXT,
+    labels=Annotated[list[Category], Meta(description=_LABELS)],
+    input=_object(
+        size_px=Annotated[int, _SIZE_PX],
+        crop_mm=_number(10, 1000),
+        lateral_mm=_number(-500, 500),
+        distal_mm=_number(-500, 500),
+    ),
+    temperature=_number(0.01, 100),
+    operating_points=_object(**dict.fromkeys(OPERATING_POINTS, _THRESHOLDS)),
+    min_confidence=_number(0, 1),
+    age_range_years=Annotated[tuple[float, float] | None, Meta(description=_AGES)],
+    training_data=_TEXT,
+    # `parse_card` checks the values of these two one by one: msgspec does not name a dict's key.
+    metrics=dict[str, Any],
+    files=dict[str, Any],
+    sha256=_TEXT,
+)
+_KEY_ERROR = re.compile(
+    r"Object (missing|contains unknown) (?:required )?field `(.*?)`(?: - at `\$\.(.*)`)?",
+    re.DOTALL,
+)
 
 
-def _geometry(fields: _Object) -> CropGeometry:
-    size_px = fields.take("size_px")
-    if not isinstance(size_px, int) or size_px % STRIDE_PX or not 0 < size_px <= 1024:
-        fields.fault("size_px", f"a multiple of {STRIDE_PX} up to 1024", size_px)
-    geometry = CropGeometry(
-        size_px=size_px,
-        crop_mm=fields.number("crop_mm", 10, 1000),
-        lateral_mm=fields.number("lateral_mm", -500, 500),
-        distal_mm=fields.number("distal_mm", -500, 500),
-    )
-    fields.close()
-    return geometry
+def _convert(value: Any, schema: Any, source: str, path: str = "") -> Any:
+    """Convert JSON to the types of a schema; translate msgspec's error to a `ModelError`."""
+    try:
+        return msgspec.convert(value, schema)
+    except msgspec.ValidationError as error:
+        if found := _KEY_ERROR.fullmatch(str(error)):
+            problem, key, parent = found.groups(default="")
+            problem = "is missing" if problem == "missing" else "is unknown"
+            raise ModelError(f"{source}: key '{parent and parent + '.'}{key}' {problem}") from None
+        location = re.search(r"at `\$\.([^`\[]*)", str(error))
+        for key in location[1].split(".") if location else ():
+            value, schema = value[key], schema.__annotations__[key]
+            path = f"{path}.{key}" if path else key
+        is_object = not hasattr(schema, "__metadata__")
+        expected = "an object" if is_object else schema.__metadata__[0].description
+        raise _invalid(source, path, value, expected) from None
 
 
-def _operating_points(points: _Object) -> Mapping[str, Mapping[Category, float]]:
-    thresholds: dict[str, Mapping[Category, float]] = {}
-    for name in OPERATING_POINTS:
-        fields = points.object(name)
-        thresholds[name] = {category: fields.number(category.value, 0, 1) for category in ABNORMAL}
-        fields.close()
-    points.close()
-    return thresholds
-
-
-def _age_range(top: _Object) -> tuple[float, float] | None:
-    match top.take("age_range_years"):
-        case None:
-            return None
-        case [low, high] if _is_number(low, 0, 150) and _is_number(high, low, 150):
-            return float(low), float(high)
-        case other:
-            top.fault("age_range_years", "null or the youngest and the oldest age in years", other)
-
-
-def _metrics(fields: _Object) -> Mapping[str, float]:
-    limit = sys.float_info.max
-    return {name: fields.number(name, -limit, limit) for name in tuple(fields.left)}
-
-
-def _files(fields: _Object) -> Mapping[str, str]:
-    files = {name: fields.text(name) for name in tuple(fields.left)}
-    for name, sha256 in files.items():
-        if name not in (*REQUIRED_FILES, *OPTIONAL_FILES):
-            raise ModelError(f"{fields.source}: key '{fields.key(name)}' is unknown")
-        if not re.fullmatch("[0-9a-f]{64}", sha256):
-            fields.fault(name, "a SHA-256 in hexadecimal", sha256)
-    return files
+def _invalid(source: str, path: str, value: object, expected: str) -> ModelError:
+    where = f"'{path}'" if path else "the card"
+    return ModelError(f"{source}: {where} must be {expected}, not {short_repr(value)}")

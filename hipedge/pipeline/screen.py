@@ -6,7 +6,7 @@ workers to the thread, decides and records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from hipedge.pipeline.results import ResultPipeline, Summary, start_run, transac
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store import Store
+from hipedge.types import Outcome
 
 
 def screen(
@@ -35,13 +36,14 @@ def screen(
     limits: Limits,
     opened: Callable[[Fingerprint], None],
     progress: Callable[[int, int], None],
+    recorded: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
 ) -> Summary:
     """Screen every file under `paths` into `store`; return the run's counts.
 
     `batches` may still be opening the backend, which was chosen for `reason`, while the first
     files are read; `opened` is called with its fingerprint once it is open, and `progress` with
-    the number of files done and their total. An interrupt ends the run; what was recorded stays,
-    and the same call resumes after it.
+    the number of files done and their total. `recorded` is called with the outcomes of each commit.
+    An interrupt ends the run; what was recorded stays, and the same call resumes after it.
     """
     found = discover(paths)
     summary = Summary()
@@ -56,11 +58,17 @@ def screen(
         run = start_run(store, model, batches.fingerprint, reason)
         opened(batches.fingerprint)
         results = ResultPipeline(model, batches, store, run, rule)
-        summary.add(results.record(found.refusals))
+
+        def record(outcomes: Sequence[Outcome]) -> None:
+            stored = results.record(outcomes)
+            summary.add(stored)
+            recorded(stored)
+
+        record(found.refusals)
         done = 0
         for outcomes, known in transactions(results, chain([first], preprocessed)):
             progress(done, len(found.files))
-            summary.add(results.record(outcomes))
+            record(outcomes)
             store.link(run, {file.source: file.sha256 for file in known})
             summary.known += len(known)
             done += len(outcomes) + len(known)
