@@ -36,7 +36,7 @@ OWNERS = {
     "statsmodels": ("study/",),
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
-    "watchfiles": ("watch/hints.py",),
+    "watchfiles": ("watch/events.py",),
     "prometheus_client": ("watch/metrics.py",),
     "hipedge.cli": ("cli/", "__main__.py"),
 }

@@ -15,6 +15,7 @@ from rich.markup import escape
 import hipedge
 from hipedge.cli.console import errors, printable
 from hipedge.errors import HipedgeError
+from hipedge.files import set_home
 
 # Each is a file here, with a function of that name or, for a group of commands, an `app`.
 COMMANDS = (
@@ -97,6 +98,7 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exit 0 when it did its work, 2 for errors, 130 when interrupted."""
     try:
+        set_home()
         app(args=arguments, standalone_mode=True)
     except HipedgeError as error:
         said = "\n".join(map(printable, str(error).split("\n")))

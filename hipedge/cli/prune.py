@@ -22,7 +22,7 @@ def prune(
 ) -> None:
     """Remove results older than this, with their hips and maps; films are never touched.
 
-    What is not finished, or still has a notification to deliver, stays.
+    Results of unfinished files, or with an undelivered notification, are kept.
     """
     settings = load_settings({"db": db}, config)
     age = re.fullmatch(r"(\d{1,6})d", older_than)

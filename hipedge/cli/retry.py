@@ -1,4 +1,4 @@
-"""`hipedge retry`: let quarantined files be read anew."""
+"""`hipedge retry`: read quarantined files again."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def retry(
         list[int] | None, typer.Argument(help="Row ids of quarantined files (default: all).")
     ] = None,
     db: DbOption = None,
-    code: Annotated[Code | None, typer.Option(help="Only those with this code.")] = None,
+    code: Annotated[Code | None, typer.Option(help="Only files with this code.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Let quarantined files be read anew, by the running `watch` or the next `screen`."""
+    """Queue quarantined files to be read again, by the running `watch` or the next `screen`."""
     settings = load_settings({"db": db}, config)
     if not settings.db.exists():
         raise InputError(f"there is no database {settings.db}")
     with Store(settings.db) as store:
-        retried = retry_files(store, cases or (), code)
-    output.print(f"{len(retried.anew)} quarantined files will be read anew")
-    if retried.gone:
-        ids = ", ".join(map(str, retried.gone))
-        said = f"{len(retried.gone)} are no longer there, and stay on the list: {ids}"
-        output.print(said, highlight=False, soft_wrap=True)
+        result = retry_files(store, cases or (), code)
+    output.print(f"{len(result.queued)} quarantined files will be read again")
+    if result.missing:
+        ids = ", ".join(map(str, result.missing))
+        text = f"{len(result.missing)} no longer exist and stay on the list: {ids}"
+        output.print(text, highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.dicom import load, read
 from hipedge.errors import CODES, InputError, Refused, State
+from hipedge.files import private_opener
 from hipedge.locate.upright import turns_of
 from hipedge.review.picture import draw_case
 from hipedge.review.worklist import caption, case_record, finding_record, open_review
@@ -109,6 +110,7 @@ def write_picture(case: Case, target: Path) -> None:
     if payload.sha256 != case.sha256:
         raise InputError(f"{name} no longer holds the film that was screened")
     try:
-        draw_case(pixels, case.hips, case.findings, caption(case)).save(target, "PNG")
+        with open(target, "wb", opener=private_opener) as file:
+            draw_case(pixels, case.hips, case.findings, caption(case)).save(file, "PNG")
     except OSError as error:
         raise InputError(f"the picture cannot be written to {target}: {error.strerror}") from error

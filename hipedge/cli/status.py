@@ -1,4 +1,4 @@
-"""`hipedge status`: how the unattended service is doing."""
+"""`hipedge status`: the state of the unattended service."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from hipedge.watch.status import Status, read_status
 def status(
     db: DbOption = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit 1 if an alarm is on or no scan is completed.")
+        bool,
+        typer.Option(
+            "--check", help="Exit 1 if an alarm is on, or no scan was completed recently."
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Say what is waiting, what was done and refused, and what a person must see to."""
+    """Show how many files wait, were recorded and refused, and the alarms of the service."""
     found = read_status(load_settings({"db": db}, config).db)
     if as_json:
         json.dump(_as_json(found), sys.stdout, indent=2)
@@ -43,14 +46,17 @@ def _as_json(found: Status) -> dict[str, object]:
 
 def _table(found: Status) -> Table:
     table = Table("", "", title="Status", title_justify="left", show_header=False)
-    if found.pulse is None or found.scan_age_s is None:
+    if found.heartbeat is None or found.scan_age_s is None:
         table.add_row("service", "`hipedge watch` never ran on this database")
     else:
-        pulse = found.pulse
-        table.add_row("service", f"process {pulse.pid}, last scan {found.scan_age_s:.0f} s ago")
-        table.add_row("model", f"{pulse.model} ({pulse.model_status})")
-        table.add_row("backend", f"{pulse.backend}: {pulse.backend_reason}")
-    table.add_row("recorded", f"{found.totals.last_hour} in an hour, {found.totals.last_day} a day")
+        heartbeat = found.heartbeat
+        table.add_row("service", f"process {heartbeat.pid}, last scan {found.scan_age_s:.0f} s ago")
+        table.add_row("model", f"{heartbeat.model} ({heartbeat.model_status})")
+        table.add_row("backend", f"{heartbeat.backend}: {heartbeat.backend_reason}")
+    table.add_row(
+        "recorded",
+        f"{found.totals.last_hour} in the last hour, {found.totals.last_day} in the last day",
+    )
     table.add_row("last screened", found.totals.last_screened_at or "never", end_section=True)
     for state, count in found.paths.items():
         table.add_row(f"files {state.value.replace('_', ' ')}", str(count))
@@ -59,13 +65,13 @@ def _table(found: Status) -> Table:
         table.add_row(f"{CODES[Code(name)].meaning} [dim]({name})[/]", str(count))
     table.add_section()
     for channel, count in found.undelivered.items():
-        table.add_row(f"not delivered by {channel}", str(count))
+        table.add_row(f"undelivered by {channel}", str(count))
     for name in found.problems:
         table.add_row(f"[bold red]{name}[/]", _meaning(name))
     return table
 
 
-def _meaning(ill: str) -> str:
-    if ill in {alarm.value for alarm in Alarm}:
-        return MEANINGS[Alarm(ill)]
+def _meaning(problem: str) -> str:
+    if problem in {alarm.value for alarm in Alarm}:
+        return MEANINGS[Alarm(problem)]
     return "no scan was completed for minutes: is the service running?"

@@ -1,4 +1,4 @@
-"""`hipedge watch`: screen all that comes into some folders, unattended."""
+"""`hipedge watch`: screen the files that arrive in some folders, unattended."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPo
 from hipedge.config import load_settings
 from hipedge.locate import GivenHips, read_hips_csv
 from hipedge.watch import watch as run_service
-from hipedge.watch.logging import open_log
+from hipedge.watch.logging import configure_logging
 
 
 def watch(
-    folders: Annotated[list[Path], typer.Argument(help="Folders to watch, deeply.")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders to watch, recursively.")],
     db: DbOption = None,
     model: ModelOption = None,
     backend: Annotated[
-        str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")
+        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
     ] = None,
     operating_point: OperatingPointOption = None,
     hips: Annotated[
-        Path | None, typer.Option(help="CSV of femoral-head centres or boxes that win over ours.")
+        Path | None,
+        typer.Option(help="CSV of femoral-head centres or boxes, used instead of the locator's."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
     ] = None,
     poll: Annotated[
         bool | None,
-        typer.Option("--poll", help="Look again and again: where no events come (NFS, SMB)."),
+        typer.Option("--poll", help="Scan more often, for folders without events (NFS, SMB)."),
     ] = None,
     done_dir: Annotated[
         Path | None, typer.Option(help="Move finished films there (default: leave them).")
@@ -39,10 +40,10 @@ def watch(
     debug: Annotated[bool, typer.Option("--debug", help="Log every file, by its code.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Screen all that comes into some folders, until SIGTERM or Ctrl-C; lose nothing.
+    """Screen the files that arrive in some folders, until SIGTERM or Ctrl-C, and lose none.
 
-    SIGHUP applies the thresholds in the settings anew, without inference. The folders are only
-    read, unless --done-dir is given. A second `hipedge watch` on the same database is refused.
+    SIGHUP reloads the thresholds from the settings, without inference. The folders are only read,
+    unless --done-dir is given. A second `hipedge watch` on the same database is refused.
     """
     flags = {
         "db": db,
@@ -53,7 +54,7 @@ def watch(
         "poll": poll,
         "done_dir": done_dir,
     }
-    open_log(logging.DEBUG if debug else logging.INFO)
+    configure_logging(logging.DEBUG if debug else logging.INFO)
     run_service(
         folders,
         load_settings(flags, config),

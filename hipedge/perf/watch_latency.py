@@ -70,7 +70,7 @@ def start_service(incoming: Path, db: Path, model: Path, backend: str) -> subpro
 
 def await_start(db: Path) -> None:
     """Wait until the service has completed its first scan."""
-    _await(db, lambda store: Service(store).pulse() is not None)
+    _await(db, lambda store: Service(store).heartbeat() is not None)
 
 
 def await_end(db: Path, count: int) -> None:

@@ -69,6 +69,32 @@ def discover(paths: Iterable[Path]) -> Discovered:
     )
 
 
+def can_list(path: Path) -> bool:
+    """Return whether a path is a folder that can be listed."""
+    try:
+        with os.scandir(path) as entries:
+            next(entries, None)
+    except OSError:
+        return False
+    return True
+
+
+def listable_again(
+    unread: Iterable[Path], tops: Iterable[Path], refusals: Iterable[Refusal]
+) -> list[Path]:
+    """Return the folders in `unread`, below one of `tops`, that can be listed by now.
+
+    `unread` are paths that could not be read before, `refusals` those of the latest `discover`.
+    """
+    named = [top.resolve() for top in tops]
+    refused = {refusal.source for refusal in refusals}
+    return [
+        path
+        for path in unread
+        if path not in refused and any(map(path.is_relative_to, named)) and can_list(path)
+    ]
+
+
 def _walk(
     top: Path, refusals: dict[Path, Refusal], folders_left_aside: list[Path]
 ) -> Iterator[Path]:

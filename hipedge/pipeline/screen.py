@@ -14,13 +14,14 @@ from hipedge.backends.base import Fingerprint
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
-from hipedge.pipeline.discover import discover
+from hipedge.pipeline.discover import discover, listable_again
 from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.pipeline.results import ResultPipeline, Summary, start_run, transactions
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store import Store
 from hipedge.types import Outcome
+from hipedge.store import Queue, Store
 
 
 def screen(
@@ -45,10 +46,13 @@ def screen(
     the number of files done and their total. `recorded` is called with the outcomes of each commit.
     An interrupt ends the run; what was recorded stays, and the same call resumes after it.
     """
+    paths = list(paths)
     found = discover(paths)
     summary = Summary()
     store.require_writable()  # before hours of work that could not be recorded
     store.claim(refusal.source for refusal in found.refusals)
+    queue = Queue(store)
+    queue.withdraw(listable_again(queue.unread(), paths, found.refusals))
     preprocessor = Preprocessor(
         model.card.input, given_hips, store.contents(model.model_id), model.locator
     )

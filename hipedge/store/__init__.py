@@ -1,4 +1,8 @@
-"""record: the SQLite database of a site: schema and migrations, claim, record, query."""
+"""The SQLite database of a site: its schema and migrations, and how its rows are written and read.
+
+It is the last stage of the pipeline (record), the queue of `hipedge watch`, and the source of
+everything that the commands show.
+"""
 
 from hipedge.store.outbox import Message, Outbox
 from hipedge.store.queue import Finished, Queue

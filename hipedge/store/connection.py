@@ -1,17 +1,20 @@
-"""One connection to a database: how it is opened, and its errors in our words."""
+"""One connection to a database: opening it durably, transactions, and translated errors."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
+from sqlite_utils.db import Table
 
 from hipedge.errors import StoreError, StoreUnavailable
+from hipedge.files import PRIVATE
 from hipedge.store.rows import Row
 from hipedge.store.schema import migrations
 
@@ -23,15 +26,22 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 30.0
 # https://www.sqlite.org/wal.html: WAL could corrupt a database, rarely, until 3.51.3.
 FIRST_SOUND_WAL = (3, 51, 3)
-# SQLITE_BUSY, SQLITE_FULL and SQLITE_IOERR in SQLite's own words: Python 3.10 gives no codes.
-PASSING = ("database is locked", "database or disk is full", "disk I/O error")
+# The messages of SQLITE_BUSY, SQLITE_FULL and SQLITE_IOERR: Python 3.10 gives no error codes.
+TRANSIENT_ERRORS = ("database is locked", "database or disk is full", "disk I/O error")
 
 
 class Connection:
-    """A database, opened by `with`. Every method raises `StoreError` where SQLite refuses."""
+    """A connection to a database, closed at the end of a `with` block.
+
+    The methods raise `StoreError` where SQLite reports an error, and `StoreUnavailable` where
+    that error may pass (database locked, disk full, disk error).
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open `path`, creating and migrating it unless `read_only`."""
+        """Open `path`; unless `read_only`, create and migrate it as needed.
+
+        A new database can be read by its owner alone.
+        """
         self.path = path
         self._read_only = read_only
         with self._translated(), ExitStack() as on_failure:
@@ -43,8 +53,8 @@ class Connection:
                 migrations.apply(self._db)
             elif migrations.pending(self._db):
                 raise StoreError(
-                    f"{path} was not made by this version of hipedge: "
-                    "`hipedge screen` with it, once, makes or migrates it"
+                    f"{path} has not the schema of this version of hipedge: "
+                    "run `hipedge screen` with it once, which creates or migrates it"
                 )
             on_failure.pop_all()
 
@@ -59,31 +69,41 @@ class Connection:
     ) -> None:
         self._db.close()
 
+    def table(self, name: str) -> Table:
+        """Return a table of sqlite-utils; write to it within a `transaction`."""
+        return self._db.table(name)
+
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
-        """Run one statement; return how many rows it changed."""
+        """Execute a statement; return the number of rows that it changed."""
         return int(self._db.execute(sql, list(parameters)).rowcount)
 
-    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run one statement for each row of parameters."""
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Execute a statement once for each row of parameters."""
         self._db.conn.executemany(sql, rows)
 
     def insert(self, table: str, row: Row) -> int:
-        """Insert a row; return its id."""
+        """Insert a row; return its id.
+
+        `Table.insert` takes ten times as long, since it reads the schema each time, and every
+        film has about five rows.
+        """
         names = ", ".join(row)
-        slots = ", ".join("?" * len(row))
         cursor = self._db.execute(
-            f"insert into {table} ({names}) values ({slots})", list(row.values())
+            f"insert into {table} ({names}) values ({placeholders(row)})", list(row.values())
         )
         return int(cursor.lastrowid or 0)
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Return the rows of a query, by column."""
+        """Return the rows of a query as dictionaries."""
         with self._translated():
             return list(self._db.query(sql, list(parameters)))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Take the write lock at the start: SQLite waits for a lock only there."""
+        """Commit the block's changes together, or roll them all back if it raises.
+
+        The write lock is taken at the start: only there does SQLite wait for another writer.
+        """
         with self._translated():
             self._db.execute("begin immediate")
             try:
@@ -98,28 +118,39 @@ class Connection:
         try:
             yield
         except sqlite3.Error as error:
-            passing = str(error).startswith(PASSING)
-            raise (StoreUnavailable if passing else StoreError)(f"{self.path}: {error}") from error
+            transient = str(error).startswith(TRANSIENT_ERRORS)
+            kind = StoreUnavailable if transient else StoreError
+            raise kind(f"{self.path}: {error}") from error
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        # SQLite gives its journals the permissions of the database. If the file exists or cannot
+        # be created, SQLite opens it or reports why not.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
     mode = "ro" if read_only else "rwc"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
 
 
 def _set_durability(db: Database) -> None:
-    """Make a commit survive a power cut: WAL where it is sound, a rollback journal elsewhere."""
+    """Make commits survive a power cut: WAL where it is sound, else a rollback journal."""
     wal = sqlite3.sqlite_version_info >= FIRST_SOUND_WAL
     db.execute(f"pragma journal_mode = {'wal' if wal else 'delete'}")
     db.execute(f"pragma synchronous = {'full' if wal else 'extra'}")
 
 
+def placeholders(values: Iterable[object]) -> str:
+    """Return a question mark for each value, for the parameters of a statement."""
+    return ", ".join("?" for _ in values)
+
+
 def now_text() -> str:
-    """Return the present moment as the tables hold it: UTC, in an order that sorts."""
+    """Return the present time as the tables hold it."""
     return utc_text(datetime.now(timezone.utc))
 
 
 def utc_text(moment: datetime) -> str:
-    """Return a moment as the tables hold it."""
+    """Return a time as the tables hold it: UTC in ISO 8601, so that text order is time order."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

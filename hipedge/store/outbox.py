@@ -1,4 +1,4 @@
-"""Messages that are to be delivered: each is written with the result that it tells of."""
+"""The outbox of notifications: each message is committed with the result that it reports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hipedge.store.connection import Connection, now_text
 
 @dataclass(frozen=True)
 class Message:
-    """One case that one channel is to tell of. `key` is the same at every attempt."""
+    """A case to be reported on one channel. `key` stays the same over all attempts."""
 
     message_id: int
     key: str
@@ -20,33 +20,33 @@ class Message:
 
 
 class Outbox:
-    """The pending messages of each channel, most urgent first."""
+    """The undelivered messages of each channel, most urgent first."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def pending(self, channel: str, limit: int) -> list[Message]:
-        """Return what to deliver next: by urgency, then what was tried least, then the oldest."""
+        """Return messages to deliver, by urgency, then fewest attempts, then age."""
         return self._pending(channel, "priority, outbox.attempts", limit)
 
     def least_tried(self, channel: str, limit: int) -> list[Message]:
-        """Return what was tried least, then by urgency, then the oldest."""
+        """Return messages to deliver, by fewest attempts, then urgency, then age."""
         return self._pending(channel, "outbox.attempts, priority", limit)
 
-    def take(self, message: Message) -> bool:
-        """Count an attempt that is about to be made; say whether the message still waits.
+    def start_attempt(self, message: Message) -> bool:
+        """Count an attempt before it is made; return whether the message is still pending.
 
-        Where this cannot be committed nothing is to be sent: it could not be ticked off either,
-        and would be sent again and again.
+        If this cannot be committed, the message must not be sent: its delivery could not be
+        recorded either, and it would be sent again and again.
         """
-        return self._set(message, "attempts = attempts + 1")
+        return self._update(message, "attempts = attempts + 1")
 
-    def delivered(self, message: Message) -> None:
-        """Note that a message has arrived."""
-        self._set(message, "delivered_at = ?", now_text())
+    def mark_delivered(self, message: Message) -> None:
+        """Record that a message was delivered."""
+        self._update(message, "delivered_at = ?", now_text())
 
     def waiting(self) -> dict[str, int]:
-        """Return how many messages of each channel are not delivered."""
+        """Return the number of undelivered messages by channel."""
         rows = self._connection.query(
             "select channel, count(*) as n from outbox where delivered_at is null group by channel"
         )
@@ -61,8 +61,8 @@ class Outbox:
         )
         return [Message(**row) for row in rows]
 
-    def _set(self, message: Message, change: str, *values: object) -> bool:
+    def _update(self, message: Message, change: str, *values: object) -> bool:
         with self._connection.transaction():
-            # The key too: SQLite may give the id of a message that gave way to the next one.
+            # By key too: SQLite may reuse the id of a message that was deleted.
             sql = f"update outbox set {change} where id = ? and key = ?"
             return self._connection.execute(sql, [*values, message.message_id, message.key]) > 0

@@ -1,4 +1,4 @@
-"""The paths of a watched folder, from first sight to their end: one row each, one state each."""
+"""The queue of `hipedge watch`: one row and one state for each path, from discovery to its end."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from datetime import datetime
 from pathlib import Path
 
 from hipedge.errors import Code
-from hipedge.store.connection import Connection, now_text, utc_text
+from hipedge.store.connection import Connection, now_text, placeholders, utc_text
 from hipedge.store.rows import path_from_text, path_to_text
 from hipedge.store.states import TERMINAL, PathState
 
 UNFINISHED = tuple(state.value for state in PathState if state not in TERMINAL)
+_UNFINISHED = f"({placeholders(UNFINISHED)})"
+# The newest row of each content, among rows of other models and pipeline versions.
+_NEWEST = "select max(id) from files group by coalesce(sha256, path)"
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A path whose film has its result; `moved_to` is where it goes, or went."""
+    """A path whose film has its result. `moved_to` is where it was moved, or is to be moved."""
 
     path: Path
     signature: str
@@ -25,16 +28,17 @@ class Finished:
 
 
 class Queue:
-    """What is to be done, kept in the database alone. `signature` stands for a path's content.
+    """The states of paths, kept in the database alone. A `signature` identifies a path's content.
 
-    Each method is one transaction. An impossible step between states raises `StoreError`.
+    Each method is one transaction, and raises `StoreError` for a transition between states that
+    is not in `TRANSITIONS`.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def see(self, found: Mapping[Path, str]) -> None:
-        """Note what a scan found: new paths, and finished ones whose content is another now."""
+    def observe(self, found: Mapping[Path, str]) -> None:
+        """Record a scan's paths and signatures: new paths, and finished paths with new content."""
         rows = [(path_to_text(path), signature) for path, signature in found.items()]
         db = self._connection
         with db.transaction():
@@ -51,39 +55,38 @@ class Queue:
                 "update paths set state = 'seen', signature = found.signature, seen_at = ?,"
                 " attempts = 0, file_id = null, moved_to = null from found"
                 " where found.path = paths.path and paths.signature is not found.signature"
-                f" and paths.state not in ({_slots(UNFINISHED)})",
+                f" and paths.state not in {_UNFINISHED}",
                 [now_text(), *UNFINISHED],
             )
 
     def unfinished(self) -> dict[Path, int]:
-        """Return the paths that have no end yet, first seen first, and how often each was tried."""
+        """Return the unfinished paths, in the order of discovery, and their numbers of attempts."""
         rows = self._connection.query(
-            f"select path, attempts from paths where state in ({_slots(UNFINISHED)})"
-            " order by rowid",
+            f"select path, attempts from paths where state in {_UNFINISHED} order by rowid",
             UNFINISHED,
         )
         return {path_from_text(row["path"]): row["attempts"] for row in rows}
 
-    def settle(self, paths: Iterable[Path]) -> None:
-        """Note that these paths have been seen again, and are watched until they stay the same."""
-        self._move(paths, "state = 'settling'", "state = 'seen'")
+    def mark_settling(self, paths: Iterable[Path]) -> None:
+        """Record that these paths are watched until they have stopped changing."""
+        self._update(paths, "state = 'settling'", "state = 'seen'")
 
     def release(self, paths: Iterable[Path]) -> None:
-        """Take claims back, as if they had not been tried."""
+        """Give back claims on these paths, and do not count their attempts."""
         change = "state = 'settling', attempts = max(0, attempts - 1)"
-        self._move(paths, change, "state = 'claimed'")
+        self._update(paths, change, "state = 'claimed'")
 
-    def vanish(self, paths: Iterable[Path]) -> None:
-        """Note that these paths are gone, if they have no end yet."""
+    def mark_vanished(self, paths: Iterable[Path]) -> None:
+        """Record that these paths are gone, where they are unfinished."""
         change = "state = 'vanished', signature = null"
-        self._move(paths, change, f"state in ({_slots(UNFINISHED)})", UNFINISHED)
+        self._update(paths, change, f"state in {_UNFINISHED}", UNFINISHED)
 
     def finished(self, found: Mapping[Path, str]) -> list[Finished]:
-        """Return which of the paths that `see` was just told of have their end, unchanged since."""
+        """Return the paths of the last `observe` that are finished and have not changed since."""
         rows = self._connection.query(
             "select paths.path, paths.signature, moved_to from found join paths using (path)"
             " where paths.signature = found.signature and file_id is not null"
-            f" and paths.state not in ({_slots(UNFINISHED)})",
+            f" and paths.state not in {_UNFINISHED}",
             UNFINISHED,
         )
         return [
@@ -95,20 +98,20 @@ class Queue:
             for row in rows
         ]
 
-    def move(self, targets: Mapping[Path, Path]) -> None:
-        """Commit where finished films are about to be moved, so that a crash cannot lose them."""
-        rows = [(path_to_text(to), path_to_text(path)) for path, to in targets.items()]
+    def record_moves(self, targets: Mapping[Path, Path]) -> None:
+        """Commit where finished films will be moved, so that a crash in between loses none."""
+        rows = [(path_to_text(target), path_to_text(path)) for path, target in targets.items()]
         with self._connection.transaction():
             self._connection.execute_many("update paths set moved_to = ? where path = ?", rows)
-            # What was overwritten at a path does not lie where its successor goes.
+            # Not of an earlier content of this path: that was overwritten, not moved.
             self._connection.execute_many(
                 "update files set path = ?1 where path = ?2 and (sha256 is null or id ="
                 " (select file_id from paths where path = ?2))",
                 rows,
             )
 
-    def knows(self, path: Path) -> bool:
-        """Say whether a film was ever recorded at this path, or is about to be moved there."""
+    def has_path(self, path: Path) -> bool:
+        """Return whether a film was ever recorded at this path, or is to be moved there."""
         text = path_to_text(path)
         return bool(
             self._connection.query(
@@ -119,23 +122,22 @@ class Queue:
         )
 
     def counts(self) -> dict[PathState, int]:
-        """Return how many paths there are in each state."""
+        """Return the number of paths by state."""
         rows = self._connection.query("select state, count(*) as n from paths group by state")
         return {PathState(row["state"]): row["n"] for row in rows}
 
     def quarantined(
         self, file_ids: Iterable[int] = (), code: Code | None = None
     ) -> dict[int, dict[Path, Path | None]]:
-        """Return the quarantined files with these ids and this code, or all, by id.
+        """Return the quarantined files with these ids and this code, or all of them, by id.
 
-        With each come the paths where it was seen, and where it was moved from there, as far as
-        they hold nothing else now.
+        Each comes with the paths at which it was found, and where it was moved from there; paths
+        that hold another content by now are left out.
         """
         ids = list(file_ids)
-        by_id = f"id in ({_slots(ids)})" if ids else "1"
+        by_id = f"id in ({placeholders(ids)})" if ids else "1"
         chosen = (
-            "select id from files where id in"
-            " (select max(id) from files group by coalesce(sha256, path))"
+            f"select id from files where id in ({_NEWEST})"
             f" and state = 'quarantined' and {by_id} and (? is null or code = ?)"
         )
         parameters = [*ids, *[code.value if code else None] * 2]
@@ -154,11 +156,11 @@ class Queue:
             found.setdefault(row["file_id"], {})[path_from_text(row["path"])] = moved_to
         return found
 
-    def requeue(self, lying: Mapping[int, Mapping[Path, Path]]) -> None:
-        """See quarantined files again, by id: each path where one was seen, where it lies now."""
+    def requeue(self, current: Mapping[int, Mapping[Path, Path]]) -> None:
+        """Queue quarantined files, by id: each path of a file, and where the file is now."""
         rows = [
             (file_id, path_to_text(path), path_to_text(place))
-            for file_id, places in lying.items()
+            for file_id, places in current.items()
             for path, place in places.items()
         ]
         db = self._connection
@@ -167,7 +169,7 @@ class Queue:
                 db.execute(
                     "update or ignore paths set path = ?, state = 'seen', signature = null,"
                     " attempts = 0, moved_to = null where path = ? and file_id = ?"
-                    f" and state not in ({_slots(UNFINISHED)})",
+                    f" and state not in {_UNFINISHED}",
                     [place, path, file_id, *UNFINISHED],
                 )
                 db.execute(
@@ -177,19 +179,38 @@ class Queue:
                 )
                 db.execute("update or ignore files set path = ? where id = ?", [place, file_id])
 
-    def prune(self, older_than: datetime) -> int:
-        """Remove results recorded before a moment, with their hips; return how many.
+    def unread(self) -> list[Path]:
+        """Return the quarantined paths of which no byte was read, folders among them."""
+        rows = self._connection.query(
+            "select path from files where sha256 is null and state = 'quarantined' order by id"
+        )
+        return [path_from_text(row["path"]) for row in rows]
 
-        A file that is not finished, or of which a notification is still to be delivered, stays.
-        Its path stays too, so that it is not screened again where it still lies.
+    def withdraw(self, folders: Iterable[Path]) -> None:
+        """Remove the refusals of folders that can be listed by now: their films have own rows."""
+        rows = [(path_to_text(folder),) for folder in folders]
+        with self._connection.transaction():
+            self._connection.execute_many(
+                "delete from paths where file_id in"
+                " (select id from files where path = ? and sha256 is null)",
+                rows,
+            )
+            self._connection.execute_many(
+                "delete from files where path = ? and sha256 is null", rows
+            )
+
+    def prune(self, older_than: datetime) -> int:
+        """Remove results recorded before a time, with their hips; return how many.
+
+        A file that is unfinished or has an undelivered notification stays. The paths stay too, so
+        that films that still lie there are not screened again.
         """
         db = self._connection
         with db.transaction():
             old = (
                 "select id from files where recorded_at < ? and id not in"
                 " (select file_id from outbox where delivered_at is null) and id not in"
-                f" (select file_id from paths where file_id is not null and state in"
-                f" ({_slots(UNFINISHED)}))"
+                f" (select file_id from paths where file_id is not null and state in {_UNFINISHED})"
             )
             parameters = [utc_text(older_than), *UNFINISHED]
             db.execute(
@@ -197,7 +218,7 @@ class Queue:
             )
             return db.execute(f"delete from files where id in ({old})", parameters)
 
-    def _move(
+    def _update(
         self, paths: Iterable[Path], change: str, condition: str, parameters: Sequence[str] = ()
     ) -> None:
         rows = [(path_to_text(path), *parameters) for path in paths]
@@ -205,7 +226,3 @@ class Queue:
             sql = f"update paths set {change} where path = ? and {condition}"
             with self._connection.transaction():
                 self._connection.execute_many(sql, rows)
-
-
-def _slots(values: Iterable[object]) -> str:
-    return ",".join("?" for _ in values)

@@ -1,4 +1,4 @@
-"""From the line's values to rows of the database, and back."""
+"""Conversion between the values of the pipeline and rows of the database."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One file as it is shown: what became of it, and its hips with their findings."""
+    """One file as it is shown: its outcome, and its hips with their findings."""
 
     file_id: int
     path: Path
@@ -59,7 +59,10 @@ class Case:
 
 
 def path_to_text(path: Path) -> str:
-    """Return an absolute path as text that SQLite can hold, even where it is not valid UTF-8."""
+    """Return an absolute path as text that SQLite can hold.
+
+    A path that is not valid UTF-8 becomes a `file://` URI.
+    """
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -67,7 +70,7 @@ def path_to_text(path: Path) -> str:
 
 
 def path_from_text(text: str) -> Path:
-    """Undo `path_to_text`."""
+    """Return the path of a text made by `path_to_text`."""
     if text.startswith("file://"):
         return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file://"))))
     return Path(text)
@@ -79,7 +82,7 @@ def to_json(value: object) -> str:
 
 
 def file_row(outcome: Outcome) -> Row:
-    """Return the columns of `files` that an outcome itself determines."""
+    """Return the columns of `files` that depend on the outcome alone."""
     film = outcome.film
     row: Row = {
         "state": State.SCREENED.value,
@@ -97,7 +100,7 @@ def file_row(outcome: Outcome) -> Row:
 
 
 def film_columns(film: Film) -> Row:
-    """Return what a film says of itself as columns of `files`."""
+    """Return the columns of `files` that describe a film."""
     row_spacing_mm, column_spacing_mm = film.spacing_mm or (None, None)
     return {
         "pixel_hash": film.pixel_hash,
@@ -121,7 +124,7 @@ def film_columns(film: Film) -> Row:
 
 
 def hip_row(scored: ScoredHip) -> Row:
-    """Return a hip and its scores as columns of `hips`."""
+    """Return the columns of `hips` for a hip and its scores; the maps are stored as float16."""
     hip, box = scored.hip, scored.hip.box
     maps = np.stack([scores.maps for scores in scored.scores]).astype(np.float16)
     return {
@@ -141,7 +144,7 @@ def hip_row(scored: ScoredHip) -> Row:
 
 
 def hip_from_row(row: Mapping[str, Any]) -> ScoredHip:
-    """Undo `hip_row`; the maps come back with the precision of float16."""
+    """Return the hip and scores of a row made by `hip_row`."""
     hip = Hip(
         side=Side(row["side"]),
         centre_px=(row["centre_x_px"], row["centre_y_px"]),
@@ -150,17 +153,17 @@ def hip_from_row(row: Mapping[str, Any]) -> ScoredHip:
         mirrored=bool(row["mirrored"]),
     )
     maps = np.frombuffer(row["maps"], np.float16).reshape(json.loads(row["maps_shape"]))
-    ways = zip(logits_from_json(row["logits"]), maps.astype(np.float32), strict=True)
-    return ScoredHip(hip, tuple(Scores(logits, map_) for logits, map_ in ways))
+    views = zip(logits_from_json(row["logits"]), maps.astype(np.float32), strict=True)
+    return ScoredHip(hip, tuple(Scores(*view) for view in views))
 
 
 def logits_from_json(text: str) -> list[NDArray[np.float32]]:
-    """Return the logits (K,) of each way that a hip was seen."""
+    """Return the logits (K,) of each view of a hip: as it is, or also mirrored."""
     return [np.array(logits, np.float32) for logits in json.loads(text)]
 
 
 def finding_row(finding: Finding) -> Row:
-    """Return a finding as columns of `decisions`."""
+    """Return the columns of `decisions` for a finding."""
     return {
         "category": finding.category.value,
         "probabilities": to_json(finding.probabilities),
@@ -173,7 +176,7 @@ def finding_row(finding: Finding) -> Row:
 
 
 def finding_from_row(row: Mapping[str, Any]) -> Finding:
-    """Undo `finding_row`."""
+    """Return the finding of a row made by `finding_row`."""
     return Finding(
         category=Category(row["category"]),
         probabilities=tuple(json.loads(row["probabilities"])),
@@ -185,7 +188,7 @@ def finding_from_row(row: Mapping[str, Any]) -> Finding:
 
 
 def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]) -> Case:
-    """Return a row of `files`, joined with its model and run, and its hips as a case."""
+    """Return the case of a row of `files`, joined with its model and run, and its hips."""
     return Case(
         file_id=row["id"],
         path=path_from_text(row["path"]),

@@ -1,10 +1,11 @@
-"""The tables, and how a database of an older hipedge becomes one of this.
+"""The tables, and the migrations that bring an older database up to date.
 
-A *file* row is one content (SHA-256) seen by one model under one pipeline version: screening a
-folder twice adds none. A *path* is where a content was seen, and how often it was tried. A *hip*
-keeps its logits, so that a *decision*, keyed by the rule that made it, needs no new inference.
+A row of `files` is one content (SHA-256) screened by one model under one pipeline version, so
+screening a folder twice adds none. A row of `paths` is where a content was found and how often it
+was tried. A row of `hips` keeps the logits, so that a row of `decisions`, keyed by the rule that
+made it, needs no new inference.
 
-A migration that has been released is never edited; a change of the schema is a new one below.
+A released migration is never edited; a change of the schema is a new migration at the end.
 """
 
 from __future__ import annotations
@@ -142,11 +143,15 @@ _FIRST_SCHEMA = (
 
 @migrations()
 def follow_paths(db: Database) -> None:
-    """Add the states of paths, the outbox of notifications, and what `status` tells."""
+    """Add the states of paths, the outbox of notifications, and what `hipedge status` shows."""
     for statement in _SECOND_SCHEMA:
         db.execute(statement)
-    steps = [(one.value, other.value) for one, then in TRANSITIONS.items() for other in then]
-    db.conn.executemany("insert into transitions values (?, ?)", steps)
+    transitions = [
+        (state.value, successor.value)
+        for state, successors in TRANSITIONS.items()
+        for successor in successors
+    ]
+    db.conn.executemany("insert into transitions values (?, ?)", transitions)
 
 
 _SECOND_SCHEMA = (
@@ -158,9 +163,9 @@ _SECOND_SCHEMA = (
     ) strict
     """,
     "alter table paths add column state text not null default 'seen'",
-    # Inode, size, mtime and ctime when it was last looked at: other ones are another content.
+    # Inode, size, mtime and ctime at the last attempt or scan; a change means new content.
     "alter table paths add column signature text",
-    # Where it lies, or is about to, since it was finished.
+    # Where the finished film was moved, or is to be moved.
     "alter table paths add column moved_to text",
     """
     update paths set state = (select files.state from files where files.id = paths.file_id)
@@ -214,25 +219,25 @@ _SECOND_SCHEMA = (
 
 @migrations()
 def rename_pixel_hash(db: Database) -> None:
-    """Name the pixels' hash by what it is of: it is BLAKE3's from pipeline version 2 on."""
+    """Rename the hash of the pixels, which is BLAKE3 from pipeline version 2 on."""
     db.execute("alter table files rename column pixel_sha256 to pixel_hash")
 
 
 @migrations()
 def keep_orientation(db: Database) -> None:
-    """Keep what a corrected film differs in from the one that was sent before."""
+    """Add the header values in which a corrected film differs from the one sent before."""
     db.execute("alter table files add column orientation text")
     db.execute("alter table files add column inverted integer")
 
 
 @migrations()
 def find_told(db: Database) -> None:
-    """Let what was told of a case be found."""
+    """Index the messages by case."""
     db.execute("create index outbox_by_file on outbox (file_id, channel)")
 
 
 @migrations()
 def index_paths(db: Database) -> None:
-    """Find by path at once, also where a film went: each one that is moved asks for both."""
+    """Index files and moved films by path: each move of a film looks up both."""
     db.execute("create index files_by_path on files (path)")
     db.execute("create index paths_by_target on paths (moved_to) where moved_to is not null")

@@ -1,4 +1,4 @@
-"""What a path goes through, as a table: the database refuses every other step by a trigger."""
+"""The states of a path and the transitions between them, enforced by a trigger in the database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class PathState(str, Enum):
-    """Where a path stands. The last five are terminal: nothing is left to do."""
+    """The state of a path. The last five are terminal: nothing is left to do."""
 
     SEEN = "seen"
     SETTLING = "settling"
@@ -21,9 +21,9 @@ class PathState(str, Enum):
 
 _S = PathState
 TERMINAL = frozenset({_S.SCREENED, _S.NOT_APPLICABLE, _S.DUPLICATE, _S.QUARANTINED, _S.VANISHED})
-# A terminal path is seen again when it holds something new, or by `hipedge retry`; `hipedge
-# screen` claims whatever it is given. A claim given back (the film had changed, or the service
-# was told to end) settles again.
+# A terminal path is queued again when its content changes, or by `hipedge retry`; `hipedge screen`
+# claims every path that it is given. A claim that is released (the film had changed, or the
+# service was stopped) settles again.
 TRANSITIONS: Mapping[PathState, frozenset[PathState]] = {
     _S.SEEN: frozenset({_S.SETTLING, _S.CLAIMED, _S.VANISHED}),
     _S.SETTLING: frozenset({_S.SEEN, _S.CLAIMED, _S.VANISHED}),

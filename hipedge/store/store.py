@@ -1,4 +1,4 @@
-"""Claiming, recording and finding what is in a database."""
+"""Recording the outcomes of the pipeline, and finding cases."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import cast
-
-from sqlite_utils.db import Table
 
 from hipedge.errors import Code, State, StoreError
 from hipedge.rules.decide import Rule, decide
@@ -43,12 +40,12 @@ from hipedge.types import (
 )
 from hipedge.versions import PIPELINE_VERSION
 
-_ORDER = tuple(Priority)
-# What two files of one film have in common: the pixels, whose side they show and how.
-_SHOWN = ("pixel_hash", "laterality", "orientation", "inverted")
+_PRIORITIES = tuple(Priority)
+# The columns in which two files of one film agree: the pixels, and how they are to be read.
+_IMAGE_COLUMNS = ("pixel_hash", "laterality", "orientation", "inverted")
 _NO_REFUSAL = {"stage": None, "code": None, "detail": None, "duplicate_of": None}
-# A new outcome takes the place of one further to the left, for the same content.
-_BETTER = (State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE, State.SCREENED)
+# For the same content, an outcome replaces one whose state comes earlier here.
+_STATE_RANK = (State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE, State.SCREENED)
 _FILES = (
     "select files.*, models.name as model_name, models.status as model_status,"
     " json_extract(models.card, '$.status_text') as model_status_text, runs.backend"
@@ -59,20 +56,21 @@ _FILES = (
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one model: what its rows refer to."""
+    """One run of one model, to which rows of `files` refer."""
 
     run_id: int
     model_id: str
 
 
 class Store(Connection):
-    """The database of one site, opened by `with`; one process writes, any number may read.
+    """The database of one site, closed at the end of a `with` block.
 
-    Every method raises `StoreError` where SQLite refuses; what was committed stays.
+    Any number of processes may read, and writers wait for each other. The methods raise
+    `StoreError` where SQLite reports an error; everything committed before is kept.
     """
 
     def require_writable(self) -> None:
-        """Raise `StoreError` now where any commit would: the database may not be written."""
+        """Raise `StoreError` if the database cannot be written."""
         with self.transaction():
             self.execute("update runs set started_at = started_at where false")
 
@@ -87,7 +85,7 @@ class Store(Connection):
         backend_reason: str,
         versions: Mapping[str, str],
     ) -> Run:
-        """Record that a run begins, and the model that it uses."""
+        """Record the start of a run, and its model."""
         model = {
             "model_id": model_id,
             "name": model_name,
@@ -103,18 +101,18 @@ class Store(Connection):
             "versions": to_json(versions),
         }
         with self.transaction():
-            self._table("models").insert(model, ignore=True)
+            self.table("models").insert(model, ignore=True)
             return Run(self.insert("runs", run), model_id)
 
     def finish_run(self, run: Run) -> None:
-        """Record that a run came to its end."""
+        """Record the end of a run."""
         with self.transaction():
-            self._table("runs").update(run.run_id, {"finished_at": now_text()})
+            self.table("runs").update(run.run_id, {"finished_at": now_text()})
 
     def claim(self, paths: Iterable[Path], signatures: Mapping[Path, str] | None = None) -> None:
-        """Commit that an attempt at each path begins, before a byte of it is decoded.
+        """Commit the start of an attempt at each path, before any byte of it is decoded.
 
-        Attempts are counted anew for a path with another signature than at its last one.
+        The count of attempts restarts for a path whose signature has changed since the last one.
         """
         known = signatures or {}
         rows = [(path_to_text(path), now_text(), known.get(path)) for path in paths]
@@ -128,9 +126,9 @@ class Store(Connection):
             )
 
     def contents(self, model_id: str) -> frozenset[str]:
-        """Return the SHA-256 of every content that already has its row for this model.
+        """Return the SHA-256 of every content that has a row for this model.
 
-        Not of those that are to be read anew (`hipedge retry`).
+        Contents that are queued to be read again (`hipedge retry`) are left out.
         """
         rows = self.query(
             "select sha256 from files where sha256 is not null and model_id = ?"
@@ -141,17 +139,18 @@ class Store(Connection):
         return frozenset(row["sha256"] for row in rows)
 
     def same_pixels(self, run: Run, film: Film) -> int | None:
-        """Return the screened file with this SOP Instance UID and pixels.
+        """Return the id of the screened file with this film's SOP Instance UID and pixels.
 
-        A film that is sent again with another laterality, orientation or polarity is a corrected
-        one: it shows other findings, or those of the other side.
+        A film that is sent again with another laterality, orientation or polarity is a correction
+        and no duplicate: its findings differ, or belong to the other side.
         """
+        image = _image_of(film_columns(film))
         rows = self._screened_instances(run, film)
-        return next((row["id"] for row in rows if _shown(row) == _shown(film_columns(film))), None)
+        return next((row["id"] for row in rows if _image_of(row) == image), None)
 
     def _screened_instances(self, run: Run, film: Film) -> list[Row]:
         return self.query(
-            f"select id, marks, {', '.join(_SHOWN)} from files where sop_instance_uid = ?"
+            f"select id, marks, {', '.join(_IMAGE_COLUMNS)} from files where sop_instance_uid = ?"
             " and state = 'screened' and model_id = ? and pipeline_version = ?",
             [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
         )
@@ -159,26 +158,25 @@ class Store(Connection):
     def record(
         self, run: Run, outcomes: Iterable[Outcome], rule: Rule, channels: Sequence[str] = ()
     ) -> list[Outcome]:
-        """Write outcomes, their hips and their findings in one transaction.
+        """Write outcomes, their hips, findings and notifications in one transaction.
 
-        In it too: for each flagged case one message in the outbox of each channel. A content that
-        already has its row keeps it, and the path is linked to that; but a better outcome takes the
-        place of one that was quarantined. A film whose SOP Instance UID and pixels another one has
-        that is screened is its duplicate, but no other film ever is. Returns the outcomes as they
-        now stand.
+        Each flagged case is put into the outbox of each of `channels`. A content has one row: a
+        new outcome replaces a worse one of the same content (see `_supersedes`), and otherwise
+        the path is linked to the existing row. A film is recorded as a duplicate only of a
+        screened film with its SOP Instance UID and pixels. Returns the outcomes as recorded.
         """
         recorded = list[Outcome]()
         with self.transaction():
             self._save_rule(rule)
             for outcome in outcomes:
-                stands, file_id = self._record_one(run, outcome, rule)
-                if file_id is not None and isinstance(stands, Screened):
-                    self._announce(file_id, stands.findings, rule, channels)
-                recorded.append(stands)
+                written, file_id = self._record_outcome(run, outcome, rule)
+                if file_id is not None and isinstance(written, Screened):
+                    self._enqueue_messages(file_id, written.findings, rule, channels)
+                recorded.append(written)
         return recorded
 
     def link(self, run: Run, contents: Mapping[Path, str]) -> None:
-        """Note that each path holds a content, by SHA-256, that already has its row."""
+        """Link each path to the row of its content, given by SHA-256."""
         if not contents:
             return
         with self.transaction():
@@ -189,13 +187,13 @@ class Store(Connection):
                 self._link(run, path, row["id"])
 
     def apply_rule(self, model_id: str, rule: Rule, channels: Sequence[str] = ()) -> int:
-        """Decide, from the stored logits, about every hip that this rule has not seen.
+        """Decide on every hip that has no decision under this rule, from the stored logits.
 
-        Returns how many decisions were added. No inference takes place. What the rule flags is
-        announced as `record` does, whoever decided so.
+        Returns the number of new decisions. The cases that the rule flags are put into the outbox
+        of each of `channels`, also those that another process has decided on. No inference runs.
         """
         if not channels and not self._undecided(model_id, rule, limit=1):
-            return 0  # most often so: whoever only looks then waits for no lock
+            return 0  # the usual case, in which a reader needs no lock
         if self._read_only:
             raise StoreError(
                 f"{self.path} holds no decisions under the present thresholds and may not be "
@@ -203,26 +201,26 @@ class Store(Connection):
             )
         with self.transaction():
             self._save_rule(rule)
-            # Read within the transaction: another process may have decided meanwhile.
+            # Read within the transaction, since another process may have decided in the meantime.
             undecided = self._undecided(model_id, rule)
             for row in undecided:
                 finding = decide(logits_from_json(row["logits"]), rule)
                 self._save_decision(row["id"], finding_row(finding), rule)
             if channels:
                 for file_id, findings in self._flagged(model_id, rule):
-                    self._announce(file_id, findings, rule, channels)
+                    self._enqueue_messages(file_id, findings, rule, channels)
         return len(undecided)
 
     def models(self) -> dict[str, str]:
-        """Return the card, as JSON, of every model that has rows here, by model id."""
+        """Return the card of every model in the database, as JSON, by model id."""
         rows = self.query("select model_id, card from models")
         return {row["model_id"]: row["card"] for row in rows}
 
     def worklist(self, rules: Mapping[str, Rule], since: datetime | None = None) -> Iterator[Case]:
-        """Yield, oldest first, each case that is work for a human.
+        """Yield, oldest first, each case that a human must see.
 
-        That is: a hip is flagged, the film was not read though it may show a hip, or it bears a
-        mark. `rules` are by model id; `since` is compared with the time of recording.
+        These are cases with a flagged hip or a mark, and films that were not read but may show a
+        hip. `rules` are by model id; `since` is compared with the time of recording.
         """
         slots = ",".join("?" * len(rules))
         return self._cases(
@@ -238,16 +236,19 @@ class Store(Connection):
             rules,
         )
 
-    def find(self, rules: Mapping[str, Rule], what: str) -> list[Case]:
-        """Return the cases with this row id, path, SOP Instance UID, or start of a SHA-256."""
-        path = path_to_text(Path(what).absolute())
-        what = what.encode("utf-8", "replace").decode()  # a path's bytes may be no UTF-8
+    def find(self, rules: Mapping[str, Rule], key: str) -> list[Case]:
+        """Return the cases with this row id, path, SOP Instance UID, or start of a SHA-256.
+
+        The start of a SHA-256 has at least 6 digits.
+        """
+        path = path_to_text(Path(key).absolute())
+        text = key.encode("utf-8", "replace").decode()  # SQLite takes no surrogates
         return list(
             self._cases(
                 "cast(files.id as text) = ? or files.sop_instance_uid = ?"
                 " or (length(?) >= 6 and substr(files.sha256, 1, length(?)) = lower(?))"
                 " or files.id in (select file_id from paths where path = ?) or files.path = ?",
-                [what, what, what, what, what, path, path],
+                [text, text, text, text, text, path, path],
                 rules,
             )
         )
@@ -257,7 +258,7 @@ class Store(Connection):
         return self._cases("1", [], rules)
 
     def case(self, file_id: int, rule_id: str) -> Case:
-        """Return one row of `files` as it was decided by a rule."""
+        """Return one row of `files`, with its decisions under a rule."""
         rows = self.query(f"{_FILES} where files.id = ?", [file_id])
         if not rows:
             raise StoreError(f"{self.path} has no case {file_id}")
@@ -284,18 +285,21 @@ class Store(Connection):
         )
         return case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
 
-    def _record_one(self, run: Run, outcome: Outcome, rule: Rule) -> tuple[Outcome, int | None]:
-        """Write an outcome; return how it stands, and the row that holds it.
+    def _record_outcome(self, run: Run, outcome: Outcome, rule: Rule) -> tuple[Outcome, int | None]:
+        """Write an outcome; return it as recorded, and the id of its row.
 
-        The row is None where the content had one before, which stands. A screened film may be the
-        duplicate of one that was recorded before it.
+        The id is None where an earlier row of the same content is kept. A screened film becomes a
+        duplicate if the same content, or the same film, was screened before.
         """
+        film = outcome.film
         path = outcome.film.source if isinstance(outcome, Screened) else outcome.source
         sha256 = outcome.film.sha256 if isinstance(outcome, Screened) else outcome.sha256
         known = self._row_of_content(run, path, sha256)
+        original = None
+        if film is not None and (isinstance(outcome, Screened) or outcome.state is State.DUPLICATE):
+            original = self.same_pixels(run, film)
         if isinstance(outcome, Screened) and (
-            (known is not None and known["state"] == State.SCREENED.value)
-            or self.same_pixels(run, outcome.film) is not None
+            original is not None or (known is not None and known["state"] == State.SCREENED.value)
         ):
             outcome = Refusal.of_duplicate(outcome.film, outcome.timings_ms)
         row = file_row(outcome) | {
@@ -306,12 +310,11 @@ class Store(Connection):
             "pipeline_version": PIPELINE_VERSION,
             "recorded_at": now_text(),
             "attempts": self._attempts(path),
+            "duplicate_of": original,
         }
         if known is not None and not _supersedes(row, known):
             self._link(run, path, known["id"])
             return outcome, None
-        if outcome.film is not None and row["state"] == State.DUPLICATE.value:
-            row["duplicate_of"] = self.same_pixels(run, outcome.film)
         file_id = self.insert("files", row) if known is None else self._replace(known["id"], row)
         self._link(run, path, file_id)
         if isinstance(outcome, Screened):
@@ -322,21 +325,22 @@ class Store(Connection):
         return outcome, file_id
 
     def _replace(self, file_id: int, row: Row) -> int:
-        """Write a better outcome of a content into its row, and its state to all its paths."""
-        self._table("files").update(file_id, {**_NO_REFUSAL, **row})
-        paths = self.query(
+        """Replace the outcome in a row of `files`, and set the state of its finished paths."""
+        self.table("files").update(file_id, {**_NO_REFUSAL, **row})
+        rows = self.query(
             "select path from paths where file_id = ? and state not in"
             " ('seen', 'settling', 'claimed', 'vanished')",
             [file_id],
         )
-        for state in ("claimed", row["state"]):  # no path goes from one end to another at once
+        for state in ("claimed", row["state"]):  # terminal states have no direct transition
             self.execute_many(
-                "update paths set state = ? where path = ?", [(state, one["path"]) for one in paths]
+                "update paths set state = ? where path = ?",
+                [(state, path_row["path"]) for path_row in rows],
             )
         return file_id
 
     def _undecided(self, model_id: str, rule: Rule, limit: int = -1) -> list[Row]:
-        """Return the hips of a model that a rule has not seen: their ids and logits."""
+        """Return the ids and logits of a model's hips that have no decision under a rule."""
         return self.query(
             "select hips.id, hips.logits from hips join files on files.id = hips.file_id"
             " where files.model_id = ? and not exists (select 1 from decisions"
@@ -345,25 +349,26 @@ class Store(Connection):
         )
 
     def _flagged(self, model_id: str, rule: Rule) -> Iterator[tuple[int, list[Finding]]]:
-        """Yield, oldest first, each file of a model that a rule flags, and its flagged findings."""
+        """Yield, oldest first, each file that a rule flags, with its flagged findings."""
         rows = self.query(
             "select hips.file_id, decisions.* from decisions join hips on hips.id = hip_id"
             " join files on files.id = hips.file_id"
             " where model_id = ? and rule_id = ? and flagged order by hips.file_id, hips.id",
             [model_id, rule.rule_id],
         )
-        for file_id, of_file in groupby(rows, key=itemgetter("file_id")):
-            yield file_id, [finding_from_row(row) for row in of_file]
+        for file_id, rows_of_file in groupby(rows, key=itemgetter("file_id")):
+            yield file_id, [finding_from_row(row) for row in rows_of_file]
 
-    def _announce(
+    def _enqueue_messages(
         self, file_id: int, findings: Sequence[Finding], rule: Rule, channels: Sequence[str]
     ) -> None:
-        """Put a case with a flagged hip into the outbox of each channel that it is news to.
+        """Put a case with a flagged hip into the outbox of each channel.
 
-        It is none where a message of its content, by whichever rule or model, was as urgent. A less
-        urgent one that still waits gives way.
+        Its urgency is that of its most urgent flagged hip. A channel with a message of the same
+        content that is as urgent, under any rule or model, gets none. Undelivered messages of the
+        content that are less urgent are removed.
         """
-        flagged = [_ORDER.index(finding.priority) for finding in findings if finding.flagged]
+        flagged = [_PRIORITIES.index(finding.priority) for finding in findings if finding.flagged]
         if not flagged:
             return
         priority = min(flagged)
@@ -386,16 +391,16 @@ class Store(Connection):
             )
 
     def _mark_conflict(self, run: Run, film: Film) -> None:
-        """Mark every screened file with this film's SOP Instance UID, if they show other things."""
+        """Mark all screened files with this film's SOP Instance UID, if their images differ."""
         rows = self._screened_instances(run, film)
-        says = {_shown(row)[1:] for row in rows}
-        if len(says) > 1 or _differ({row["pixel_hash"] for row in rows}):
+        headers = {_image_of(row)[1:] for row in rows}
+        if len(headers) > 1 or _differ({row["pixel_hash"] for row in rows}):
             for row in rows:
                 marks = sorted({*json.loads(row["marks"]), Mark.CONFLICT.value})
-                self._table("files").update(row["id"], {"marks": to_json(marks)})
+                self.table("files").update(row["id"], {"marks": to_json(marks)})
 
     def _row_of_content(self, run: Run, path: Path, sha256: str | None) -> Row | None:
-        """Return the row of a content, or of a path whose content could not be read."""
+        """Return the row of a content, or that of a path whose content could not be read."""
         condition = "sha256 = ?" if sha256 else "sha256 is null and path = ?"
         rows = self.query(
             f"select id, state, code from files where {condition} and model_id = ?"
@@ -405,7 +410,7 @@ class Store(Connection):
         return next(iter(rows), None)
 
     def _link(self, run: Run, path: Path, file_id: int) -> None:
-        """Point a path at its row; a row saying that it could not be read is then outdated."""
+        """Link a path to its row, and delete the row saying that the path could not be read."""
         self.execute(
             "insert into paths (path, file_id, attempts, seen_at, state)"
             " select ?, id, 0, ?, state from files where id = ? on conflict (path) do update"
@@ -423,30 +428,30 @@ class Store(Connection):
 
     def _save_rule(self, rule: Rule) -> None:
         row = {"rule_id": rule.rule_id, "rule": rule.to_json()}
-        self._table("rules").insert(row, ignore=True)
+        self.table("rules").insert(row, ignore=True)
 
     def _save_decision(self, hip_id: int, row: Row, rule: Rule) -> None:
         self.insert("decisions", row | {"hip_id": hip_id, "rule_id": rule.rule_id})
 
-    def _table(self, name: str) -> Table:
-        return cast("Table", self._db[name])
-
 
 def _supersedes(row: Row, known: Row) -> bool:
-    """Say whether a new outcome of a content is to stand, rather than the one of before.
+    """Return whether a new outcome of a content replaces the recorded one.
 
-    What could not be read for want of memory, or for a fault since mended, may be read the next
-    time; and what it is refused for now is more to the point.
+    A file that was quarantined for want of memory, or because of a fault that was repaired, may
+    be read the next time. Of two quarantines the newer one counts if its reason is another.
     """
-    new, old = (_BETTER.index(State(one["state"])) for one in (row, known))
+    new, old = (_STATE_RANK.index(State(candidate["state"])) for candidate in (row, known))
     return new > old or (new == old == 0 and row["code"] != known["code"])
 
 
-def _shown(row: Row) -> tuple[object, ...]:
-    return tuple(row[name] for name in _SHOWN)
+def _image_of(row: Row) -> tuple[object, ...]:
+    return tuple(row[name] for name in _IMAGE_COLUMNS)
 
 
 def _differ(pixel_hashes: set[str]) -> bool:
-    """Say whether films are sure to differ: one's values and another's codestream need not."""
-    codestreams = {one for one in pixel_hashes if one.startswith(CODESTREAM_HASH)}
+    """Return whether films certainly differ.
+
+    A hash of pixel values and a hash of a codestream cannot be compared with each other.
+    """
+    codestreams = {name for name in pixel_hashes if name.startswith(CODESTREAM_HASH)}
     return len(codestreams) > 1 or len(pixel_hashes - codestreams) > 1

@@ -1,4 +1,4 @@
-"""`screen`, for ever: a service that loses nothing. `docs/safety.md` says what it promises."""
+"""The unattended service: `screen` in a loop that loses no file. See `docs/safety.md`."""
 
 from hipedge.watch.service import watch
 

@@ -1,4 +1,4 @@
-"""What a person must see to; every alarm ends by itself when its cause does."""
+"""The alarms of a running service; each ends by itself when its cause does."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hipedge.watch.logging import event
 
 
 class Alarm(str, Enum):
-    """All that can be wrong with a running service."""
+    """A condition that needs a person's attention."""
 
     FOLDER_GONE = "folder_gone"
+    EVENTS_UNAVAILABLE = "events_unavailable"
     DISK_RESERVE = "disk_reserve"
     DATABASE_UNAVAILABLE = "database_unavailable"
     BACKEND_LOST = "backend_lost"
@@ -22,25 +23,27 @@ class Alarm(str, Enum):
 
 
 MEANINGS = {
-    Alarm.FOLDER_GONE: "a watched folder is gone or not mounted: nothing of it is screened",
+    Alarm.FOLDER_GONE: "a watched folder is missing or not mounted: none of its files is screened",
+    Alarm.EVENTS_UNAVAILABLE: "file system events have failed and are retried: "
+    "new files are found by the regular scans alone",
     Alarm.DISK_RESERVE: "the disk of the database is nearly full: paused",
     Alarm.DATABASE_UNAVAILABLE: "the database cannot be written: paused",
     Alarm.BACKEND_LOST: "the backend fails and could not be opened again: paused",
-    Alarm.BACKEND_FALLBACK: "the backend was lost: another one computes, as was configured",
-    Alarm.RELOAD_FAILED: "the settings could not be loaded again: the old ones are in force",
+    Alarm.BACKEND_FALLBACK: "the backend was lost: the configured fallback is in use",
+    Alarm.RELOAD_FAILED: "the settings could not be reloaded: the old ones stay in force",
     Alarm.DONE_DIR: "a finished film could not be moved to done_dir",
-    Alarm.NOTIFICATION: "a notification could not be delivered: it is tried again",
+    Alarm.NOTIFICATION: "a notification could not be delivered and is retried",
 }
 
 
 class Alarms:
-    """Those that are on. Turning one on or off twice is no news."""
+    """The alarms that are on. Only a change is logged."""
 
     def __init__(self) -> None:
         self._on = set[Alarm]()
 
     def set(self, alarm: Alarm, on: bool, **fields: float | str) -> None:
-        """Turn an alarm on or off; say so where that is news."""
+        """Turn an alarm on or off; `fields` are logged with an alarm that starts."""
         if on == (alarm in self._on):
             return
         if on:
@@ -50,7 +53,11 @@ class Alarms:
             self._on.discard(alarm)
             event(logging.INFO, "alarm_ended", alarm=alarm)
 
+    def is_on(self, alarm: Alarm) -> bool:
+        """Return whether an alarm is on."""
+        return alarm in self._on
+
     @property
     def names(self) -> frozenset[str]:
-        """The names of those that are on."""
+        """The names of the alarms that are on."""
         return frozenset(alarm.value for alarm in tuple(self._on))

@@ -1,21 +1,20 @@
-"""The watched folders: what lies in them, and whether their file system is mounted."""
+"""The watched folders: scanning them, and whether their file systems are mounted."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hipedge.errors import InputError, StoreError
-from hipedge.pipeline.discover import discover
+from hipedge.pipeline.discover import can_list, discover
 from hipedge.types import Refusal
 from hipedge.watch.settle import FileStat
 
 MOUNT_INFO = Path("/proc/self/mountinfo")
 # SQLite cannot rely on their locks (https://www.sqlite.org/lockingv3.html, 6.0), and the kernel
-# tells of no change that another machine makes.
+# reports no event for a change that another machine makes.
 NETWORK_FILE_SYSTEMS = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ceph|glusterfs|lustre|ncpfs|ocfs2|gfs2|davfs"
     r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|davfs|smbnetfs)|fuse\.cephfs"
@@ -24,19 +23,19 @@ NETWORK_FILE_SYSTEMS = re.compile(
 
 @dataclass(frozen=True)
 class Mount:
-    """A mounted file system: where, and of which type."""
+    """The mount point and type of a file system."""
 
     point: Path
     type: str
 
     @property
     def is_network(self) -> bool:
-        """Whether it lies on another machine."""
+        """Whether the file system is on another machine."""
         return NETWORK_FILE_SYSTEMS.fullmatch(self.type) is not None
 
 
 def mount_of(path: Path, mount_info: Path = MOUNT_INFO) -> Mount:
-    """Return the file system that `path` lies on, or would (proc(5), mountinfo)."""
+    """Return the file system of `path`, which need not exist (proc(5), mountinfo)."""
     path = path.resolve()
     found = Mount(Path("/"), "unknown")
     for line in mount_info.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
@@ -57,13 +56,13 @@ def refuse_network(db: Path, mount_info: Path = MOUNT_INFO) -> None:
     if mount.is_network:
         raise StoreError(
             f"{db} would lie on {mount.type}, whose locks SQLite cannot rely on: "
-            "choose a folder on this machine's own disk"
+            "choose a folder on a local disk"
         )
 
 
 @dataclass
 class Scan:
-    """What one look through all folders found."""
+    """The result of one scan of all folders; `missing` are those that could not be scanned."""
 
     found: dict[Path, FileStat] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
@@ -71,7 +70,12 @@ class Scan:
 
 
 class Folders:
-    """The watched folders. `mount_point` is asked, once for each, where it was mounted at first."""
+    """The watched folders.
+
+    `mount_point` is called once for each folder, with the folder and its present mount point, and
+    returns the mount point under which it was first watched. Raises `InputError` for a folder
+    that does not exist.
+    """
 
     def __init__(
         self,
@@ -90,27 +94,24 @@ class Folders:
 
     @property
     def are_remote(self) -> bool:
-        """Whether the kernel is silent about changes in one of them."""
+        """Whether one of them is on a network file system, whose changes may cause no events."""
         return any(mount_of(root, self._mount_info).is_network for root in self.roots)
 
     def missing(self) -> list[Path]:
-        """Return the folders that are gone, or not on the file system on which they were.
+        """Return the folders that do not exist, or whose file system is not mounted.
 
-        Where a file system is not mounted there is mostly an empty folder, which must not be
-        taken for one in which nothing is to be done.
+        The mount point of an unmounted file system is usually an empty folder, which must not be
+        mistaken for a watched folder without files.
         """
-        return [root for root in self.roots if not self._is_there(root)]
+        return [root for root in self.roots if not self._is_present(root)]
 
-    def _is_there(self, root: Path) -> bool:
-        try:
-            with os.scandir(root) as entries:  # a stale handle can still be a folder to stat(2)
-                next(entries, None)
-        except OSError:
+    def _is_present(self, root: Path) -> bool:
+        if not can_list(root):  # stat(2) succeeds on a stale NFS handle
             return False
         return mount_of(root, self._mount_info).point == self._mount_points[root]
 
     def scan(self) -> Scan:
-        """Look through the folders that are there, deeply."""
+        """Scan the folders that are present, recursively."""
         scan = Scan(missing=self.missing())
         present = [root for root in self.roots if root not in scan.missing]
         for root in present:
@@ -119,14 +120,14 @@ class Folders:
             except InputError:
                 scan.missing.append(root)
                 continue
-            scan.found.update(_looks(discovered.files))
+            scan.found.update(_stats(discovered.files))
             scan.refusals.extend(discovered.refusals)
         return scan
 
 
-def _looks(paths: Iterable[Path]) -> Iterator[tuple[Path, FileStat]]:
+def _stats(paths: Iterable[Path]) -> Iterator[tuple[Path, FileStat]]:
     for path in paths:
         try:
             yield path, FileStat.at(path)
         except OSError:
-            continue  # gone again: the next scan tells
+            continue  # removed since it was listed

@@ -1,7 +1,7 @@
-"""A backend in a process of its own: a lost GPU is left behind by killing it.
+"""A backend in a child process, which is killed and replaced when its device is lost.
 
-After a CUDA error nothing that its context says can be trusted, and only the end of the process
-gives the device back (CUDA C++ Programming Guide, "sticky" errors).
+After a "sticky" CUDA error no result of the context can be trusted, and only the end of the process
+releases the device (CUDA C++ Programming Guide).
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from hipedge.watch.logging import event
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-TRIES = 3
+MAX_ATTEMPTS = 3
 OPEN_TIMEOUT_S = 300.0
 INFER_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Opener:
-    """Opens a backend of the table, in whatever process, and holds it to the golden samples."""
+    """Opens a backend by name, in any process, and checks it against the golden samples."""
 
     name: str
     model: ModelFolder
     threads: int | None = None
 
     def __call__(self) -> Backend:
-        """Return the backend; raise `BackendError` where it disagrees with the FP32 scores."""
+        """Return the backend; raise `BackendError` if it disagrees with the FP32 scores."""
         backend = open_backend(self.name, self.model, threads=self.threads)
         if BACKENDS[self.name].automatic:  # the test double has no model
-            found = parity.check(backend, self.model)
-            if not found.agrees:
+            result = parity.check(backend, self.model)
+            if not result.agrees:
                 raise BackendError(
                     f"{self.name} disagrees with the model's golden scores: "
-                    + "; ".join(found.faults)
+                    + "; ".join(result.faults)
                 )
         return backend
 
 
 class Inference:
-    """A backend as `open_` returns it, run by another process; opened by `with`."""
+    """The backend that `open_` returns, run by a child process that ends with the `with` block."""
 
     fingerprint: Fingerprint
     max_batch: int
@@ -90,28 +90,28 @@ class Inference:
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Scores, ...]:
         """Score a batch as `Backend.infer` does.
 
-        Where that fails, the process is killed, another one opened and checked, and the whole
-        batch done again: nothing from the broken one is used. Raises `BackendLost` after three
-        tries.
+        After a failure the process is killed, a new backend opened and checked, and the whole
+        batch repeated: no result of the failed backend is used. Raises `BackendLost` after three
+        attempts.
         """
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 if self._process is None:
                     self._start()
-                scores: tuple[Scores, ...] = self._ask(batch, self._timeout_s)
+                scores: tuple[Scores, ...] = self._request(batch, self._timeout_s)
                 return scores
             except BackendError as error:
                 self._kill()
                 reason = type(error).__name__
                 event(logging.ERROR, "backend_failed", attempt=attempt, error=reason)
                 time.sleep(0.1 * (attempt - 1))
-        raise BackendLost(f"the backend failed {TRIES} times: see `hipedge doctor`")
+        raise BackendLost(f"the backend failed {MAX_ATTEMPTS} times: see `hipedge doctor`")
 
     def _start(self) -> None:
-        self._connection, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(self._open, theirs), daemon=True)
+        self._connection, remote = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(self._open, remote), daemon=True)
         process.start()
-        theirs.close()
+        remote.close()
         self._process = process
         try:
             self.fingerprint, self.max_batch = self._answer(self._open_timeout_s)
@@ -119,15 +119,15 @@ class Inference:
             self._kill()
             raise
 
-    def _ask(self, question: object, timeout_s: float) -> Any:
-        with suppress(OSError):  # dead: the answer tells
-            self._connection.send(question)
+    def _request(self, batch: NDArray[np.uint8], timeout_s: float) -> Any:
+        with suppress(OSError):  # the process is dead, which `_answer` reports
+            self._connection.send(batch)
         return self._answer(timeout_s)
 
     def _answer(self, timeout_s: float) -> Any:
         try:
             if not self._connection.poll(timeout_s):
-                raise BackendLost(f"the backend has not answered within {timeout_s:g} s")
+                raise BackendLost(f"the backend did not answer within {timeout_s:g} s")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise BackendLost("the backend's process died") from error
@@ -143,21 +143,21 @@ class Inference:
             self._connection.close()
 
 
-def _serve(open_: Callable[[], Backend], questions: connection.Connection[Any, Any]) -> None:
-    """Answer batches until the first error, in a process of its own."""
+def _serve(open_: Callable[[], Backend], requests: connection.Connection[Any, Any]) -> None:
+    """Score batches until the first error; runs in the child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with open_() as backend:
-            questions.send((backend.fingerprint, backend.max_batch))
+            requests.send((backend.fingerprint, backend.max_batch))
             while True:
-                questions.send(backend.infer(questions.recv()))
+                requests.send(backend.infer(requests.recv()))
     except (EOFError, ConnectionError):
-        pass  # the main process has ended, or wants no more
+        pass  # the main process has ended or closed the connection
     except HipedgeError as error:
-        questions.send(error)
+        requests.send(error)
     except BaseException as error:
         with suppress(OSError):
-            questions.send(BackendLost(f"{type(error).__name__} in the backend"))
-    # Without cleaning up: on a broken device that can hang.
+            requests.send(BackendLost(f"{type(error).__name__} in the backend"))
+    # Without cleanup, which can hang on a broken device.
     os._exit(0)

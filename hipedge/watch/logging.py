@@ -1,7 +1,7 @@
-"""What the service says: events with fields to the journal, and its state to systemd.
+"""Structured log events, and notifications to systemd.
 
-An event's fields are numbers, codes of ours and the site's own settings. Nothing that comes out
-of a file, its name included, is ever one: hence no patient data, and no way to forge a line.
+The fields of an event are numbers, codes of hipedge and settings of the site. They never hold text
+from a file, nor its name, so that the log holds no patient data and no file can forge a line.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ import sys
 from enum import Enum
 
 LOGGER = logging.getLogger("hipedge.watch")
-# sd-daemon(3): a line's priority, where standard error is the journal.
+# sd-daemon(3): the prefix that gives a line its priority in the journal.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
 
-class _Lines(logging.Formatter):
+class _EventFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line: the event, then its fields as JSON values."""
+        """Return one line: the name of the event, then its fields with JSON values."""
         fields = getattr(record, "fields", {})
         text = " ".join([record.getMessage(), *(f"{k}={json.dumps(v)}" for k, v in fields.items())])
         priority = _PRIORITIES.get(record.levelno, 6)
         return f"<{priority}>{text}" if "JOURNAL_STREAM" in os.environ else text
 
 
-def open_log(level: int) -> None:
-    """Write events to standard error, as systemd likes them."""
+def configure_logging(level: int) -> None:
+    """Write events to standard error, with priorities where that is the systemd journal."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines())
+    handler.setFormatter(_EventFormatter())
     LOGGER.handlers[:] = [handler]
     LOGGER.propagate = False
     LOGGER.setLevel(level)
 
 
 def event(level: int, name: str, **fields: float | str | Enum | None) -> None:
-    """Log that something happened."""
-    plain = {key: one.value if isinstance(one, Enum) else one for key, one in fields.items()}
-    LOGGER.log(level, name, extra={"fields": plain})
+    """Log an event."""
+    values = {key: f.value if isinstance(f, Enum) else f for key, f in fields.items()}
+    LOGGER.log(level, name, extra={"fields": values})
 
 
-def tell_systemd(**state: str | int) -> None:
-    """Tell the service manager, if there is one: READY=1, WATCHDOG=1, … (sd_notify(3))."""
+def notify_systemd(**state: str | int) -> None:
+    """Send a state such as READY=1 to the service manager, if there is one (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -1,4 +1,4 @@
-"""Counters for Prometheus and a health page, on this machine only."""
+"""Metrics for Prometheus and a health check, on the loopback interface only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass
 class ServiceCounters:
-    """What the service has done since it started. Labels come from our tables, never from files."""
+    """Counts since the start of the service. Labels are codes of hipedge, never text from files."""
 
     alarms: Alarms
     stale_after_s: float
@@ -31,13 +31,13 @@ class ServiceCounters:
     flagged: Counter[Priority] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     paths: dict[PathState, int] = field(default_factory=dict)
-    waiting: int = 0
-    worker_deaths: int = 0
+    undelivered: int = 0
+    worker_crashes: int = 0
     last_screened: float = 0.0
     scanned: float = field(default_factory=time.monotonic)
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Count what was committed."""
+        """Count outcomes that were committed."""
         for outcome in outcomes:
             for stage, milliseconds in outcome.timings_ms.items():
                 self.seconds[stage] += milliseconds / 1e3
@@ -50,13 +50,13 @@ class ServiceCounters:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong: alarms, and `stale` where no scan has been completed for long."""
+        """The alarms, and `stale` if no scan was completed for `stale_after_s`."""
         stale = time.monotonic() - self.scanned > self.stale_after_s
         return sorted(self.alarms.names) + ["stale"] * stale
 
 
 class MetricsServer:
-    """Answers /metrics and /healthz on the loopback interface; opened by `with`."""
+    """Serves /metrics and /healthz on the loopback interface, within a `with` block."""
 
     def __init__(self, counters: ServiceCounters, port: int) -> None:
         try:
@@ -70,8 +70,8 @@ class MetricsServer:
         registry.register(_Collector(counters))
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # the base class's name
-                """Answer the two pages that there are."""
+            def do_GET(self) -> None:  # named by the base class
+                """Serve the two pages."""
                 if self.path == "/metrics":
                     self._answer(200, generate_latest(registry))
                 elif self.path == "/healthz":
@@ -88,7 +88,7 @@ class MetricsServer:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing: a request is no event."""
+                """Log no request."""
 
         self._server = ThreadingHTTPServer((LOOPBACK, port), Handler)
         self.port: int = self._server.server_address[1]
@@ -104,27 +104,31 @@ class MetricsServer:
 
 
 class _Collector:
-    """Reads the counters whenever Prometheus asks."""
+    """Converts the counters into metrics at each request."""
 
     def __init__(self, counters: ServiceCounters) -> None:
-        self._tally = counters
+        self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
+        """Yield all metrics."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        counters = self._tally
+        counters = self._counters
         files = CounterMetricFamily(
             "hipedge_files", "Files recorded, by state and code", labels=["state", "code"]
         )
         for (state, code), count in list(counters.files.items()):
             files.add_metric([state, code], count)
         yield files
-        flagged = CounterMetricFamily("hipedge_flagged_hips", "Flagged", labels=["priority"])
+        flagged = CounterMetricFamily(
+            "hipedge_flagged_hips", "Flagged hips, by priority", labels=["priority"]
+        )
         for priority, count in list(counters.flagged.items()):
             flagged.add_metric([priority.value], count)
         yield flagged
-        seconds = CounterMetricFamily("hipedge_stage_seconds", "Time spent", labels=["stage"])
+        seconds = CounterMetricFamily(
+            "hipedge_stage_seconds", "Time spent in each stage", labels=["stage"]
+        )
         for stage, spent in list(counters.seconds.items()):
             seconds.add_metric([stage], spent)
         yield seconds
@@ -137,16 +141,16 @@ class _Collector:
             alarms.add_metric([alarm.value], alarm.value in counters.alarms.names)
         yield alarms
         yield CounterMetricFamily(
-            "hipedge_worker_deaths", "Decoding processes that died", counters.worker_deaths
+            "hipedge_worker_deaths", "Worker processes that crashed", counters.worker_crashes
         )
         yield GaugeMetricFamily(
-            "hipedge_notifications_waiting", "Messages not yet delivered", counters.waiting
+            "hipedge_notifications_waiting", "Undelivered messages", counters.undelivered
         )
         yield GaugeMetricFamily(
-            "hipedge_last_screened_timestamp_seconds", "When a film was last screened",
+            "hipedge_last_screened_timestamp_seconds", "Time of the last screened film",
             counters.last_screened,
         )  # fmt: skip
         yield GaugeMetricFamily(
-            "hipedge_scan_age_seconds", "Since a scan was last completed",
+            "hipedge_scan_age_seconds", "Time since the last completed scan",
             time.monotonic() - counters.scanned,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""notify: telling of flagged cases, the most urgent first, at least once, by what the site has set.
+"""Notifications of flagged cases: by webhook, e-mail or files, at least once, most urgent first.
 
-A message is written to the outbox in the transaction of the result that it tells of; here it is
-composed, delivered and ticked off. It names no patient unless the site has said so.
+A message is committed to the outbox in the transaction of the result that it reports; here it is
+composed, delivered and marked as delivered. It holds no patient data unless the site asks for that.
 """
 
 from __future__ import annotations
@@ -28,68 +28,61 @@ from urllib.parse import urlsplit
 
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, HipedgeError, StoreError
+from hipedge.files import write_atomically
 from hipedge.review.worklist import case_record, finding_record
 from hipedge.store import Case, Message, Outbox, Store
 from hipedge.types import Priority
+from hipedge.watch.logging import event
 
 TIMEOUT_S = 10.0
 POLL_S = 1.0
 FIRST_BACKOFF_S = 1.0
 LAST_BACKOFF_S = 300.0
-# So many failures in a row, and the channel is left alone for a while.
-FAILURES_IN_A_ROW = 3
-ROUND = 50
+# After this many failures in a row a channel is left alone until its backoff has passed.
+MAX_FAILURES_IN_A_ROW = 3
+BATCH_SIZE = 50
+# A spooled message may be read by the group of the spool's folder, less the umask.
+SPOOL_MODE = 0o640
 NOTE = "Research use only: not a medical device."
 
-LOGGER = logging.getLogger("hipedge.watch")
 
-
-class Undelivered(HipedgeError):
-    """A channel did not take a message; its text holds nothing of the message or the answer."""
+class DeliveryError(HipedgeError):
+    """A channel did not take a message. The text holds nothing of the message or the response."""
 
 
 class Channel(ABC):
-    """One way to tell of a case."""
+    """A way to deliver messages."""
 
     name: str
 
     @abstractmethod
     def deliver(self, key: str, body: dict[str, Any]) -> None:
-        """Deliver a message; return only once it is safe there. Raises `Undelivered`."""
+        """Deliver a message; return once it is safe there. Raises `DeliveryError`."""
 
 
 @dataclass(frozen=True)
 class Spool(Channel):
-    """A folder of JSON files, one for each message, named by its key: to deliver twice is once."""
+    """A folder with one JSON file for each message, named by its key: repetitions overwrite it."""
 
     folder: Path
     name = "spool"
 
     def deliver(self, key: str, body: dict[str, Any]) -> None:
-        """Write the file whole or not at all, and to the disk itself."""
-        target = self.folder / f"{key}.json"
-        unfinished = self.folder / f".{key}.unfinished"
+        """Write the file atomically, and sync it to the disk."""
         try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                json.dump(body, file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(target)
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_atomically(
+                self.folder / f"{key}.json", json.dumps(body, indent=2).encode(), SPOOL_MODE
+            )
         except OSError as error:
-            raise Undelivered(type(error).__name__) from error
+            raise DeliveryError(type(error).__name__) from error
 
 
 @dataclass(frozen=True)
 class Webhook(Channel):
-    """An HTTP POST, signed as https://www.standardwebhooks.com says.
+    """An HTTP POST, signed as in Standard Webhooks (https://www.standardwebhooks.com).
 
     `webhook-id` and `Idempotency-Key` are the same at every attempt, so that the receiver can
-    tell a repetition. Redirects are not followed, proxies not asked.
+    recognise a repetition. Redirects are not followed, and proxies are not used.
     """
 
     url: str
@@ -98,7 +91,7 @@ class Webhook(Channel):
     name = "webhook"
 
     def deliver(self, key: str, body: dict[str, Any]) -> None:
-        """Post the message; anything but an answer 2xx in time is a failure."""
+        """Post the message; every response but a 2xx within the timeout is a failure."""
         content = json.dumps(body).encode()
         parts = urlsplit(self.url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -107,21 +100,21 @@ class Webhook(Channel):
             connection.request("POST", target, content, self._headers(key, content))
             status = connection.getresponse().status
         except (OSError, http.client.HTTPException) as error:
-            raise Undelivered(type(error).__name__) from error
+            raise DeliveryError(type(error).__name__) from error
         finally:
             connection.close()
         if not 200 <= status < 300:
-            raise Undelivered(f"HTTP {status}")
+            raise DeliveryError(f"HTTP {status}")
 
     def _headers(self, key: str, content: bytes) -> dict[str, str]:
-        moment = str(int(time.time()))
-        signed = b".".join((key.encode(), moment.encode(), content))
+        timestamp = str(int(time.time()))
+        signed = b".".join((key.encode(), timestamp.encode(), content))
         signature = hmac.digest(self.secret, signed, hashlib.sha256)
         return {
             "Content-Type": "application/json",
             "Idempotency-Key": key,
             "webhook-id": key,
-            "webhook-timestamp": moment,
+            "webhook-timestamp": timestamp,
             "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
         }
 
@@ -137,7 +130,7 @@ class Webhook(Channel):
 
 @dataclass(frozen=True)
 class Mail(Channel):
-    """An e-mail, encrypted unless the relay is this machine. After a crash it may come twice."""
+    """An e-mail, by STARTTLS unless the relay is on this machine. It may repeat after a crash."""
 
     host: str
     port: int
@@ -147,7 +140,7 @@ class Mail(Channel):
     name = "email"
 
     def deliver(self, key: str, body: dict[str, Any]) -> None:
-        """Hand the message to the relay."""
+        """Send the message to the relay."""
         mail = EmailMessage()
         mail["From"], mail["To"] = self.sender, self.recipient
         mail["Subject"] = f"hipedge: {body['priority']}, case {body['case']}"
@@ -159,11 +152,11 @@ class Mail(Channel):
                     relay.starttls(context=ssl.create_default_context())
                 relay.send_message(mail)
         except (OSError, smtplib.SMTPException) as error:
-            raise Undelivered(type(error).__name__) from error
+            raise DeliveryError(type(error).__name__) from error
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine by its name or address."""
+    """Return whether a host name or address is that of this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -171,20 +164,15 @@ def is_loopback(host: str) -> bool:
 
 
 def channels_of(settings: Settings) -> list[Channel]:
-    """Return the channels that a site has set. Raises `ConfigError` for half a channel."""
+    """Return the channels in a site's settings. Raises `ConfigError` for incomplete ones."""
     channels = list[Channel]()
     if settings.webhook_url is not None:
         channels.append(_webhook(settings.webhook_url, settings.webhook_secret_file))
     if settings.email_to is not None:
-        if settings.email_from is None:
-            raise ConfigError("email_to needs email_from")
-        host, _, port = settings.smtp.rpartition(":")
-        if not host or not port.isdecimal():
-            raise ConfigError(f"smtp must be host:port, not {settings.smtp!r}")
-        channels.append(Mail(host, int(port), settings.email_from, settings.email_to))
+        channels.append(_mail(settings.smtp, settings.email_from, settings.email_to))
     if settings.spool_dir is not None:
         if not os.access(settings.spool_dir, os.W_OK):
-            raise ConfigError(f"spool_dir must be a folder to write to: {settings.spool_dir}")
+            raise ConfigError(f"spool_dir must be a writable folder: {settings.spool_dir}")
         channels.append(Spool(settings.spool_dir))
     return channels
 
@@ -196,7 +184,7 @@ def _webhook(url: str, secret_file: Path | None) -> Webhook:
     ):
         raise ConfigError("webhook_url must begin with https://, or http:// on this machine")
     if secret_file is None:
-        raise ConfigError("webhook_url needs webhook_secret_file: what is sent is signed")
+        raise ConfigError("webhook_url needs webhook_secret_file, to sign messages with")
     try:
         secret = secret_file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -208,8 +196,33 @@ def _webhook(url: str, secret_file: Path | None) -> Webhook:
     return Webhook(url, secret.encode())
 
 
+def _mail(relay: str, sender: str | None, recipient: str) -> Mail:
+    if sender is None:
+        raise ConfigError("email_to needs email_from")
+    for name, value in (("email_from", sender), ("email_to", recipient)):
+        if not _is_address(value):
+            raise ConfigError(
+                f"{name} must be an e-mail address such as doctor@example.org, not {value!r}"
+            )
+    host, _, port = relay.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"smtp must be host:port, not {relay!r}")
+    return Mail(host, int(port), sender, recipient)
+
+
+def _is_address(text: str) -> bool:
+    """Return whether text is an address, or several with commas between, as in RFC 5322."""
+    header = EmailMessage()
+    try:
+        header["To"] = text
+        addresses = header["To"].addresses
+    except (ValueError, IndexError):  # the parser raises IndexError for `doctor@`
+        return False
+    return bool(addresses) and not header["To"].defects
+
+
 def compose(case: Case, message: Message, *, patient_data: bool) -> dict[str, Any]:
-    """Return what is told of a case: plain values. Only `patient_data` adds its path and UIDs."""
+    """Return the body of a message; its path and UIDs are included only with `patient_data`."""
     flagged = [
         finding_record(scored.hip, finding)
         for scored, finding in zip(case.hips, case.findings, strict=True)
@@ -219,7 +232,7 @@ def compose(case: Case, message: Message, *, patient_data: bool) -> dict[str, An
     body: dict[str, Any] = {
         "key": message.key,
         "case": case.file_id,
-        "priority": min((one["priority"] for one in flagged), key=order.index),
+        "priority": min((finding["priority"] for finding in flagged), key=order.index),
         "recorded_at": case.recorded_at,
         "hips": flagged,
         "marks": [mark.value for mark in case.marks],
@@ -235,7 +248,7 @@ def compose(case: Case, message: Message, *, patient_data: bool) -> dict[str, An
 
 
 class Dispatcher:
-    """Brings messages from the outbox to each channel, and waits longer where one fails."""
+    """Delivers messages from the outbox, with a backoff for each channel that fails."""
 
     def __init__(
         self,
@@ -258,59 +271,65 @@ class Dispatcher:
         """Whether a channel did not take its last message."""
         return bool(self._backoff_s)
 
-    def deliver(self) -> None:
-        """Go through what is pending, once for each channel that is not left alone for now."""
+    def dispatch(self) -> None:
+        """Deliver a batch of pending messages on each channel whose backoff has passed."""
         for channel in self._channels:
             if self._clock() >= self._not_before.get(channel.name, 0.0):
-                self._round(channel)
+                self._dispatch_on(channel)
 
-    def _round(self, channel: Channel) -> None:
-        """Try the most urgent; where they fail in a row, those that were tried least.
+    def _dispatch_on(self, channel: Channel) -> None:
+        """Deliver the most urgent messages; if these fail, those with the fewest attempts.
 
-        What is refused for ever stays the most urgent, and must not keep the others back.
+        A message that is always refused stays the most urgent one, and must not block the others.
         """
-        arrived = self._try(channel, self._outbox.pending(channel.name, ROUND))
-        if _fail_in_a_row(arrived):
-            others = self._outbox.least_tried(channel.name, ROUND)
-            arrived |= self._try(channel, [one for one in others if one.key not in arrived])
-        if all(list(arrived.values())[-1:]):  # the last one, if any
+        delivered = self._deliver_all(channel, self._outbox.pending(channel.name, BATCH_SIZE))
+        if _fails_in_a_row(delivered):
+            others = self._outbox.least_tried(channel.name, BATCH_SIZE)
+            untried = [message for message in others if message.key not in delivered]
+            delivered |= self._deliver_all(channel, untried)
+        if all(list(delivered.values())[-1:]):  # the last one, if there was any
             self._backoff_s.pop(channel.name, None)
         else:
             backoff_s = min(self._backoff_s.get(channel.name, FIRST_BACKOFF_S) * 2, LAST_BACKOFF_S)
             self._backoff_s[channel.name] = backoff_s
             self._not_before[channel.name] = self._clock() + backoff_s
 
-    def _try(self, channel: Channel, messages: Sequence[Message]) -> dict[str, bool]:
-        """Return, by key and in order, whether each message arrived that was tried."""
-        arrived = dict[str, bool]()
+    def _deliver_all(self, channel: Channel, messages: Sequence[Message]) -> dict[str, bool]:
+        """Return whether each message that was tried was delivered, by key, in order."""
+        delivered = dict[str, bool]()
         for message in messages:
-            if self._outbox.take(message):
-                arrived[message.key] = self._bring(channel, message)
-            if _fail_in_a_row(arrived):
+            if self._outbox.start_attempt(message):
+                delivered[message.key] = self._deliver(channel, message)
+            if _fails_in_a_row(delivered):
                 break
-        return arrived
+        return delivered
 
-    def _bring(self, channel: Channel, message: Message) -> bool:
-        """Compose and deliver one message; say whether it arrived."""
-        case = self._store.case(message.file_id, message.rule_id)
-        body = compose(case, message, patient_data=self._patient_data)
+    def _deliver(self, channel: Channel, message: Message) -> bool:
+        """Compose and deliver one message; return whether it was delivered."""
         try:
-            channel.deliver(message.key, body)
-        except Undelivered as error:
-            fields = {"channel": channel.name, "why": str(error)}
-            LOGGER.warning("undelivered", extra={"fields": fields})
+            case = self._store.case(message.file_id, message.rule_id)
+            channel.deliver(message.key, compose(case, message, patient_data=self._patient_data))
+        except StoreError:
+            raise
+        except Exception as error:
+            # Of whatever kind: a fault in one message must not keep back the others.
+            reason = str(error) if isinstance(error, DeliveryError) else type(error).__name__
+            event(logging.WARNING, "delivery_failed", channel=channel.name, reason=reason)
             return False
-        self._outbox.delivered(message)
+        self._outbox.mark_delivered(message)
         return True
 
 
-def _fail_in_a_row(arrived: Mapping[str, bool]) -> bool:
-    last = list(arrived.values())[-FAILURES_IN_A_ROW:]
-    return len(last) == FAILURES_IN_A_ROW and not any(last)
+def _fails_in_a_row(delivered: Mapping[str, bool]) -> bool:
+    last = list(delivered.values())[-MAX_FAILURES_IN_A_ROW:]
+    return len(last) == MAX_FAILURES_IN_A_ROW and not any(last)
 
 
 class Notifier(threading.Thread):
-    """A courier in a thread with its own connection: a webhook that hangs delays no film."""
+    """A dispatcher in a thread with its own connection: a slow webhook delays no film.
+
+    `on_change` is called with whether notifications fail.
+    """
 
     def __init__(
         self,
@@ -326,29 +345,27 @@ class Notifier(threading.Thread):
         self._patient_data = patient_data
         self._on_change = on_change
         self._wake = threading.Event()
-        self._ending = False
+        self._stopping = False
 
     def run(self) -> None:
-        """Deliver whenever woken, and now and then, until `stop`."""
+        """Deliver whenever woken, and at intervals, until `stop`."""
         try:
-            while not self._ending:
+            while not self._stopping:
                 try:
                     with Store(self._db) as store:
-                        self._deliver_from(store)
-                except StoreError as error:
-                    # Whatever ails the database may be mended while the service goes on.
-                    fields = {"error": type(error).__name__}
-                    LOGGER.warning("outbox_unavailable", extra={"fields": fields})
+                        self._dispatch_from(store)
+                except StoreError as error:  # the database may become available again
+                    event(logging.WARNING, "outbox_unavailable", error=type(error).__name__)
                     self._on_change(True)
                     self._pause()
         finally:
-            self._on_change(not self._ending)
+            self._on_change(not self._stopping)
 
-    def _deliver_from(self, store: Store) -> None:
-        courier = Dispatcher(store, self._channels, patient_data=self._patient_data)
-        while not self._ending:
-            courier.deliver()
-            self._on_change(courier.failing)
+    def _dispatch_from(self, store: Store) -> None:
+        dispatcher = Dispatcher(store, self._channels, patient_data=self._patient_data)
+        while not self._stopping:
+            dispatcher.dispatch()
+            self._on_change(dispatcher.failing)
             self._pause()
 
     def _pause(self) -> None:
@@ -356,11 +373,11 @@ class Notifier(threading.Thread):
         self._wake.clear()
 
     def wake(self) -> None:
-        """Say that there is something new."""
+        """Start the next dispatch now."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the attempt at hand; what is not delivered stays in the outbox."""
-        self._ending = True
+        """End after the current attempt; undelivered messages stay in the outbox."""
+        self._stopping = True
         self._wake.set()
         self.join(TIMEOUT_S + POLL_S)

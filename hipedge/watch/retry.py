@@ -1,4 +1,4 @@
-"""Letting quarantined films be read anew, each where it lies now."""
+"""Queueing quarantined films to be read again, each at its present path."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from hipedge.store import Queue, Store
 
 
 @dataclass(frozen=True)
-class Retried:
-    """The quarantined files that will be read anew, and those that are gone, by id."""
+class RetryResult:
+    """The ids of the quarantined files that were queued, and of those that no longer exist."""
 
-    anew: tuple[int, ...]
-    gone: tuple[int, ...]
+    queued: tuple[int, ...]
+    missing: tuple[int, ...]
 
 
-def retry(store: Store, file_ids: Iterable[int] = (), code: Code | None = None) -> Retried:
-    """Let quarantined files be read anew, by id, by code, or all.
+def retry(store: Store, file_ids: Iterable[int] = (), code: Code | None = None) -> RetryResult:
+    """Queue quarantined files to be read again: all, or those with these ids and this code.
 
-    Each keeps its row, and so its place on the list, until its new attempt is recorded.
+    Each keeps its row, and thus its place on the worklist, until the new attempt is recorded.
     """
     queue = Queue(store)
-    found = queue.quarantined(file_ids, code)
-    lying = {file_id: dict(_where_they_lie(seen)) for file_id, seen in found.items()}
-    queue.requeue(lying)
-    return Retried(
-        tuple(file_id for file_id, places in lying.items() if places),
-        tuple(file_id for file_id, places in lying.items() if not places),
+    quarantined = queue.quarantined(file_ids, code)
+    current = {file_id: dict(_existing(paths)) for file_id, paths in quarantined.items()}
+    queue.requeue(current)
+    return RetryResult(
+        tuple(file_id for file_id, paths in current.items() if paths),
+        tuple(file_id for file_id, paths in current.items() if not paths),
     )
 
 
-def _where_they_lie(seen: Mapping[Path, Path | None]) -> Iterator[tuple[Path, Path]]:
-    """Yield each path at which a film was seen and still lies, or from which it was moved."""
-    for path, moved_to in seen.items():
+def _existing(paths: Mapping[Path, Path | None]) -> Iterator[tuple[Path, Path]]:
+    """Yield each path whose film exists, and where the film is: there, or moved from there."""
+    for path, moved_to in paths.items():
         for place in (path, moved_to):
-            if place is not None and _is_file(place):
+            if place is not None and _may_be_file(place):
                 yield path, place
                 break
 
 
-def _is_file(path: Path) -> bool:
-    """Say whether a film may lie there. Where we may not look, the service may."""
+def _may_be_file(path: Path) -> bool:
+    """Return whether a path is a file, or may be one for a user with other permissions."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

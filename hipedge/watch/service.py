@@ -1,4 +1,4 @@
-"""Putting the service together: what is opened, in which order, and closed again."""
+"""Assembly of the service: what is opened, in which order, and closed at the end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from hipedge import backends
 from hipedge.config import Settings
 from hipedge.errors import StoreError
+from hipedge.files import private_opener
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model, require_model
 from hipedge.pipeline.batching import BatchScheduler
@@ -25,17 +26,17 @@ from hipedge.rules.site_rule import site_rule
 from hipedge.store import Service, Store
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
+from hipedge.watch.events import FileEvents
 from hipedge.watch.folders import Folders, refuse_network
-from hipedge.watch.hints import Hints
 from hipedge.watch.inference import Inference, Opener
-from hipedge.watch.loop import Pace, Watch
+from hipedge.watch.loop import WatchLimits, WatchLoop
 from hipedge.watch.metrics import MetricsServer, ServiceCounters
 from hipedge.watch.notify import Notifier, channels_of
 from hipedge.watch.settle import SettledPreprocessor, Settling
 
-# So many scans may fail to come before the service counts as ill.
-MISSED_SCANS = 4
-# Where no events come, folders are looked through more often.
+# The service is stale when no scan was completed for this many scan intervals.
+STALE_AFTER_SCANS = 4
+# The longest interval between scans where no events are available.
 POLL_S = 5.0
 
 
@@ -46,41 +47,43 @@ def watch(
     given_hips: GivenHips,
     reload_settings: Callable[[], Settings],
 ) -> None:
-    """Screen all that comes into some folders, until SIGTERM or SIGINT.
+    """Screen all files that arrive in some folders, until SIGTERM or SIGINT.
 
-    SIGHUP applies the thresholds of `reload_settings()`. Raises a `HipedgeError` where it cannot
-    start: then nothing has been touched.
+    SIGHUP applies the thresholds of `reload_settings()`. Raises `HipedgeError` if the service
+    cannot start; no file has been read or moved then.
     """
-    start_fork_server(SettledPreprocessor.__module__)  # it imports while we do
+    start_fork_server(SettledPreprocessor.__module__)  # it imports while this process does
     refuse_network(settings.db)
     channels = channels_of(settings)
     model = open_model(require_model(settings.model))
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
-    shares = tuned_allocation(model, name, settings.workers)
+    cpu = tuned_allocation(model, name, settings.workers)
     with ExitStack() as opened:
         opened.enter_context(instance_lock(settings.db))
         store = opened.enter_context(Store(settings.db))
         folders = Folders(roots, Service(store).mount_point)
         done_dir = DoneDir(settings.done_dir, folders.roots) if settings.done_dir else None
         alarms = Alarms()
-        counters = ServiceCounters(alarms, stale_after_s=MISSED_SCANS * settings.rescan_s)
+        counters = ServiceCounters(alarms, stale_after_s=STALE_AFTER_SCANS * settings.rescan_s)
         if settings.metrics_port:
             opened.enter_context(MetricsServer(counters, settings.metrics_port))
-        opener = Opener(name, model, shares.threads)
+        opener = Opener(name, model, cpu.threads)
         batches = opened.enter_context(BatchScheduler(partial(Inference, opener)))
         run = start_run(store, model, batches.fingerprint, reason)
         pipeline = ResultPipeline(
-            model, batches, store, run, rule, tuple(one.name for one in channels)
+            model, batches, store, run, rule, tuple(channel.name for channel in channels)
         )
         store.apply_rule(run.model_id, rule, pipeline.channels)
-        front = SettledPreprocessor(
+        preprocessor = SettledPreprocessor(
             Preprocessor(model.card.input, given_hips, frozenset(), model.locator)
         )
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
-        pool = opened.enter_context(Workers(front, shares.workers, limits))
+        pool = opened.enter_context(Workers(preprocessor, cpu.workers, limits))
         polls = settings.poll or folders.are_remote
-        hinted = (lambda: False) if polls else opened.enter_context(hints(folders.roots))
+        events_pending = (
+            (lambda: False) if polls else opened.enter_context(file_events(folders.roots, alarms))
+        )
         rescan_s = min(settings.rescan_s, POLL_S) if polls else settings.rescan_s
         notifier = Notifier(
             settings.db,
@@ -91,34 +94,34 @@ def watch(
         if channels:
             notifier.start()
             opened.callback(notifier.stop)
-        service = Watch(
+        loop = WatchLoop(
             pipeline,
             pool,
             folders,
             Settling(settings.settle_s, settings.patience_s),
-            Pace(settings.settle_s, rescan_s, settings.drain_s, settings.reserve_mb << 20),
+            WatchLimits(settings.settle_s, rescan_s, settings.drain_s, settings.reserve_mb << 20),
             alarms=alarms,
             counters=counters,
             done_dir=done_dir,
-            hinted=hinted,
-            announce=notifier.wake,
-            new_rule=lambda: site_rule(model.card, reload_settings()),
+            events_pending=events_pending,
+            on_commit=notifier.wake,
+            load_rule=lambda: site_rule(model.card, reload_settings()),
             fall_back=_fall_back(settings.fallback_backend, model, opened),
         )
-        with signals(service):
-            service.run()
+        with signal_handlers(loop):
+            loop.run()
 
 
 def _fall_back(
     name: str | None, model: ModelFolder, opened: ExitStack
 ) -> Callable[[ResultPipeline], ResultPipeline] | None:
-    """Return what puts another backend in the place of a lost one, if the site wants that."""
+    """Return the function that replaces a lost backend by the configured one, if there is one."""
     if name is None:
         return None
     backends.choose(name)
 
     def fall_back(pipeline: ResultPipeline) -> ResultPipeline:
-        reason = "fallback: the backend asked for was lost"
+        reason = "fallback: the configured backend was lost"
         with ExitStack() as attempt:
             batches = attempt.enter_context(BatchScheduler(partial(Inference, Opener(name, model))))
             run = start_run(pipeline.store, model, batches.fingerprint, reason)
@@ -132,17 +135,20 @@ def _fall_back(
 
 @contextmanager
 def instance_lock(db: Path) -> Iterator[None]:
-    """Hold a lock beside the database, which ends with this process. Raises `StoreError`."""
+    """Hold a lock beside the database, which ends with this process.
+
+    Raises `StoreError` if another process holds it.
+    """
     lock = db.with_name(db.name + ".lock")
     try:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = private_opener(str(lock), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     except OSError as error:
         raise StoreError(f"{lock} cannot be opened: {error.strerror}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(file)
-        raise StoreError(f"another `hipedge watch` is at work on {db}") from error
+        raise StoreError(f"another `hipedge watch` is running on {db}") from error
     try:
         yield
     finally:
@@ -150,31 +156,31 @@ def instance_lock(db: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hints(roots: Sequence[Path]) -> Iterator[Callable[[], bool]]:
-    """Give what says whether there was an event since it was last asked."""
-    thread = Hints(roots)
+def file_events(roots: Sequence[Path], alarms: Alarms) -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether there was an event since its last call."""
+    thread = FileEvents(roots, lambda failing: alarms.set(Alarm.EVENTS_UNAVAILABLE, failing))
     thread.start()
 
-    def hinted() -> bool:
-        was_set = thread.due.is_set()
-        thread.due.clear()
+    def pending() -> bool:
+        was_set = thread.pending.is_set()
+        thread.pending.clear()
         return was_set
 
     try:
-        yield hinted
+        yield pending
     finally:
         thread.stop()
 
 
 @contextmanager
-def signals(service: Watch) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the service in good order, and SIGHUP apply new thresholds."""
-    wanted = {
-        signal.SIGTERM: lambda *_: service.end(),
-        signal.SIGINT: lambda *_: service.end(),
-        signal.SIGHUP: lambda *_: service.reload(),
+def signal_handlers(loop: WatchLoop) -> Iterator[None]:
+    """Let SIGTERM and SIGINT stop the loop, and SIGHUP reload the thresholds."""
+    handlers = {
+        signal.SIGTERM: lambda *_: loop.stop(),
+        signal.SIGINT: lambda *_: loop.stop(),
+        signal.SIGHUP: lambda *_: loop.reload(),
     }
-    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

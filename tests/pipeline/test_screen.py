@@ -16,7 +16,7 @@ from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
 from hipedge.types import Category
-from hipedge.watch.retry import Retried, retry
+from hipedge.watch.retry import RetryResult, retry
 from tests.dicom.dicom_films import EXPLICIT, RLE
 from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
 
@@ -112,7 +112,7 @@ def test_a_quarantined_film_is_read_again_after_retry_and_not_before(run, incomi
     _, rows, _ = run()
     assert rows == [("quarantined", None, 0)]
     with Store(tmp_path / "cases.db") as store:
-        assert retry(store) == Retried(anew=(1,), gone=())
+        assert retry(store) == RetryResult(queued=(1,), missing=())
     _, rows, _ = run()
     assert rows == [("screened", None, 1)]
 

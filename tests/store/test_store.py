@@ -218,7 +218,7 @@ def pending(store, channel="spool"):
 def deliver_all(store):
     messages = [one for channel in CHANNELS for one in pending(store, channel)]
     for message in messages:
-        Outbox(store).delivered(message)
+        Outbox(store).mark_delivered(message)
     return len(messages)
 
 
@@ -294,7 +294,7 @@ def test_a_message_that_waits_gives_way_to_a_more_urgent_one_of_its_case(store):
     store.apply_rule("model", RULE, CHANNELS)
     (message,) = pending(store)
     assert message.rule_id == RULE.rule_id
-    Outbox(store).delivered(under_way)  # it was being delivered meanwhile
+    Outbox(store).mark_delivered(under_way)  # it was being delivered meanwhile
     assert pending(store) == [message]  # and has told of less
 
 
@@ -400,10 +400,7 @@ def test_an_empty_database_opened_read_only_says_what_makes_it(db):
 
 def test_a_commit_is_durable_and_the_journal_is_sound_for_this_sqlite(store):
     wal = sqlite3.sqlite_version_info >= (3, 51, 3)
-    modes = [
-        store._db.execute(f"pragma {name}").fetchone()[0]
-        for name in ("journal_mode", "synchronous")
-    ]
+    modes = [store.query(f"pragma {name}")[0][name] for name in ("journal_mode", "synchronous")]
     assert modes == (["wal", 2] if wal else ["delete", 3])
 
 

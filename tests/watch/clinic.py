@@ -16,7 +16,7 @@ from hipedge.config import Settings
 from hipedge.locate import read_hips_csv
 from hipedge.types import CATEGORIES, Category
 from hipedge.watch import watch
-from hipedge.watch.logging import open_log
+from hipedge.watch.logging import configure_logging
 from tests.dicom.dicom_films import EXPLICIT, film
 
 SIZE_PX = 64
@@ -153,7 +153,7 @@ def serve(settings, roots, hips, log, fault, arguments):
     file = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    open_log(10)
+    configure_logging(10)
     if fault is not None:
         fault(*arguments)
     watch(

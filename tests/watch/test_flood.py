@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import watchfiles
 
-from hipedge.watch.hints import Hints
-from tests.watch import faults
+from hipedge.watch.events import FileEvents
 from tests.watch.clinic import ROOT_UID, Clinic, dicom
 
 FIRST = 10_000  # so that all numbers are equally long
@@ -90,34 +90,26 @@ def test_ten_thousand_files_at_once(tmp_path, untrained_model):
 
 
 def without_events():
-    Hints.run = lambda self: None
+    FileEvents.run = lambda self: None
 
 
-def dying_events():
-    def make(init):
-        def faulty(self, roots):
-            init(self, roots)
-            self._watch = lambda *_, **__: iter(overflow())
-
-        return faulty
-
-    faults.replace(Hints, "__init__", make)
+def failing_events():
+    watchfiles.watch = lambda *_, **__: no_more_watches()
 
 
-def overflow():
-    yield set()
+def no_more_watches():
     raise OSError("OS file watch limit reached")
 
 
 @pytest.mark.promise(4)
-@pytest.mark.parametrize("fault", [without_events, dying_events])
+@pytest.mark.parametrize("fault", [without_events, failing_events])
 def test_without_events_the_scan_finds_all(clinic, fault):
     with clinic.service(fault) as service:
         clinic.wait_until_up(service)
         for number in range(5):
             clinic.drop(f"deep/{number}.dcm", dicom(number))
         clinic.wait_for(5)
-    if fault is dying_events:
+    if fault is failing_events:
         assert "events_unavailable" in clinic.log.read_text()
 
 

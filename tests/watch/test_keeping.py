@@ -17,7 +17,7 @@ from hipedge.store import TRANSITIONS, Outbox, PathState, Queue, Service, Store,
 from hipedge.store.schema import migrations
 from hipedge.types import Category, Refusal
 from hipedge.watch.done import DoneDir
-from hipedge.watch.retry import Retried, retry
+from hipedge.watch.retry import RetryResult, retry
 from hipedge.watch.settle import FileStat
 from hipedge.watch.status import read_status
 from tests.builders import RULE, film, scored_hip, screened, sha
@@ -104,7 +104,7 @@ def test_prune_removes_old_results_and_nothing_that_is_not_finished(store):
     assert [row["n"] for row in store.query("select count(*) as n from hips")] == [1]
     assert queue.unfinished() == {film("open").source: 1}
     (message,) = Outbox(store).pending("spool", 9)
-    Outbox(store).delivered(message)
+    Outbox(store).mark_delivered(message)
     assert queue.prune(LATER) == 1
     assert queue.unfinished() == {film("open").source: 1}
 
@@ -165,16 +165,15 @@ def test_a_backup_of_nothing_or_to_nowhere_is_an_error_and_leaves_no_half_copy(s
     assert not (tmp_path / "copy.db").exists()
 
 
-@pytest.mark.parametrize("name", ["cases.db", "link.db", "cases.db-wal", "cases"])
+@pytest.mark.parametrize("name", ["cases.db", "link.db", "cases.db-wal", "cases.db-journal"])
 def test_a_database_is_never_backed_up_onto_itself(tmp_path, capsys, name):
-    # What is not finished yet has a name of its own, which could be the database's too.
-    live = tmp_path / ("cases.unfinished" if name == "cases" else "cases.db")
+    live = tmp_path / "cases.db"
     (tmp_path / "link.db").symlink_to("cases.db")
     target = tmp_path / name
     with Store(live) as store:
         finish(store, screened(film("one")))
         inode = live.stat().st_ino
-        status, said = hipedge(capsys, "backup", target, "--db", live)
+        status, said = hipedge(capsys, "backup", "-o", target, "--db", live)
         assert status == 2
         assert "live database" in said.err.replace("\n", " ")
         assert live.stat().st_ino == inode
@@ -191,7 +190,7 @@ def test_a_backup_can_be_read_by_whom_the_database_can_and_never_by_more(
     seen = []
 
     def connect(path, **options):
-        seen.extend(one.stat().st_mode & 0o777 for one in tmp_path.glob("copy.db*"))
+        seen.extend(file.stat().st_mode & 0o777 for file in tmp_path.glob("*copy.db*"))
         return sqlite3_connect(path, **options)
 
     sqlite3_connect = sqlite3.connect
@@ -202,7 +201,7 @@ def test_a_backup_can_be_read_by_whom_the_database_can_and_never_by_more(
     finally:
         os.umask(umask)
     assert seen
-    assert [one for one in seen if one & ~mode] == []
+    assert [other for other in seen if other & ~mode] == []
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == mode
 
 
@@ -223,10 +222,10 @@ def test_retry_lets_quarantined_files_be_read_anew_by_code_or_id(store, tmp_path
     refuse(store, two, Code.TRUNCATED)
     finish(store, screened(film("three")))
     queue = Queue(store)
-    assert retry(store, code=Code.TRUNCATED) == Retried(anew=(2,), gone=())
+    assert retry(store, code=Code.TRUNCATED) == RetryResult(queued=(2,), missing=())
     assert queue.unfinished() == {two: 0}
-    assert retry(store, [3]) == Retried(anew=(), gone=())  # screened: nothing to try again
-    assert retry(store, [1]) == Retried(anew=(1,), gone=())
+    assert retry(store, [3]) == RetryResult(queued=(), missing=())  # screened: nothing to try again
+    assert retry(store, [1]) == RetryResult(queued=(1,), missing=())
     assert queue.unfinished() == {one: 0, two: 0}
 
 
@@ -249,8 +248,8 @@ def test_a_film_that_is_gone_stays_on_the_list_and_retry_says_so(store, tmp_path
     status, said = hipedge(capsys, "retry", "--db", db)
     assert status == 0
     assert said.out.splitlines() == [
-        "1 quarantined files will be read anew",
-        "1 are no longer there, and stay on the list: 1",
+        "1 quarantined files will be read again",
+        "1 no longer exist and stay on the list: 1",
     ]
     assert Queue(store).counts() == {PathState.QUARANTINED: 1, PathState.SEEN: 1}
     assert [case.file_id for case in store.worklist(RULES)] == [1, 2]
@@ -259,10 +258,10 @@ def test_a_film_that_is_gone_stays_on_the_list_and_retry_says_so(store, tmp_path
 def test_a_quarantined_content_that_was_overwritten_stays_on_the_list(store, tmp_path):
     path = write(tmp_path / "film")
     refuse(store, path, content="first")
-    Queue(store).see({path: "another content"})
-    assert retry(store) == Retried(anew=(), gone=(1,))
+    Queue(store).observe({path: "another content"})
+    assert retry(store) == RetryResult(queued=(), missing=(1,))
     refuse(store, path, content="second")
-    assert retry(store) == Retried(anew=(2,), gone=(1,))
+    assert retry(store) == RetryResult(queued=(2,), missing=(1,))
     assert [case.file_id for case in store.worklist(RULES)] == [1, 2]
 
 
@@ -272,29 +271,29 @@ def test_a_moved_film_is_read_where_it_lies_also_when_its_name_is_in_use_again(s
     for number in (1, 2):
         refuse(store, name, content=f"content {number}")
         moved = write(done / f"IM{number}")
-        queue.move({name: moved})
-        queue.see({name: f"another content after {number}"})
+        queue.record_moves({name: moved})
+        queue.observe({name: f"another content after {number}"})
     write(name)
     refuse(store, name, content="content 3")
     paths = {case.file_id: case.path for case in store.worklist(RULES)}
     assert paths == {1: done / "IM1", 2: done / "IM2", 3: name}
-    assert retry(store) == Retried(anew=(1, 2, 3), gone=())
+    assert retry(store) == RetryResult(queued=(1, 2, 3), missing=())
     assert set(queue.unfinished()) == {done / "IM1", done / "IM2", name}
 
 
 def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_anew(store, tmp_path):
     refuse(store, tmp_path, Code.UNREADABLE)
-    assert retry(store) == Retried(anew=(), gone=(1,))
+    assert retry(store) == RetryResult(queued=(), missing=(1,))
 
 
 def test_a_move_that_was_cut_short_overwrites_nothing_that_came_there_since(store, tmp_path):
     incoming, done, queue = tmp_path / "incoming", tmp_path / "done", Queue(store)
     path, others = write(incoming / "film"), write(done / "film", b"of others")
     found = {path: FileStat.at(path).signature}
-    queue.see(found)
+    queue.observe(found)
     store.claim([path], found)
     store.record(start(store), [Refusal(path, Code.DECODE_FAILED, sha256=sha("film"))], RULE)
-    queue.move({path: others})
+    queue.record_moves({path: others})
     assert DoneDir(done, [incoming]).move(queue.finished(found), queue)
     assert (others.read_bytes(), (done / "film-2").read_bytes()) == (b"of others", b"a film")
 
@@ -310,7 +309,7 @@ def test_a_quarantined_film_that_was_moved_is_read_anew_by_the_running_service(
         (done / "film.dcm").write_bytes(dicom(1))
         (done / "IM1").write_bytes(dicom(2))
         status, said = hipedge(capsys, "retry", "--db", clinic.db)
-        assert (status, said.out) == (0, "2 quarantined files will be read anew\n")
+        assert (status, said.out) == (0, "2 quarantined files will be read again\n")
         clinic.wait(lambda: clinic.outcomes() == {"film.dcm": "screened", "IM1": "screened"})
     paths = clinic.rows("select path, state from files order by path")
     assert ("%s" % (done / "IM1"), "screened") in paths
@@ -330,7 +329,7 @@ def test_a_retried_film_gets_its_result_from_the_running_service(clinic, capsys)
 
 def test_status_tells_of_the_queue_the_refusals_and_the_alarms(store, db, capsys):
     finish(store, screened(film("one")), quarantined("two"), quarantined("three"))
-    Queue(store).see({film("four").source: "1:2:3:4"})
+    Queue(store).observe({film("four").source: "1:2:3:4"})
     Service(store).beat(1)
     Service(store).set_alarms(frozenset({"folder_gone"}))
     found = read_status(db)
@@ -343,7 +342,7 @@ def test_status_tells_of_the_queue_the_refusals_and_the_alarms(store, db, capsys
     told = json.loads(said.out)
     assert status == 0
     assert told["paths"] == {"quarantined": 2, "screened": 1, "seen": 1}
-    assert told["pulse"]["model"] == "test"
+    assert told["heartbeat"]["model"] == "test"
     status, said = hipedge(capsys, "status", "--db", db)
     for text in ("decode_failed", "folder_gone", "fake", "last scan"):
         assert text in said.out
@@ -373,8 +372,8 @@ def test_without_a_database_the_commands_say_so(tmp_path, capsys, command):
 
 
 def test_backup_is_a_command_too(store, db, tmp_path, capsys):
-    status, said = hipedge(capsys, "backup", tmp_path / "copy.db", "--db", db)
+    status, said = hipedge(capsys, "backup", "-o", tmp_path / "copy.db", "--db", db)
     assert status == 0
-    assert "a sound copy" in said.out.replace("\n", " ")
+    assert "a checked copy" in said.out.replace("\n", " ")
     with Store(tmp_path / "copy.db") as copy:
         assert copy.query("select count(*) as n from files") == [{"n": 0}]

@@ -27,9 +27,9 @@ NIGHTLY = {
     "before the run is closed",
 }
 POINTS = {
-    "before what was seen is committed": (faults.before, Queue, "see"),
-    "after what was seen is committed": (faults.after, Queue, "see"),
-    "before it is noted that files settle": (faults.before, Queue, "settle"),
+    "before what was seen is committed": (faults.before, Queue, "observe"),
+    "after what was seen is committed": (faults.after, Queue, "observe"),
+    "before it is noted that files settle": (faults.before, Queue, "mark_settling"),
     "before a claim": (faults.before, Store, "claim"),
     "between a claim and the workers": (faults.after, Store, "claim"),
     "while the workers read": (faults.after, Workers, "submit"),
@@ -37,13 +37,13 @@ POINTS = {
     "during inference": (faults.before, Inference, "infer"),
     "after inference": (faults.after, Inference, "infer"),
     "before the results are committed": (faults.before, Store, "record"),
-    "within the transaction of the results": (faults.after, Store, "_save_decision"),
-    "before the transaction's end": (faults.after, Store, "_announce"),
+    "within the transaction of the results": (faults.after, Store, "insert"),
+    "before the transaction's end": (faults.after, Store, "execute"),
     "after the results are committed": (faults.after, Store, "record"),
     "before a message is delivered": (faults.before, Spool, "deliver"),
-    "before a message is ticked off": (faults.before, Outbox, "delivered"),
-    "before it is committed where a film goes": (faults.before, Queue, "move"),
-    "before the film goes there": (faults.after, Queue, "move"),
+    "before a message is ticked off": (faults.before, Outbox, "mark_delivered"),
+    "before it is committed where a film goes": (faults.before, Queue, "record_moves"),
+    "before the film goes there": (faults.after, Queue, "record_moves"),
     "after the film went there": (faults.after, DoneDir, "move"),
     "before the pulse is committed": (faults.before, Service, "beat"),
     "before the run is closed": (faults.before, Store, "finish_run"),
@@ -54,10 +54,21 @@ def kill_at(point):
     put, owner, name = POINTS[point]
     if name == "move" and owner is DoneDir:  # each scan moves, mostly nothing
         faults.replace(Path, "rename", lambda rename: lambda *a: (rename(*a), faults.die()))
-    elif name == "move":
+    elif name == "record_moves":
         faults.replace(Queue, name, lambda move: lambda self, to: move_and_die(put, move, self, to))
+    elif name in ("insert", "execute"):
+        table = "decisions" if name == "insert" else "insert into outbox"
+        faults.replace(Store, name, lambda write: lambda *a: write_and_die(write, table, *a))
     else:
         put(owner, name, faults.die)
+
+
+def write_and_die(write, table, store, sql_or_table, *arguments):
+    """Die after the statement that writes into one table, before its transaction is committed."""
+    result = write(store, sql_or_table, *arguments)
+    if sql_or_table.startswith(table):
+        faults.die()
+    return result
 
 
 def move_and_die(put, move, queue, targets):

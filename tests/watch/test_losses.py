@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import time
 from functools import partial
@@ -25,8 +26,12 @@ from tests.watch.clinic import dicom
 
 
 def little_space(marker):
-    """The disk is as good as full for as long as a file is there."""
-    loop.Watch.__init__.__kwdefaults__["free"] = lambda db: 0 if marker.exists() else 1 << 40
+    """The disk is nearly full for as long as a file exists."""
+    faults.replace(
+        shutil,
+        "disk_usage",
+        lambda usage: lambda path: usage(path)._replace(free=0 if marker.exists() else 1 << 40),
+    )
 
 
 @pytest.mark.promise(9)
@@ -51,9 +56,9 @@ def full_disk(marker):
     def begin(original):
         @contextlib.contextmanager
         def faulty(self):
-            (pages,) = self._db.execute("pragma page_count").fetchone()
-            limit = pages if marker.exists() else 1 << 30
-            self._db.execute(f"pragma max_page_count = {limit}").fetchall()
+            (row,) = self.query("pragma page_count")
+            limit = row["page_count"] if marker.exists() else 1 << 30
+            self.execute(f"pragma max_page_count = {limit}")
             with original(self):
                 yield
 
@@ -118,9 +123,9 @@ def test_a_database_that_cannot_be_written_is_a_clear_refusal_to_start(clinic):
 
 def read_only():
     def connect(original):
-        return lambda path, *, read_only: original(path, read_only=True)
+        return lambda uri, **options: original(uri.replace("=rwc", "=ro"), **options)
 
-    faults.replace(connection, "_connect", connect)
+    faults.replace(sqlite3, "connect", connect)
 
 
 class Breaking(FakeBackend):
@@ -155,7 +160,7 @@ class Opened:
 
 def lose_the_gpu(folder):
     service.Opener = lambda name, model, threads=None: Opened(folder)
-    loop.ROUND_S = 0.001
+    loop.WAIT_S = 0.001
     service.Workers.room = property(lambda self: max(0, 2 - self.in_flight))
 
 
@@ -201,7 +206,7 @@ def test_a_backend_that_stays_lost_is_replaced_only_where_the_site_has_said_so(n
         clinic.wait_for(1)
         clinic.wait(lambda: clinic.rows("select name from alarms") == [("backend_fallback",)])
     reasons = clinic.rows("select backend_reason from files join runs on runs.id = run_id")
-    assert reasons == [("fallback: the backend asked for was lost",)]
+    assert reasons == [("fallback: the configured backend was lost",)]
 
 
 @pytest.mark.promise(10)
@@ -250,16 +255,21 @@ def hanging():
     return FakeBackend(64, latency_s=1000)
 
 
+class Dying(FakeBackend):
+    """Ends its process at the first batch."""
+
+    def infer(self, batch):
+        os.abort()
+
+
 def dying():
-    backend = FakeBackend(64)
-    backend._infer = lambda batch: os.abort()
-    return backend
+    return Dying(64)
 
 
 @pytest.mark.promise(10)
 @pytest.mark.parametrize("open_", [hanging, dying])
 def test_a_backend_that_hangs_or_dies_is_lost(open_, monkeypatch):
-    monkeypatch.setattr(inference, "TRIES", 2)
+    monkeypatch.setattr(inference, "MAX_ATTEMPTS", 2)
     batch = np.zeros((1, 1, 64, 64), np.uint8)
     with Inference(open_, timeout_s=1.0) as lost, pytest.raises(BackendLost, match="2 times"):
         lost.infer(batch)

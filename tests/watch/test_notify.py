@@ -9,6 +9,7 @@ import socketserver
 import threading
 import time
 import urllib.request
+from functools import partial
 
 import pytest
 
@@ -18,11 +19,11 @@ from hipedge.store import Outbox, Store
 from hipedge.types import Category
 from hipedge.watch import notify
 from hipedge.watch.notify import (
+    DeliveryError,
     Dispatcher,
     Mail,
     Notifier,
     Spool,
-    Undelivered,
     Webhook,
     channels_of,
 )
@@ -119,14 +120,14 @@ def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_fi
     notifier = courier(store, channel, clock)
     receiver.behaviours = [500, 503, "hang", 404] * 1000
     while clock.now < 3600:
-        notifier.deliver()
+        notifier.dispatch()
         assert notifier.failing
         clock.now += 10
     assert len(receiver.attempts) < 200  # an endpoint that is down is not hammered
     assert receiver.cases == {}
     receiver.behaviours = ["late", "late", "late"]  # it arrives, and the answer comes too late
     while Outbox(store).waiting():
-        notifier.deliver()
+        notifier.dispatch()
         clock.now += 400
     arrived = [case["priority"] for case in receiver.cases.values()]
     assert arrived == ["urgent", "routine", "routine"]
@@ -139,7 +140,7 @@ def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_fi
 @pytest.mark.promise(13)
 def test_what_is_delivered_is_signed_and_names_no_patient(store, receiver):
     record(store, URGENT)
-    courier(store, Webhook(receiver.url, SECRET), Clock()).deliver()
+    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     ((_, headers, body),) = receiver.attempts
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     signature = base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
@@ -150,7 +151,7 @@ def test_what_is_delivered_is_signed_and_names_no_patient(store, receiver):
 
 def test_a_site_may_have_paths_and_uids_told(store, receiver):
     record(store, URGENT)
-    Dispatcher(store, [Webhook(receiver.url, SECRET)], patient_data=True).deliver()
+    Dispatcher(store, [Webhook(receiver.url, SECRET)], patient_data=True).dispatch()
     (case,) = receiver.cases.values()
     assert case["sop_instance_uid"] == "1.2.0"
     assert case["path"].startswith("/in/")
@@ -159,7 +160,7 @@ def test_a_site_may_have_paths_and_uids_told(store, receiver):
 def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
     record(store, URGENT)
     receiver.behaviours = [302]
-    courier(store, Webhook(receiver.url, SECRET), Clock()).deliver()
+    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     assert len(receiver.attempts) == 1
     assert Outbox(store).waiting() == {"webhook": 1}
 
@@ -167,7 +168,7 @@ def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
 def test_a_message_that_is_always_refused_does_not_keep_the_others_back(store, receiver):
     record(store, URGENT, ROUTINE)
     receiver.behaviours = [400]
-    courier(store, Webhook(receiver.url, SECRET), Clock()).deliver()
+    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     assert [case["priority"] for case in receiver.cases.values()] == ["routine"]
     assert Outbox(store).waiting() == {"webhook": 1}
 
@@ -180,16 +181,16 @@ def test_messages_that_are_always_refused_keep_no_other_back(store, receiver, re
     clock = Clock()
     notifier = courier(store, Webhook(receiver.url, SECRET), clock)
     while len(receiver.cases) < 3:
-        notifier.deliver()
+        notifier.dispatch()
         clock.now += 10
         assert clock.now < 2 * 3600
     for _ in range(360):
-        notifier.deliver()
+        notifier.dispatch()
         clock.now += 10
     assert Outbox(store).waiting() == {"webhook": refused}
     so_far = len(receiver.attempts)
     for _ in range(360):
-        notifier.deliver()
+        notifier.dispatch()
         clock.now += 10
     assert len(receiver.attempts) - so_far < 100  # they are not hammered with
     assert notifier.failing
@@ -202,13 +203,13 @@ def test_a_new_urgent_message_goes_before_those_that_are_always_refused(store, r
     clock = Clock()
     notifier = courier(store, Webhook(receiver.url, SECRET), clock)
     while clock.now < 3600:
-        notifier.deliver()
+        notifier.dispatch()
         clock.now += 10
     new = screened(film("new", uid="1.9"), scored_hip(URGENT))
     store.record(start(store), [new], RULE, ["webhook"])
     so_far = len(receiver.attempts)
     clock.now += notify.LAST_BACKOFF_S
-    notifier.deliver()
+    notifier.dispatch()
     assert receiver.attempts[so_far][0] == 200
 
 
@@ -222,7 +223,7 @@ def test_where_an_attempt_cannot_be_noted_nothing_is_sent(store, receiver):
         )
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
-            notifier.deliver()
+            notifier.dispatch()
     assert receiver.attempts == []
 
 
@@ -239,7 +240,7 @@ def test_a_message_that_gave_way_is_not_sent(store, receiver):
     record(store, URGENT, URGENT)
     channel = Overtaken(receiver.url, SECRET)
     object.__setattr__(channel, "db", store.path)
-    courier(store, channel, Clock()).deliver()
+    courier(store, channel, Clock()).dispatch()
     assert len(receiver.attempts) == 1
 
 
@@ -261,7 +262,7 @@ def test_a_spooled_message_is_whole_and_twice_is_once(store, tmp_path):
         channel.deliver(message.key, {"a": 1})
     assert [path.name for path in tmp_path.glob("*.json")] == [f"{message.key}.json"]
     assert json.loads((tmp_path / f"{message.key}.json").read_text()) == {"a": 1}
-    with pytest.raises(Undelivered, match="FileNotFoundError"):
+    with pytest.raises(DeliveryError, match="FileNotFoundError"):
         Spool(tmp_path / "none").deliver("key", {})
 
 
@@ -290,7 +291,7 @@ def test_an_e_mail_tells_of_the_case_and_names_no_patient(store):
         threading.Thread(target=relay.serve_forever, daemon=True).start()
         port = relay.server_address[1]
         mail = Mail("127.0.0.1", port, "hipedge@example.org", "doctor@example.org")
-        courier(store, mail, Clock()).deliver()
+        courier(store, mail, Clock()).dispatch()
         relay.shutdown()
     (text,) = relay.mails
     assert "Subject: hipedge: urgent, case 1" in text
@@ -395,4 +396,4 @@ def metrics(port):
 
 def short_timeout():
     notify.TIMEOUT_S = 0.3
-    Webhook.__init__.__defaults__ = (0.3,)
+    notify.Webhook = partial(Webhook, timeout_s=0.3)

@@ -15,7 +15,7 @@ from hipedge.store import Store
 from hipedge.types import Category, CropGeometry, Refusal
 from hipedge.watch import settle
 from hipedge.watch.folders import Folders, mount_of, refuse_network
-from hipedge.watch.settle import LOOKS, Settled, SettledPreprocessor, Settling, Unsettled
+from hipedge.watch.settle import MIN_CHECKS, Settled, SettledPreprocessor, Settling, Unsettled
 from tests.dicom import dicom_films
 from tests.watch.clinic import ROOT_UID, dicom
 from tests.watch.test_keeping import finish
@@ -43,19 +43,19 @@ def file(tmp_path):
 
 
 def take(settling):
-    return [item.path for item in settling.take(10, lambda path: True)]
+    return [item.path for item in settling.settled(10, lambda path: True)]
 
 
 def look(settling, clock, times=1, apart_s=1.0):
     for _ in range(times):
-        assert settling.look() == []
+        assert settling.check() == []
         clock.now += apart_s
 
 
 def test_a_file_is_taken_after_its_time_and_several_looks(file, clock):
     settling = Settling(2.0, 60.0, clock=clock)
     settling.add([file])
-    look(settling, clock, LOOKS - 1, apart_s=10.0)
+    look(settling, clock, MIN_CHECKS - 1, apart_s=10.0)
     assert take(settling) == []
     look(settling, clock)
     assert take(settling) == [file]
@@ -78,15 +78,15 @@ def test_a_file_that_grows_is_not_taken_until_it_rests(file, clock):
 def test_a_file_rewritten_in_place_with_the_same_size_and_mtime_is_another_one(file, clock):
     settling = Settling(2.0, 60.0, clock=clock)
     settling.add([file])
-    look(settling, clock, LOOKS)
-    (before,) = settling.take(1, lambda path: True)
+    look(settling, clock, MIN_CHECKS)
+    (before,) = settling.settled(1, lambda path: True)
     status = file.stat()
     file.write_bytes(b"A FILM")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
     look(settling, clock)
     assert take(settling) == []
-    assert settle.FileStat.at(file).signature != before.look.signature
+    assert settle.FileStat.at(file).signature != before.stat.signature
 
 
 @pytest.mark.promise(5)
@@ -97,7 +97,7 @@ def test_clocks_that_jump_and_mtimes_in_the_future_do_not_matter(file, clock, mo
     os.utime(file, (time.time() + 10 * 86400,) * 2)
     present = time.time()
     monkeypatch.setattr(time, "time", lambda: present + shift_s)
-    look(settling, clock, LOOKS)
+    look(settling, clock, MIN_CHECKS)
     assert take(settling) == [file]
 
 
@@ -107,9 +107,9 @@ def test_a_file_that_was_not_ready_is_waited_for_longer_and_longer(file, clock):
     taken = []
     for second in range(200):
         look(settling, clock)
-        for item in settling.take(1, lambda path: True):
+        for item in settling.settled(1, lambda path: True):
             taken.append((second, item.last_chance))
-            settling.put_back(file)
+            settling.postpone(file)
     waits = [b - a for (a, _), (b, _) in pairwise(taken)]
     assert waits == sorted(waits)
     assert len(taken) < 12
@@ -119,13 +119,13 @@ def test_a_file_that_was_not_ready_is_waited_for_longer_and_longer(file, clock):
 def test_what_is_gone_is_told_and_a_disk_error_is_not_taken_for_that(tmp_path, file, monkeypatch):
     settling = Settling(1.0, 60.0)
     settling.add([file, tmp_path / "gone.dcm"])
-    assert settling.look() == [tmp_path / "gone.dcm"]
+    assert settling.check() == [tmp_path / "gone.dcm"]
 
     def fail(path):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(settle.FileStat, "at", fail)
-    assert settling.look() == []
+    assert settling.check() == []
 
 
 @pytest.mark.promise(2)

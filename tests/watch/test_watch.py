@@ -56,7 +56,7 @@ def test_a_second_service_on_the_same_database_is_refused(clinic):
         second = clinic.start()
         second.join(60)
         assert second.exitcode == 1
-        assert "another `hipedge watch` is at work" in clinic.log.read_text()
+        assert "another `hipedge watch` is running" in clinic.log.read_text()
 
 
 def test_finished_films_are_moved_by_name_and_overwrite_nothing(clinic_with_done_dir):
