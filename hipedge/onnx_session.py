@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime: its exceptions, and how hipedge opens a session."""
+"""ONNX Runtime: the only module that imports it, its exceptions, and how a session is opened."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from hipedge.errors import BackendError
 
+# For a process that imported ONNX Runtime before hipedge could set `ORT_DISABLE_TELEMETRY`.
+onnxruntime.disable_telemetry_events()
+
+VERSION: str = onnxruntime.__version__
 CPU = "CPUExecutionProvider"
 LOG_ERRORS_ONLY = 3
 

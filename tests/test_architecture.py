@@ -19,7 +19,7 @@ OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
     "onnx": ("export/onnx.py",),
-    "onnxruntime": ("backends/onnxruntime.py", "onnx_session.py"),
+    "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
     "tensorrt": ("backends/tensorrt/runtime.py", "export/engine.py"),
     "pycuda": ("backends/tensorrt/runtime.py",),

@@ -7,13 +7,12 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from hipedge.backends.base import Backend, Fingerprint
 from hipedge.errors import BackendError
 from hipedge.model.folder import ModelFolder
-from hipedge.onnx_session import CPU, ORT_ERRORS, open_session
+from hipedge.onnx_session import CPU, ORT_ERRORS, VERSION, open_session
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,7 +47,7 @@ class OnnxRuntimeBackend(Backend):
         """ONNX Runtime's version, its provider as read back, and the number of threads."""
         return Fingerprint(
             runtime="onnxruntime",
-            version=onnxruntime.__version__,
+            version=VERSION,
             provider=self._provider,
             device=platform.machine(),
             precision="fp16",

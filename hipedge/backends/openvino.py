@@ -7,13 +7,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from hipedge.backends.base import Backend, Fingerprint
 from hipedge.backends.proofs import parity_of
 from hipedge.errors import BackendError
 from hipedge.model.folder import ModelFolder
+from hipedge.telemetry import without_openvino_telemetry
+
+with without_openvino_telemetry():
+    import openvino
 
 if TYPE_CHECKING:
     from typing_extensions import Self
