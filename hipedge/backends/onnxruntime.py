@@ -1,4 +1,4 @@
-"""ONNX Runtime: part of every installation, runs on any CPU."""
+"""The ONNX Runtime backend: part of every installation, runs on any CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class OnnxRuntimeBackend(Backend):
     """The classifier in a session of ONNX Runtime.
 
-    `provider` is an execution provider's name; if it is not the one that runs, `BackendError`.
+    `provider` is the name of an execution provider. Raises `BackendError` where ONNX Runtime would
+    use another one.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class OnnxRuntimeBackend(Backend):
 
     @classmethod
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
-        """Load the classifier on the CPU, with as many threads as this process may use cores."""
+        """Load the classifier on the CPU, by default with a thread for each available core."""
         return cls(model, threads=threads)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """ONNX Runtime's version, its provider as read back, and the number of threads."""
+        """ONNX Runtime's version, the provider of the session, and the number of threads."""
         return Fingerprint(
             runtime="onnxruntime",
             version=VERSION,
