@@ -4,7 +4,8 @@
 
 Ways:
 
-- ours: `Preprocessor`: it reads, hashes, gates, decodes, locates (given hips) and prepares;
+- ours: `Preprocessor`, which reads, hashes, gates, decodes, locates (the hips are given) and
+  prepares;
 - decoding: ours without the reading and hashing of the file, which the others do not hash;
 - before: ours as another checkout of hipedge does it;
 - careful: the frame decoded whole, two crops resized by OpenCV and stretched. The decoder is

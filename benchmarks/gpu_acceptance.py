@@ -26,10 +26,11 @@ from benchmarks.environment import environment
 from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend
-from hipedge.backends.parity import Parity, check
+from hipedge.backends.parity import Parity, check_parity
 from hipedge.backends.pipelined import Pipelined, Timing
 from hipedge.backends.tensorrt.flavours import choose_flavour
-from hipedge.backends.tensorrt.runtime import TensorRtBackend, first_gpu
+from hipedge.backends.tensorrt.gpu import first_gpu
+from hipedge.backends.tensorrt.runtime import TensorRtBackend
 from hipedge.errors import BackendError, HipedgeError
 from hipedge.export.engine import Recipe, export_engine
 from hipedge.machine import machine
@@ -165,7 +166,7 @@ def accept(model: ModelFolder, seconds: float, phantoms: int) -> dict[str, objec
     assert isinstance(backend, TensorRtBackend)
     with backend:
         samples = model.golden().samples
-        parity = check(backend, model)
+        parity = check_parity(backend, model)
         swept = sweep(backend, samples, BATCHES, warmup_s=seconds, duration_s=seconds)
         bare = {
             size: measure_bare(backend, np.resize(samples, (size, *samples.shape[1:])), seconds)

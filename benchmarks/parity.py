@@ -13,7 +13,7 @@ from pathlib import Path
 from hipedge.backends import obstacle, open_backend
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.backends.openvino import OpenVinoBackend
-from hipedge.backends.parity import Parity, check
+from hipedge.backends.parity import Parity, check_parity
 from hipedge.machine import machine
 from hipedge.model import open_model
 
@@ -52,7 +52,7 @@ def main() -> None:
         cases["TensorRT, FP16"] = lambda: open_backend("tensorrt", model)
     for name, opened in cases.items():
         with opened() as backend:
-            print(row(name, check(backend, model)), flush=True)
+            print(row(name, check_parity(backend, model)), flush=True)
 
 
 if __name__ == "__main__":

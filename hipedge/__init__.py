@@ -1,11 +1,13 @@
 """hipedge: screen hip radiographs in batches, at the edge.
 
 The names in `__all__` are the Python API. They live in `hipedge.api`, which is imported when one
-of them is first used: `import hipedge` alone imports nothing.
+of them is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from hipedge.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from hipedge.api import (
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.2.0"
+
+# Before any module of hipedge can import a library that has telemetry.
+disable_telemetry()
 
 __all__ = [
     "CATEGORIES",

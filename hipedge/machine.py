@@ -1,4 +1,4 @@
-"""The machine that figures were measured on: processor, GPU, clocks, driver, versions."""
+"""The machine of a measurement: processor, GPU, clocks, driver, versions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hipedge.versions import package_version, versions
 
-# What is asked of NVIDIA's tool, and by what name it is told.
-GPU_FACTS = {
+# Fields of `nvidia-smi --query-gpu`, and their names in reports.
+GPU_FIELDS = {
     "name": "gpu",
     "driver_version": "driver",
     "clocks.sm": "clock now",
@@ -24,7 +24,7 @@ RUNTIMES = ("openvino", "pycuda", "tensorrt", "tensorrt-rtx-cu13-bindings", "cud
 
 
 def machine() -> dict[str, str]:
-    """Return what can change a figure, by name; the GPU's facts where there is a GPU."""
+    """Return what can influence a measurement, by name; with the GPU, where there is one."""
     runtimes = {name: found for name in RUNTIMES if (found := package_version(name))}
     software = ", ".join(f"{name} {found}" for name, found in (versions() | runtimes).items())
     return {
@@ -37,7 +37,7 @@ def machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Return the model's name; a Jetson's processor gives none there, but its board does."""
+    """Return the processor's model name, on a Jetson the board's, or the architecture."""
     names = [
         line.split(":", 1)[1].strip()
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -50,10 +50,10 @@ def processor() -> str:
 
 
 def _gpu() -> dict[str, str]:
-    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FACTS)}", "--format=csv,noheader", "-i0"]
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader", "-i0"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return {}
     values = done.stdout.strip().split(", ")
-    return dict(zip(GPU_FACTS.values(), values, strict=False))
+    return dict(zip(GPU_FIELDS.values(), values, strict=False))

@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime: its exceptions, and how hipedge opens a session."""
+"""ONNX Runtime: the only module that imports it, its exceptions, and how a session is opened."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from hipedge.errors import BackendError
 
+# For a process that imported ONNX Runtime before hipedge could set `ORT_DISABLE_TELEMETRY`.
+onnxruntime.disable_telemetry_events()
+
+VERSION: str = onnxruntime.__version__
 CPU = "CPUExecutionProvider"
 LOG_ERRORS_ONLY = 3
 
-# ONNX Runtime's own exceptions have no common base; its Python wrapper raises the other two.
+# ONNX Runtime's exceptions have no common base class; its Python wrapper raises the last two.
 ORT_ERRORS: tuple[type[Exception], ...] = (
     *(
-        e
-        for e in vars(onnxruntime_pybind11_state).values()
-        if isinstance(e, type) and issubclass(e, Exception)
+        value
+        for value in vars(onnxruntime_pybind11_state).values()
+        if isinstance(value, type) and issubclass(value, Exception)
     ),
     RuntimeError,
     ValueError,
@@ -31,7 +35,7 @@ def open_session(path: Path, *, threads: int, provider: str = CPU) -> onnxruntim
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that spin while they wait take the cores that decoding could use.
+    # Threads that spin while they wait would take cores from the decoding processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = LOG_ERRORS_ONLY
     try:

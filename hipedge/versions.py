@@ -1,4 +1,4 @@
-"""Which versions of what a run used: stored with its rows, shown by `hipedge doctor`."""
+"""Versions of the pipeline and of packages: stored with each run, shown by `hipedge doctor`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 import hipedge
 
-# Raised whenever the same file could give other scores: then every file is screened anew, and
-# the crops that training keeps are made anew.
+# Incremented whenever the same file could give other scores: then every file is screened again,
+# and cached training crops are made again.
 PIPELINE_VERSION = 2
 
 CORE = ("imagecodecs", "numpy", "onnxruntime", "pillow", "pydicom", "sqlite-utils")
 
 
 def package_version(name: str) -> str | None:
-    """Return an installed package's version, or None."""
+    """Return the version of an installed package, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -24,7 +24,7 @@ def package_version(name: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that can change a result."""
+    """Return the versions that can influence a result."""
     packages = {name: package_version(name) or "missing" for name in CORE}
     return {
         "hipedge": hipedge.__version__,

@@ -19,10 +19,10 @@ OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
     "onnx": ("export/onnx.py",),
-    "onnxruntime": ("backends/onnxruntime.py", "onnx_session.py"),
+    "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
-    "tensorrt": ("backends/tensorrt/runtime.py", "export/engine.py"),
-    "pycuda": ("backends/tensorrt/runtime.py",),
+    "tensorrt": ("backends/tensorrt/runtime.py", "backends/tensorrt/slot.py", "export/engine.py"),
+    "pycuda": ("backends/tensorrt/gpu.py",),
     "pydicom": ("dicom/", "phantom/"),
     "imagecodecs": ("dicom/", "phantom/"),
     "blake3": ("dicom/",),
@@ -43,13 +43,14 @@ OWNERS = {
 # The packages from the bottom up. Imports point down, or stay within a package: modules of the
 # root that everybody uses are at the bottom, the command line is at the top.
 LAYERS = (
-    ("errors", "types", "files", "versions", "machine", "config", "onnx_session"),
+    ("errors", "types", "files", "versions", "machine", "config", "onnx_session", "telemetry"),
     ("imaging",),
     ("model", "dicom"),
     ("rules", "locate"),
     ("backends", "store"),
     ("export", "pipeline", "review", "phantom"),
     ("perf", "watch", "study", "train"),
+    ("api",),
     ("cli",),
     ("__main__",),
 )

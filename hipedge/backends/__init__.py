@@ -1,4 +1,4 @@
-"""One runtime a file, the same surface each; and the table of those that there are."""
+"""Inference backends, one runtime per file with one interface, and the table of all of them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class BackendRow:
-    """Where a backend's class is, what it imports, and how to install that.
+    """A backend's class, the packages that it imports, and how to install these.
 
-    `automatic` says whether `auto` may choose it, `on_cpu` whether it computes there. One that
-    `needs_gpu` can say what stands in its way, by a function `obstacle` in its module.
+    `automatic` says whether `auto` may choose it, `on_cpu` whether it computes on the CPU. The
+    module of a backend that `needs_gpu` has a function `obstacle`, which says why it cannot run.
     """
 
     module: str
@@ -40,12 +40,12 @@ class BackendRow:
     on_cpu: bool = True
 
 
-# `auto` takes the first that can run, which is the fastest.
+# In order of speed: `auto` takes the first that can run.
 BACKENDS: Mapping[str, BackendRow] = {
     "tensorrt": BackendRow(
         "hipedge.backends.tensorrt.runtime",
         "TensorRtBackend",
-        ("pycuda",),  # and one of TensorRT's flavours: `obstacle` says which is missing
+        ("pycuda",),  # and a flavour of TensorRT, which `obstacle` looks for
         "pip install 'hipedge[tensorrt]'",
         needs_gpu=True,
         on_cpu=False,
@@ -69,42 +69,43 @@ BACKENDS: Mapping[str, BackendRow] = {
 
 
 def missing(name: str) -> tuple[str, ...]:
-    """Return the modules that the backend needs and this installation lacks."""
+    """Return the modules that the backend needs and that are not installed."""
     return tuple(module for module in _row(name).needs if find_spec(module) is None)
 
 
 def obstacle(name: str) -> str | None:
     """Return why the backend cannot run here and what to do about it, or None where it can."""
     row = _row(name)
-    if lacks := missing(name):
-        return f"{name} needs {', '.join(lacks)}: {row.install}"
+    if absent := missing(name):
+        return f"{name} needs {', '.join(absent)}: {row.install}"
     if row.needs_gpu:
-        found: str | None = import_module(row.module).obstacle()
-        return None if found is None else f"{name} cannot run: {found}"
+        reason: str | None = import_module(row.module).obstacle()
+        return None if reason is None else f"{name} cannot run: {reason}"
     return None
 
 
 def choose(name: str = "auto", *, require_gpu: bool = False) -> tuple[str, str]:
-    """Return the backend to use and why: the one asked for, or the first that can run.
+    """Return the name of the backend to use, and the reason for the choice.
 
-    With `require_gpu` none on the CPU is chosen. Raises `ConfigError` for an unknown name, or one
-    that runs on no GPU although that is required; `InstallationError` where nothing can be used.
+    That is the requested backend, or for `auto` the first of `BACKENDS` that can run. With
+    `require_gpu` no backend on the CPU is chosen. Raises `ConfigError` for an unknown name, or
+    for a backend on the CPU where a GPU is required; `InstallationError` where none can run.
     """
     if name != "auto":
         if require_gpu and not _row(name).needs_gpu:
             raise ConfigError(f"backend {name} runs on the CPU, and a GPU is required")
         if (reason := obstacle(name)) is not None:
             raise InstallationError(f"backend {reason}")
-        return name, "asked for"
-    passed_over: list[str] = []
+        return name, "requested"
+    skipped: list[str] = []
     for candidate, row in BACKENDS.items():
         if not row.automatic or (require_gpu and not row.needs_gpu):
             continue
         reason = obstacle(candidate)
         if reason is None:
-            return candidate, "; ".join([*passed_over, "first in order that can run"])
-        passed_over.append(reason)
-    raise InstallationError("no backend can run: " + "; ".join(passed_over))
+            return candidate, "; ".join([*skipped, "first in order that can run"])
+        skipped.append(reason)
+    raise InstallationError("no backend can run: " + "; ".join(skipped))
 
 
 def open_backend(name: str, model: ModelFolder, *, threads: int | None = None) -> Backend:

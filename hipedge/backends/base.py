@@ -1,4 +1,4 @@
-"""What every backend is: a batch of samples in, the scores of each out."""
+"""The interface of all backends: a batch of samples in, the scores of each sample out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What computed a result: stored with each, and equal for equal installations.
+    """Runtime, version and device that computed a result; stored with every result.
 
-    `precision` is that of the model's graph; a processor without half precision computes it in
-    single. `threads` is None where the runtime has no such number.
+    Equal installations have equal fingerprints. `precision` is that of the model's graph; a
+    processor without half precision computes it in single. `threads` is None for a runtime that
+    has no such setting.
     """
 
     runtime: str
@@ -44,9 +45,9 @@ class Fingerprint:
 class Backend(ABC):
     """One runtime with one model loaded. Use it in a `with` statement, which closes it.
 
-    A subclass gives `open`, `fingerprint` and `_infer`; this class checks what goes in and out.
-    `max_batch` is the largest batch worth making: on a CPU larger ones take more memory and no
-    less time for each sample.
+    A subclass implements `open`, `fingerprint` and `_infer`; this class validates their inputs and
+    outputs. `max_batch` is the largest useful batch: on a CPU larger ones need more memory and no
+    less time per sample.
     """
 
     max_batch: int = 8
@@ -58,25 +59,25 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
-        """Load `model`; `threads` is for backends on the CPU, None for every core at hand.
+        """Load `model`; backends on the CPU use `threads`, or by default every available core.
 
-        Raises `BackendError` where this runtime cannot run it.
+        Raises `BackendError` where this runtime cannot run the model.
         """
 
     @property
     @abstractmethod
     def fingerprint(self) -> Fingerprint:
-        """What computes here."""
+        """Runtime, version and device of this backend."""
 
     @abstractmethod
     def _infer(self, batch: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return logits (N, K) and maps (N, K, h, w); raise only `BackendError`."""
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Scores, ...]:
-        """Score a C-contiguous uint8 batch (N, 1, S, S): N scores, whose arrays the caller owns.
+        """Score a C-contiguous uint8 batch (N, 1, S, S); return N scores with arrays of their own.
 
-        Scores may be NaN or infinite: that is for the caller to refuse, hip by hip. Raises
-        `BackendError` for a batch of another shape or type, and where the runtime fails.
+        Scores may be NaN or infinite: the caller must refuse these hips. Raises `BackendError` for
+        a batch of another shape or type, and where the runtime fails.
         """
         if not self._is_open:
             raise BackendError("this backend is closed: open it again")
@@ -86,13 +87,13 @@ class Backend(ABC):
         return tuple(Scores(logits[i].copy(), maps[i].copy()) for i in range(len(batch)))
 
     def close(self) -> None:
-        """Release what the runtime holds. Closing twice is harmless."""
+        """Release the runtime's resources. May be called more than once."""
         if self._is_open:
             self._is_open = False
             self._release()
 
     def _release(self) -> None:  # noqa: B027  # a subclass may hold nothing
-        """Let go of the runtime: called once."""
+        """Release the runtime's resources; called at most once."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""The test double that ships: scores without a model, a delay, and failures on demand."""
+"""A backend for tests and demonstrations: scores computed without a model, delays and failures."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 class FakeBackend(Backend):
-    """Scores a sample by the brightness of its parts, so that a test can paint what it wants.
+    """Scores a sample by its brightness, so that a test can choose the category by painting it.
 
-    The sample is cut into 8 × 8 cells, of which row k stands for the k-th of `CATEGORIES`. There
-    the category's map is the mean of each cell, from 0 (black) to 1 (white); elsewhere it is 0.
-    Its logit is the sum, from 0 to 8: a sample with one white row is surely of its category.
+    The sample is divided into K × K cells, of which row k belongs to the k-th of the K
+    `CATEGORIES`. In this row the category's map is the mean of each cell, from 0 (black) to 1
+    (white); elsewhere it is 0. The logit is the map's sum, from 0 to K: a sample with one white
+    row is of its category with near certainty.
 
-    `latency_s` is slept for each batch. `failures` has one entry a batch, in order: an error to
-    raise, or None; after the last entry nothing fails.
+    Each batch takes `latency_s` more. `failures` has one entry per batch, in order: an error to
+    raise, or None; after the last entry no batch fails.
     """
 
     max_batch = 32  # as an engine has by default
@@ -45,12 +46,12 @@ class FakeBackend(Backend):
 
     @classmethod
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
-        """Stand in for `model`: of its size, without its weights."""
+        """Accept samples of the model's size; its weights are not read."""
         return cls(model.card.input.size_px)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """Says that nothing real computes here."""
+        """A fingerprint without a device or provider."""
         return Fingerprint("fake", hipedge.__version__, "none", "none", "none")
 
     def _infer(self, batch: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[Any]]:

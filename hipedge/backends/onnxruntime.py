@@ -1,4 +1,4 @@
-"""ONNX Runtime: part of every installation, runs on any CPU."""
+"""The ONNX Runtime backend: part of every installation, runs on any CPU."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from hipedge.backends.base import Backend, Fingerprint
 from hipedge.errors import BackendError
 from hipedge.model.folder import ModelFolder
-from hipedge.onnx_session import CPU, ORT_ERRORS, open_session
+from hipedge.onnx_session import CPU, ORT_ERRORS, VERSION, open_session
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 class OnnxRuntimeBackend(Backend):
     """The classifier in a session of ONNX Runtime.
 
-    `provider` is an execution provider's name; if it is not the one that runs, `BackendError`.
+    `provider` is the name of an execution provider. Raises `BackendError` where ONNX Runtime would
+    use another one.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class OnnxRuntimeBackend(Backend):
 
     @classmethod
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
-        """Load the classifier on the CPU, with as many threads as this process may use cores."""
+        """Load the classifier on the CPU, by default with a thread for each available core."""
         return cls(model, threads=threads)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """ONNX Runtime's version, its provider as read back, and the number of threads."""
+        """ONNX Runtime's version, the provider of the session, and the number of threads."""
         return Fingerprint(
             runtime="onnxruntime",
-            version=onnxruntime.__version__,
+            version=VERSION,
             provider=self._provider,
             device=platform.machine(),
             precision="fp16",

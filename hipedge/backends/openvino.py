@@ -1,4 +1,4 @@
-"""OpenVINO: the faster way on a CPU, in bfloat16 where it has that and the model bears it."""
+"""The OpenVINO backend: the fastest on a CPU, in bfloat16 where CPU and model allow it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from hipedge.backends.base import Backend, Fingerprint
-from hipedge.backends.proofs import parity_of
+from hipedge.backends.parity_cache import cached_parity
 from hipedge.errors import BackendError
 from hipedge.model.folder import ModelFolder
+from hipedge.telemetry import without_openvino_telemetry
+
+with without_openvino_telemetry():
+    import openvino
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 log = logging.getLogger("hipedge.openvino")
 
-# OpenVINO's own exceptions reach Python as these.
+# OpenVINO's exceptions are raised in Python as these.
 OPENVINO_ERRORS = (RuntimeError, ValueError, TypeError)
 
-# OpenVINO's names for a precision, and ours.
+# OpenVINO's names of precisions, and those of a fingerprint.
 PRECISIONS = {"f32": "fp32", "bf16": "bf16"}
 
 
@@ -39,7 +42,7 @@ class OpenVinoBackend(Backend):
         core = openvino.Core()
         self._device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
         settings = {
-            "PERFORMANCE_HINT": "LATENCY",  # all threads on one batch: batches come one by one
+            "PERFORMANCE_HINT": "LATENCY",  # all threads on one batch at a time
             "INFERENCE_NUM_THREADS": self._threads,
             "INFERENCE_PRECISION_HINT": precision,
         }
@@ -51,14 +54,14 @@ class OpenVinoBackend(Backend):
 
     @classmethod
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
-        """Load the classifier in the fastest precision in which it agrees with the FP32 scores.
+        """Load the classifier in the fastest precision that agrees with the FP32 scores.
 
-        bfloat16 is tried on the golden samples the first time that this model is opened here,
-        which takes seconds; the verdict is remembered.
+        The first time that a model is opened on a machine, bfloat16 is compared on the golden
+        samples, which takes seconds; the result is cached.
         """
         if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             backend = cls(model, precision="bf16", threads=threads)
-            parity = parity_of(backend, model)
+            parity = cached_parity(backend, model)
             if parity.agrees:
                 return backend
             log.info("bfloat16 is not used for this model: %s", "; ".join(parity.faults))

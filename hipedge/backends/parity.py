@@ -1,4 +1,4 @@
-"""Whether a backend says what the network says: every runtime is held to the golden FP32 scores."""
+"""Numerical parity: whether a backend reproduces the network's FP32 scores on golden samples."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from hipedge.rules.flags import softmax
 from hipedge.rules.operating_points import operating_points
 from hipedge.types import ABNORMAL, CATEGORIES
 
-# The largest difference in a calibrated probability. A category or flag must be the same
-# wherever FP32 decides it by more than this.
+# The largest difference allowed in a calibrated probability. A category or flag must be the same
+# wherever its margin in FP32 is larger than this.
 PROBABILITY_TOLERANCE = 0.01
 
-# The largest difference in a heat map, as a share of the largest value of any golden map: five
-# of the 256 colours that it is drawn in.
+# The largest difference allowed in a heat map, as a fraction of the largest value of any golden
+# map: five of the 256 colours of its colour map.
 MAP_TOLERANCE = 0.02
 
-# The largest difference that a sample's place in a batch, or the batch's size, may make to a
-# probability: kernels differ between sizes, and with them the order of their sums.
+# The largest difference allowed between the probabilities of a sample in different batches:
+# runtimes choose kernels by batch size, and each sums in another order.
 BATCH_TOLERANCE = 0.005
 
-# How the golden samples are scored: in batches of each size, some from the last to the first.
+# Passes over the golden samples: the batch size, and whether the samples come in reverse order.
 PASSES = ((1, False), (8, False), (32, True))
 
 Scored = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -36,11 +36,12 @@ Scored = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a backend is from the FP32 scores, over all passes, and whether that is too far.
+    """The largest differences between a backend's scores and the FP32 scores, over all passes.
 
-    `map_difference` is a share of the largest golden map value. `category_changes` and
-    `flag_changes` count decisions that differ although FP32 is clear about them; `close_calls`
-    of the `decisions` were left out because it is not.
+    `map_difference` is a fraction of the largest golden map value. `category_changes` and
+    `flag_changes` count decisions that differ although their margin in FP32 exceeds
+    `PROBABILITY_TOLERANCE`; of `decisions`, `close_calls` have a smaller margin and are not
+    compared.
     """
 
     samples: int
@@ -55,7 +56,7 @@ class Parity:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What disagrees, in words; empty where the backend agrees."""
+        """Descriptions of what is out of tolerance; empty where the backend agrees."""
         measured = {
             "a probability": (self.probability_difference, PROBABILITY_TOLERANCE),
             "a heat map, by its range,": (self.map_difference, MAP_TOLERANCE),
@@ -82,7 +83,7 @@ class Parity:
 
 
 class ParityError(BackendError):
-    """A backend was not opened since it disagrees: what it is, and by how much."""
+    """A backend was refused because its scores disagree: its fingerprint, and by how much."""
 
     def __init__(self, message: str, fingerprint: Fingerprint, parity: Parity) -> None:
         super().__init__(message)
@@ -92,33 +93,34 @@ class ParityError(BackendError):
         return type(self), (str(self), self.fingerprint, self.parity)
 
 
-def check(backend: Backend, model: ModelFolder) -> Parity:
+def check_parity(backend: Backend, model: ModelFolder) -> Parity:
     """Score the golden samples with `backend`, in several batch sizes, and compare with FP32.
 
     Raises `BackendError` where the backend fails, or has heat maps of another size.
     """
     golden = model.golden()
-    passes = [_score(backend, golden.samples, size, turned) for size, turned in PASSES]
+    passes = [_score(backend, golden.samples, *how) for how in PASSES]
     found, expected = passes[0][1].shape, golden.maps.shape
     if found != expected:
-        raise BackendError(f"the backend gives maps {found}, and the model's are {expected}")
+        raise BackendError(f"the backend returns maps {found}, and the model's are {expected}")
     return compare(golden, passes, model.card)
 
 
-def _score(backend: Backend, samples: NDArray[np.uint8], size: int, turned: bool) -> Scored:
+def _score(backend: Backend, samples: NDArray[np.uint8], size: int, is_reversed: bool) -> Scored:
     """Return the logits (N, K) and maps (N, K, h, w) of all samples, in the samples' order."""
-    order = np.arange(len(samples))[:: -1 if turned else 1]
+    order = np.arange(len(samples))[:: -1 if is_reversed else 1]
     scores = [
-        one
+        scores
         for start in range(0, len(order), size)
-        for one in backend.infer(np.ascontiguousarray(samples[order[start : start + size]]))
+        for scores in backend.infer(np.ascontiguousarray(samples[order[start : start + size]]))
     ]
-    back = np.argsort(order)
-    return np.stack([one.logits for one in scores])[back], np.stack([s.maps for s in scores])[back]
+    inverse = np.argsort(order)
+    logits, maps = np.stack([s.logits for s in scores]), np.stack([s.maps for s in scores])
+    return logits[inverse], maps[inverse]
 
 
 def compare(golden: Golden, passes: Sequence[Scored], card: Card) -> Parity:
-    """Compare the scores of each pass over the golden samples with their FP32 scores."""
+    """Compare the logits and maps of each pass over the golden samples with the FP32 ones."""
     expected = _probabilities(golden.logits, card)
     found = np.stack([_probabilities(logits, card) for logits, _ in passes])  # (passes, N, K)
     maps = np.stack([maps for _, maps in passes])
@@ -141,13 +143,13 @@ def compare(golden: Golden, passes: Sequence[Scored], card: Card) -> Parity:
 
 
 def _probabilities(logits: NDArray[np.float32], card: Card) -> NDArray[np.float64]:
-    """Return calibrated probabilities, (N, K) -> (N, K); NaN in a row of logits that are not."""
+    """Return calibrated probabilities, (N, K) -> (N, K); NaN for a row that is not finite."""
     finite = np.isfinite(logits).all(axis=1, keepdims=True)
     return np.where(finite, softmax(np.where(finite, logits, 0.0), card.temperature), np.nan)
 
 
 def _category_margins(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by how much the most probable category leads, (N, K) -> (N,)."""
+    """Return the lead of the most probable category over the second, (..., K) -> (...)."""
     ordered = np.sort(probabilities, -1)
     return np.asarray(ordered[..., -1] - ordered[..., -2])
 
@@ -166,5 +168,5 @@ def _flag_margins(probabilities: NDArray[np.float64], card: Card) -> NDArray[np.
     return np.concatenate([*margins, confidence], axis=-1)
 
 
-def _count(truths: NDArray[np.bool_] | np.bool_) -> int:
-    return int(np.count_nonzero(truths))
+def _count(values: NDArray[np.bool_] | np.bool_) -> int:
+    return int(np.count_nonzero(values))

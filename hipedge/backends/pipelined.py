@@ -1,4 +1,4 @@
-"""A backend that copies one batch while it computes another."""
+"""The interface of backends that copy one batch while they compute another."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hipedge.types import Scores
 
 @dataclass(frozen=True)
 class Timing:
-    """What one batch took, as `trtexec` has it: the host's time to enqueue, and the device's.
+    """The times of one batch, as defined by NVIDIA's `trtexec`.
 
-    The device's are measured by events on its stream: the copy to it, the computation, the copy
-    back.
+    `enqueue_ms` is the host's time to enqueue. The others are the device's, measured by events on
+    its stream: the copy from host to device (H2D), the computation, the copy back (D2H).
     """
 
     enqueue_ms: float
@@ -27,13 +27,13 @@ class Timing:
 
     @property
     def latency_ms(self) -> float:
-        """From the start of the copy there to the end of the copy back."""
+        """From the start of the copy to the device to the end of the copy back."""
         return self.h2d_ms + self.compute_ms + self.d2h_ms
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """A batch in flight: which slot it is in, and its number there."""
+    """A batch in flight: its slot, its number in that slot, and its size."""
 
     slot: int
     number: int
@@ -41,9 +41,9 @@ class Ticket:
 
 
 class Pipelined(Backend):
-    """A backend with `slots` batches in flight, each of at most `max_batch` samples.
+    """A backend with up to `slots` batches in flight, each of at most `max_batch` samples.
 
-    For one thread: the order of calls says what overlaps.
+    For use by one thread at a time.
     """
 
     slots: int
@@ -56,7 +56,7 @@ class Pipelined(Backend):
 
     @abstractmethod
     def submit(self, batch: NDArray[np.uint8]) -> Ticket:
-        """Start a batch, as in `infer` but of at most `max_batch`, and return without waiting.
+        """Start a batch of at most `max_batch` samples, and return without waiting for it.
 
         The batch is copied before this returns. Raises `BackendError` where all slots are in
         flight, and as `infer` does.
@@ -64,7 +64,7 @@ class Pipelined(Backend):
 
     @abstractmethod
     def collect_timed(self, ticket: Ticket) -> tuple[tuple[Scores, ...], Timing]:
-        """Wait for a batch; return its scores, as `infer` does, and what it took.
+        """Wait for a batch; return its scores, as `infer` does, and its timing.
 
         Raises `BackendError` for a ticket that was collected before, and as `infer` does.
         """

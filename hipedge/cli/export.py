@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from hipedge import backends
-from hipedge.backends.parity import Parity, ParityError, check
+from hipedge.backends.parity import Parity, ParityError, check_parity
 from hipedge.backends.tensorrt.engine_cache import Profile
 from hipedge.backends.tensorrt.flavours import choose_flavour
-from hipedge.backends.tensorrt.runtime import first_gpu
+from hipedge.backends.tensorrt.gpu import first_gpu
 from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
@@ -111,7 +111,7 @@ def verify(
     for name in backend or _runnable():
         try:
             with backends.open_backend(name, folder) as opened:
-                found[str(opened.fingerprint)] = check(opened, folder)
+                found[str(opened.fingerprint)] = check_parity(opened, folder)
         except ParityError as refusal:
             found[str(refusal.fingerprint)] = refusal.parity
     if as_json:

@@ -35,7 +35,8 @@ from hipedge.backends.tensorrt.engine_cache import (
     write_engine,
 )
 from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, load, open_log
-from hipedge.backends.tensorrt.runtime import find_engine_of, first_gpu
+from hipedge.backends.tensorrt.gpu import first_gpu
+from hipedge.backends.tensorrt.lookup import find_engine_of
 from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
 from hipedge.files import write_atomically
 from hipedge.model import ModelFolder

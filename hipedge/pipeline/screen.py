@@ -19,9 +19,8 @@ from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.pipeline.results import ResultPipeline, Summary, start_run, transactions
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
-from hipedge.store import Store
-from hipedge.types import Outcome
 from hipedge.store import Queue, Store
+from hipedge.types import Outcome
 
 
 def screen(

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
 from hipedge.errors import InstallationError
@@ -90,7 +91,7 @@ class MetricsServer:
             def log_message(self, format: str, *args: Any) -> None:
                 """Log no request."""
 
-        self._server = ThreadingHTTPServer((LOOPBACK, port), Handler)
+        self._server = _LoopbackServer((LOOPBACK, port), Handler)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -101,6 +102,13 @@ class MetricsServer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _LoopbackServer(ThreadingHTTPServer):
+    def server_bind(self) -> None:
+        """Bind without the name look-up of `HTTPServer.server_bind`, which may ask a DNS server."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
 
 
 class _Collector:

@@ -8,7 +8,7 @@ openvino_backend = pytest.importorskip(
 )
 
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend  # noqa: E402
-from hipedge.backends.parity import Parity, check  # noqa: E402
+from hipedge.backends.parity import Parity, check_parity  # noqa: E402
 from hipedge.errors import BackendError  # noqa: E402
 
 OpenVinoBackend = openvino_backend.OpenVinoBackend
@@ -22,7 +22,7 @@ def logits(backend, samples):
 
 def test_single_precision_agrees_with_the_network(untrained_model):
     with OpenVinoBackend(untrained_model) as backend:
-        parity = check(backend, untrained_model)
+        parity = check_parity(backend, untrained_model)
     assert parity.agrees, parity.faults
     assert 0 < parity.probability_difference < 0.01
 
@@ -60,7 +60,7 @@ def test_bfloat16_is_used_where_the_model_bears_it(
     untrained_model, a_cpu_with, monkeypatch, verdict, precision
 ):
     a_cpu_with("FP32", "BF16")
-    monkeypatch.setattr(openvino_backend, "parity_of", lambda backend, model: verdict)
+    monkeypatch.setattr(openvino_backend, "cached_parity", lambda backend, model: verdict)
     with OpenVinoBackend.open(untrained_model) as backend:
         assert backend.fingerprint.precision == precision
         assert backend.infer(untrained_model.golden().samples[:1])
@@ -70,7 +70,7 @@ def test_a_cpu_without_bfloat16_computes_in_single_precision(
     untrained_model, a_cpu_with, monkeypatch
 ):
     a_cpu_with("FP32")
-    monkeypatch.setattr(openvino_backend, "parity_of", None)
+    monkeypatch.setattr(openvino_backend, "cached_parity", None)
     with OpenVinoBackend.open(untrained_model) as backend:
         assert backend.fingerprint.precision == "fp32"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend
-from hipedge.backends.parity import check, compare
-from hipedge.backends.proofs import parity_of
+from hipedge.backends.parity import check_parity, compare
+from hipedge.backends.parity_cache import cached_parity
 from hipedge.model import Golden
 from hipedge.types import ABNORMAL, CATEGORIES, Category
 from tests.backends.golden_backend import GoldenBackend
@@ -21,12 +21,12 @@ def golden(untrained_model):
 
 
 def checked(model, err):
-    return check(GoldenBackend(model.golden(), err), model)
+    return check_parity(GoldenBackend(model.golden(), err), model)
 
 
 def test_onnx_runtime_agrees(untrained_model):
     with OnnxRuntimeBackend.open(untrained_model) as backend:
-        parity = check(backend, untrained_model)
+        parity = check_parity(backend, untrained_model)
     assert parity.agrees, parity.faults
     assert 0 < parity.probability_difference < 0.01
     assert parity.samples == 64
@@ -42,7 +42,7 @@ def test_the_same_scores_agree_exactly(untrained_model):
 
 def test_samples_are_scored_alone_and_in_batches_of_two_sizes(untrained_model):
     backend = GoldenBackend(untrained_model.golden())
-    check(backend, untrained_model)
+    check_parity(backend, untrained_model)
     assert backend.batches == [1] * 64 + [8] * 8 + [32] * 2
 
 
@@ -146,23 +146,23 @@ def test_a_verdict_is_remembered_for_the_same_model_and_backend(
     untrained_model, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = parity_of(GoldenBackend(untrained_model.golden()), untrained_model)
+    first = cached_parity(GoldenBackend(untrained_model.golden()), untrained_model)
     again = GoldenBackend(untrained_model.golden())
-    assert parity_of(again, untrained_model) == first
+    assert cached_parity(again, untrained_model) == first
     assert again.batches == []
     other = replace(untrained_model, model_id="another")
-    parity_of(again, other)
+    cached_parity(again, other)
     assert again.batches != []
 
 
 def test_a_spoilt_verdict_is_measured_again(untrained_model, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    parity_of(GoldenBackend(untrained_model.golden()), untrained_model)
+    cached_parity(GoldenBackend(untrained_model.golden()), untrained_model)
     (path,) = (tmp_path / "hipedge" / "parity").iterdir()
     for content in ("", "{}", "[]", '{"of": "another"}'):
         path.write_text(content)
         backend = GoldenBackend(untrained_model.golden())
-        assert parity_of(backend, untrained_model).agrees
+        assert cached_parity(backend, untrained_model).agrees
         assert backend.batches != []
 
 
@@ -171,5 +171,5 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
 ):
     (tmp_path / "hipedge").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert parity_of(GoldenBackend(untrained_model.golden()), untrained_model).agrees
-    assert "made at each start" in caplog.text
+    assert cached_parity(GoldenBackend(untrained_model.golden()), untrained_model).agrees
+    assert "repeated at each start" in caplog.text

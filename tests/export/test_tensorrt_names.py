@@ -18,8 +18,8 @@ from tests.export.bindings import ROOT, bindings_folder, rtx_libraries, run_with
 
 VERSIONS = ("10.3", "10.16", "11.4")
 SOURCES = [
-    ROOT / "hipedge" / place
-    for place in ("export/flavours.py", "export/engine.py", "backends/trt.py")
+    ROOT / "hipedge/export/engine.py",
+    *sorted((ROOT / "hipedge/backends/tensorrt").glob("*.py")),
 ]
 
 # What is used of each class, in every version and flavour.

@@ -167,7 +167,7 @@ def test_the_command_prints_the_machine_and_a_table_for_each_backend(untrained_m
     said = capsys.readouterr()
     for word in ("processor", "hipedge 0", "median", "p99", "onnxruntime=", "(×1.00)"):
         assert word in said.out
-    assert "backend fake: asked for" in said.err
+    assert "backend fake: requested" in said.err
 
 
 def test_the_command_writes_json(untrained_model, capsys):

@@ -1,1 +1,1 @@
-"""TensorRT and TensorRT for RTX: runtime, CUDA graphs, engine cache and flavours."""
+"""TensorRT and TensorRT for RTX: the backend, CUDA graphs, cached engines and flavours."""

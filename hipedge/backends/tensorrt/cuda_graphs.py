@@ -1,6 +1,6 @@
-"""CUDA graphs through `cuda-bindings`, since pycuda cannot capture: a small batch costs one launch.
+"""CUDA graphs through `cuda-bindings`: a small batch costs one launch. pycuda cannot capture.
 
-The caller has made the stream's context current.
+The caller must have made the context of the stream current.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ class GraphError(Exception):
 
 
 class CudaGraphs:
-    """Capture and launch; `runtime` is the module `cuda.bindings.runtime`."""
+    """Captures and launches graphs; `runtime` is the module `cuda.bindings.runtime`."""
 
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
 
     @classmethod
     def if_installed(cls) -> CudaGraphs | None:
-        """Return the graphs of this installation, or None where it has no `cuda-bindings`."""
+        """Return an instance, or None where `cuda-bindings` is not installed."""
         if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
             return None
         return cls(import_module("cuda.bindings.runtime"))
 
     def capture(self, stream: int, enqueue: Callable[[], None]) -> Any:
-        """Return the executable graph of what `enqueue` puts on `stream`.
+        """Return the executable graph of the work that `enqueue` puts on `stream`.
 
-        Raises `GraphError` where that cannot be captured; the stream is then as before.
+        Raises `GraphError` where it cannot be captured; the stream can then still be used.
         """
         cuda = self._runtime
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -47,7 +47,7 @@ class CudaGraphs:
             self._call(cuda.cudaGraphDestroy, graph)
 
     def launch(self, graph: Any, stream: int) -> None:
-        """Put a captured graph on `stream`."""
+        """Enqueue a captured graph on `stream`."""
         self._call(self._runtime.cudaGraphLaunch, graph, stream)
 
     def free(self, graph: Any) -> None:
@@ -55,7 +55,7 @@ class CudaGraphs:
         self._call(self._runtime.cudaGraphExecDestroy, graph)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call CUDA; return its only result, or None where it has none."""
+        """Call CUDA and check its status; return its only other result, or None."""
         error, *results = function(*arguments)
         self._check(error, function.__name__)
         return results[0] if results else None

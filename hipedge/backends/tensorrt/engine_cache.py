@@ -1,4 +1,4 @@
-"""Where engines are kept, each with a JSON beside it that says what it is; and how to find one."""
+"""The cache of TensorRT engines: each engine with a JSON that describes it, and how to find one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RTX_OLDEST = (8, 0)
 
 @dataclass(frozen=True)
 class Profile:
-    """The batch sizes that an engine takes: from `least` to `most`, and fastest at `best`."""
+    """The batch sizes of an engine: from `least` to `most`, optimised for `best`."""
 
     least: int
     best: int
@@ -37,7 +37,7 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> Profile:
-        """Read `1:8:32`; raise `ConfigError` unless the three rise from at least 1."""
+        """Parse `1:8:32`; raise `ConfigError` unless 1 ≤ least ≤ best ≤ most."""
         parts = text.split(":")
         if len(parts) == 3 and all(part.isdecimal() for part in parts):
             least, best, most = map(int, parts)
@@ -51,7 +51,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU: its name and its compute capability (major, minor)."""
+    """A GPU: its name, and its compute capability (major, minor)."""
 
     name: str
     compute_capability: tuple[int, int]
@@ -63,10 +63,10 @@ class Device:
 
 @dataclass(frozen=True)
 class EngineKey:
-    """What an engine was built from and for. Equal keys mean interchangeable engines.
+    """What an engine was built from and for. Engines with equal keys are interchangeable.
 
-    `device` is a GPU's name and compute capability, or of a portable engine None; `targets` are
-    the compute capabilities that a portable one was built for, none of them for 8.0 and later.
+    `device` is a GPU's name and compute capability, or None for a portable engine; `targets` are
+    the compute capabilities that a portable engine was built for, empty for TensorRT's default.
     """
 
     onnx_sha256: str
@@ -92,7 +92,7 @@ class EngineKey:
 
     @property
     def made_for(self) -> str:
-        """The device or devices, in words."""
+        """The device or the compute capabilities, for messages."""
         return self.device or f"compute capability {', '.join(self.targets) or '8.0 and later'}"
 
 
@@ -100,8 +100,9 @@ class EngineKey:
 class Sidecar:
     """The JSON beside an engine: its key, its hash, how it was built, and where it was proved.
 
-    `verified` holds by device the report of `parity.check` there, and the `model_id` that it was
-    held to: a new card over the same network has other thresholds, and is proved anew.
+    `verified` maps a device to the report of `check_parity` on it, with the `model_id` that the
+    engine was compared with: a new card for the same network may have other thresholds, and needs
+    a new proof.
     """
 
     key: EngineKey
@@ -116,7 +117,7 @@ class Sidecar:
     verified: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def devices_verified(self, model_id: str) -> tuple[str, ...]:
-        """Return where the engine was proved to agree with a model."""
+        """Return the devices on which the engine was proved to agree with a model."""
         reports = self.verified.items()
         return tuple(name for name, report in reports if report.get("model_id") == model_id)
 
@@ -127,7 +128,7 @@ class Sidecar:
 
     @classmethod
     def read(cls, path: Path) -> Sidecar:
-        """Read the JSON beside the engine; raise `BackendError` where it is missing or no such."""
+        """Read the JSON beside an engine; raise `BackendError` where it is missing or invalid."""
         cure = "build the engine again with `hipedge export engine --force`"
         try:
             content = json.loads(path.read_bytes())
@@ -154,9 +155,9 @@ def engines_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def engine_path(folder: Path, model_name: str, key: EngineKey) -> Path:
-    """Return where an engine of this key belongs in the cache.
+    """Return the path of an engine with this key in the cache.
 
-    A name is free text: of it remains what is safe in a file's name on every system.
+    The model's name is free text, of which only characters that are safe in file names are kept.
     """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name)[:LONGEST_SLUG].strip(".-") or "model"
     return folder / f"{slug}-{key.digest[:16]}{ENGINE_SUFFIX}"
@@ -167,10 +168,11 @@ def find_engine(
 ) -> Path:
     """Return the newest engine in `folder` for this model, TensorRT and device.
 
-    Raises `BackendError` with the cure where there is none, naming what a stale one is stale in.
+    Raises `BackendError` with the cure where there is none; it names the version and device of
+    the newest engine of this model.
     """
     engines, unreadable = _sidecars(folder)
-    of_model = {path: one for path, one in engines.items() if one.key.onnx_sha256 == onnx_sha256}
+    of_model = {path: sc for path, sc in engines.items() if sc.key.onnx_sha256 == onnx_sha256}
     newest_first = sorted(of_model, key=lambda path: of_model[path].built, reverse=True)
     for path in newest_first:
         key = of_model[path].key
@@ -189,19 +191,19 @@ def find_engine(
 
 
 def _sidecars(folder: Path) -> tuple[dict[Path, Sidecar], list[str]]:
-    """Return what the JSONs in a folder say by their paths, and the names of those unreadable."""
+    """Return the sidecars in a folder by their paths, and the names of those that are invalid."""
     readable, unreadable = {}, []
     for path in sorted(folder.glob(f"*{ENGINE_SUFFIX}.json")):
         try:
             readable[path] = Sidecar.read(path)
         except BackendError as error:
-            log.warning("an engine is passed over: %s", error)
+            log.warning("an engine is skipped: %s", error)
             unreadable.append(path.name)
     return readable, unreadable
 
 
 def read_engine(path: Path) -> tuple[bytes, Sidecar]:
-    """Return an engine and what its JSON says; raise `BackendError` unless its bytes are those."""
+    """Return an engine and its sidecar; raise `BackendError` unless their hashes agree."""
     sidecar = Sidecar.read(sidecar_of(path))
     try:
         data = path.read_bytes()
@@ -216,7 +218,7 @@ def read_engine(path: Path) -> tuple[bytes, Sidecar]:
 
 
 def write_engine(path: Path, data: bytes, sidecar: Sidecar) -> None:
-    """Write an engine and its JSON, so that no reader ever sees half of one."""
+    """Write an engine and its JSON; no reader ever sees a partial engine."""
     sidecar_of(path).unlink(missing_ok=True)
     write_atomically(path, data)
     write_atomically(sidecar_of(path), sidecar.to_json())
@@ -225,23 +227,23 @@ def write_engine(path: Path, data: bytes, sidecar: Sidecar) -> None:
 def record_proof(
     path: Path, engine_sha256: str, device: Device, model_id: str, report: Mapping[str, Any]
 ) -> None:
-    """Add to an engine's JSON the report of a verification on `device`, held to a model.
+    """Add the report of a parity check on `device` with a model to an engine's JSON.
 
-    Nothing is recorded where the engine at `path` is no longer the one that was verified.
+    Nothing is recorded where the engine at `path` has been replaced since it was read.
     """
     with locked(path):
         sidecar = Sidecar.read(sidecar_of(path))
         if sidecar.engine_sha256 != engine_sha256:
-            log.warning("%s was replaced while it was proved: its next use proves it", path)
+            log.warning("%s was replaced during its proof: its next use repeats the proof", path)
             return
         proof = {"model_id": model_id, **report}
-        proved = replace(sidecar, verified={**sidecar.verified, str(device): proof})
-        write_atomically(sidecar_of(path), proved.to_json())
+        updated = replace(sidecar, verified={**sidecar.verified, str(device): proof})
+        write_atomically(sidecar_of(path), updated.to_json())
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold `path` against other processes that would write it; the lock dies with its holder."""
+    """Lock `path` against other processes that write it; the kernel unlocks when a holder dies."""
     with path.with_name(path.name + ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX: where each one's Python module comes from, and how they differ."""
+"""The flavours of TensorRT: where the Python module of each comes from, and how they differ."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from hipedge.errors import ConfigError, InstallationError
 
 log = logging.getLogger("hipedge.tensorrt")
 
-# The wheel that brings the libraries of TensorRT for RTX; the bindings come in another.
+# The wheel with the libraries of TensorRT for RTX; its bindings are another wheel.
 RTX_LIBRARIES = "onnxruntime_ep_nv_tensorrt_rtx"
 
 
 @dataclass(frozen=True)
 class Flavour:
-    """One flavour of TensorRT; everything that hipedge does differently for it is in this row.
+    """One flavour of TensorRT. Everything that hipedge does differently for it is in this row.
 
-    `modules` are the names that its Python API goes by, of which the first that is installed is
-    taken; `libraries` are the shared libraries of `RTX_LIBRARIES` that a module of bindings
-    alone needs loaded before it.
+    `modules` are the possible names of its Python module, of which the first that is installed is
+    used; `libraries` are the shared libraries of `RTX_LIBRARIES` that must be loaded before a
+    module that has only the bindings.
     """
 
     name: str
     modules: tuple[str, ...]
     libraries: tuple[str, ...]
     install: str
-    builds_without_gpu: bool  # engines are portable, and made for compute capabilities
+    builds_without_gpu: bool  # engines are portable, and built for compute capabilities
     has_timing_cache: bool
-    has_runtime_config: bool  # CUDA graphs and a cache of compiled kernels are settings of it
+    has_runtime_config: bool  # it configures CUDA graphs and the cache of compiled kernels
 
 
 FLAVOURS: Mapping[str, Flavour] = {
@@ -53,28 +53,29 @@ FLAVOURS: Mapping[str, Flavour] = {
         libraries=("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*"),
         install="pip install 'hipedge[rtx]'",
         builds_without_gpu=True,
-        has_timing_cache=False,  # its functions do nothing since 1.2
+        has_timing_cache=False,  # its functions have no effect since 1.2
         has_runtime_config=True,
     ),
 }
 
 
 def installed_module(flavour: Flavour) -> str | None:
-    """Return the name of the flavour's Python module here, or None."""
+    """Return the name of the flavour's installed Python module, or None."""
     for name in flavour.modules:
         spec = find_spec(name)
-        # A folder with nothing but type stubs in it is found too, as a namespace package.
+        # A folder that holds only type stubs is found too, as a namespace package.
         if spec is not None and spec.origin is not None:
             return name
     return None
 
 
 def loadable() -> Iterator[tuple[Flavour, Any]]:
-    """Yield each flavour that is installed and loads, in order, with its Python module.
+    """Yield each flavour that is installed and can be loaded, in order, with its Python module.
 
-    Raises `InstallationError` where there is none: what keeps the first installed one from loading.
+    Raises `InstallationError` where there is none, with the reason why the first installed
+    flavour cannot be loaded.
     """
-    refusals: list[InstallationError] = []
+    failures: list[InstallationError] = []
     none_loads = True
     for flavour in FLAVOURS.values():
         if installed_module(flavour) is None:
@@ -82,20 +83,20 @@ def loadable() -> Iterator[tuple[Flavour, Any]]:
         try:
             module = load(flavour)
         except InstallationError as error:
-            refusals.append(error)
+            failures.append(error)
             continue
         none_loads = False
         yield flavour, module
     if none_loads:
         cures = "; or ".join(flavour.install for flavour in FLAVOURS.values())
         missing = InstallationError(f"TensorRT is not installed: {cures}")
-        raise next(iter(refusals), missing)
+        raise next(iter(failures), missing)
 
 
 def choose_flavour(name: str = "auto") -> Flavour:
-    """Return the flavour asked for, or the first that loads.
+    """Return the requested flavour, or for `auto` the first that can be loaded.
 
-    Raises `ConfigError` for an unknown name and `InstallationError` where there is none.
+    Raises `ConfigError` for an unknown name and `InstallationError` where none is installed.
     """
     if name == "auto":
         flavour, _ = next(loadable())
@@ -126,7 +127,7 @@ def load(flavour: Flavour) -> Any:
 
 
 def _load_libraries(flavour: Flavour) -> None:
-    """Load the wheel's libraries: the bindings ask the linker for what has their sonames."""
+    """Load the wheel's libraries, so that the dynamic linker finds their sonames loaded."""
     spec = find_spec(RTX_LIBRARIES) if flavour.libraries else None
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     for folder in folders:
@@ -136,7 +137,7 @@ def _load_libraries(flavour: Flavour) -> None:
 
 
 def open_log(module: Any) -> Any:
-    """Return an `ILogger` that passes TensorRT's log on to ours, and keeps its `errors`."""
+    """Return an `ILogger` that forwards to Python's logging, and keeps a list of its `errors`."""
     levels = {
         module.ILogger.INTERNAL_ERROR: logging.ERROR,
         module.ILogger.ERROR: logging.ERROR,

@@ -1,19 +1,11 @@
-"""TensorRT through pycuda: an engine that was proved on this GPU, two batches in flight.
-
-Copies and computation of a slot go in order on its own stream; those of two slots overlap.
-"""
+"""The TensorRT backend: an engine that was proved on this GPU, with two batches in flight."""
 
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.backends.base import Fingerprint
-from hipedge.backends.parity import ParityError, check
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
-from hipedge.backends.tensorrt.engine_cache import (
-    Device,
-    engines_folder,
-    find_engine,
-    read_engine,
-    record_proof,
-)
-from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, loadable, open_log
+from hipedge.backends.tensorrt.engine_cache import Device, read_engine
+from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, open_log
+from hipedge.backends.tensorrt.gpu import Gpu, first_gpu
+from hipedge.backends.tensorrt.lookup import find_engine_of
+from hipedge.backends.tensorrt.proof import prove
+from hipedge.backends.tensorrt.slot import INPUT, Slot, TensorRtError, require
 from hipedge.errors import BackendError, BackendLost, HipedgeError, InstallationError
 from hipedge.files import write_atomically
-from hipedge.model.card import CLASSIFIER
 from hipedge.model.folder import ModelFolder
 from hipedge.types import Scores
 
@@ -44,76 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hipedge.tensorrt")
 
-INPUT, OUTPUTS = "pixels", ("logits", "maps")
-
-# One batch computes while another is copied; a third would only wait.
+# One batch is computed while another is copied; a third would only wait.
 SLOTS = 2
-
-# Above this the launches of the kernels take less time than the kernels.
-LARGEST_GRAPH_BATCH = 8
-
-# What CUDA says where it cannot start, and what to do about it.
-CURES = {
-    "libcuda": "install the NVIDIA driver",
-    "no CUDA-capable device": "check `nvidia-smi`; a container must be given the GPU",
-    "driver version is insufficient": "update the NVIDIA driver: CUDA here is newer",
-    "unsupported display driver": "update the NVIDIA driver, or restart after its update",
-    "forward compatibility": "update the NVIDIA driver: CUDA here is newer",
-}
-
-
-class TensorRtFault(Exception):
-    """A call of TensorRT said no; the log knows why."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """The first GPU: pycuda's `driver` module, the primary context, and what the device is.
-
-    The primary context is the one that TensorRT uses too, and every other library here.
-    """
-
-    cuda: Any
-    context: Any
-    device: Device
-    driver_version: str
-
-    @classmethod
-    def open(cls) -> Gpu:
-        """Retain the primary context of the first GPU; raise `InstallationError` without one."""
-        if find_spec("pycuda") is None:
-            raise InstallationError(
-                "pycuda is not installed: pip install pycuda, where the CUDA toolkit is"
-            )
-        try:
-            cuda = import_module("pycuda.driver")
-        except (ImportError, OSError) as error:
-            raise InstallationError(f"CUDA cannot be loaded ({error}): {_cure(error)}") from error
-        try:
-            cuda.init()
-            device = cuda.Device(0)
-            found = Device(device.name(), tuple(device.compute_capability()))
-            version = cuda.get_driver_version()
-            context = device.retain_primary_context()
-        except cuda.Error as error:
-            raise InstallationError(f"CUDA cannot start ({error}): {_cure(error)}") from error
-        return cls(cuda, context, found, f"{version // 1000}.{version % 1000 // 10}")
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """Make the context current for this thread."""
-        self.context.push()
-        try:
-            yield
-        finally:
-            self.cuda.Context.pop()
-
-
-def _cure(error: Exception) -> str:
-    for symptom, cure in CURES.items():
-        if symptom in str(error):
-            return cure
-    return "check the NVIDIA driver with `nvidia-smi`"
 
 
 def obstacle() -> str | None:
@@ -126,18 +46,12 @@ def obstacle() -> str | None:
     return None
 
 
-def first_gpu() -> Device:
-    """Return what the first GPU is, and leave it; raise `InstallationError` without one."""
-    gpu = Gpu.open()
-    gpu.context.detach()
-    return gpu.device
-
-
 class TensorRtBackend(Pipelined):
-    """An engine on a GPU. After any CUDA or TensorRT error it gives no more results.
+    """An engine on a GPU. After any CUDA or TensorRT error it returns no further results.
 
-    `module` is TensorRT's Python module. `kernels` is where TensorRT for RTX keeps what it
-    compiled for this GPU, which takes seconds otherwise. `graphs` are those of `cuda-bindings`.
+    `module` is TensorRT's Python module. `kernels` is the file in which TensorRT for RTX keeps the
+    kernels that it compiled for this GPU, which otherwise takes seconds. `graphs` captures CUDA
+    graphs by `cuda-bindings`. Raises `BackendError` where the engine cannot be loaded.
     """
 
     slots = SLOTS
@@ -157,7 +71,7 @@ class TensorRtBackend(Pipelined):
         self._gpu, self._flavour, self._module, self._kernels = gpu, flavour, module, kernels
         self._log = open_log(module)
         self._lost: str | None = None
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._runtime: tensorrt.Runtime | None = None
         self._engine: tensorrt.ICudaEngine | None = None
         self._runtime_cache: Any = None
@@ -165,25 +79,25 @@ class TensorRtBackend(Pipelined):
             with gpu.current():
                 self._load(engine, graphs)
         # OSError: the file of compiled kernels cannot be read.
-        except (gpu.cuda.Error, TensorRtFault, OSError) as error:
+        except (gpu.cuda.Error, TensorRtError, OSError) as error:
             self._free()
             raise BackendError(f"the engine cannot be loaded: {self._why(error)}") from error
 
     def _load(self, data: bytes, graphs: CudaGraphs | None) -> None:
         runtime: tensorrt.Runtime = self._module.Runtime(self._log)
         engine = runtime.deserialize_cuda_engine(data)
-        _require(engine is not None, "deserialize_cuda_engine")
+        require(engine is not None, "deserialize_cuda_engine")
         self._runtime, self._engine = runtime, engine
         self._runtime_cache, settings = self._runtime_config(engine)
         least, _, most = engine.get_tensor_profile_shape(INPUT, 0)
         self._least, self.max_batch = int(least[0]), int(most[0])
         for _ in range(SLOTS):
             context = engine.create_execution_context(*settings)
-            _require(context is not None, "create_execution_context")
-            self._slots.append(_Slot(self._gpu.cuda, engine, context, self.max_batch, graphs))
+            require(context is not None, "create_execution_context")
+            self._slots.append(Slot(self._gpu.cuda, engine, context, self.max_batch, graphs))
 
     def _runtime_config(self, engine: Any) -> tuple[Any, Sequence[Any]]:
-        """Return the cache of compiled kernels and how to create a context, where RTX has both."""
+        """Return RTX's cache of compiled kernels, and the arguments to create a context with."""
         if not self._flavour.has_runtime_config:
             return None, ()
         config = engine.create_runtime_config()
@@ -196,10 +110,10 @@ class TensorRtBackend(Pipelined):
 
     @classmethod
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
-        """Load the cached engine of `model` for this GPU; `threads` is of no use here.
+        """Load the cached engine of `model` for this GPU; `threads` is ignored.
 
-        An engine that was not proved on this GPU, and for this very model, is held to the golden
-        scores first.
+        An engine that was not yet proved on this GPU for this very model is first compared with
+        the golden scores.
 
         Raises `InstallationError` without a GPU, driver, pycuda or TensorRT; `BackendError`,
         with the cure, where there is no engine or a stale one; `ParityError` where it disagrees.
@@ -210,7 +124,7 @@ class TensorRtBackend(Pipelined):
             flavour, module, path = find_engine_of(model, gpu.device)
             data, sidecar = read_engine(path)
         except HipedgeError:
-            gpu.context.detach()
+            gpu.release()
             raise
         backend = cls(
             model.card.input.size_px,
@@ -236,7 +150,7 @@ class TensorRtBackend(Pipelined):
 
     @property
     def uses_graphs(self) -> bool:
-        """Whether small batches run as CUDA graphs; not once one could not be captured."""
+        """Whether small batches run as CUDA graphs; False once a capture has failed."""
         return self._flavour.has_runtime_config or (
             bool(self._slots) and all(slot.graphs is not None for slot in self._slots)
         )
@@ -299,16 +213,16 @@ class TensorRtBackend(Pipelined):
 
     @contextmanager
     def _on_gpu(self) -> Iterator[None]:
-        """Run with the context current; after an error there is no next time.
+        """Run with the context current; after an error raise `BackendLost` for ever.
 
-        CUDA's errors stay: every later call on a broken context fails too, or worse, does not.
+        CUDA's errors are sticky: a later call on a broken context fails too, or silently succeeds.
         """
         if self._lost is not None:
             raise BackendLost(self._lost)
         try:
             with self._gpu.current():
                 yield
-        except (self._gpu.cuda.Error, TensorRtFault, GraphError) as error:
+        except (self._gpu.cuda.Error, TensorRtError, GraphError) as error:
             self._lost = (
                 f"the GPU failed ({self._why(error)}): no result of this batch is kept;"
                 " start the process again"
@@ -316,11 +230,11 @@ class TensorRtBackend(Pipelined):
             raise BackendLost(self._lost) from error
 
     def _why(self, error: Exception) -> str:
-        """Return the error, and what TensorRT logged of late."""
+        """Return the error, and TensorRT's most recent log messages of errors."""
         return "; ".join([str(error), *self._log.errors[-2:]])
 
     def _release(self) -> None:
-        """Keep what RTX compiled, then give everything back."""
+        """Save the kernels that RTX compiled, then free everything."""
         if self._lost is None:
             self._save_kernels()
         self._free()
@@ -344,161 +258,4 @@ class TensorRtBackend(Pipelined):
         finally:
             self._slots.clear()
             self._engine = self._runtime = self._runtime_cache = None
-            self._gpu.context.detach()
-
-
-class _Slot:
-    """One batch in flight: a stream, an execution context, and buffers on both sides."""
-
-    def __init__(
-        self,
-        cuda: Any,
-        engine: tensorrt.ICudaEngine,
-        context: tensorrt.IExecutionContext,
-        max_batch: int,
-        graphs: CudaGraphs | None,
-    ) -> None:
-        self._cuda, self._context, self.graphs = cuda, context, graphs
-        self._stream = cuda.Stream()
-        self._events = [cuda.Event() for _ in range(4)]
-        self._host: dict[str, NDArray[Any]] = {}
-        self._device: dict[str, Any] = {}
-        self._batch_size: int | None = None
-        self._graph: Any = None
-        self._enqueue_ms = 0.0
-        self.in_flight = False
-        self.number = 0
-        profile_is_set = context.set_optimization_profile_async(0, self._stream.handle)
-        _require(profile_is_set, "set_optimization_profile_async")
-        for name in (INPUT, *OUTPUTS):
-            dtype = np.uint8 if name == INPUT else np.float32
-            whole: Any = engine.get_tensor_shape(name)
-            shape = (max_batch, *tuple(whole)[1:])
-            self._host[name] = cuda.pagelocked_empty(shape, dtype)
-            self._device[name] = cuda.mem_alloc(prod(shape) * np.dtype(dtype).itemsize)
-            _require(
-                context.set_tensor_address(name, int(self._device[name])), "set_tensor_address"
-            )
-
-    def start(self, batch: NDArray[np.uint8], least: int) -> int:
-        """Put a batch's copies and computation on the stream; return its number.
-
-        A batch smaller than the engine takes is filled up with what lay in the buffer before.
-        """
-        size = max(len(batch), least)
-        pixels = self._host[INPUT]
-        pixels[: len(batch)] = batch
-        copied_in, computed = self._events[1:3]
-        self._events[0].record(self._stream)
-        self._cuda.memcpy_htod_async(self._device[INPUT], pixels[:size], self._stream)
-        copied_in.record(self._stream)
-        start = time.perf_counter()
-        self._compute(size)
-        self._enqueue_ms = (time.perf_counter() - start) * 1e3
-        computed.record(self._stream)
-        for name in OUTPUTS:
-            self._cuda.memcpy_dtoh_async(self._host[name][:size], self._device[name], self._stream)
-        self._events[3].record(self._stream)
-        self.in_flight = True
-        self.number += 1
-        return self.number
-
-    def _compute(self, size: int) -> None:
-        """Enqueue the network, or launch its graph once a small batch size has come twice.
-
-        A graph holds one batch size, and TensorRT sets up for a size as it first runs.
-        """
-        stream = self._stream.handle
-        if size != self._batch_size:
-            self._drop_graph()
-            shape = (size, *self._host[INPUT].shape[1:])
-            _require(self._context.set_input_shape(INPUT, shape), "set_input_shape")
-            self._batch_size = size
-            self._enqueue()
-            return
-        if self.graphs is not None and size <= LARGEST_GRAPH_BATCH and self._graph is None:
-            self._capture(self.graphs)
-        if self.graphs is not None and self._graph is not None:
-            self.graphs.launch(self._graph, stream)
-        else:
-            self._enqueue()
-
-    def _enqueue(self) -> None:
-        _require(self._context.execute_async_v3(self._stream.handle), "execute_async_v3")
-
-    def _capture(self, graphs: CudaGraphs) -> None:
-        try:
-            self._graph = graphs.capture(self._stream.handle, self._enqueue)
-        except (GraphError, TensorRtFault) as error:
-            log.warning("small batches run without CUDA graphs: %s", error)
-            self.graphs = None
-
-    def finish(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], Timing]:
-        """Wait for the batch; return copies of its logits and maps, and what it took."""
-        self._events[3].synchronize()
-        began, copied_in, computed, copied_out = self._events
-        timing = Timing(
-            enqueue_ms=self._enqueue_ms,
-            h2d_ms=copied_in.time_since(began),
-            compute_ms=computed.time_since(copied_in),
-            d2h_ms=copied_out.time_since(computed),
-        )
-        logits, maps = (self._host[name][:size].copy() for name in OUTPUTS)
-        self.in_flight = False
-        return logits, maps, timing
-
-    def free(self) -> None:
-        """Free the buffers on both sides, and the graph."""
-        self._drop_graph()
-        for name in self._device:
-            self._device[name].free()
-            self._host[name].base.free()  # type: ignore[union-attr]  # pycuda's allocation
-
-    def _drop_graph(self) -> None:
-        if self.graphs is not None and self._graph is not None:
-            self.graphs.free(self._graph)
-        self._graph = None
-
-
-def _require(went_well: bool, call: str) -> None:
-    if not went_well:
-        raise TensorRtFault(f"{call} failed")
-
-
-def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
-    """Return the first flavour here that has an engine of `model` for `device`, and that."""
-    refusals: list[BackendError] = []
-    for flavour, module in loadable():
-        try:
-            path = find_engine(
-                engines_folder(),
-                onnx_sha256=model.card.files[CLASSIFIER],
-                flavour=flavour.name,
-                version=module.__version__,
-                device=device,
-                cure=f"run `hipedge export engine {model.path} --flavour {flavour.name}`",
-            )
-            return flavour, module, path
-        except BackendError as error:
-            refusals.append(error)
-    raise refusals[0]
-
-
-def prove(backend: TensorRtBackend, model: ModelFolder, path: Path, engine_sha256: str) -> None:
-    """Hold an engine to the golden scores on this GPU, and note in its JSON that it agreed.
-
-    Raises `ParityError` where it does not.
-    """
-    parity = check(backend, model)
-    if not parity.agrees:
-        raise ParityError(
-            f"{path} is not used: on {backend.device} it disagrees with the model"
-            f" ({'; '.join(parity.faults)}): build it again with"
-            f" `hipedge export engine {model.path} --force`, or take --backend onnxruntime",
-            backend.fingerprint,
-            parity,
-        )
-    try:
-        record_proof(path, engine_sha256, backend.device, model.model_id, asdict(parity))
-    except OSError as error:
-        log.warning("the engine is proved at each start: %s: %s", path, error.strerror)
+            self._gpu.release()

@@ -21,12 +21,8 @@ from hipedge.backends.tensorrt.engine_cache import (
     write_engine,
 )
 from hipedge.backends.tensorrt.flavours import FLAVOURS
-from hipedge.backends.tensorrt.runtime import (
-    Gpu,
-    TensorRtBackend,
-    first_gpu,
-    obstacle,
-)
+from hipedge.backends.tensorrt.gpu import Gpu, first_gpu
+from hipedge.backends.tensorrt.runtime import TensorRtBackend, obstacle
 from hipedge.cli import main
 from hipedge.config import Settings
 from hipedge.errors import BackendError, BackendLost, InstallationError
@@ -410,7 +406,7 @@ def test_an_engine_that_replaces_another_during_its_proof_is_not_proved_by_it(mo
     double.network = network
     TensorRtBackend.open(model_on_gpu.model).close()
     assert json.loads(sidecar_of(model_on_gpu.path).read_text())["verified"] == {}
-    assert "was replaced while it was proved" in caplog.text
+    assert "was replaced during its proof" in caplog.text
 
 
 def test_a_backend_whose_proof_fails_is_closed(model_on_gpu):
@@ -418,7 +414,7 @@ def test_a_backend_whose_proof_fails_is_closed(model_on_gpu):
     truth = double.network
     double.maps = (8, 3, 3)
     double.network = lambda pixels: (truth(pixels)[0], np.zeros((len(pixels), 8, 3, 3), "f4"))
-    with pytest.raises(BackendError, match="gives maps"):
+    with pytest.raises(BackendError, match="returns maps"):
         TensorRtBackend.open(model_on_gpu.model)
     assert double.live == 0
     assert double.names()[-1] == "detach"

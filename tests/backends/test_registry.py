@@ -34,7 +34,7 @@ def test_where_a_gpu_is_required_nothing_runs_on_the_cpu(on_onnxruntime_alone):
 
 
 def test_a_backend_that_is_asked_for_is_taken():
-    assert choose("fake") == ("fake", "asked for")
+    assert choose("fake") == ("fake", "requested")
 
 
 def test_an_unknown_backend_is_an_error_that_lists_those_there_are():

@@ -1,0 +1,35 @@
+"""Which cached engine runs a model on a device, with which flavour of TensorRT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hipedge.backends.tensorrt.engine_cache import Device, engines_folder, find_engine
+from hipedge.backends.tensorrt.flavours import Flavour, loadable
+from hipedge.errors import BackendError
+from hipedge.model.card import CLASSIFIER
+from hipedge.model.folder import ModelFolder
+
+
+def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
+    """Return the first installed flavour with an engine of `model` for `device`.
+
+    Returns the flavour, its Python module and the path of the engine. Raises `BackendError`, with
+    the cure, where no flavour has one, and `InstallationError` where no flavour can be loaded.
+    """
+    errors: list[BackendError] = []
+    for flavour, module in loadable():
+        try:
+            path = find_engine(
+                engines_folder(),
+                onnx_sha256=model.card.files[CLASSIFIER],
+                flavour=flavour.name,
+                version=module.__version__,
+                device=device,
+                cure=f"run `hipedge export engine {model.path} --flavour {flavour.name}`",
+            )
+            return flavour, module, path
+        except BackendError as error:
+            errors.append(error)
+    raise errors[0]
