@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hipedge.cli.console import output
+from hipedge.cli.console import output, plain
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import CODES, Code
@@ -48,8 +48,8 @@ def _table(found: Status) -> Table:
     else:
         pulse = found.pulse
         table.add_row("service", f"process {pulse.pid}, last scan {found.scan_age_s:.0f} s ago")
-        table.add_row("model", f"{pulse.model} ({pulse.model_status})")
-        table.add_row("backend", f"{pulse.backend}: {pulse.backend_reason}")
+        table.add_row("model", plain(f"{pulse.model} ({pulse.model_status})"))
+        table.add_row("backend", plain(f"{pulse.backend}: {pulse.backend_reason}"))
     table.add_row("recorded", f"{found.totals.last_hour} in an hour, {found.totals.last_day} a day")
     table.add_row("last screened", found.totals.last_screened_at or "never", end_section=True)
     for state, count in found.paths.items():

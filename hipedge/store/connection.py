@@ -121,5 +121,10 @@ def now_text() -> str:
 
 
 def utc_text(moment: datetime) -> str:
-    """Return a moment as the tables hold it."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Return a moment as the tables hold it; without a time zone it is local time."""
+    try:
+        utc = moment.astimezone(timezone.utc)
+    except (OverflowError, ValueError):
+        # Within a day of the calendar's first or last year, where local time cannot be converted.
+        utc = moment
+    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
