@@ -64,11 +64,16 @@ class Code(str, Enum):
 
 @dataclass(frozen=True)
 class CodeInfo:
-    """One row of the table: the stage that gives the code, the state it ends in, what it means."""
+    """One row of the table: the stage that gives the code, the state it ends in, what it means.
+
+    `other_modality` says that a file refused with this code is neither a radiograph nor a picture.
+    A worklist gives the number of such files; every other file that was not read it lists by name.
+    """
 
     stage: Stage
     state: State
     meaning: str
+    other_modality: bool = False
 
 
 _Q, _N, _D = State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE
@@ -90,8 +95,10 @@ CODES: Mapping[Code, CodeInfo] = {
     Code.DECODE_FAILED: CodeInfo(Stage.READ, _Q, "the decoder refused the pixel data"),
     Code.WORKER_DIED: CodeInfo(Stage.READ, _Q, "the decoding process died on this file"),
     Code.UNEXPECTED_ERROR: CodeInfo(Stage.READ, _Q, "a fault in hipedge: please report it"),
-    Code.WRONG_OBJECT: CodeInfo(Stage.GATE, _N, "a DICOM object that is not a radiograph"),
-    Code.WRONG_MODALITY: CodeInfo(Stage.GATE, _N, "another modality"),
+    Code.WRONG_OBJECT: CodeInfo(
+        Stage.GATE, _N, "a DICOM object that is not a radiograph", other_modality=True
+    ),
+    Code.WRONG_MODALITY: CodeInfo(Stage.GATE, _N, "another modality", other_modality=True),
     Code.WRONG_BODY_PART: CodeInfo(Stage.GATE, _N, "a body part that is not the hip"),
     Code.LATERAL_VIEW: CodeInfo(Stage.GATE, _N, "a lateral view"),
     Code.MULTI_FRAME: CodeInfo(Stage.GATE, _N, "more than one frame"),

@@ -13,7 +13,7 @@ import typer.main
 from rich.markup import escape
 
 import hipedge
-from hipedge.cli.console import errors, printable
+from hipedge.cli.console import errors, printable_lines
 from hipedge.errors import HipedgeError
 from hipedge.files import set_home
 
@@ -101,6 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         set_home()
         app(args=arguments, standalone_mode=True)
     except HipedgeError as error:
-        said = "\n".join(map(printable, str(error).split("\n")))
-        errors.print(f"[red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
+        text = escape(printable_lines(str(error)))
+        errors.print(f"[red]error:[/] {text}", highlight=False, soft_wrap=True)
         sys.exit(2)

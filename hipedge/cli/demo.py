@@ -1,4 +1,4 @@
-"""`hipedge demo`: a few phantoms, screened, and the picture of a flagged one."""
+"""`hipedge demo`: screen a few simulated films and show the picture of a flagged one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, output, plain
 from hipedge.cli.phantom import phantom
 from hipedge.cli.screen import screen
 from hipedge.cli.show import write_picture
 from hipedge.config import load_settings
 from hipedge.model import packaged_model
-from hipedge.review.demo import drawn_as, most_urgent_case, open_picture
+from hipedge.review.demo import describe_truth, most_urgent_case, open_picture
 
 FILMS = 6
 SEED = 7
@@ -24,21 +24,26 @@ def demo(
         Path, typer.Argument(help="Folder for films, database and picture.")
     ] = Path("hipedge-demo"),
 ) -> None:
-    """Draw a few phantoms, screen them with the reference model, open a flagged one's picture.
+    """Simulate a few films, screen them with the reference model, show a flagged one's picture.
 
-    Nothing of it is a patient's. Needs the extra `phantom`.
+    No patient's data is involved. Needs the extra `phantom`.
     """
     films, db, picture = (directory / name for name in ("films", "hipedge.db", "flagged.png"))
-    errors.print(f"$ hipedge phantom {films} --count {FILMS} --seed {SEED}", highlight=False)
+    _echo(f"hipedge phantom {films} --count {FILMS} --seed {SEED}")
     phantom(films, count=FILMS, seed=SEED)
-    errors.print(f"$ hipedge screen {films} --db {db}", highlight=False)
+    _echo(f"hipedge screen {films} --db {db}")
     screen([films], db=db, model=packaged_model())
     case = most_urgent_case(db, load_settings({"db": db}))
     if case is None:
         output.print("No hip is flagged.")
         return
-    errors.print(f"$ hipedge show {case.file_id} --db {db} --png {picture}", highlight=False)
+    _echo(f"hipedge show {case.file_id} --db {db} --png {picture}")
     write_picture(case, picture)
-    output.print(f"drawn as: {drawn_as(films / 'truth.csv', case.path.name)}", soft_wrap=True)
-    output.print(f"picture: {picture.absolute()}", soft_wrap=True, highlight=False)
+    truth = describe_truth(films / "truth.csv", case.path.name)
+    output.print(plain(f"drawn as: {truth}"), soft_wrap=True)
+    output.print(plain(f"picture: {picture.absolute()}"), soft_wrap=True, highlight=False)
     open_picture(picture)
+
+
+def _echo(command: str) -> None:
+    errors.print(plain(f"$ {command}"), highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from hipedge.cli.console import output
+from hipedge.cli.console import output, printable_lines
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption
 from hipedge.config import load_settings
 from hipedge.perf.doctor import Check, examine
@@ -32,6 +32,6 @@ def _table(checks: list[Check]) -> Table:
         if section not in (None, check.section):
             table.add_section()
         section = check.section
-        found, cure = escape(check.found), escape(check.cure)
+        found, cure = (escape(printable_lines(text)) for text in (check.found, check.cure))
         table.add_row(f"{check.section}: {check.name}", STYLES[check.works], found, cure)
     return table

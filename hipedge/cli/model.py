@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markdown import Markdown
 
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, output, plain, printable_lines
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
 from hipedge.model import open_model, require_model
@@ -36,7 +36,8 @@ def new(
 ) -> None:
     """Write a model folder from a checkpoint, or from a seed: an untrained one, which says so."""
     model = new_model(folder, checkpoint=checkpoint, seed=seed, locator=locator)
-    errors.print(f"{model.path}: {model.card.name}, {model.card.status_text}", soft_wrap=True)
+    text = f"{model.path}: {model.card.name}, {model.card.status_text}"
+    errors.print(plain(text), soft_wrap=True)
 
 
 @app.command()
@@ -53,5 +54,5 @@ def show(
     if as_json:
         sys.stdout.write(card_json(model.card).decode())
     else:
-        output.print(Markdown(render_readme(model.card)))
+        output.print(Markdown(printable_lines(render_readme(model.card))))
         output.print(f"model id {model.model_id}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`hipedge phantom`: write simulated radiographs with their truth."""
+"""`hipedge phantom`: write simulated radiographs and their ground truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hipedge.cli.console import errors, output
+from hipedge.cli.console import errors, output, plain
 from hipedge.errors import InstallationError
 
 NEEDS = ("numba", "scipy", "xraylib")
@@ -18,13 +18,13 @@ NEEDS = ("numba", "scipy", "xraylib")
 
 def phantom(
     directory: Annotated[Path, typer.Argument(help="Folder for the films and truth.csv.")],
-    count: Annotated[int, typer.Option(min=1, help="How many films.")] = 100,
+    count: Annotated[int, typer.Option(min=1, help="Number of films.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same films.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one per core.")] = 0,
 ) -> None:
-    """Write simulated pelvic radiographs of known truth as DICOM files.
+    """Write simulated pelvic radiographs with known ground truth as DICOM files.
 
-    An interrupted run goes on where it stopped; a larger count adds films to the same folder.
+    The command resumes an interrupted run; a larger count adds films to the same folder.
     """
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
@@ -43,4 +43,4 @@ def phantom(
             workers=workers or os.cpu_count() or 1,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    output.print(truth, highlight=False, soft_wrap=True)
+    output.print(plain(truth), highlight=False, soft_wrap=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hipedge.cli.console import errors, output, printable
+from hipedge.cli.console import errors, output, plain, printable
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
 from hipedge.errors import CODES
 from hipedge.pipeline.workers import Limits, start_fork_server
@@ -93,10 +92,11 @@ def screen(
             ensure_engine(folder, report)
     shares = tuned_allocation(folder, name, settings.workers)
     card = folder.card
-    errors.print(f"model [bold]{card.name}[/]: {card.status_text}", soft_wrap=True)
+    errors.print(f"model [bold]{plain(card.name)}[/]: {plain(card.status_text)}", soft_wrap=True)
 
     def say(fingerprint: Fingerprint) -> None:
-        errors.print(f"backend [bold]{fingerprint}[/]: {escape(reason)}", soft_wrap=True)
+        text = f"backend [bold]{plain(str(fingerprint))}[/]: {plain(reason)}"
+        errors.print(text, soft_wrap=True)
 
     with BatchScheduler(
         partial(backends.open_backend, name, folder, threads=shares.threads)

@@ -1,4 +1,4 @@
-"""`hipedge show`: one case, in words and as a picture."""
+"""`hipedge show`: one case as text and as a picture."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from hipedge.cli.console import errors, output, printable
-from hipedge.cli.flagged import say_whose_results
+from hipedge.cli.console import errors, output, plain
+from hipedge.cli.flagged import print_models
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
-from hipedge.dicom import load, read
-from hipedge.errors import CODES, InputError, Refused, State
+from hipedge.errors import CODES, InputError, State
 from hipedge.files import private_opener
-from hipedge.locate.upright import turns_of
-from hipedge.review.picture import draw_case
-from hipedge.review.worklist import caption, case_record, finding_record, open_review
+from hipedge.review.picture import case_picture
+from hipedge.review.worklist import case_record, finding_record, open_review
 from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Case
 from hipedge.types import CATEGORIES, HARDWARE
@@ -49,7 +45,7 @@ def show(
     if not found:
         raise InputError(f"no case {case!r} in {settings.db}")
     if len(found) > 1:
-        ids = ", ".join(str(one.file_id) for one in found)
+        ids = ", ".join(str(match.file_id) for match in found)
         raise InputError(f"{case!r} fits several cases: name one by its id ({ids})")
     (shown,) = found
     if as_json:
@@ -60,7 +56,7 @@ def show(
     if shown.state is State.SCREENED and (png or not as_json):
         target = png or Path(f"hipedge-{shown.file_id}.png")
         write_picture(shown, target)
-        errors.print(f"picture: {escape(printable(target))}", soft_wrap=True)
+        errors.print(f"picture: {plain(target)}", soft_wrap=True)
 
 
 def _as_json(case: Case) -> dict[str, object]:
@@ -69,10 +65,10 @@ def _as_json(case: Case) -> dict[str, object]:
 
 
 def _print_case(case: Case) -> None:
-    output.print(f"[bold]{escape(printable(case.path))}[/]", soft_wrap=True)
+    output.print(f"[bold]{plain(case.path)}[/]", soft_wrap=True)
     output.print(f"SHA-256 {case.sha256}", soft_wrap=True, highlight=False)
     if case.code is not None:
-        detail = f" ({escape(printable(case.detail))})" if case.detail else ""
+        detail = f" ({plain(case.detail)})" if case.detail else ""
         output.print(f"{case.state.value}: {CODES[case.code].meaning}{detail}")
     if case.marks:
         output.print("marks: " + ", ".join(mark.value for mark in case.marks))
@@ -80,8 +76,8 @@ def _print_case(case: Case) -> None:
         output.print(_probabilities_table(case))
     if any(finding.category in HARDWARE for finding in case.findings):
         output.print(f"Arthroplasty and fixation are {HARDWARE_NOTE}.")
-    output.print(f"backend {escape(case.backend)}", soft_wrap=True)
-    say_whose_results([case])
+    output.print(f"backend {plain(case.backend)}", soft_wrap=True)
+    print_models([case])
 
 
 def _probabilities_table(case: Case) -> Table:
@@ -100,17 +96,10 @@ def _probabilities_table(case: Case) -> Table:
 
 
 def write_picture(case: Case, target: Path) -> None:
-    """Write a case's picture as PNG; raise `InputError` where its film is no longer there."""
-    name = printable(case.path)
-    try:
-        payload = load(case.path)
-        pixels = np.rot90(read(case.path, payload).pixels, turns_of(case.marks))
-    except Refused as refused:
-        raise InputError(f"the film can no longer be read from {name}: {refused}") from refused
-    if payload.sha256 != case.sha256:
-        raise InputError(f"{name} no longer holds the film that was screened")
+    """Write a case's picture as PNG. Raises `InputError` where its film has gone or changed."""
+    picture = case_picture(case)
     try:
         with open(target, "wb", opener=private_opener) as file:
-            draw_case(pixels, case.hips, case.findings, caption(case)).save(file, "PNG")
+            picture.save(file, "PNG")
     except OSError as error:
         raise InputError(f"the picture cannot be written to {target}: {error.strerror}") from error

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hipedge.cli.console import output
+from hipedge.cli.console import output, plain
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import CODES, Code
@@ -51,8 +51,8 @@ def _table(found: Status) -> Table:
     else:
         heartbeat = found.heartbeat
         table.add_row("service", f"process {heartbeat.pid}, last scan {found.scan_age_s:.0f} s ago")
-        table.add_row("model", f"{heartbeat.model} ({heartbeat.model_status})")
-        table.add_row("backend", f"{heartbeat.backend}: {heartbeat.backend_reason}")
+        table.add_row("model", plain(f"{heartbeat.model} ({heartbeat.model_status})"))
+        table.add_row("backend", plain(f"{heartbeat.backend}: {heartbeat.backend_reason}"))
     table.add_row(
         "recorded",
         f"{found.totals.last_hour} in the last hour, {found.totals.last_day} in the last day",

@@ -1,4 +1,4 @@
-"""What `hipedge demo` needs besides the commands that it runs: the truth, and a way to show."""
+"""Helpers of `hipedge demo`: its most urgent case, a film's ground truth, a picture viewer."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def most_urgent_case(db: Path, settings: Settings) -> Case | None:
     return flagged[0].case if flagged else None
 
 
-def drawn_as(truth: Path, film: str) -> str:
-    """Say what a film of `truth.csv` was drawn with: each hip's side, category and grade."""
+def describe_truth(truth: Path, film: str) -> str:
+    """Return the side, category and grade of each hip of a simulated film, from `truth.csv`."""
     with truth.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["path"] == film]
     hips = (f"{row['side']} {row['category'].replace('_', ' ')} ({row['grade']})" for row in rows)

@@ -1,4 +1,4 @@
-"""A case as a picture: the film, a box around each hip, and where the finding came from."""
+"""A case as a picture: the film, a box around each hip, and a heat map of its finding."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from hipedge.dicom import load, read
+from hipedge.errors import InputError, Refused
+from hipedge.locate.upright import turns_of
+from hipedge.review.worklist import caption
 from hipedge.rules.flags import softmax
+from hipedge.store import Case
 from hipedge.types import CATEGORIES, HARDWARE, Box, Finding, Hip, Priority, ScoredHip, Scores
 
-# Of the longer side: large enough for the words in the boxes, small enough for a screen.
+# Of the longer side: large enough for the text in the boxes, small enough for a screen.
 SIDE_PX = (900, 1400)
 FOOTER_LINE_PX = 22
-# Of the words in a box, which break where it ends: the other hip's begin there.
+# Of the text in a box, which wraps at the box's width: beyond it the other hip's text begins.
 CHARACTER_PX = 9
-# Okabe and Ito's colours, which colour-blind readers tell apart.
+# The palette of Okabe and Ito, which colour-blind readers tell apart.
 COLOURS = {
     Priority.URGENT: (213, 94, 0),
     Priority.ROUTINE: (240, 228, 66),
@@ -28,6 +33,22 @@ HEAT = np.array((255.0, 60.0, 0.0))
 HEAT_OPACITY = 0.55
 
 
+def case_picture(case: Case) -> Image.Image:
+    """Draw a screened case from its film, turned as it was for the network.
+
+    Raises `InputError` where the film can no longer be read, or is another one by now.
+    """
+    try:
+        payload = load(case.path)
+        pixels = read(case.path, payload).pixels
+    except Refused as refused:
+        raise InputError(f"the film can no longer be read from {case.path}: {refused}") from refused
+    if payload.sha256 != case.sha256:
+        raise InputError(f"{case.path} no longer holds the film that was screened")
+    upright = np.rot90(pixels, turns_of(case.marks))
+    return draw_case(upright, case.hips, case.findings, caption(case))
+
+
 def draw_case(
     pixels: NDArray[np.uint16],
     hips: Sequence[ScoredHip],
@@ -36,15 +57,15 @@ def draw_case(
 ) -> Image.Image:
     """Draw a film (H, W), bone bright, with the boxes, findings and heat maps of its hips.
 
-    The lines of `caption` go under the film: which model and backend said this.
+    The lines of `caption` go under the film.
     """
     longest = max(pixels.shape)
     scale = min(max(longest, SIDE_PX[0]), SIDE_PX[1]) / longest
     height, width = (max(1, round(length * scale)) for length in pixels.shape)
-    grey = Image.fromarray(pixels.astype(np.float32) / 257).resize(
+    gray = Image.fromarray(pixels.astype(np.float32) / 257).resize(
         (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
     )
-    film = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
+    film = np.repeat(np.asarray(gray)[..., None], 3, axis=2)
     for scored, finding in zip(hips, findings, strict=True):
         blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
     footer_px = FOOTER_LINE_PX * (len(caption) + 1)
@@ -59,14 +80,17 @@ def draw_case(
 
 
 def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
-    """Return the map (h, w) of the found category, as the film lies, its evidence from 0 to 1."""
+    """Return the map (h, w) of the found category, oriented as on the film, scaled to 0–1.
+
+    Of a hip that was scored both ways it is the map of the way that makes the category likelier.
+    """
     label = CATEGORIES.index(finding.category)
 
     def probability(scores: Scores) -> float:
         return float(softmax(scores.logits, 1.0)[label])
 
-    way = max(range(len(scored.scores)), key=lambda one: probability(scored.scores[one]))
-    # A hip of unknown side is seen plain first, then mirrored.
+    way = max(range(len(scored.scores)), key=lambda way: probability(scored.scores[way]))
+    # A hip of unknown side is scored plain first, then mirrored.
     mirrored = scored.hip.mirrored or way == 1
     evidence: NDArray[np.float32] = np.maximum(scored.scores[way].maps[label], 0)
     evidence /= max(float(evidence.max()), 1e-9)
@@ -74,7 +98,7 @@ def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
 
 
 def blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -> None:
-    """Lay a heat map over the part of `film` (H, W, 3) that lies in `box`."""
+    """Blend a heat map (h, w), 0 to 1, into the part of `film` (H, W, 3) that lies in `box`."""
     x0, y0, x1, y1 = (round(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
     whole = np.asarray(
         Image.fromarray(np.ascontiguousarray(heat, np.float32)).resize(
@@ -91,7 +115,7 @@ def blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -
 def _outline(
     draw: ImageDraw.ImageDraw, hip: Hip, box: Box, finding: Finding, size_px: tuple[int, int]
 ) -> None:
-    """Draw a hip's box, and its finding in words inside the box's upper edge."""
+    """Draw a hip's box, and its finding as text below the box's upper edge."""
     colour = COLOURS[finding.priority]
     x0, y0 = max(1, round(box.x0)), max(1, round(box.y0))
     x1, y1 = min(size_px[0] - 2, round(box.x1)), min(size_px[1] - 2, round(box.y1))
@@ -100,22 +124,22 @@ def _outline(
     draw.rectangle((x0, y0, x1, y1), outline=colour, width=3)
     font = ImageFont.load_default(18)
     width = max(12, (x1 - x0 - 16) // CHARACTER_PX)
-    lines = [part for text in _words(hip, finding) for part in textwrap.wrap(text, width)]
-    for line, text in enumerate(lines):
-        draw.text((x0 + 8, y0 + 6 + 23 * line), text, fill=colour, font=font, stroke_width=2,
+    lines = [part for text in _describe(hip, finding) for part in textwrap.wrap(text, width)]
+    for number, line in enumerate(lines):
+        draw.text((x0 + 8, y0 + 6 + 23 * number), line, fill=colour, font=font, stroke_width=2,
                   stroke_fill=(0, 0, 0))  # fmt: skip
 
 
-def _words(hip: Hip, finding: Finding) -> list[str]:
+def _describe(hip: Hip, finding: Finding) -> list[str]:
     probability = finding.probabilities[CATEGORIES.index(finding.category)]
-    words = [f"{hip.side.value}: {finding.category.value.replace('_', ' ')} {probability:.0%}"]
+    lines = [f"{hip.side.value}: {finding.category.value.replace('_', ' ')} {probability:.0%}"]
     if finding.flagged:
         reasons = [category.value.replace("_", " ") for category in finding.flagged_for]
         reasons += ["uncertain"] if finding.uncertain else []
-        words.append(f"flagged ({finding.priority.value}): {', '.join(reasons)}")
+        lines.append(f"flagged ({finding.priority.value}): {', '.join(reasons)}")
     if finding.category in HARDWARE:
-        words.append("implant itself not assessed")
-    return words
+        lines.append("implant itself not assessed")
+    return lines
 
 
 def _scaled(box: Box, scale: float) -> Box:

@@ -1,4 +1,4 @@
-"""What a person should look at: flagged hips, films that were not read, films that bear a mark."""
+"""The worklist: flagged hips, films that carry a mark, and the files that were not read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from hipedge.rules.site_rule import site_rule
 from hipedge.store import Case, Store
 from hipedge.types import CATEGORIES, HARDWARE, Finding, Hip, Priority
 
-_ORDER = tuple(Priority)
-# So many characters fit below the narrowest picture.
+_PRIORITIES = tuple(Priority)
+# A film that was quarantined comes before one that is not applicable.
+_NOT_READ = (State.QUARANTINED, State.NOT_APPLICABLE)
+# The number of characters that fit below the narrowest picture.
 CAPTION_WIDTH = 110
 
 
@@ -35,16 +37,23 @@ class FlaggedHip:
 
 @dataclass(frozen=True, eq=False)
 class Worklist:
-    """Flagged hips, urgent first; and films that are work for a human too, never a negative."""
+    """What a person must see to. No file in it is a negative result.
+
+    `flagged` is sorted by priority, urgent first, then by probability. `not_read` holds every
+    radiograph and picture that was not screened, quarantined ones first; `marked` the films that
+    were read but carry a mark; `other_modalities` the files that are neither radiograph nor
+    picture. Each of the three is oldest first.
+    """
 
     flagged: tuple[FlaggedHip, ...]
     not_read: tuple[Case, ...]
     marked: tuple[Case, ...]
+    other_modalities: tuple[Case, ...]
 
 
 @contextmanager
 def open_review(db: Path, settings: Settings) -> Iterator[tuple[Store, Mapping[str, Rule]]]:
-    """Open a database to look at, with every hip decided under the site's present thresholds.
+    """Open a database for reading, with every hip decided under the site's present thresholds.
 
     Yields the store and the rule of each model in it. Raises `StoreError` if there is none.
     """
@@ -62,7 +71,7 @@ def open_review(db: Path, settings: Settings) -> Iterator[tuple[Store, Mapping[s
 
 
 def worklist(store: Store, rules: Mapping[str, Rule], since: datetime | None = None) -> Worklist:
-    """Return what to look at, of what was recorded since then."""
+    """Return the worklist of what was recorded at `since` or later; of everything for None."""
     cases = list(store.worklist(rules, since))
     flagged = [
         FlaggedHip(case, scored.hip, finding)
@@ -70,14 +79,19 @@ def worklist(store: Store, rules: Mapping[str, Rule], since: datetime | None = N
         for scored, finding in zip(case.hips, case.findings, strict=True)
         if finding.flagged
     ]
-    flagged.sort(
-        key=lambda one: (_ORDER.index(one.finding.priority), -max_flag_probability(one.finding))
-    )
+    flagged.sort(key=_urgency)
+    not_read = [case for case in cases if case.state in _NOT_READ]
+    not_read.sort(key=lambda case: _NOT_READ.index(case.state))
     return Worklist(
         flagged=tuple(flagged),
-        not_read=tuple(case for case in cases if case.state is not State.SCREENED),
-        marked=tuple(case for case in cases if case.state is State.SCREENED and case.marks),
+        not_read=tuple(not_read),
+        marked=tuple(case for case in cases if case.state not in _NOT_READ and case.marks),
+        other_modalities=tuple(store.other_modalities(rules, since)),
     )
+
+
+def _urgency(hip: FlaggedHip) -> tuple[int, float]:
+    return _PRIORITIES.index(hip.finding.priority), -max_flag_probability(hip.finding)
 
 
 def max_flag_probability(finding: Finding) -> float:
@@ -87,18 +101,18 @@ def max_flag_probability(finding: Finding) -> float:
 
 
 def describe_model(case: Case) -> str:
-    """Say which model read a case, and what its card says that its results are worth."""
+    """Return the name of the model that read a case, and the status text of its card."""
     return f"model {case.model} ({case.model_status}): {case.model_status_text}"
 
 
 def caption(case: Case) -> tuple[str, ...]:
-    """Return the lines for below a case's picture: who says this, and what it is worth."""
-    words = textwrap.wrap(describe_model(case), CAPTION_WIDTH)
-    return (*words, f"Research use only. {case.backend}")
+    """Return the lines below a case's picture: the model, its status and the backend."""
+    lines = textwrap.wrap(describe_model(case), CAPTION_WIDTH)
+    return (*lines, f"Research use only. {case.backend}")
 
 
 def case_record(case: Case) -> dict[str, Any]:
-    """Return what is said of a file, as plain values with stable names."""
+    """Return a file and its outcome as plain values with stable names."""
     return {
         "path": str(case.path),
         "sha256": case.sha256,
@@ -118,7 +132,7 @@ def case_record(case: Case) -> dict[str, Any]:
 
 
 def finding_record(hip: Hip, finding: Finding) -> dict[str, Any]:
-    """Return what is said of a hip, as plain values with stable names."""
+    """Return a hip and its finding as plain values with stable names."""
     return {
         "side": hip.side.value,
         "priority": finding.priority.value,

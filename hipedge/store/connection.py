@@ -152,5 +152,13 @@ def now_text() -> str:
 
 
 def utc_text(moment: datetime) -> str:
-    """Return a time as the tables hold it: UTC in ISO 8601, so that text order is time order."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Return a time as the tables hold it: UTC in ISO 8601, so that text order is time order.
+
+    Without a time zone it is local time.
+    """
+    try:
+        utc = moment.astimezone(timezone.utc)
+    except (OverflowError, ValueError):
+        # Within a day of the calendar's first or last year, where local time cannot be converted.
+        utc = moment
+    return utc.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from hipedge.errors import Code, State, StoreError
+from hipedge.errors import CODES, State, StoreError
 from hipedge.rules.decide import Rule, decide
 from hipedge.store.connection import Connection, now_text, utc_text
 from hipedge.store.rows import (
@@ -219,20 +219,29 @@ class Store(Connection):
     def worklist(self, rules: Mapping[str, Rule], since: datetime | None = None) -> Iterator[Case]:
         """Yield, oldest first, each case that a human must see.
 
-        These are cases with a flagged hip or a mark, and films that were not read but may show a
-        hip. `rules` are by model id; `since` is compared with the time of recording.
+        These are cases with a flagged hip or a mark, and films that were not read. Files of other
+        modalities are not among them: `other_modalities`. `rules` are by model id; `since` is
+        compared with the time of recording.
         """
-        slots = ",".join("?" * len(rules))
+        other = _other_modality_codes()
         return self._cases(
-            "files.recorded_at >= ? and (files.state = 'quarantined' or files.code = ?"
+            "files.recorded_at >= ? and (files.state = 'quarantined'"
+            f" or (files.state = 'not_applicable' and files.code not in ({_slots(other)}))"
             " or files.marks <> '[]' or exists (select 1 from hips"
             " join decisions on decisions.hip_id = hips.id"
-            f" where hips.file_id = files.id and flagged and rule_id in ({slots})))",
-            [
-                utc_text(since) if since else "",
-                Code.NO_HIP_FOUND.value,
-                *(rule.rule_id for rule in rules.values()),
-            ],
+            f" where hips.file_id = files.id and flagged and rule_id in ({_slots(rules)})))",
+            [utc_text(since) if since else "", *other, *(rule.rule_id for rule in rules.values())],
+            rules,
+        )
+
+    def other_modalities(
+        self, rules: Mapping[str, Rule], since: datetime | None = None
+    ) -> Iterator[Case]:
+        """Yield, oldest first, each file that is neither a radiograph nor a picture."""
+        other = _other_modality_codes()
+        return self._cases(
+            f"files.recorded_at >= ? and files.code in ({_slots(other)})",
+            [utc_text(since) if since else "", *other],
             rules,
         )
 
@@ -278,6 +287,8 @@ class Store(Connection):
             yield self._case(row, rules[row["model_id"]].rule_id)
 
     def _case(self, row: Row, rule_id: str) -> Case:
+        if row["state"] != State.SCREENED.value:
+            return case_from_row(row, [])
         hips = self.query(
             "select * from hips join decisions on decisions.hip_id = hips.id"
             " where hips.file_id = ? and decisions.rule_id = ? order by hips.id",
@@ -432,6 +443,15 @@ class Store(Connection):
 
     def _save_decision(self, hip_id: int, row: Row, rule: Rule) -> None:
         self.insert("decisions", row | {"hip_id": hip_id, "rule_id": rule.rule_id})
+
+
+def _other_modality_codes() -> tuple[str, ...]:
+    return tuple(code.value for code, info in CODES.items() if info.other_modality)
+
+
+def _slots(values: Collection[object]) -> str:
+    """Return as many SQL parameters as there are values."""
+    return ",".join("?" * len(values))
 
 
 def _supersedes(row: Row, known: Row) -> bool:

@@ -6,13 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 
-import numpy as np
-
-from hipedge.dicom import load, read
-from hipedge.errors import InputError, Refused, State
-from hipedge.locate.upright import turns_of
-from hipedge.review.picture import draw_case
-from hipedge.review.worklist import caption
+from hipedge.errors import InputError, State
+from hipedge.review.picture import case_picture
 from hipedge.rules.decide import Rule
 from hipedge.store import Case, Store
 from hipedge.study.inputs import FilmName, Prediction
@@ -71,14 +66,10 @@ class RecordedPictures:
         found = self._store.find(self._rules, film)
         if len(found) != 1 or not found[0].hips:
             return None
-        (case,) = found
         try:
-            payload = load(case.path)
-            pixels = np.rot90(read(case.path, payload).pixels, turns_of(case.marks))
-        except Refused:
-            return None
-        if payload.sha256 != case.sha256:
+            picture = case_picture(found[0])
+        except InputError:
             return None
         buffer = BytesIO()
-        draw_case(pixels, case.hips, case.findings, caption(case)).save(buffer, "PNG")
+        picture.save(buffer, "PNG")
         return buffer.getvalue()

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.backends import BACKENDS, Backend, Fingerprint, open_backend, parity
+from hipedge.backends import BACKENDS, Backend, Fingerprint, open_backend
+from hipedge.backends.parity import check_parity
 from hipedge.errors import BackendError, BackendLost, HipedgeError
 from hipedge.model import ModelFolder
 from hipedge.types import Scores
@@ -47,7 +48,7 @@ class Opener:
         """Return the backend; raise `BackendError` if it disagrees with the FP32 scores."""
         backend = open_backend(self.name, self.model, threads=self.threads)
         if BACKENDS[self.name].automatic:  # the test double has no model
-            result = parity.check(backend, self.model)
+            result = check_parity(backend, self.model)
             if not result.agrees:
                 raise BackendError(
                     f"{self.name} disagrees with the model's golden scores: "

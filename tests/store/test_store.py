@@ -322,10 +322,13 @@ def test_the_worklist_is_flagged_hips_unread_films_and_marks_and_nothing_else(st
         Refusal(Path("/in/broken.dcm"), Code.TRUNCATED, sha256=sha("broken")),
         Refusal(Path("/in/tibia.dcm"), Code.NO_HIP_FOUND, sha256=sha("tibia")),
         Refusal(Path("/in/chest.dcm"), Code.WRONG_BODY_PART, sha256=sha("chest")),
+        Refusal(Path("/in/ct.dcm"), Code.WRONG_MODALITY, sha256=sha("ct")),
+        Refusal(Path("/in/report.dcm"), Code.WRONG_OBJECT, sha256=sha("report")),
     ]
     store.record(run, outcomes, RULE)
     names = [case.path.stem for case in store.worklist(RULES)]
-    assert names == ["arthritis", "marked", "broken", "tibia"]
+    assert names == ["arthritis", "marked", "broken", "tibia", "chest"]
+    assert [case.path.stem for case in store.other_modalities(RULES)] == ["ct", "report"]
 
 
 def test_the_worklist_can_begin_at_a_moment(store):
