@@ -73,7 +73,8 @@ def _fold_batch_norms(module: nn.Module) -> None:
     for name, child in list(module.named_children()):
         if isinstance(convolution, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
             setattr(module, before, fuse_conv_bn_eval(convolution, child))
-            setattr(module, name, nn.Identity())
+            # timm's layers of normalisation bring their activation with them.
+            setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
             _fold_batch_norms(child)
         before, convolution = name, child

@@ -80,7 +80,7 @@ def _training_data(run: Run, calibration: Calibration) -> str:
     if settings.phantom_pool:
         parts.append(f"{settings.phantom_pool} simulated hips drawn while training")
     parts += [
-        f"ResNet-50 with {', '.join(settings.enhancements) or 'no enhancement'},"
+        f"Backbone {settings.backbone}, CBAM, GeM and class-balanced focal loss,"
         f" {settings.epochs} epochs, batches of {settings.batch_size},"
         f" AdamW at {settings.learning_rate:g}, seed {settings.seed}",
         f"Manifest SHA-256 {run.manifest.sha256}",

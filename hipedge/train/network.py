@@ -9,13 +9,12 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
-from hipedge.errors import ModelError
+from hipedge.errors import ConfigError, ModelError
 from hipedge.model.card import Card, card_json, parse_card
 from hipedge.model.folder import GOLDEN_SAMPLES
-from hipedge.train.attention import Cbam
+from hipedge.train.backbones import make_backbone
 from hipedge.types import CATEGORIES
 
 # A byte becomes a number from -2 to 2; the difference is exact in half precision too.
@@ -26,11 +25,11 @@ GEM_POWER = 3.0
 # Powers of features from 1e-3 to 1e3 stay normal numbers in single precision up to p = 12.
 GEM_FLOOR = 1e-3
 
-# How much each block of an untrained network adds. At full gain, random blocks amplify any
-# difference between two inputs, rounding too, far more than trained ones.
+# The gain of each residual block of an untrained network. At full gain, random blocks amplify any
+# difference between two inputs, rounding errors included, far more than trained ones.
 BRANCH_GAIN = 0.25
 
-# What reading a checkpoint raises where it is another file, or has other things in it.
+# What reading another kind of file as a checkpoint may raise.
 MALFORMED = (
     AttributeError,
     EOFError,
@@ -67,39 +66,32 @@ class GeneralizedMean(nn.Module):
 
 
 class HipNet(nn.Module):
-    """ResNet-50 with CBAM in each block, GeM pooling and a linear head.
+    """A backbone, generalized-mean pooling and a linear head.
 
-    CBAM is that of Woo et al., 2018, arXiv:1807.06521: channel attention by an MLP of reduction 16
-    that the mean and the maximum share, then spatial attention by a 7×7 convolution over both,
-    ahead of the residual sum. Without `cbam` the backbone is a plain ResNet-50; without `gem`
-    pooling is by the mean, which is GeM with p held at 1.
+    `backbone` is a name in `hipedge.train.backbones.BACKBONES`; `size_px` is the side of the crops
+    for which the network is built, from which follows the backbone's output stride.
     """
 
-    def __init__(self, *, cbam: bool = True, gem: bool = True) -> None:
+    def __init__(self, backbone: str = "resnet50", *, size_px: int = 256) -> None:
         super().__init__()
-        self.settings = {"cbam": cbam, "gem": gem}
-        self.backbone = ResNet(
-            Bottleneck,  # type: ignore[arg-type]  # timm's annotation asks for an instance
-            (3, 4, 6, 3),
-            in_chans=1,
-            num_classes=0,
-            global_pool="",
-            block_args={"attn_layer": Cbam} if cbam else {},
-        )
-        self.pool = GeneralizedMean(GEM_POWER if gem else 1.0, learned=gem)
+        self.backbone_name = backbone
+        self.backbone = make_backbone(backbone, size_px)
+        self.pool = GeneralizedMean(GEM_POWER, learned=True)
+        # Of whole channels, as of a vector of pooled features.
+        self.dropout = nn.Dropout2d(self.backbone.dropout)
         self.head = nn.Conv2d(self.backbone.num_features, len(CATEGORIES), 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(len(CATEGORIES)))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and activation maps: uint8 (N, 1, S, S) -> (N, K), (N, K, S/32, S/32).
+        """Return logits and activation maps: uint8 (N, 1, S, S) -> (N, K), (N, K, h, w).
 
         The head is linear, so it may come before the sum over positions: a logit is the sum of
         its map plus a bias. Pooling and head run in single precision whatever the backbone's.
         """
         dtype = next(self.backbone.parameters()).dtype
-        features = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)  # (N, 2048, h, w)
+        features = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)  # (N, C, h, w)
         with torch.autocast(features.device.type, enabled=False):
-            maps = self.head(self.pool(features.float()))
+            maps = self.head(self.dropout(self.pool(features.float())))
         return maps.sum((2, 3)) + self.bias, maps
 
 
@@ -116,7 +108,7 @@ def score(
 
 
 @torch.no_grad()
-def untrained_network(seed: int, samples: NDArray[np.uint8]) -> HipNet:
+def untrained_network(seed: int, samples: NDArray[np.uint8], backbone: str = "resnet50") -> HipNet:
     """Return a network of random weights that tells samples apart, as a trained one does.
 
     Batch normalisation takes its statistics from a part of `samples`, uint8 (N, 1, S, S), and
@@ -125,10 +117,10 @@ def untrained_network(seed: int, samples: NDArray[np.uint8]) -> HipNet:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = HipNet()
-    for block in network.modules():
-        if isinstance(block, Bottleneck):
-            nn.init.constant_(block.get_parameter("bn3.weight"), BRANCH_GAIN)
+        network = HipNet(backbone, size_px=samples.shape[-1])
+    for name, parameter in network.backbone.named_parameters():
+        if name.endswith("bn3.weight"):
+            nn.init.constant_(parameter, BRANCH_GAIN)
     _settle_batch_norms(network, samples[:: max(1, len(samples) // SCORING_BATCH)])
     spread, mean = torch.std_mean(torch.from_numpy(score(network, samples)[0]), 0)
     network.head.weight /= spread[:, None, None, None]
@@ -149,11 +141,11 @@ def _settle_batch_norms(network: HipNet, samples: NDArray[np.uint8]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a training leaves behind, and a model folder is made of.
+    """The result of a training, from which a model folder is made.
 
-    On disk it is a dict, written by `torch.save` and free of pickled classes: `settings`, the
-    arguments of `HipNet`; its `state_dict`; `card`, as JSON with no hashes in `files`;
-    `golden_samples`, uint8 (64, 1, S, S).
+    On disk it is a dict written by `torch.save`, without pickled classes: `backbone`, its name;
+    the network's `state_dict`; `card`, as JSON with no hashes in `files`; `golden_samples`, uint8
+    (64, 1, S, S).
     """
 
     network: HipNet
@@ -163,7 +155,7 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the checkpoint to `path`."""
         content = {
-            "settings": self.network.settings,
+            "backbone": self.network.backbone_name,
             "state_dict": self.network.state_dict(),
             "card": card_json(self.card).decode(),
             "golden_samples": torch.from_numpy(self.golden_samples),
@@ -172,15 +164,26 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Read a checkpoint without running code from it; raise `ModelError` if it is not one."""
+        """Read a checkpoint without running code from it.
+
+        Raises `ModelError` for another file, and for a checkpoint of hipedge 0.1, whose network
+        differs.
+        """
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-            network = HipNet(**content["settings"])
-            network.load_state_dict(content["state_dict"])
+            if "backbone" not in content and {"settings", "state_dict", "card"} <= set(content):
+                raise ModelError(
+                    f"{path} was written by hipedge 0.1, whose network had no choice of backbone:"
+                    " train again, or keep the model folder made from it, which still works"
+                )
             card = parse_card(content["card"].encode(), f"the card in {path}")
+            network = HipNet(content["backbone"], size_px=card.input.size_px)
+            network.load_state_dict(content["state_dict"])
             golden_samples = content["golden_samples"].numpy()
         except OSError as error:
             raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+        except ConfigError as error:
+            raise ModelError(f"{path}: {error}") from error
         except MALFORMED as error:
             raise ModelError(
                 f"{path} is not a checkpoint of hipedge: give one that `hipedge train` wrote"

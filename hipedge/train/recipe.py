@@ -11,7 +11,7 @@ RUN/checkpoint.pt    what `hipedge model new --checkpoint` takes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from hipedge.errors import ConfigError, InputError
 from hipedge.train.classifier import (
     Classification,
     confusion,
-    imagenet_start,
     macro_f1,
     score_crops,
 )
@@ -52,6 +51,20 @@ class Listener:
     on_remark: Callable[[str], None] = lambda text: None
 
 
+MakeObjective = Callable[[TrainingSettings, Sequence[int]], Classification]
+
+
+def untrained_objective(settings: TrainingSettings, counts: Sequence[int]) -> Classification:
+    """Return HipNet with random weights, the same for a seed, under class-balanced focal loss.
+
+    `counts` are the numbers of different samples of each category (K,).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = HipNet(settings.backbone, size_px=settings.geometry.size_px)
+    return Classification(network, FocalLoss(class_balanced_weights(counts)))
+
+
 DEFAULTS = TrainingSettings()
 NO_CALLBACKS = Listener()
 
@@ -64,17 +77,20 @@ def train(
     cache: Path | None = None,
     device: str | None = None,
     workers: int = 0,
+    imagenet_weights: Path | None = None,
+    make_objective: MakeObjective = untrained_objective,
     listener: Listener = NO_CALLBACKS,
 ) -> Path:
     """Train, calibrate and measure a classifier; return its checkpoint, in `folder`.
 
-    The same call again goes on where the last was interrupted, to the same result. Under `torchrun`
-    several processes share the work. Crops and phantoms are kept in `cache`, which several
-    trainings may share; by default it is in `folder`. `device` is as in `distributed_context`;
-    `workers` are processes that draw and augment.
+    The same call resumes an interrupted training, with the same result. Under `torchrun` several
+    processes share the work. Crops and phantoms are kept in `cache`, which several trainings may
+    share; by default it is in `folder`. `device` is as in `distributed_context`; `workers` is the
+    number of processes that simulate and augment samples. `imagenet_weights` is a file of weights
+    for the backbone, in place of those that it finds by itself.
 
-    Raises `InputError` for what is wrong with the manifest or its films; `ConfigError` where
-    `folder` holds a training with other settings.
+    Raises `InputError` for faults of the manifest or its films; `ConfigError` where `folder` holds
+    a training with other settings.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
     cache = cache or folder / "cache"
@@ -90,7 +106,7 @@ def train(
             write_json(folder / "data.json", run.report.to_json())
             listener.on_data(run.report)
         _check_enough(run.report)
-        network, history = _fit(run, place, workers, listener)
+        network, history = _fit(run, place, workers, imagenet_weights, make_objective, listener)
         if place.leads:
             write_json(folder / "history.json", vars(history))
             draw_curves(history, folder / "curves.png")
@@ -113,22 +129,26 @@ def _check_enough(report: DataReport) -> None:
 
 
 def _fit(
-    run: Run, place: DistributedContext, workers: int, listener: Listener
+    run: Run,
+    place: DistributedContext,
+    workers: int,
+    imagenet_weights: Path | None,
+    make_objective: MakeObjective,
+    listener: Listener,
 ) -> tuple[HipNet, History]:
     settings, crops = run.settings, run.crops
-    network = build_network(settings)
+    samples, counts = _samples(run)
+    objective = make_objective(settings, counts)
     if settings.imagenet:
         try:
-            imagenet_start(network)
+            objective.pretrained = objective.network.backbone.load_imagenet(imagenet_weights)
         except ConfigError as error:
             listener.on_remark(f"{error}: training starts from random weights")
-    samples, counts = _samples(run)
-    weights = class_balanced_weights(counts)
-    loss: nn.Module = FocalLoss(weights) if settings.balanced_focal else nn.CrossEntropyLoss()
     val = crops.of(VAL)
     pixels, truth = crops.pixels[val], crops.categories[val]
 
     def validate(average: nn.Module) -> float:
+        assert isinstance(average, HipNet)
         logits = score_crops(average, pixels, place.device, mixed=True)
         return macro_f1(confusion(truth, logits.argmax(axis=1)))
 
@@ -139,7 +159,7 @@ def _fit(
         seed=settings.seed,
     )
     average, history = fit(
-        Classification(network, loss),
+        objective,
         samples,
         validate,
         schedule,
@@ -150,13 +170,6 @@ def _fit(
     )
     assert isinstance(average, HipNet)
     return average, history
-
-
-def build_network(settings: TrainingSettings) -> HipNet:
-    """Return the network before its first step, the same for the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return HipNet(cbam=settings.cbam, gem=settings.gem)
 
 
 def _samples(run: Run) -> tuple[Joined, list[int]]:

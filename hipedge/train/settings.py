@@ -1,4 +1,4 @@
-"""What a training is asked for, and what it works on."""
+"""The settings of a training, and its run folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ SETTINGS = "settings.json"
 class TrainingSettings:
     """What is asked for: together with the manifest it decides the result.
 
-    `phantoms` are drawn for each epoch beside the manifest's hips, out of a pool of `pool`, or
-    all new where it is None. `cbam`, `gem` and `balanced_focal` are the study's enhancements.
-    `about` is what the card says of the model in a sentence.
+    `backbone` is a name in `hipedge.train.backbones.BACKBONES`. `phantoms` are drawn for each
+    epoch in addition to the manifest's hips, out of a pool of `pool`, or all new where it is None.
+    `about` is a sentence about the model for its card.
     """
 
     name: str = "hipnet"
     version: str = "1"
     about: str = "Trained by the study's recipe; not validated for any clinical use."
     geometry: CropGeometry = DEFAULT_GEOMETRY
+    backbone: str = "resnet50"
     epochs: int = 60
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -38,24 +39,11 @@ class TrainingSettings:
     imagenet: bool = True
     phantoms: int = 0
     pool: int | None = None
-    cbam: bool = True
-    gem: bool = True
-    balanced_focal: bool = True
     strength: Strength = field(default_factory=Strength)
 
     @property
-    def enhancements(self) -> tuple[str, ...]:
-        """Which of the study's enhancements are on."""
-        every = {
-            "CBAM": self.cbam,
-            "GeM": self.gem,
-            "class-balanced focal loss": self.balanced_focal,
-        }
-        return tuple(name for name, on in every.items() if on)
-
-    @property
     def phantom_pool(self) -> int:
-        """How many different phantoms there are in the whole training."""
+        """Number of different phantoms in the whole training."""
         if not self.phantoms:
             return 0
         return self.pool or self.phantoms * self.epochs
@@ -63,7 +51,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training: its folder and cache, what was asked for, and the hips that it learns from."""
+    """One training: its folder and cache, its settings, and the hips that it learns from."""
 
     folder: Path
     cache: Path
@@ -74,12 +62,12 @@ class Run:
 
 
 def open_folder(folder: Path, settings: object, manifest: Manifest) -> None:
-    """Make a run's folder, or raise `ConfigError` unless what it holds is this very training.
+    """Make a run's folder; raise `ConfigError` where it holds a training with other settings.
 
     `settings` is a dataclass.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # By way of JSON, so that tuples and lists compare equal.
+    # Converted to JSON and back, so that tuples and lists compare equal.
     asked = json.loads(json.dumps({"manifest_sha256": manifest.sha256, **asdict(settings)}))  # type: ignore[call-overload]
     path = folder / SETTINGS
     if not path.exists():
@@ -93,5 +81,5 @@ def open_folder(folder: Path, settings: object, manifest: Manifest) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a file of a run that people read too."""
+    """Write a file of a run folder as indented JSON."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

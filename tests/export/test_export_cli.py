@@ -106,4 +106,4 @@ def test_a_backend_that_disagrees_exits_1(untrained_model, monkeypatch, capsys):
 def test_a_backend_that_is_no_runtime_of_the_model_is_an_error(untrained_model, capsys):
     code, _, err = run(capsys, "verify", untrained_model.path, "--backend", "fake")
     assert code == 2
-    assert "maps (64, 8, 8, 8), and the model's are (64, 8, 2, 2)" in err
+    assert "maps (64, 8, 8, 8), and the model's are (64, 8, 4, 4)" in err

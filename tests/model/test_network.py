@@ -1,12 +1,13 @@
 """The network: its parts against their papers' formulas, and what it promises about its maps."""
 
 import copy
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hipedge.errors import ModelError
+from hipedge.errors import ConfigError, ModelError
 from hipedge.model.untrained import synthetic_crops, untrained_card
 from hipedge.types import CropGeometry
 
@@ -16,6 +17,11 @@ timm = pytest.importorskip("timm")
 from timm.layers.cbam import CbamModule  # noqa: E402
 
 from hipedge.train.attention import Cbam  # noqa: E402
+from hipedge.train.backbones import (  # noqa: E402
+    LITE0_INPUT_SCALE,
+    LITE0_PACKAGE,
+    LITE0_WEIGHTS,
+)
 from hipedge.train.network import (  # noqa: E402
     BYTE_CENTRE,
     BYTE_SCALE,
@@ -37,6 +43,20 @@ def samples():
 @pytest.fixture(scope="module")
 def network(samples):
     return untrained_network(0, samples)
+
+
+@pytest.fixture(scope="module")
+def lite0(samples):
+    return untrained_network(0, samples, "efficientnet_lite0")
+
+
+@pytest.fixture(scope="module")
+def imagenet_lite0():
+    """EfficientNet-lite0 from ImageNet; its head is random."""
+    torch.manual_seed(0)
+    network = HipNet("efficientnet_lite0", size_px=128)
+    network.backbone.load_imagenet()
+    return network
 
 
 def features(seed=0):
@@ -101,13 +121,18 @@ def test_every_block_has_attention(network):
     assert all(block.se is not None for block in blocks)
 
 
-def test_without_attention_and_gem_it_is_a_plain_resnet50(samples):
+@pytest.mark.parametrize(("size_px", "stride"), [(256, 32), (64, 16)])
+def test_without_attention_and_gem_it_is_a_plain_resnet50(samples, size_px, stride):
     torch.manual_seed(0)
-    ours = HipNet(cbam=False, gem=False).train()
+    ours = HipNet("resnet50", size_px=size_px).train()
     for name, parameter in ours.named_parameters():
         if name.endswith("bn3.weight"):
             torch.nn.init.ones_(parameter)
-    plain = timm.create_model("resnet50", in_chans=1, num_classes=8).train()
+    for layer in range(1, 5):
+        for block in getattr(ours.backbone, f"layer{layer}"):
+            block.se = None
+    ours.pool = GeneralizedMean(1.0, learned=False)
+    plain = timm.create_model("resnet50", in_chans=1, num_classes=8, output_stride=stride).train()
     plain.load_state_dict(
         {
             **ours.backbone.state_dict(),
@@ -122,10 +147,69 @@ def test_without_attention_and_gem_it_is_a_plain_resnet50(samples):
         torch.testing.assert_close(ours(pixels)[0], expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "efficientnet_lite0"])
+@pytest.mark.parametrize(("size_px", "least"), [(128, 8), (256, 8)])
+def test_maps_have_at_least_eight_positions_a_side(backbone, size_px, least):
+    network = HipNet(backbone, size_px=size_px).eval()
+    with torch.no_grad():
+        _, maps = network(torch.zeros((1, 1, size_px, size_px), dtype=torch.uint8))
+    assert maps.shape[:2] == (1, 8)
+    assert min(maps.shape[2:]) >= least
+
+
+def test_a_map_of_lite0_sums_to_its_logit_less_the_bias(imagenet_lite0):
+    samples = synthetic_crops(128)[::8]
+    logits, maps = score(imagenet_lite0, samples)
+    assert maps.shape == (8, 8, 8, 8)
+    bias = imagenet_lite0.bias.detach().numpy()
+    assert np.abs(maps.sum((2, 3)) + bias - logits).max() < 1e-5
+
+
+def test_lite0_from_imagenet_has_the_features_of_timms_with_the_same_weights(imagenet_lite0):
+    """By the layers' order the weights reach the layers that they were trained for."""
+    path = distribution(LITE0_PACKAGE).locate_file(LITE0_WEIGHTS)
+    weights = torch.load(str(path), map_location="cpu", weights_only=True)
+    theirs = timm.create_model("efficientnet_lite0", bn_eps=1e-3)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), weights.values(), strict=True)))
+    gray = torch.rand((2, 1, 128, 128), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    backbone = imagenet_lite0.backbone.eval()
+    with torch.no_grad():
+        expected = theirs.eval().forward_features(gray.expand(-1, 3, -1, -1))
+        found = backbone.bn1(backbone.conv_stem(gray / LITE0_INPUT_SCALE))
+        for stage in backbone.blocks:
+            found = stage(found)
+        found = theirs.bn2(theirs.conv_head(found))
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_fine_tuning_lite0_changes_neither_its_first_stages_nor_its_statistics(imagenet_lite0):
+    network = copy.deepcopy(imagenet_lite0)
+    before = {name: value.clone() for name, value in network.backbone.state_dict().items()}
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    network.train()
+    for _ in range(2):
+        network(torch.from_numpy(synthetic_crops(128)[:4]))[0].square().sum().backward()
+        optimizer.step()
+    after = network.backbone.state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    frozen = ("conv_stem.", "bn1.", "blocks.0.", "blocks.1.", "blocks.2.")
+    statistics = {n for n in before if n.startswith("blocks") and "running" in n}
+    kept = statistics | {n for n in before if n.startswith(frozen)}
+    assert kept <= same
+    assert not (same - kept) & {name for name in before if name.endswith("weight")}
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match="resnet50 or efficientnet_lite0"):
+        HipNet("vgg16")
+
+
 def test_a_map_sums_to_its_logit_less_the_bias(network, samples):
     logits, maps = score(network, samples)
     bias = network.bias.detach().numpy()
-    assert maps.shape == (64, 8, 2, 2)
+    assert maps.shape == (64, 8, 4, 4)
     assert np.abs(maps.sum((2, 3)) + bias - logits).max() < 1e-5
 
 
@@ -190,10 +274,29 @@ def test_a_checkpoint_keeps_network_card_and_golden_samples(network, samples, tm
     assert np.array_equal(score(kept.network, samples[:4])[0], score(network, samples[:4])[0])
 
 
-def test_a_checkpoint_of_an_ablated_network_is_read_as_such(samples, tmp_path):
-    plain = HipNet(cbam=False, gem=False)
-    Checkpoint(plain, untrained_card(0, GEOMETRY), samples).save(tmp_path / "checkpoint.pt")
-    assert Checkpoint.load(tmp_path / "checkpoint.pt").network.settings == plain.settings
+def test_a_checkpoint_keeps_its_backbone(lite0, samples, tmp_path):
+    Checkpoint(lite0, untrained_card(0, GEOMETRY), samples).save(tmp_path / "checkpoint.pt")
+    kept = Checkpoint.load(tmp_path / "checkpoint.pt").network
+    assert kept.backbone_name == "efficientnet_lite0"
+    assert np.array_equal(score(kept, samples[:4])[0], score(lite0, samples[:4])[0])
+
+
+def test_a_checkpoint_of_the_first_release_is_refused_with_what_to_do(network, samples, tmp_path):
+    Checkpoint(network, untrained_card(0, GEOMETRY), samples).save(tmp_path / "checkpoint.pt")
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del content["backbone"]
+    content["settings"] = {"cbam": True, "gem": True}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match=r"hipedge 0\.1.*train again"):
+        Checkpoint.load(tmp_path / "checkpoint.pt")
+
+
+def test_a_checkpoint_of_an_unknown_backbone_names_it(network, samples, tmp_path):
+    Checkpoint(network, untrained_card(0, GEOMETRY), samples).save(tmp_path / "checkpoint.pt")
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**content, "backbone": "vgg16"}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="no backbone 'vgg16'"):
+        Checkpoint.load(tmp_path / "checkpoint.pt")
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path):

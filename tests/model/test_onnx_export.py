@@ -57,7 +57,7 @@ def test_it_takes_bytes_and_gives_logits_and_maps_for_any_batch(classifier):
     ]
     assert [describe(value) for value in classifier.graph.output] == [
         ("logits", TensorProto.FLOAT, ["N", 8]),
-        ("maps", TensorProto.FLOAT, ["N", 8, 2, 2]),
+        ("maps", TensorProto.FLOAT, ["N", 8, 4, 4]),
     ]
 
 
@@ -100,3 +100,42 @@ def test_it_keeps_no_trace_of_the_machine_that_made_it(untrained_model, classifi
         "hipedge",
         hipedge.__version__,
     )
+
+
+@pytest.fixture(scope="module")
+def lite0(tmp_path_factory):
+    """A network with the lighter backbone and its file: samples, logits, maps, ONNX."""
+    from hipedge.export.onnx import export_classifier
+    from hipedge.model.untrained import synthetic_crops
+    from hipedge.train.network import score, untrained_network
+
+    samples = synthetic_crops(128)
+    network = untrained_network(0, samples, "efficientnet_lite0")
+    path = tmp_path_factory.mktemp("lite0") / "classifier.onnx"
+    export_classifier(network, path, size_px=128)
+    return samples, *score(network, samples), path
+
+
+def test_lite0_in_half_precision_agrees_with_single(lite0):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    samples, logits, maps, path = lite0
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found_logits, found_maps = session.run(["logits", "maps"], {"pixels": samples})
+    assert maps.shape == found_maps.shape == (64, 8, 8, 8)
+    assert np.abs(found_logits - logits).max() < 0.1 * logits.std()
+    assert np.corrcoef(found_maps.ravel(), maps.ravel())[0, 1] > 0.999
+
+
+def test_lite0_keeps_the_activation_behind_a_folded_normalisation(lite0):
+    graph = onnx.load(lite0[-1]).graph
+    operators = [node.op_type for node in graph.node]
+    # ReLU6: of the stem, one in the first block, two in each of the 15 others; and GeM's floor.
+    assert operators.count("Clip") == 1 + 1 + 2 * 15 + 1
+    assert set(operators) <= TENSORRT_OPERATORS | {"Resize"}
+
+
+def test_lite0_is_a_file_of_some_six_megabytes_in_half_precision(lite0):
+    assert 5.5e6 < lite0[-1].stat().st_size < 7e6
+    initializers = onnx.load(lite0[-1]).graph.initializer
+    large = [tensor for tensor in initializers if np.prod(tensor.dims) > 2048]
+    assert {tensor.data_type for tensor in large} == {TensorProto.FLOAT16}
