@@ -1,12 +1,20 @@
-"""Files that are either there as a whole or not at all."""
+"""Writing files: atomically, and as CSV that a spreadsheet does not execute."""
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+# What a spreadsheet may take for a formula, however many apostrophes hide it already, and what is
+# a number all the same.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @contextmanager
@@ -30,3 +38,23 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_csv(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a header and rows as CSV; text that a spreadsheet would evaluate is escaped."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(escape_formula, header))
+    writer.writerows(map(escape_formula, row) for row in rows)
+
+
+def escape_formula(cell: object) -> object:
+    """Return a CSV cell that no spreadsheet evaluates as a formula.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe
+    in front, which spreadsheets hide (OWASP, "CSV Injection"). Numbers stay numbers, also those
+    formatted as text. `hipedge.csv_input` removes the apostrophe again.
+    """
+    if isinstance(cell, (int, float)) or cell is None:
+        return cell
+    text = str(cell)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

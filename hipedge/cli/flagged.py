@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.decide import HARDWARE, HARDWARE_NOTE
 from hipedge.errors import CODES
+from hipedge.files import write_csv
 from hipedge.store import Case
 from hipedge.types import CATEGORIES, Finding, Priority
 from hipedge.worklist import (
@@ -78,9 +78,7 @@ def _write_csv(found: Worklist) -> None:
         for record in records
     ]
     names = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    write_csv(sys.stdout, names, ([row.get(name, "") for name in names] for row in rows))
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

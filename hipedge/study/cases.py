@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.csv_input import Problems, repeated_rows
 from hipedge.errors import InputError
-from hipedge.study.inputs import FILM_COLUMNS, FilmName, Label, Prediction, Problems
+from hipedge.study.inputs import FILM_COLUMNS, FilmName, Label, Prediction
 from hipedge.study.resampling import Array
 from hipedge.types import CATEGORIES, Side
 
@@ -123,7 +124,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
         if i is None:
             unlabelled += 1
         elif i in answered_by:
-            problems.add("a second prediction for a hip", prediction.row)
+            problems.add(prediction.row, "a second prediction for a hip")
         else:
             answered_by[i] = prediction.row
             answer[i] = -1 if prediction.category is None else prediction.category
@@ -132,7 +133,7 @@ def match(labels: Sequence[Label], predictions: Iterable[Prediction]) -> Cases:
                 probabilities[i] = prediction.probabilities
             if prediction.flagged is not None:
                 flagged[i] = prediction.flagged
-    problems.raise_if_any()
+    problems.raise_by_message()
     _refuse_unknown_films(labels, key, unknown_films)
 
     return Cases(
@@ -197,13 +198,13 @@ def _index(labels: Sequence[Label], key: str) -> dict[str, tuple[int, ...]]:
     """Index labels by film; two labels for one hip are an error."""
     problems = Problems("the labels")
     by_film: dict[str, tuple[int, ...]] = {}
-    for i, label in enumerate(labels):
-        film = named_by(label.film, key) or ""
-        others = by_film.get(film, ())
-        if any(labels[j].side is label.side for j in others):
-            problems.add("a second label for a hip", label.row)
-        by_film[film] = (*others, i)
-    problems.raise_if_any()
+    films = [named_by(label.film, key) or "" for label in labels]
+    for i, film in enumerate(films):
+        by_film[film] = (*by_film.get(film, ()), i)
+    hips = ((label.row, (film, label.side)) for label, film in zip(labels, films, strict=True))
+    for row, _ in repeated_rows(hips):
+        problems.add(row, "a second label for a hip")
+    problems.raise_by_message()
     return by_film
 
 
@@ -226,9 +227,9 @@ def _refuse_unknown_films(labels: Sequence[Label], key: str, films: set[str]) ->
     for label in labels:
         if named_by(label.film, key) in films:
             problems.add(
-                f"no prediction has this {key} (screen the film, or take the row out)", label.row
+                label.row, f"no prediction has this {key} (screen the film, or take the row out)"
             )
-    problems.raise_if_any()
+    problems.raise_by_message()
 
 
 def _groups(

@@ -16,9 +16,10 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.csv_input import Problems
 from hipedge.errors import InputError
 from hipedge.study.cases import Cases, film_columns, named_by, no_common_column, same_hip
-from hipedge.study.inputs import PHASES, Label, Problems, Read
+from hipedge.study.inputs import PHASES, Label, Read
 from hipedge.study.resampling import Array
 from hipedge.types import Side
 
@@ -69,11 +70,11 @@ def match_reads(reads: Sequence[Read], labels: Sequence[Label], cases: Cases) ->
     for read, hip in zip(reads, hips, strict=True):
         where = readers.index(read.reader), phases.index(read.phase), hip
         if answers[where] >= 0:
-            problems.add("a second read of a hip by the same reader in the same phase", read.row)
+            problems.add(read.row, "a second read of a hip by the same reader in the same phase")
         answers[where] = read.answer
         confidence[where] = np.nan if read.confidence is None else read.confidence
         seconds[where] = np.nan if read.seconds is None else read.seconds
-    problems.raise_if_any()
+    problems.raise_by_message()
     lacking = [
         f"{readers[r]} has no reads {phases[p]}" for r, p in np.argwhere((answers < 0).all(axis=2))
     ]
@@ -106,8 +107,8 @@ def _grades(reads: Sequence[Read], readers: tuple[str, ...]) -> tuple[str, ...]:
     problems = Problems("the reads")
     for read in reads:
         if grade_of.setdefault(read.reader, read.grade) != read.grade:
-            problems.add("a reader with a second grade", read.row)
-    problems.raise_if_any()
+            problems.add(read.row, "a reader with a second grade")
+    problems.raise_by_message()
     return tuple(grade_of[reader] for reader in readers)
 
 
@@ -124,10 +125,10 @@ def _hips(reads: Sequence[Read], labels: Sequence[Label]) -> list[int]:
     for read in reads:
         hip = same_hip(read.side, by_film.get(named_by(read.film, columns[0]), ()))
         if hip is None:
-            problems.add("a read of a hip that has no label", read.row)
+            problems.add(read.row, "a read of a hip that has no label")
         else:
             hips.append(hip)
-    problems.raise_if_any()
+    problems.raise_by_message()
     return hips
 
 

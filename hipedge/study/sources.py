@@ -58,9 +58,9 @@ def gather(
     for another model than the database's.
     """
     site = None if site_file is None else read_site_file(site_file)
-    labels = read_labels(labels_file)
     given = (labels_file, predictions_file, site_file)
     files = {path.name: sha256_of(path) for path in given if path is not None}
+    labels = read_labels(labels_file)
     pictures: Pictures = NoPictures() if images is None else FolderPictures(images)
     if predictions_file is not None:
         cases = match(labels, read_predictions(predictions_file))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.decide import softmax
+from hipedge.files import write_csv
 from hipedge.train.calibrate import Calibration
 from hipedge.train.classifier import confusion, macro_f1
 from hipedge.train.manifest import Row
@@ -35,12 +35,19 @@ def write_predictions(
     Paths are relative to `folder`, the manifest's, wherever they can be, as they are there.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "side", "split", *(category.value for category in CATEGORIES)))
-        for row, values in zip(rows, probabilities, strict=True):
-            inside = row.path.is_relative_to(folder)
-            name = row.path.relative_to(folder) if inside else row.path
-            writer.writerow((name, row.side.value, row.split, *(f"{p:.6f}" for p in values)))
+        write_csv(
+            file,
+            ("path", "side", "split", *(category.value for category in CATEGORIES)),
+            (
+                (_relative(row.path, folder), row.side.value, row.split,
+                 *(f"{p:.6f}" for p in values))
+                for row, values in zip(rows, probabilities, strict=True)
+            ),
+        )  # fmt: skip
+
+
+def _relative(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def measure(

@@ -147,7 +147,7 @@ def test_mixed_encodings_are_named_by_row(table):
         ("", "no column side"),
         ("case,side,category\n1,right,normal\n", "no column patient"),
         ("side,category,patient\nright,normal,1\n", "no column sha256 or"),
-        ("case,side,side,category,patient\n", "a column twice: side"),
+        ("case,side,side,category,patient\n", "a column is named twice: side"),
         ("case,side,category,patient\n", "no rows"),
         ("case,side,category,patient\n1,right,normal\n", "row 2: 3 cells under a header of 4"),
         ('case,side,category,patient\n1,right,"normal,1\n', "row 2"),
@@ -161,7 +161,7 @@ def test_a_malformed_table_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_labels(tmp_path / "absent.csv")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from hipedge import __version__
 from hipedge.errors import InputError
 from hipedge.study.estimates import Table
-from hipedge.study.report.export import write_csv, write_json
+from hipedge.study.report.export import write_json, write_tables
 from hipedge.study.report.html import Section, page
 
 REPORT, NUMBERS, TABLES = "report.html", "results.json", "tables"
@@ -56,7 +56,7 @@ class Document:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / NUMBERS, about, self.tables)
-            write_csv(folder / TABLES, self.tables)
+            write_tables(folder / TABLES, self.tables)
             report.write_text(text, encoding="utf-8")
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error.strerror}") from error
