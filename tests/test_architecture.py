@@ -34,6 +34,8 @@ OWNERS = {
     "xraylib": ("phantom/",),
     "sklearn": ("study/",),
     "statsmodels": ("study/",),
+    "jinja2": ("study/report/",),
+    "markupsafe": ("study/report/",),
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/hints.py",),
@@ -86,7 +88,7 @@ def test_stages_do_not_import_one_another():
     assert found == ALLOWED_BETWEEN_STAGES
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels matplotlib watchfiles prometheus_client"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client"  # noqa: E501
 NEEDS_AN_EXTRA = ("train", "phantom", "study", "export/onnx.py", "backends/openvino.py")
 
 

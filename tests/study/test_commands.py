@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.simulated_study import simulate_study, write_study
 from hipedge.cli import main
 from hipedge.decide import decide, softmax
 from hipedge.errors import Code, InputError
@@ -22,7 +23,6 @@ from hipedge.store import Store
 from hipedge.study.cases import match
 from hipedge.study.inputs import FilmName, Label
 from hipedge.study.recorded import RecordedPictures, read_recorded
-from hipedge.study.simulate import simulate_study, write_study
 from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
@@ -163,7 +163,7 @@ def test_the_documented_commands_run(here, capsys):
     documented = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
     block = documented.split("```console\n")[1].split("```")[0]
     commands = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
-    assert commands[0][:3] == ["python", "-m", "hipedge.study.simulate"]
+    assert commands[0][:3] == ["python", "-m", "benchmarks.simulated_study"]
     write_study(simulate_study(600), here / "simulated", n_read=100)
     for name, *arguments in commands[1:]:
         assert name == "hipedge"
@@ -186,8 +186,9 @@ def test_the_benchmark_compares_itself_with_scikit_learn():
 
 
 def test_simulate_writes_the_three_tables(tmp_path):
-    arguments = ["-m", "hipedge.study.simulate", tmp_path, "--hips", "20", "--read", "10"]
-    subprocess.run([sys.executable, *map(str, arguments)], check=True)
+    arguments = ["-m", "benchmarks.simulated_study", tmp_path, "--hips", "20", "--read", "10"]
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, cwd=root)
     assert {path.name for path in tmp_path.iterdir()} == {
         "labels.csv", "predictions.csv", "reads.csv",
     }  # fmt: skip

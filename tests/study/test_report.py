@@ -20,7 +20,7 @@ from hipedge.study.reads import match_reads
 from hipedge.study.report.checklist import CHECKLISTS
 from hipedge.study.report.evaluation import write_evaluation
 from hipedge.study.report.html import cell_html, number, table_html
-from hipedge.study.report.pictures import FolderPictures, NoPictures, worklist
+from hipedge.study.report.pictures import FolderPictures, NoPictures, disagreement_gallery
 from hipedge.study.report.reading import write_reader_study
 from hipedge.study.sources import gather, split_cases
 
@@ -236,9 +236,9 @@ def test_a_worklist_shows_the_pictures_that_there_are(tmp_path):
     rows = (("dir/a.dcm", "left", "normal", "osteoarthritis", None, None, ""),
             ("b", "right", "normal", "no answer", None, None, ""))  # fmt: skip
     table = Table("disagreements", "t", ("film", "side", "truth", "model", "p", "q", "r"), rows)
-    assert "No images" in worklist(table, FolderPictures(tmp_path))
+    assert "No images" in disagreement_gallery(table, FolderPictures(tmp_path))
     (tmp_path / "a.dcm-left.png").write_bytes(b"a picture")
-    found = worklist(table, FolderPictures(tmp_path))
+    found = disagreement_gallery(table, FolderPictures(tmp_path))
     assert base64.b64encode(b"a picture").decode() in found
     assert found.count("<figure>") == 1
 

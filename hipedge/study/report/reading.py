@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from hipedge import __version__
 from hipedge.study.auc import roc_curve
@@ -15,21 +16,24 @@ from hipedge.study.evaluate import Roc
 from hipedge.study.evaluation_tables import disagreements_table
 from hipedge.study.readers import ReaderResults
 from hipedge.study.report import figures, prose
-from hipedge.study.report.checklist import checklist_html
-from hipedge.study.report.document import Document, Provenance, banner
+from hipedge.study.report.checklist import checklists_html
+from hipedge.study.report.document import RESEARCH_ONLY, Document, Provenance
 from hipedge.study.report.html import (
     Section,
-    bullets,
-    cards,
+    banner_html,
+    bullets_html,
+    cards_html,
+    details_html,
     figure_html,
-    folded,
+    join,
     sentence,
+    side_by_side_html,
     table_html,
 )
-from hipedge.study.report.pictures import Pictures, worklist
+from hipedge.study.report.pictures import Pictures, disagreement_gallery
 from hipedge.study.scores import question_score
 
-_MOST_DISAGREEMENTS = 40
+_MAX_DISAGREEMENTS = 40
 
 
 def write_reader_study(
@@ -70,14 +74,14 @@ def _sections(
 ) -> list[Section]:
     tables = {table.key: table for table in results.tables}
 
-    def of(*names: str) -> str:
-        return "".join(table_html(tables[name]) for name in names if name in tables)
+    def tables_of(*names: str) -> Markup:
+        return join(table_html(tables[name]) for name in names if name in tables)
 
     sections = [
         Section("summary", "In plain language", _summary(results, note)),
-        Section("flow", "Cases and readers", of("reader-flow")),
-        Section("performance", "Model and readers", _performance(results) + of("raters")
-                + folded("Sensitivity by category", of("rater-sensitivity"))),
+        Section("flow", "Cases and readers", tables_of("reader-flow")),
+        Section("performance", "Model and readers", _performance(results) + tables_of("raters")
+                + details_html("Sensitivity by category", tables_of("rater-sensitivity"))),
     ]  # fmt: skip
     if results.non_inferiority:
         sections.append(
@@ -85,37 +89,41 @@ def _sections(
                 figures.non_inferiority_figure(results.non_inferiority),
                 "The model less each reader or group of readers, alone. Filled green: the interval "
                 "lies above the margin.",
-            ) + of("non-inferiority")),
+            ) + tables_of("non-inferiority")),
         )  # fmt: skip
     sections.append(
         Section("comparisons", "Model against readers and grades",
-                of("model-less-grades", "model-less-readers"))
+                tables_of("model-less-grades", "model-less-readers"))
     )  # fmt: skip
     if "assistance" in tables:
         sections.append(
             Section("assistance", "What assistance changed",
-                    of("assistance", "multi-reader")
-                    + folded("Variance components", of("multi-reader-variance"))),
+                    tables_of("assistance", "multi-reader")
+                    + details_html("Variance components", tables_of("multi-reader-variance"))),
         )  # fmt: skip
         sections.append(
-            Section("behaviour", "Time and automation bias", of("reading-time", "automation-bias"))
+            Section(
+                "behaviour",
+                "Time and automation bias",
+                tables_of("reading-time", "automation-bias"),
+            )
         )
     study = results.study
     sections += [
         Section("agreement", "Agreement", figure_html(
             figures.agreement_figure(results.kappas, study.readers, study.phases),
             "Cohen's κ of each pair of readers.",
-        ) + of("agreement") + folded("Every pair", of("pairwise-kappa"))),
+        ) + tables_of("agreement") + details_html("Every pair", tables_of("pairwise-kappa"))),
         Section("worklist", "Hips that the model got wrong",
-                table_html(disagreements, most_rows=_MOST_DISAGREEMENTS)
-                + worklist(disagreements, pictures)),
-        Section("methods", "How it was done", bullets(_methods(results))),
-        Section("checklist", "Reporting checklists", checklist_html(_answers(results))),
+                table_html(disagreements, max_rows=_MAX_DISAGREEMENTS)
+                + disagreement_gallery(disagreements, pictures)),
+        Section("methods", "How it was done", bullets_html(_methods(results))),
+        Section("checklist", "Reporting checklists", checklists_html(_answers(results))),
     ]  # fmt: skip
     return sections
 
 
-def _summary(results: ReaderResults, note: str) -> str:
+def _summary(results: ReaderResults, note: str) -> Markup:
     _, _, _, model = results.raters[0]
     headline = [("model: accuracy", model["accuracy", None])]
     for phase in results.study.phases:
@@ -127,25 +135,28 @@ def _summary(results: ReaderResults, note: str) -> str:
         if name == "all readers" and metric == "accuracy":
             shown = Estimate(verdict.difference, {"percentile": verdict.interval}, unit=POINTS)
             headline.append((f"model less readers alone: {verdict.verdict}", shown))
-    return banner(note) + cards(headline) + bullets(prose.plain_readers(results))
+    return (
+        banner_html(note, RESEARCH_ONLY)
+        + cards_html(headline)
+        + bullets_html(prose.plain_readers(results))
+    )
 
 
-def _performance(results: ReaderResults) -> str:
+def _performance(results: ReaderResults) -> Markup:
     rows = [(name, phase, found["accuracy", None]) for name, _, phase, found in results.raters]
     forest = figure_html(
         figures.forest_figure(rows, "Accuracy", rows[0][2].value),
         "Accuracy of the model (dashed line) and of each reader: hollow alone, filled assisted.",
     )
-    questions = "".join(_reader_roc(results, question) for question in QUESTIONS)
-    return f'{forest}<div class="beside">{questions}</div>'
+    return forest + side_by_side_html(_reader_roc(results, question) for question in QUESTIONS)
 
 
-def _reader_roc(results: ReaderResults, question: str) -> str:
+def _reader_roc(results: ReaderResults, question: str) -> Markup:
     """Return readers as points over the model's ROC curve; nothing without both kinds of hip."""
     study, positive = results.study, QUESTIONS[question]
     truth = np.asarray(positive)[study.cases.truth]
     if not truth.any() or truth.all():
-        return ""
+        return Markup()
     points = []
     for reader, answers in zip(study.readers, study.answers, strict=True):
         calls = [as_call(answer, positive) == 1 for answer in answers]
