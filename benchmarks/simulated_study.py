@@ -199,9 +199,7 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description="Write a simulated reader study.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hips", type=int, default=3000, help="labelled hips (default 3000)")
-    parser.add_argument(
-        "--read", type=int, default=400, help="hips that are read (default 400)"
-    )
+    parser.add_argument("--read", type=int, default=400, help="hips that are read (default 400)")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     study = simulate_study(arguments.hips, seed=arguments.seed)

@@ -50,7 +50,8 @@ class RaterCounts:
 def fleiss_kappa(sums: Array) -> Array:
     """Return Fleiss' κ (B,) of weighted sums (B, 2 + K) of `RaterCounts.terms`.
 
-    Fleiss 1971, Psychol Bull 76:378–382.
+    Fleiss 1971, Psychol Bull 76:378–382. The one of statsmodels takes a single table without
+    missing answers; this one takes all replicates of a bootstrap at once.
     """
     share = _category_shares(sums)
     return _beyond_chance(ratio(sums[:, 0], sums[:, 1]), np.sum(share**2, axis=1))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
+from statsmodels.stats.multitest import multipletests
 
 from hipedge.study.estimates import Interval
 from hipedge.study.resampling import CONFIDENCE, Array, percentile_interval
@@ -30,13 +31,12 @@ def mcnemar_exact(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 def holm(p_values: Array) -> Array:
     """Return p-values (M,) adjusted for M tests: Holm 1979, Scand J Stat 6:65–70.
 
-    An undefined one (NaN) stays so, and is not counted.
+    An undefined p-value (NaN) stays undefined and does not count as a test.
     """
-    defined = np.flatnonzero(np.isfinite(p_values))
-    order = defined[np.argsort(p_values[defined], kind="stable")]
-    steps = p_values[order] * np.arange(order.size, 0, -1)
+    defined = np.isfinite(p_values)
     adjusted = np.full(p_values.shape, np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    if defined.any():
+        adjusted[defined] = multipletests(p_values[defined], method="holm")[1]
     return adjusted
 
 

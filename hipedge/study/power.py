@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, f, multivariate_normal, ncf, norm
+from statsmodels.stats.proportion import proportion_confint
 
 from hipedge.errors import InputError
 from hipedge.study.comparisons import MARGIN
-from hipedge.study.intervals import wilson
 from hipedge.study.mrmc import (
     ErrorCovariances,
     average_covariances,
@@ -63,8 +63,8 @@ def size_for_sensitivity(
     _check_share("sensitivity", sensitivity)
     _check_share("half-width", half_width)
     _check_share("prevalence", prevalence, one_too=True)
-    n = _least(lambda n: _half_width(sensitivity * n, n) <= half_width)
-    narrow = np.array([_half_width(count, n) <= half_width for count in range(n + 1)])
+    n = _least(lambda n: bool(_half_width(sensitivity * n, n) <= half_width))
+    narrow = _half_width(np.arange(n + 1), n) <= half_width
     chances = binom.pmf(np.arange(n + 1), n, sensitivity)
     drawn = np.random.default_rng(seed).binomial(n, sensitivity, simulations)
     return SampleSize(n, ceil(n / prevalence), float(chances @ narrow), float(narrow[drawn].mean()))
@@ -260,9 +260,9 @@ def _draw_right(
     return np.asarray(latent < norm.ppf(chance)[:, :, np.newaxis], dtype=np.float64)
 
 
-def _half_width(count: float, n: int) -> float:
-    interval = wilson(count, n)
-    return (interval.high - interval.low) / 2 if interval else 1.0
+def _half_width(counts: float | NDArray[np.int64], n: int) -> Array:
+    low, high = proportion_confint(counts, n, alpha=1 - CONFIDENCE, method="wilson")
+    return np.asarray((high - low) / 2)
 
 
 def _least(enough: Callable[[int], bool]) -> int:
