@@ -20,9 +20,9 @@ from hipedge.errors import Code, InputError
 from hipedge.model.card import Card, Status, card_id, card_json
 from hipedge.site import SITE_FILE
 from hipedge.store import Store
-from hipedge.study.cases import match
+from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import FilmName, Label
-from hipedge.study.recorded import RecordedPictures, read_recorded
+from hipedge.study.recorded import RecordedPictures, read_recorded_predictions
 from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
@@ -151,7 +151,7 @@ def test_a_report_that_cannot_be_written_is_an_error(here, table, capsys):
     labels = table("labels.csv", [label("1"), label("2")])
     predictions = table("predictions.csv", [prediction("1"), prediction("2")])
     reads = table("reads.csv", [read_of(c, reader) for c in "12" for reader in ("R1", "R2")])
-    quick = "--out", "taken", "--replicates", 100
+    quick = "--output", "taken", "--replicates", 100
     assert run("evaluate", labels, "--predictions", predictions, *quick) == 2
     assert "taken cannot be written" in capsys.readouterr().err
     given = "--labels", labels, "--model-predictions", predictions
@@ -250,8 +250,8 @@ def recorded(tmp_path):
 
 def test_a_database_gives_its_hips_and_its_refusals(recorded):
     with Store(recorded) as store:
-        found = list(read_recorded(store, RULES))
-    assert [one.side for one in found] == [Side.RIGHT, Side.LEFT, None]
+        found = list(read_recorded_predictions(store, RULES))
+    assert [prediction.side for prediction in found] == [Side.RIGHT, Side.LEFT, None]
     expected = decide([scored_hip(Category.OSTEOARTHRITIS).scores[0].logits], RULE)
     assert found[0].category == CATEGORIES.index(Category.OSTEOARTHRITIS)
     assert found[0].probabilities == pytest.approx(expected.probabilities)
@@ -267,7 +267,7 @@ def test_labels_find_a_database_by_hash_and_count_what_was_not_read(recorded):
         Label(4, FilmName(sha256=sha("b")), Side.RIGHT, 3, "p2"),
     ]
     with Store(recorded) as store:
-        cases = match(labels, read_recorded(store, RULES))
+        cases = match_predictions(labels, read_recorded_predictions(store, RULES))
     assert cases.answer.tolist() == [1, 0, -1]
     assert cases.reasons == {2: "truncated"}
     assert cases.groups["sex"][0] == ("F",)
@@ -278,7 +278,7 @@ def test_films_of_two_models_are_not_mixed(recorded):
         other = start(store, "other", "second")
         store.record(other, [screened(film("c", pixels="third"))], RULE)
         with pytest.raises(InputError, match=r"several models \(second, test\)"):
-            list(read_recorded(store, {"model": RULE, "other": RULE}))
+            list(read_recorded_predictions(store, {"model": RULE, "other": RULE}))
 
 
 def test_a_film_that_is_gone_has_no_picture(recorded):
@@ -296,10 +296,10 @@ def test_evaluate_reads_a_database_and_shows_its_films(here):
     films = [there, film("gone", pixels="2"), film("right", pixels="3")]
     truths = ["femoral_neck_fracture", "femoral_neck_fracture", "normal"]
     with Store(here / "cases.db") as store:
-        store.record(start(store), [screened(one) for one in films], RULE)
+        store.record(start(store), [screened(each) for each in films], RULE)
     rows = [
-        f"{one.sha256},right,{truth},p{i}"
-        for i, (one, truth) in enumerate(zip(films, truths, strict=True))
+        f"{each.sha256},right,{truth},p{i}"
+        for i, (each, truth) in enumerate(zip(films, truths, strict=True))
     ]
     Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
     assert run("evaluate", "labels.csv", "--db", "cases.db", "--replicates", 100) == 0
@@ -330,7 +330,7 @@ def osteoarthritis(here):
     with Store(here / "hipedge.db") as store:
         start_of = start(store, card_id(CARD))
         store.record(start_of, [screened(f, h) for f, h in zip(films, hips, strict=True)], RULE)
-    rows = [f"{one.sha256},right,osteoarthritis,p{i}" for i, one in enumerate(films)]
+    rows = [f"{each.sha256},right,osteoarthritis,p{i}" for i, each in enumerate(films)]
     Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
     return hips
 
@@ -354,7 +354,7 @@ def flagged_shares(here):
 def share_over(hips, temperature, threshold):
     logits = np.array([hip.scores[0].logits for hip in hips])
     index = CATEGORIES.index(Category.OSTEOARTHRITIS)
-    return np.mean([softmax(one, temperature)[index] >= threshold for one in logits])
+    return np.mean([softmax(row, temperature)[index] >= threshold for row in logits])
 
 
 def test_a_database_is_evaluated_as_the_site_screens(here, osteoarthritis):

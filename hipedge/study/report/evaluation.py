@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from hipedge import __version__
 from hipedge.study.estimates import CATEGORY_LABELS
-from hipedge.study.evaluate import DataSet, Evaluation, Settings
+from hipedge.study.evaluate import DataSet, Evaluation, EvaluationSettings
 from hipedge.study.report import figures, prose
 from hipedge.study.report.checklist import checklists_html
 from hipedge.study.report.document import RESEARCH_ONLY, Document, Provenance
@@ -39,9 +39,9 @@ def write_evaluation(
     pictures: Pictures,
     note: str = "",
 ) -> Path:
-    """Write report, JSON and CSV into a folder and return the report's path.
+    """Write report, JSON and CSV files into a folder and return the report's path.
 
-    `sources` names the input files and their SHA-256; `note` stands at the top.
+    `sources` maps input files to their SHA-256; `note` is shown at the top.
     """
     tables = {data.name: data.tables for data in evaluation.data_sets}
     if evaluation.differences is not None:
@@ -95,8 +95,10 @@ def _summary(evaluation: Evaluation, note: str) -> Markup:
         content += (
             heading_html(data.name)
             + cards_html(headline)
-            + bullets_html(prose.plain_evaluation(data))
-            + details_html("Sentences for a manuscript", bullets_html(prose.quotable(data)))
+            + bullets_html(prose.plain_language_evaluation(data))
+            + details_html(
+                "Sentences for a manuscript", bullets_html(prose.manuscript_sentences(data))
+            )
         )
     return content
 
@@ -209,10 +211,10 @@ def _methods(evaluation: Evaluation) -> Markup:
 
 
 def _answers(evaluation: Evaluation) -> dict[str, str]:
-    """Return what the data say to the checklists."""
+    """Return the checklist answers that follow from the data, by topic."""
     settings, sets = evaluation.settings, evaluation.data_sets
     first = sets[0]
-    unread = sum(int((~data.cases.read).sum()) for data in sets)
+    unread = sum(int((~data.cases.answered).sum()) for data in sets)
     names = ", ".join(data.name for data in sets)
     absent = [
         label
@@ -221,7 +223,7 @@ def _answers(evaluation: Evaluation) -> dict[str, str]:
     ]
     groups = sorted({g for data in sets for g in data.cases.groups if g != "split"})
     return {
-        "software": f"hipedge {__version__}; eight categories per hip.",
+        "software": f"hipedge {__version__}; {len(CATEGORY_LABELS)} categories per hip.",
         "design": "Validation of a classifier that was fixed before.",
         "flow": _lead(evaluation) + " See 'Cases'.",
         "groups": f"By {', '.join(groups)}: see 'Sub-groups'." if groups else "",
@@ -242,7 +244,7 @@ def _answers(evaluation: Evaluation) -> dict[str, str]:
     }
 
 
-def _thresholds(settings: Settings) -> str:
+def _thresholds(settings: EvaluationSettings) -> str:
     if not settings.operating_points:
         return "The category of the highest probability; no operating points were given."
     return "Operating points: " + ", ".join(point.name for point in settings.operating_points) + "."

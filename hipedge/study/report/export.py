@@ -1,4 +1,4 @@
-"""The numbers of a report as JSON and CSV: every interval, at full precision."""
+"""The results as JSON and CSV: every interval, at full precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hipedge.study.estimates import Cell, Estimate, Table
 
 
 def write_json(path: Path, about: Mapping[str, Any], tables: Mapping[str, Sequence[Table]]) -> None:
-    """Write all tables, by the name of what they describe; an undefined value is null."""
+    """Write all tables by data set; an undefined value is null."""
     content = dict(about) | {
         "results": {
             name: {
@@ -64,7 +64,7 @@ def _write_table(file: TextIO, table: Table) -> None:
 
 
 def slug(name: str) -> str:
-    """Return a name fit for a file and for an anchor."""
+    """Return a name that is valid in a file name and as an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "data"
 
 
@@ -82,7 +82,7 @@ def _json_cell(cell: Cell) -> Any:
 
 
 def _methods(table: Table, column: int) -> tuple[str, ...]:
-    """Return the interval methods that a column's estimates have, in their order."""
+    """Return the interval methods of a column's estimates, in their order."""
     cells = (row[column] for row in table.rows)
     names = (name for cell in cells if isinstance(cell, Estimate) for name in cell.intervals)
     return tuple(dict.fromkeys(names))

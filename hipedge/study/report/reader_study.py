@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from hipedge import __version__
 from hipedge.study.auc import roc_curve
-from hipedge.study.estimates import POINTS, QUESTIONS, Estimate, Table
-from hipedge.study.estimator import as_call
-from hipedge.study.evaluate import Roc
+from hipedge.study.estimates import CATEGORY_LABELS, POINTS, QUESTIONS, Estimate, Table
+from hipedge.study.estimator import binary_answers
+from hipedge.study.evaluate import RocCurve
 from hipedge.study.evaluation_tables import disagreements_table
-from hipedge.study.readers import ReaderResults
+from hipedge.study.reader_analysis import ReaderResults
 from hipedge.study.report import figures, prose
 from hipedge.study.report.checklist import checklists_html
 from hipedge.study.report.document import RESEARCH_ONLY, Document, Provenance
@@ -44,9 +44,9 @@ def write_reader_study(
     pictures: Pictures,
     note: str = "",
 ) -> Path:
-    """Write report, JSON and CSV into a folder and return the report's path.
+    """Write report, JSON and CSV files into a folder and return the report's path.
 
-    `sources` names the input files and their SHA-256; `note` stands at the top.
+    `sources` maps input files to their SHA-256; `note` is shown at the top.
     """
     disagreements = disagreements_table(results.study.cases)
     document = Document(
@@ -138,7 +138,7 @@ def _summary(results: ReaderResults, note: str) -> Markup:
     return (
         banner_html(note, RESEARCH_ONLY)
         + cards_html(headline)
-        + bullets_html(prose.plain_readers(results))
+        + bullets_html(prose.plain_language_readers(results))
     )
 
 
@@ -152,20 +152,20 @@ def _performance(results: ReaderResults) -> Markup:
 
 
 def _reader_roc(results: ReaderResults, question: str) -> Markup:
-    """Return readers as points over the model's ROC curve; nothing without both kinds of hip."""
+    """Render readers as points over the model's ROC curve, if there are positives and negatives."""
     study, positive = results.study, QUESTIONS[question]
     truth = np.asarray(positive)[study.cases.truth]
     if not truth.any() or truth.all():
         return Markup()
     points = []
     for reader, answers in zip(study.readers, study.answers, strict=True):
-        calls = [as_call(answer, positive) == 1 for answer in answers]
+        calls = [binary_answers(answer, positive) == 1 for answer in answers]
         rates = [(float(call[~truth].mean()), float(call[truth].mean())) for call in calls]
         points.append((reader, dict(zip(study.phases, rates, strict=True))))
     roc = None
     if study.cases.scored.all():
         false, true = roc_curve(question_score(study.cases.probabilities, positive), truth)
-        roc = Roc(question, false, true, Estimate(float("nan")))
+        roc = RocCurve(question, false, true, Estimate(float("nan")))
     return figure_html(
         figures.reader_roc_figure(roc, points, question.capitalize()),
         f"Readers on {question}: hollow alone, filled assisted; the model's curve in grey.",
@@ -192,8 +192,8 @@ def _methods(results: ReaderResults) -> list[str]:
         "all their hips, for model, readers and phases together; Holm's correction within each "
         "table; McNemar's exact test where every hip is another patient's.",
         non_inferiority,
-        "Agreement: Cohen's κ of each pair, Fleiss' κ and Gwet's AC1 of all, over eight "
-        "categories.",
+        "Agreement: Cohen's κ of each pair, Fleiss' κ and Gwet's AC1 of all, over "
+        f"{len(CATEGORY_LABELS)} categories.",
         "Assisted against alone, over readers and cases: Obuchowski and Rockette 1995 with "
         "Hillis' degrees of freedom (2007), jackknifing patients. With few readers this asks "
         "much, as it must: it speaks of readers who were not in the study.",
@@ -203,16 +203,16 @@ def _methods(results: ReaderResults) -> list[str]:
 
 
 def _answers(results: ReaderResults) -> dict[str, str]:
-    """Return what the data say to the checklists."""
+    """Return the checklist answers that follow from the data, by topic."""
     study = results.study
     _, _, _, model = results.raters[0]
-    left_out = sum(study.left_out.values())
+    excluded = sum(study.excluded.values())
     margin = f"; non-inferiority at a margin of {100 * results.settings.margin:g} points"
     return {
-        "software": f"hipedge {__version__}; eight categories per hip.",
+        "software": f"hipedge {__version__}; {len(CATEGORY_LABELS)} categories per hip.",
         "design": f"Reader study, {' and '.join(study.phases)}"
         f"{margin if results.non_inferiority else ''}.",
-        "flow": f"{_lead(results)} {left_out:,} labelled hips are left out: see 'Cases and "
+        "flow": f"{_lead(results)} {excluded:,} labelled hips are left out: see 'Cases and "
         "readers'.",
         "missing": "Hips that a reader or the model did not answer are left out and counted.",
         "metrics": "Accuracy, F1, sensitivity, specificity; paired differences; multi-reader "
