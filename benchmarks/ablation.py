@@ -25,7 +25,7 @@ from benchmarks.environment import environment
 from benchmarks.reference.joint import joint_macro_f1
 from benchmarks.reference.markdown import markdown, replace_part
 from benchmarks.reference.simulated import SPLITS, in_split
-from hipedge.study.cases import Cases, match
+from hipedge.study.cases import Cases, match_predictions
 from hipedge.study.estimates import Cell, Estimate, Table
 from hipedge.study.inputs import read_labels, read_predictions
 from hipedge.study.paired import paired_difference
@@ -113,9 +113,9 @@ def train_one(manifest: Path, folder: Path, name: str, settings: Settings) -> Tr
     minutes = (time.monotonic() - start) / 60
     print(f", {minutes:.1f} minutes", file=sys.stderr)
     labels = [label for label in read_labels(manifest) if label.split in SPLITS.values()]
-    cases = match(labels, read_predictions(run / PREDICTIONS))
+    cases = match_predictions(labels, read_predictions(run / PREDICTIONS))
     return Trained(
-        {where: cases.where(in_split(labels, split)) for where, split in SPLITS.items()}, minutes
+        {where: cases.select(in_split(labels, split)) for where, split in SPLITS.items()}, minutes
     )
 
 

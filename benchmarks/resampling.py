@@ -22,10 +22,10 @@ import sklearn
 from sklearn import metrics as sk
 
 from benchmarks.environment import environment
+from benchmarks.simulated_study import simulate_study
 from hipedge.study import scores
 from hipedge.study.metrics import bootstrap_confusion, confusion_cells, patterns_of
 from hipedge.study.resampling import bootstrap, draw_weights
-from hipedge.study.simulate import simulate_study
 
 K = 8
 

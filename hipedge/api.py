@@ -272,10 +272,10 @@ def evaluate(
     from hipedge.study import check_installed
 
     check_installed()
-    from hipedge.study.evaluate import Settings as EvaluationSettings
+    from hipedge.study.evaluate import EvaluationSettings
     from hipedge.study.evaluate import evaluate as evaluate_data_sets
     from hipedge.study.report.evaluation import write_evaluation
-    from hipedge.study.sources import gather, split_cases
+    from hipedge.study.sources import load_inputs, split_cases
 
     if (database is None) == (predictions is None):
         raise InputError("evaluate takes either a database or a CSV file of predictions")
@@ -283,7 +283,7 @@ def evaluate(
     if database is not None:
         settings = replace(settings, db=Path(database))
     file = None if predictions is None else Path(predictions)
-    with gather(Path(labels), file, settings) as inputs:
+    with load_inputs(Path(labels), file, settings) as inputs:
         evaluation = evaluate_data_sets(
             split_cases(inputs.cases, list(splits)),
             EvaluationSettings(
@@ -296,7 +296,7 @@ def evaluate(
                 Path(output),
                 sources=inputs.files,
                 pictures=inputs.pictures,
-                note=inputs.about,
+                note=inputs.remark,
             )
     return evaluation
 

@@ -1,16 +1,24 @@
-"""Atomic file writes, private files, and the folder of hipedge's caches."""
+"""Writing files: atomically, privately, and as CSV without formulas; the cache folder."""
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from hipedge.errors import InstallationError
+
+# What a spreadsheet may take for a formula, however many apostrophes hide it already, and what is
+# a number all the same.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 # Of files that hold UIDs, ages or paths; a stricter umask still applies.
 PRIVATE = 0o600
@@ -95,3 +103,23 @@ def home_folder() -> Path:
 def set_home() -> None:
     """Set HOME where it is not: libraries such as OpenVINO need a home folder when imported."""
     os.environ.setdefault("HOME", str(home_folder()))
+
+
+def write_csv(file: TextIO, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a header and rows as CSV; text that a spreadsheet would evaluate is escaped."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(escape_formula, header))
+    writer.writerows(map(escape_formula, row) for row in rows)
+
+
+def escape_formula(cell: object) -> object:
+    """Return a CSV cell that no spreadsheet evaluates as a formula.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe
+    in front, which spreadsheets hide (OWASP, "CSV Injection"). Numbers stay numbers, also those
+    formatted as text. `hipedge.csv_input` removes the apostrophe again.
+    """
+    if isinstance(cell, (int, float)) or cell is None:
+        return cell
+    text = str(cell)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -16,7 +16,7 @@ from benchmarks.reference.joint import joint_macro_f1
 from benchmarks.reference.thumbnail import predict_by_thumbnail
 from hipedge.model import Card
 from hipedge.rules.operating_points import OperatingPoint
-from hipedge.study.cases import Cases, match
+from hipedge.study.cases import Cases, match_predictions
 from hipedge.study.estimates import (
     CATEGORY_LABELS,
     PERCENT,
@@ -25,7 +25,7 @@ from hipedge.study.estimates import (
     Estimate,
     Table,
 )
-from hipedge.study.evaluate import DataSet, Settings, evaluate
+from hipedge.study.evaluate import DataSet, EvaluationSettings, evaluate
 from hipedge.study.inputs import Label, read_labels, read_predictions
 from hipedge.study.paired import paired_difference
 from hipedge.study.resampling import percentile_interval
@@ -65,16 +65,16 @@ def measure_simulated(
     """Evaluate a training's `predictions.csv`, and a thumbnail model on the same hips."""
     manifest = read_manifest(manifest_path)
     labels = [label for label in read_labels(manifest_path) if label.split in SPLITS.values()]
-    classifier = match(labels, read_predictions(predictions))
-    linear = match(labels, predict_by_thumbnail(manifest, card.input, cache))
+    classifier = match_predictions(labels, read_predictions(predictions))
+    linear = match_predictions(labels, predict_by_thumbnail(manifest, card.input, cache))
     points = tuple(OperatingPoint(*item) for item in card.operating_points.items())
-    settings = Settings(replicates, operating_points=points, flag_hardware=True)
+    settings = EvaluationSettings(replicates, operating_points=points, flag_hardware=True)
     chosen = {name: in_split(labels, split) for name, split in SPLITS.items()}
-    found = evaluate({name: classifier.where(hips) for name, hips in chosen.items()}, settings)
+    found = evaluate({name: classifier.select(hips) for name, hips in chosen.items()}, settings)
     return Simulated(
         {data.name: data for data in found.data_sets},
         {
-            name: compare(classifier.where(hips), linear.where(hips), settings)
+            name: compare(classifier.select(hips), linear.select(hips), settings)
             for name, hips in chosen.items()
         },
     )
@@ -85,7 +85,7 @@ def in_split(labels: Sequence[Label], split: str) -> NDArray[np.bool_]:
     return np.array([label.split == split for label in labels])
 
 
-def compare(classifier: Cases, linear: Cases, settings: Settings) -> Against:
+def compare(classifier: Cases, linear: Cases, settings: EvaluationSettings) -> Against:
     """Compare macro-F1 on the same hips, each replicate drawing the same patients for both."""
     ours, theirs = joint_macro_f1(
         (classifier, linear), replicates=settings.replicates, seed=settings.seed

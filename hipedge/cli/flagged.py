@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections import Counter
@@ -17,6 +16,7 @@ from hipedge.cli.console import errors, output, plain, printable
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.errors import CODES, Code
+from hipedge.files import write_csv
 from hipedge.review.worklist import (
     FlaggedHip,
     Worklist,
@@ -86,10 +86,8 @@ def _write_csv(found: Worklist) -> None:
         for name, records in _as_json(found).items()
         for record in records
     ]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    write_csv(sys.stdout, names, ([row.get(name, "") for name in names] for row in rows))
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

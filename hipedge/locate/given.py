@@ -8,19 +8,23 @@ is absolute or relative to the CSV's folder.
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hipedge.csv_input import Columns, finite_number, read_rows
 from hipedge.errors import InputError
 from hipedge.types import Box, Film, Side
 
 FILM_COLUMNS = ("sha256", "path", "sop_instance_uid")
 CENTRE_COLUMNS = ("x", "y")
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
-COLUMNS = (*FILM_COLUMNS, "side", *CENTRE_COLUMNS, *BOX_COLUMNS)
+TABLE = Columns(
+    required=("side",),
+    any_of=FILM_COLUMNS,
+    allowed=(*FILM_COLUMNS, "side", *CENTRE_COLUMNS, *BOX_COLUMNS),
+    pad_short_rows=True,
+)
 
 
 @dataclass(frozen=True)
@@ -49,36 +53,23 @@ def read_hips_csv(path: Path) -> GivenHips:
     Raises `InputError`, which names the file and the line, for the first row that cannot be used.
     """
     by_film: dict[str, tuple[GivenHip, ...]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            _check_columns(rows.fieldnames or ())
-            for row in rows:
-                name, hip = _read_row(row, path.parent)
-                by_film[name] = _with(by_film.get(name, ()), hip)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text") from error
-    except (ValueError, csv.Error) as error:
-        raise InputError(f"{path}, line {rows.reader.line_num}: {error}") from error
+    for line, cells in read_rows(path, TABLE):
+        try:
+            name, hip = _read_row(cells, path.parent)
+            by_film[name] = _with(by_film.get(name, ()), hip)
+        except ValueError as error:
+            raise InputError(f"{path}, line {line}: {error}") from error
     return GivenHips(by_film)
 
 
-def _check_columns(names: Iterable[str]) -> None:
-    unknown = sorted(set(names) - set(COLUMNS))
-    if unknown:
-        raise ValueError(f"unknown column {unknown[0]!r}; the columns are {', '.join(COLUMNS)}")
-    if len(list(names)) > len(set(names)):
-        raise ValueError("a column is named twice")
-    if "side" not in names or not set(FILM_COLUMNS) & set(names):
-        raise ValueError(f"needs the column side and one of {', '.join(FILM_COLUMNS)}")
+def box_between(x0: float, y0: float, x1: float, y1: float) -> Box:
+    """Return the box between two corners. Raises `ValueError` for corners in another order."""
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError("a box needs x0 < x1 and y0 < y1")
+    return Box(x0, y0, x1, y1)
 
 
-def _read_row(row: Mapping[str | None, str | None], folder: Path) -> tuple[str, GivenHip]:
-    if None in row:
-        raise ValueError("more cells than columns")
-    cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
+def _read_row(cells: Mapping[str, str], folder: Path) -> tuple[str, GivenHip]:
     try:
         side = Side(cells["side"].lower())
     except ValueError:
@@ -106,16 +97,13 @@ def _marked(cells: Mapping[str, str]) -> tuple[float, float] | Box:
     if len(centre) == len(CENTRE_COLUMNS) and not box:
         return _number(centre["x"]), _number(centre["y"])
     if len(box) == len(BOX_COLUMNS) and not centre:
-        x0, y0, x1, y1 = (_number(box[name]) for name in BOX_COLUMNS)
-        if x1 <= x0 or y1 <= y0:
-            raise ValueError("a box needs x0 < x1 and y0 < y1")
-        return Box(x0, y0, x1, y1)
+        return box_between(*(_number(box[name]) for name in BOX_COLUMNS))
     raise ValueError("must give either x and y, or x0, y0, x1 and y1")
 
 
 def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
+    number = finite_number(text)
+    if number is None:
         raise ValueError(f"{text!r} is not a finite number")
     return number
 

@@ -1,4 +1,4 @@
-"""The statistics of a validation and reader study: arrays in, tables out."""
+"""Statistics and reports of validation studies and reader studies."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from importlib.util import find_spec
 
 from hipedge.errors import InstallationError
 
-_NEEDED = ("scipy", "matplotlib")
+_REQUIRED = ("scipy", "statsmodels", "matplotlib", "jinja2")
 
 
 def check_installed() -> None:
-    """Raise `InstallationError` where the packages of the extra `study` are missing."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    """Raise `InstallationError` if a package of the extra `study` is missing."""
+    missing = [name for name in _REQUIRED if find_spec(name) is None]
     if missing:
         raise InstallationError(
             f"this command needs {' and '.join(missing)}: run pip install 'hipedge[study]'"

@@ -1,4 +1,4 @@
-"""The area under the ROC curve: ranks, DeLong's variance, and Obuchowski's for clusters."""
+"""The area under the ROC curve, with DeLong's variance and Obuchowski's for clustered data."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from hipedge.study.resampling import CONFIDENCE, Array
 
 @dataclass(frozen=True, eq=False)
 class Placements:
-    """An AUC and what each case adds to it.
+    """An AUC and its placement values (structural components).
 
-    `of_positives` (m,) is each positive's share of negatives below it, ties half; `of_negatives`
-    (n,) each negative's share of positives above it. Both average to the AUC.
+    `of_positives` (m,) is, for each positive, the fraction of negatives with a lower score, ties
+    counting half; `of_negatives` (n,), for each negative, the fraction of positives with a higher
+    score. The mean of either is the AUC.
     """
 
     auc: float
@@ -26,9 +27,9 @@ class Placements:
 
 
 def placements(scores: Array, positive: NDArray[np.bool_]) -> Placements | None:
-    """Return the placements of scores (N,); `None`, undefined, without both kinds of case.
+    """Return the placement values of scores (N,); `None` without positives or without negatives.
 
-    By mid-ranks in O(N log N): Sun and Xu 2014, IEEE Signal Process Lett 21:1389–1393.
+    Computed from mid-ranks in O(N log N): Sun and Xu 2014, IEEE Signal Process Lett 21:1389–1393.
     """
     m, n = int(positive.sum()), int((~positive).sum())
     if m == 0 or n == 0:
@@ -40,7 +41,9 @@ def placements(scores: Array, positive: NDArray[np.bool_]) -> Placements | None:
 
 
 def delong_variance(placed: Placements) -> float:
-    """Return the variance of an AUC of independent cases; NaN with fewer than two of a kind.
+    """Return the variance of the AUC of independent cases.
+
+    NaN with fewer than two positives or two negatives.
 
     DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44:837–845.
     """
@@ -53,10 +56,10 @@ def delong_variance(placed: Placements) -> float:
 def clustered_variance(
     placed: Placements, positive: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> float:
-    """Return the variance of an AUC where a patient (a cluster) has several hips.
+    """Return the variance of the AUC of clustered data: hips within patients.
 
-    Obuchowski 1997, Biometrics 53:567–578. `positive` and `clusters` are (N,), one per hip. NaN
-    with fewer than two clusters of a kind.
+    Obuchowski 1997, Biometrics 53:567–578. `positive` and `clusters` (N,) have one entry per hip.
+    NaN with fewer than two clusters that have a positive, or that have a negative.
     """
     _, cluster = np.unique(clusters, return_inverse=True)
     total = int(cluster.max()) + 1
@@ -74,10 +77,10 @@ def clustered_variance(
 
 
 def auc_interval(auc: float, variance: float, *, confidence: float = CONFIDENCE) -> Interval | None:
-    """Return the interval of an AUC on the logit scale, on which it stays below 1.
+    """Return the interval of an AUC on the logit scale, which keeps it between 0 and 1.
 
-    Qin and Hotilovac 2008, Stat Methods Med Res 17:207–221. Undefined where the AUC is 0 or 1:
-    the variance is then 0, which says nothing of the uncertainty.
+    Qin and Hotilovac 2008, Stat Methods Med Res 17:207–221. Undefined if the AUC is 0 or 1: the
+    estimated variance is then 0.
     """
     if not 0 < auc < 1 or not variance > 0:
         return None
@@ -88,7 +91,7 @@ def auc_interval(auc: float, variance: float, *, confidence: float = CONFIDENCE)
 
 
 def roc_curve(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Return false and true positive rates (T,) at every threshold, from (0, 0) to (1, 1)."""
+    """Return false and true positive rates (T,) at each threshold, from (0, 0) to (1, 1)."""
     order = np.argsort(-scores, kind="stable")
     last_of_tie = np.append(np.flatnonzero(np.diff(scores[order])), scores.size - 1)
     true = np.cumsum(positive[order])[last_of_tie]
@@ -97,5 +100,5 @@ def roc_curve(scores: Array, positive: NDArray[np.bool_]) -> tuple[Array, Array]
 
 
 def _rates(counts: NDArray[np.integer]) -> Array:
-    """Return cumulative counts as shares of the last, after a first point of zero."""
+    """Return cumulative counts as fractions of the last one, with a leading zero."""
     return np.append(0.0, counts / max(int(counts[-1]), 1)).astype(np.float64)

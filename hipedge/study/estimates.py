@@ -1,4 +1,4 @@
-"""What an analysis returns: estimates with their intervals, in tables."""
+"""The results of an analysis: estimates with their intervals, in tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PERCENT, POINTS, PLAIN = "\N{NO-BREAK SPACE}%", "\N{NO-BREAK SPACE}points", ""
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; `None` stands wherever one is undefined."""
+    """A confidence interval; an undefined interval is `None`."""
 
     low: float
     high: float
@@ -22,12 +22,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic, its intervals by method, and how many cases it rests on.
+    """A statistic with its intervals, by method, and its denominator `n`.
 
-    `value` is NaN where the statistic is undefined, for instance the sensitivity for a category
-    of which there is no case. `n` is the statistic's own denominator. `unit` says how it is
-    shown: a proportion as a percentage, a difference of proportions in points, or as it is ("").
-    Tables show the first interval that is defined.
+    `value` is NaN if the statistic is undefined, for instance the sensitivity for a category
+    without cases. `unit` is the display format: a percentage for a proportion, percentage points
+    for a difference of proportions, or `PLAIN`. Tables show the first interval that is defined.
     """
 
     value: float
@@ -51,7 +50,7 @@ Cell = Estimate | str | int | float | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under named columns. `key` names it in JSON and in CSV file names."""
+    """Rows of cells under named columns. `key` is used in JSON and in CSV file names."""
 
     key: str
     title: str
@@ -60,12 +59,12 @@ class Table:
     note: str = ""
 
 
-def label_of(category: Category) -> str:
-    """Return a category's name for people."""
+def category_label(category: Category) -> str:
+    """Return a category's display name."""
     return str(category.value).replace("_", " ")
 
 
-CATEGORY_LABELS = tuple(label_of(category) for category in CATEGORIES)
+CATEGORY_LABELS = tuple(category_label(category) for category in CATEGORIES)
 ABNORMAL = tuple(category in ABNORMAL_CATEGORIES for category in CATEGORIES)
 ACUTE_FRACTURE = tuple(category.is_acute_fracture for category in CATEGORIES)
 ABNORMAL_BUT_HARDWARE = tuple(

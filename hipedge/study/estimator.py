@@ -1,4 +1,4 @@
-"""Estimates with every interval that applies: bootstrap, and by formula beside it."""
+"""Point estimates with all applicable intervals, by bootstrap and by formula."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hipedge.study.metrics import (
     confusion_cells,
     patterns_of,
 )
-from hipedge.study.resampling import Array, Bootstrapped, bootstrap
+from hipedge.study.resampling import Array, BootstrapResult, bootstrap
 from hipedge.study.scores import question_score, score_statistic, score_tables
 from hipedge.types import CATEGORIES
 
@@ -30,20 +30,23 @@ Estimates = dict[tuple[str, int | None], Estimate]
 
 @dataclass(frozen=True)
 class Estimator:
-    """Makes estimates with all of their intervals, by one bootstrap's settings."""
+    """Estimates statistics with all their intervals.
+
+    `prevalence` gives the prevalences at which PPV and NPV are stated, by category or question.
+    """
 
     replicates: int
     seed: int
     prevalence: Mapping[str, float]
 
     def categories(self, cases: Cases) -> tuple[Estimates, ConfusionBootstrap]:
-        """Estimate the metrics of the eight categories."""
-        shares = {
+        """Estimate the metrics of all categories."""
+        prevalence_of = {
             k: self.prevalence[label]
             for k, label in enumerate(CATEGORY_LABELS)
             if label in self.prevalence
         }
-        return self.confusion(cases.truth, cases.answer, cases.patients, K, shares)
+        return self.confusion(cases.truth, cases.answer, cases.patients, K, prevalence_of)
 
     def confusion(
         self,
@@ -53,24 +56,24 @@ class Estimator:
         n_categories: int,
         prevalence: Mapping[int, float] | None = None,
     ) -> tuple[Estimates, ConfusionBootstrap]:
-        """Estimate every metric of a confusion matrix, with all its intervals."""
+        """Estimate every metric of the confusion matrix of `truth` and `answer` (N,)."""
         cells = confusion_cells(truth, answer, n_categories)
         patterns = patterns_of(cells, patients, n_categories * (n_categories + 1))
-        drawn = bootstrap_confusion(
+        confusion = bootstrap_confusion(
             patterns, n_categories,
             replicates=self.replicates, seed=self.seed, prevalence=prevalence,
         )  # fmt: skip
         estimates = {}
-        for column, (name, k) in enumerate(drawn.keys):
-            intervals = drawn.drawn.intervals(column)
+        for column, (name, k) in enumerate(confusion.keys):
+            intervals = confusion.result.intervals(column)
             among, success = _proportion(name, k, truth, answer)
             if success is not None:
                 wilson = clustered_wilson(success[among], patients[among])
                 intervals = {"wilson": wilson} | intervals
             estimates[name, k] = Estimate(
-                float(drawn.drawn.values[column]), intervals, int(among.sum())
+                float(confusion.result.values[column]), intervals, int(among.sum())
             )
-        return estimates, drawn
+        return estimates, confusion
 
     def binary(
         self,
@@ -79,9 +82,9 @@ class Estimator:
         patients: NDArray[np.int64],
         prevalence: float | None = None,
     ) -> dict[str, Estimate]:
-        """Estimate the metrics of a yes-or-no answer (N,): 1, 0, or -1 for none."""
-        share = None if prevalence is None else {1: prevalence}
-        found, _ = self.confusion(truth.astype(np.int8), call, patients, 2, share)
+        """Estimate the metrics of a binary answer `call` (N,): 1, 0, or -1 for none."""
+        prevalence_of = None if prevalence is None else {1: prevalence}
+        found, _ = self.confusion(truth.astype(np.int8), call, patients, 2, prevalence_of)
         return {name: estimate for (name, k), estimate in found.items() if k == 1} | {
             "accuracy": found["accuracy", None]
         }
@@ -89,18 +92,21 @@ class Estimator:
     def question(
         self, cases: Cases, question: str, positive: tuple[bool, ...]
     ) -> dict[str, Estimate]:
-        """Estimate a binary question over hips, by the model's category."""
+        """Estimate the metrics of a binary question, answered by the model's category."""
         return self.binary(
             np.asarray(positive)[cases.truth],
-            as_call(cases.answer, positive),
+            binary_answers(cases.answer, positive),
             cases.patients,
             self.prevalence.get(question),
         )
 
     def scores(
         self, cases: Cases
-    ) -> tuple[Estimates, dict[str, dict[str, Estimate]], Bootstrapped | None]:
-        """Estimate what the probabilities say, for the categories and for the questions."""
+    ) -> tuple[Estimates, dict[str, dict[str, Estimate]], BootstrapResult | None]:
+        """Estimate the metrics of the probabilities, of the categories and of the questions.
+
+        Returns the estimates, those of each question, and the bootstrap behind both.
+        """
         if not len(cases):
             return {}, {}, None
         units, patient = np.unique(cases.patients, return_inverse=True)
@@ -108,7 +114,7 @@ class Estimator:
             cases.probabilities, cases.truth, tuple(QUESTIONS.values()),
             patients=patient if units.size < len(cases) else None,
         )  # fmt: skip
-        drawn = bootstrap(
+        result = bootstrap(
             lambda weights: score_statistic(weights, tables),
             np.ones(units.size, dtype=np.int64),
             replicates=self.replicates,
@@ -116,35 +122,35 @@ class Estimator:
         )
         estimates: Estimates = {}
         for column, metric in enumerate(SCORE_METRICS):
-            intervals = drawn.intervals(column)
-            if metric == "ECE":  # Resampling inflates it: BCa, which corrects for bias, goes first.
+            intervals = result.intervals(column)
+            if metric == "ECE":  # Biased upwards by resampling, which BCa corrects.
                 intervals = dict(reversed(intervals.items()))
             estimates[metric, None] = Estimate(
-                float(drawn.values[column]), intervals, len(cases), unit=PLAIN
+                float(result.values[column]), intervals, len(cases), unit=PLAIN
             )
         n_questions = len(tables.questions)
         of_questions: dict[str, dict[str, Estimate]] = {}
         for q, (name, score, positive) in enumerate(score_questions(cases)):
             area, precision = len(SCORE_METRICS) + q, len(SCORE_METRICS) + n_questions + q
             formula = _auc_by_formula(score, positive, cases.patients)
-            pair = {
+            metrics = {
                 metric: Estimate(
-                    float(drawn.values[column]), of_formula | drawn.intervals(column), len(cases),
-                    unit=PLAIN,
+                    float(result.values[column]), formula_interval | result.intervals(column),
+                    len(cases), unit=PLAIN,
                 )
-                for metric, column, of_formula in (
+                for metric, column, formula_interval in (
                     ("AUC", area, formula), ("average precision", precision, {})
                 )
             }  # fmt: skip
             if q < K:
-                estimates.update({(metric, q): value for metric, value in pair.items()})
+                estimates.update({(metric, q): value for metric, value in metrics.items()})
             else:
-                of_questions[name] = pair
-        return estimates, of_questions, drawn
+                of_questions[name] = metrics
+        return estimates, of_questions, result
 
 
-def as_call(answer: NDArray[np.integer], positive: tuple[bool, ...]) -> NDArray[np.int64]:
-    """Return whether each answer (N,) is in a positive category: 1, 0, or -1 for none."""
+def binary_answers(answer: NDArray[np.integer], positive: tuple[bool, ...]) -> NDArray[np.int64]:
+    """Return whether each answer (N,) is a positive category: 1, 0, or -1 for no answer."""
     called = np.asarray(positive)[np.maximum(answer, 0)].astype(np.int64)
     return np.where(answer < 0, -1, called)
 
@@ -152,11 +158,11 @@ def as_call(answer: NDArray[np.integer], positive: tuple[bool, ...]) -> NDArray[
 def _proportion(
     name: str, k: int | None, truth: NDArray[np.integer], answer: NDArray[np.integer]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-    """Return whom a metric counts (N,), and whom it counts as successes if it is a proportion."""
+    """Return the hips (N,) in a metric's denominator, and its successes if it is a proportion."""
     answered = answer >= 0
-    everyone = np.ones(truth.shape, dtype=bool)
+    all_hips = np.ones(truth.shape, dtype=bool)
     if name == "accuracy":
-        return everyone, truth == answer
+        return all_hips, truth == answer
     if name == "sensitivity":
         return truth == k, answer == k
     if name == "specificity":
@@ -165,7 +171,7 @@ def _proportion(
         return answer == k, truth == k
     if name == "NPV":
         return answered & (answer != k), truth != k
-    return (truth == k if name == "F1" else everyone), None
+    return (truth == k if name == "F1" else all_hips), None
 
 
 def score_questions(cases: Cases) -> list[tuple[str, Array, NDArray[np.bool_]]]:

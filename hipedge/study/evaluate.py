@@ -1,7 +1,8 @@
-"""How good the model is on labelled hips: internal, external, per hip, per patient, per group.
+"""Evaluation of the model on labelled hips: by data set, hip, patient and sub-group.
 
-Hips without an answer are reported twice: left out, and counted as errors (the intention to
-diagnose). Every number carries its intervals; the tables show one of them and the exports all.
+Hips without an answer are excluded from the main results and counted as errors in the
+intention-to-diagnose results. Every estimate has all its intervals; tables show one of them, JSON
+and CSV files all.
 """
 
 from __future__ import annotations
@@ -58,10 +59,11 @@ from hipedge.study.resampling import (
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How an evaluation is made. `prevalence` is by category or question, as in the tables.
+class EvaluationSettings:
+    """Settings of an evaluation.
 
-    `flag_hardware` says that implants are flagged too, as the site's setting of that name does.
+    `prevalence` is by category or question, named as in the tables. `flag_hardware` is the site's
+    setting of that name: implants are flagged too.
     """
 
     replicates: int = REPLICATES
@@ -72,8 +74,8 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class Roc:
-    """One question's ROC curve: false and true positive rates (T,), and the AUC."""
+class RocCurve:
+    """The ROC curve of a question: false and true positive rates (T,), and the AUC."""
 
     name: str
     false: Array
@@ -83,7 +85,11 @@ class Roc:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """The results on one data set. `confusion` is (K, K + 1), the last column without answer."""
+    """The results on one data set.
+
+    `confusion` is (K, K + 1), with the hips without an answer in the last column. `as_errors` are
+    the overall metrics with those hips counted as errors. `replicates` (R,) are by overall metric.
+    """
 
     name: str
     cases: Cases
@@ -92,61 +98,61 @@ class DataSet:
     as_errors: Mapping[str, Estimate]
     questions: Mapping[str, Mapping[str, Estimate]]
     tables: tuple[Table, ...]
-    rocs: tuple[Roc, ...]
+    rocs: tuple[RocCurve, ...]
     reliability: Reliability | None
     replicates: Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The results on all data sets, and their differences from the first."""
+    """The results on all data sets, and the differences of the others from the first."""
 
-    settings: Settings
+    settings: EvaluationSettings
     data_sets: tuple[DataSet, ...]
     differences: Table | None
 
 
-def evaluate(data_sets: Mapping[str, Cases], settings: Settings) -> Evaluation:
+def evaluate(data_sets: Mapping[str, Cases], settings: EvaluationSettings) -> Evaluation:
     """Evaluate each data set, then compare the others with the first.
 
-    Raises `InputError` where a data set has no hip with an answer, or none with probabilities to
-    apply thresholds to, and where a prevalence has a name that is no category and no question.
+    Raises `InputError` if a data set has no hip with an answer, if thresholds are given and it has
+    no hip with probabilities, or if a prevalence names neither a category nor a question.
     """
     known = (*CATEGORY_LABELS, *QUESTIONS)
     unknown = [name for name in settings.prevalence if name not in known]
     if unknown:
         raise InputError(f"no category or question is called {', '.join(unknown)}: {known}")
     results = tuple(
-        # Data sets are independent samples, so each has random numbers of its own.
-        _evaluate_one(name, cases, settings, settings.seed + index)
+        # Data sets are independent samples, so each has its own random numbers.
+        _evaluate_data_set(name, cases, settings, settings.seed + index)
         for index, (name, cases) in enumerate(data_sets.items())
     )
     return Evaluation(settings, results, _differences(results) if len(results) > 1 else None)
 
 
-def _evaluate_one(name: str, cases: Cases, settings: Settings, seed: int) -> DataSet:
-    read = cases.where(cases.read)
-    if not len(read):
+def _evaluate_data_set(name: str, cases: Cases, settings: EvaluationSettings, seed: int) -> DataSet:
+    answered = cases.select(cases.answered)
+    if not len(answered):
         raise InputError(f"data set {name}: no labelled hip has an answer")
     if settings.operating_points and not cases.scored.any():
         raise InputError(f"data set {name}: no hip has the probabilities that thresholds are for")
-    drawn = Estimator(settings.replicates, seed, settings.prevalence)
-    answered, confusion = drawn.categories(read)
-    as_errors, _ = drawn.categories(cases)
-    scored = cases.where(cases.scored)
+    estimator = Estimator(settings.replicates, seed, settings.prevalence)
+    categories, confusion = estimator.categories(answered)
+    as_errors, _ = estimator.categories(cases)
+    scored = cases.select(cases.scored)
     curve = _reliability(scored)
-    scores, of_questions, score_draws = drawn.scores(scored)
+    scores, of_questions, score_bootstrap = estimator.scores(scored)
     questions = {
-        question: drawn.question(read, question, positive) | of_questions.get(question, {})
+        question: estimator.question(answered, question, positive) | of_questions.get(question, {})
         for question, positive in QUESTIONS.items()
     }
-    overall = {metric: answered[metric, None] for metric in OVERALL} | {
+    overall = {metric: categories[metric, None] for metric in OVERALL} | {
         metric: scores[metric, None] for metric in SCORE_METRICS if (metric, None) in scores
     }
     errors = {metric: as_errors[metric, None] for metric in OVERALL}
     replicates = {metric: confusion.replicates(metric) for metric in OVERALL}
-    if score_draws is not None:
-        replicates |= {m: score_draws.replicates[:, i] for i, m in enumerate(SCORE_METRICS)}
+    if score_bootstrap is not None:
+        replicates |= {m: score_bootstrap.replicates[:, i] for i, m in enumerate(SCORE_METRICS)}
     return DataSet(
         name,
         cases,
@@ -157,11 +163,11 @@ def _evaluate_one(name: str, cases: Cases, settings: Settings, seed: int) -> Dat
         tables=(
             flow_table(cases),
             overall_table(overall, errors),
-            category_table(answered, scores, settings.prevalence),
+            category_table(categories, scores, settings.prevalence),
             question_table(questions, settings.prevalence),
-            patient_table(cases, drawn),
-            *operating_tables(cases, settings.operating_points, settings.flag_hardware, drawn),
-            *group_tables(cases, drawn),
+            patient_table(cases, estimator),
+            *operating_tables(cases, settings.operating_points, settings.flag_hardware, estimator),
+            *group_tables(cases, estimator),
             category_error_table(as_errors),
             confusion_table(_confusion(cases)),
             *reliability_tables(curve),
@@ -175,7 +181,7 @@ def _evaluate_one(name: str, cases: Cases, settings: Settings, seed: int) -> Dat
 
 def _confusion(cases: Cases) -> Array:
     matrix = np.zeros((K, K + 1))
-    np.add.at(matrix, (cases.truth, np.where(cases.read, cases.answer, K)), 1)
+    np.add.at(matrix, (cases.truth, np.where(cases.answered, cases.answer, K)), 1)
     return matrix
 
 
@@ -188,14 +194,14 @@ def _reliability(scored: Cases) -> Reliability | None:
 
 def _rocs(
     scored: Cases, scores: Estimates, of_questions: Mapping[str, Mapping[str, Estimate]]
-) -> tuple[Roc, ...]:
+) -> tuple[RocCurve, ...]:
     if not len(scored):
         return ()
     curves = []
     for q, (name, score, positive) in enumerate(score_questions(scored)):
         area = scores["AUC", q] if q < K else of_questions[name]["AUC"]
         if area.defined:
-            curves.append(Roc(name, *roc_curve(score, positive), area))
+            curves.append(RocCurve(name, *roc_curve(score, positive), area))
     return tuple(curves)
 
 
@@ -206,15 +212,15 @@ def _differences(results: tuple[DataSet, ...]) -> Table:
         for metric, value in other.overall.items():
             if metric not in first.overall:
                 continue
-            draws = other.replicates[metric] - first.replicates[metric]
+            replicates = other.replicates[metric] - first.replicates[metric]
             difference = Estimate(
                 value.value - first.overall[metric].value,
-                {"percentile": percentile_interval(draws)},
+                {"percentile": percentile_interval(replicates)},
                 unit=POINTS if value.unit == PERCENT else PLAIN,
             )
             rows.append(
                 (f"{other.name} less {first.name}", metric, first.overall[metric], value,
-                 difference, p_text(bootstrap_p_value(draws)))
+                 difference, p_text(bootstrap_p_value(replicates)))
             )  # fmt: skip
     return Table(
         "differences",

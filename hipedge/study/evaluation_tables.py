@@ -18,19 +18,19 @@ from hipedge.study.estimates import (
     Estimate,
     Table,
 )
-from hipedge.study.estimator import Estimates, Estimator, K, as_call
+from hipedge.study.estimator import Estimates, Estimator, K, binary_answers
 from hipedge.study.intervals import clustered_wilson
-from hipedge.study.metrics import AT_PREVALENCE, OVERALL, PER_CATEGORY
+from hipedge.study.metrics import AT_PREVALENCE, BINARY, OVERALL, PER_CATEGORY
 from hipedge.study.resampling import Array
 from hipedge.types import CATEGORIES
 
 
 def flow_table(cases: Cases) -> Table:
-    """Count the hips: labelled, answered, and why not answered."""
+    """Report the number of hips: labelled, answered, and not answered by reason."""
     rows: list[tuple[Cell, ...]] = [
         ("labelled hips", len(cases)),
         ("patients", int(np.unique(cases.patients).size)),
-        ("hips with an answer", int(cases.read.sum())),
+        ("hips with an answer", int(cases.answered.sum())),
         ("hips with probabilities", int(cases.scored.sum())),
     ]
     reasons = Counter(cases.reasons.values())
@@ -40,7 +40,7 @@ def flow_table(cases: Cases) -> Table:
 
 
 def overall_table(overall: Mapping[str, Estimate], errors: Mapping[str, Estimate]) -> Table:
-    """Report the overall metrics, of the answered hips and with the others as errors."""
+    """Report the overall metrics of the answered hips, and with unanswered hips as errors."""
     return Table(
         "overall",
         "Overall",
@@ -53,13 +53,17 @@ def overall_table(overall: Mapping[str, Estimate], errors: Mapping[str, Estimate
 
 
 def category_table(
-    answered: Estimates, scores: Estimates, prevalence: Mapping[str, float]
+    categories: Estimates, scores: Estimates, prevalence: Mapping[str, float]
 ) -> Table:
-    """Report each category against the rest, by answers and by probabilities."""
+    """Report the metrics of each category against the rest."""
     at_prevalence = AT_PREVALENCE if any(x in prevalence for x in CATEGORY_LABELS) else ()
     metrics = (*PER_CATEGORY, *at_prevalence, "AUC", "average precision")
     rows = [
-        (label, answered["sensitivity", k].n, *((answered | scores).get((m, k)) for m in metrics))
+        (
+            label,
+            categories["sensitivity", k].n,
+            *((categories | scores).get((m, k)) for m in metrics),
+        )
         for k, label in enumerate(CATEGORY_LABELS)
     ]
     stated = ", ".join(f"{x} {p:.1%}" for x, p in prevalence.items() if x in CATEGORY_LABELS)
@@ -73,7 +77,7 @@ def category_table(
 
 
 def category_error_table(as_errors: Estimates) -> Table:
-    """Report each category with hips without an answer counted as errors."""
+    """Report each category with unanswered hips counted as errors."""
     return Table(
         "categories-intention-to-diagnose",
         "Each category, no answer counted as an error",
@@ -88,7 +92,7 @@ def category_error_table(as_errors: Estimates) -> Table:
 def question_table(
     questions: Mapping[str, Mapping[str, Estimate]], prevalence: Mapping[str, float]
 ) -> Table:
-    """Report the binary questions over hips."""
+    """Report the binary questions per hip."""
     at_prevalence = AT_PREVALENCE if any(x in prevalence for x in QUESTIONS) else ()
     metrics = (*PER_CATEGORY, *at_prevalence, "AUC", "average precision")
     stated = ", ".join(f"{x} {p:.1%}" for x, p in prevalence.items() if x in QUESTIONS)
@@ -104,33 +108,35 @@ def question_table(
     )
 
 
-def patient_table(cases: Cases, drawn: Estimator) -> Table:
-    """Judge patients: one has a category where a hip has it, and is called so where a hip is.
+def patient_table(cases: Cases, estimator: Estimator) -> Table:
+    """Report metrics per patient, who is positive if any hip is, in truth and in the answers.
 
-    With a hip unread, a patient not called positive has no answer: that counts as an error.
+    A patient with an unanswered hip and no positive one has no answer, which counts as an error.
     """
     _, patient = np.unique(cases.patients, return_inverse=True)
     n = int(patient.max()) + 1
-    unread = np.bincount(patient, ~cases.read, n) > 0
+    unanswered = np.bincount(patient, ~cases.answered, n) > 0
     units = np.arange(n)
-    all_right = np.bincount(patient, cases.truth != cases.answer, n) == 0
+    all_correct = np.bincount(patient, cases.truth != cases.answer, n) == 0
     questions = {
         label: tuple(j == k for j in range(K)) for k, label in enumerate(CATEGORY_LABELS) if k
     } | dict(QUESTIONS)
-    every = Estimate(float(all_right.mean()), {"wilson": clustered_wilson(all_right, units)}, n)
-    rows: list[tuple[Cell, ...]] = [("every hip right", n, every, *[None] * 4)]
+    every_hip = Estimate(
+        float(all_correct.mean()), {"wilson": clustered_wilson(all_correct, units)}, n
+    )
+    rows: list[tuple[Cell, ...]] = [("every hip right", n, every_hip, *[None] * 4)]
     for name, positive in questions.items():
-        has = np.bincount(patient, np.asarray(positive)[cases.truth], n) > 0
-        called = np.bincount(patient, as_call(cases.answer, positive) == 1, n) > 0
-        call = np.where(called, 1, np.where(unread, -1, 0))
-        found = drawn.binary(has, call, units)
+        positive_truth = np.bincount(patient, np.asarray(positive)[cases.truth], n) > 0
+        positive_answer = np.bincount(patient, binary_answers(cases.answer, positive) == 1, n) > 0
+        call = np.where(positive_answer, 1, np.where(unanswered, -1, 0))
+        found = estimator.binary(positive_truth, call, units)
         rows.append(
-            (name, int(has.sum()), found["accuracy"], *(found[m] for m in PER_CATEGORY[:4]))
+            (name, int(positive_truth.sum()), found["accuracy"], *(found[m] for m in BINARY))
         )
     return Table(
         "patients",
         "Per patient",
-        ("any hip with", "patients with it", "accuracy", *PER_CATEGORY[:4]),
+        ("any hip with", "patients with it", "accuracy", *BINARY),
         tuple(rows),
         "A patient is positive where any hip is. A patient with an unread hip and no positive "
         "call has no answer, which counts as an error.",
@@ -138,15 +144,15 @@ def patient_table(cases: Cases, drawn: Estimator) -> Table:
 
 
 def operating_tables(
-    cases: Cases, points: tuple[OperatingPoint, ...], flag_hardware: bool, drawn: Estimator
+    cases: Cases, points: tuple[OperatingPoint, ...], flag_hardware: bool, estimator: Estimator
 ) -> list[Table]:
-    """Report flags at each operating point, and the flags as they were recorded."""
+    """Report the flags at each operating point, and the flags as recorded."""
     questions = dict(QUESTIONS)
     if not flag_hardware:
         questions["any abnormality but hardware"] = ABNORMAL_BUT_HARDWARE
     calls = {}
     if (cases.flagged >= 0).any():
-        calls["as recorded"] = np.where(cases.read, cases.flagged, -1)
+        calls["as recorded"] = np.where(cases.answered, cases.flagged, -1)
     for point in points:
         flags = point.flags(np.nan_to_num(cases.probabilities), hardware=flag_hardware)
         calls[point.name] = np.where(cases.scored, flags.astype(np.int8), -1)
@@ -156,53 +162,55 @@ def operating_tables(
     for name, call in calls.items():
         for question, positive in questions.items():
             truth = np.asarray(positive)[cases.truth]
-            of_read = drawn.binary(truth[call >= 0], call[call >= 0], cases.patients[call >= 0])
-            of_all = drawn.binary(truth, call, cases.patients)
+            answered_only = estimator.binary(
+                truth[call >= 0], call[call >= 0], cases.patients[call >= 0]
+            )
+            all_hips = estimator.binary(truth, call, cases.patients)
             rows.append(
-                (name, question, *(of_read[m] for m in PER_CATEGORY[:4]),
-                 of_all["sensitivity"], of_all["specificity"])
+                (name, question, *(answered_only[m] for m in BINARY),
+                 all_hips["sensitivity"], all_hips["specificity"])
             )  # fmt: skip
     flag_table = Table(
         "operating-points",
         "Flags at the operating points",
-        ("operating point", "flag as a test for", *PER_CATEGORY[:4],
+        ("operating point", "flag as a test for", *BINARY,
          "sensitivity, no answer an error", "specificity, no answer an error"),
         tuple(rows),
         "" if flag_hardware else "Implants are recorded but raise no flag at this site.",
     )  # fmt: skip
-    return [flag_table, *_threshold_tables(cases, points, drawn)]
+    return [flag_table, *_threshold_tables(cases, points, estimator)]
 
 
 def _threshold_tables(
-    cases: Cases, points: tuple[OperatingPoint, ...], drawn: Estimator
+    cases: Cases, points: tuple[OperatingPoint, ...], estimator: Estimator
 ) -> list[Table]:
-    scored = cases.where(cases.scored)
+    scored = cases.select(cases.scored)
     rows: list[tuple[Cell, ...]] = []
     for point in points:
         for category, threshold in point.thresholds.items():
             k = CATEGORIES.index(category)
             margins = point.margins(scored.probabilities, hardware=True)
             call = (margins[:, k] >= 0).astype(np.int8)
-            found = drawn.binary(scored.truth == k, call, scored.patients)
+            found = estimator.binary(scored.truth == k, call, scored.patients)
             rows.append(
                 (point.name, CATEGORY_LABELS[k], f"{threshold:.4f}",
-                 *(found[m] for m in PER_CATEGORY[:4]))
+                 *(found[m] for m in BINARY))
             )  # fmt: skip
     return [
         Table(
             "thresholds",
             "Each category at its threshold",
-            ("operating point", "category", "threshold", *PER_CATEGORY[:4]),
+            ("operating point", "category", "threshold", *BINARY),
             tuple(rows),
         )
     ] if rows else []  # fmt: skip
 
 
-def group_tables(cases: Cases, drawn: Estimator) -> list[Table]:
-    """Compare sub-groups, where there are at least two; the fractures' sensitivity included."""
-    read = cases.where(cases.read)
+def group_tables(cases: Cases, estimator: Estimator) -> list[Table]:
+    """Report each attribute that has at least two sub-groups."""
+    answered = cases.select(cases.answered)
     tables = []
-    for group, (names, codes) in read.groups.items():
+    for group, (names, codes) in answered.groups.items():
         chosen = [(name, codes == names.index(name)) for name in sorted(names)]
         chosen = [(name, mask) for name, mask in chosen if mask.any()]
         if len(chosen) < 2 or group == "split":
@@ -211,11 +219,11 @@ def group_tables(cases: Cases, drawn: Estimator) -> list[Table]:
             chosen.append(("not stated", codes < 0))
         rows: list[tuple[Cell, ...]] = []
         for name, mask in chosen:
-            these = read.where(mask)
-            overall, _ = drawn.categories(these)
-            fracture = drawn.question(these, "", QUESTIONS["any acute fracture"])
+            group_cases = answered.select(mask)
+            overall, _ = estimator.categories(group_cases)
+            fracture = estimator.question(group_cases, "", QUESTIONS["any acute fracture"])
             rows.append(
-                (name, len(these), *(overall[m, None] for m in OVERALL),
+                (name, len(group_cases), *(overall[m, None] for m in OVERALL),
                  fracture["sensitivity"], fracture["specificity"])
             )  # fmt: skip
         tables.append(
@@ -230,7 +238,7 @@ def group_tables(cases: Cases, drawn: Estimator) -> list[Table]:
 
 
 def confusion_table(confusion: Array) -> Table:
-    """Lay out the confusion matrix (K, K + 1)."""
+    """Report the confusion matrix (K, K + 1)."""
     return Table(
         "confusion",
         "Confusion matrix",
@@ -243,10 +251,10 @@ def confusion_table(confusion: Array) -> Table:
 
 
 def reliability_tables(curve: Reliability | None) -> list[Table]:
-    """List the points of the reliability curve."""
+    """Report the points of the reliability curve."""
     if curve is None:
         return []
-    rows = zip(curve.hips, curve.confidence, curve.right, strict=True)
+    rows = zip(curve.hips, curve.confidence, curve.accuracy, strict=True)
     return [
         Table(
             "reliability",
@@ -258,23 +266,23 @@ def reliability_tables(curve: Reliability | None) -> list[Table]:
 
 
 def disagreements_table(cases: Cases) -> Table:
-    """List the hips that the model got wrong or did not answer, missed fractures first."""
+    """List the hips with a wrong answer or none, missed fractures first."""
     fracture = np.asarray(QUESTIONS["any acute fracture"])
-    missed = fracture[cases.truth] & (as_call(cases.answer, tuple(fracture)) != 1)
-    sure = np.nan_to_num(cases.probabilities).max(axis=1)
+    missed = fracture[cases.truth] & (binary_answers(cases.answer, tuple(fracture)) != 1)
+    confidence = np.nan_to_num(cases.probabilities).max(axis=1)
     wrong = np.flatnonzero(cases.truth != cases.answer)
-    order = wrong[np.lexsort((-sure[wrong], ~missed[wrong]))]
+    order = wrong[np.lexsort((-confidence[wrong], ~missed[wrong]))]
     rows: list[tuple[Cell, ...]] = []
     for i in order:
         answer = int(cases.answer[i])
-        of_answer = cases.probabilities[i, answer] if answer >= 0 else np.nan
+        answer_probability = cases.probabilities[i, answer] if answer >= 0 else np.nan
         rows.append(
             (
                 cases.films[i],
                 cases.sides[i].value,
                 CATEGORY_LABELS[cases.truth[i]],
                 CATEGORY_LABELS[answer] if answer >= 0 else "no answer",
-                Estimate(float(of_answer)) if np.isfinite(of_answer) else None,
+                Estimate(float(answer_probability)) if np.isfinite(answer_probability) else None,
                 Estimate(float(cases.probabilities[i, cases.truth[i]]))
                 if cases.scored[i] else None,
                 "missed fracture" if missed[i] else cases.reasons.get(int(i), ""),

@@ -1,33 +1,32 @@
-"""The tables that a study starts from: CSV in, checked values out, bad rows named.
+"""The CSV tables of a study: labels, predictions and reads, validated.
 
-A film is named by `sha256`, `sop_instance_uid`, `path` or `case`; a hip by its film and `side`.
-Files are UTF-8, with commas or semicolons. Whatever is wrong is collected and raised at once as
-an `InputError` that names rows as a spreadsheet counts them: the header is row 1.
+A film is identified by `sha256`, `sop_instance_uid`, `path` or `case`; a hip by its film and its
+`side`. All problems of a file are collected and raised together as one `InputError` that names
+rows as a spreadsheet numbers them: the header is row 1.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hipedge.csv_input import Columns, Problems, did_you_mean, finite_number, read_rows
 from hipedge.errors import InputError
 from hipedge.types import CATEGORIES, Side
 
-# Probabilities are often written with three or four digits; eight of them round to this.
+# Allows for probabilities that were rounded to three digits.
 SUM_TOLERANCE = 0.005
 
-_MOST_ROWS_NAMED = 10
-_MOST_MESSAGES = 20
+FILM_COLUMNS = ("sha256", "sop_instance_uid", "path", "case")
+PHASES = ("alone", "assisted")
+
 _CATEGORY_INDEX = {category.value: k for k, category in enumerate(CATEGORIES)}
 
 
 @dataclass(frozen=True, slots=True)
 class FilmName:
-    """What identifies a film; at least one of them is given."""
+    """The identifiers of a film; at least one is given."""
 
     sha256: str | None = None
     sop_instance_uid: str | None = None
@@ -35,12 +34,12 @@ class FilmName:
     case: str | None = None
 
 
-FILM_COLUMNS = ("sha256", "sop_instance_uid", "path", "case")
-
-
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The truth about one hip. `category` is an index into `CATEGORIES`; `row` is in its file."""
+    """The reference standard for one hip.
+
+    `category` is an index into `CATEGORIES`; `row` is the row of the file.
+    """
 
     row: int
     film: FilmName
@@ -56,11 +55,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model said of one hip, or that a film was not read.
+    """The model's answer for one hip, or the fact that a film was not screened.
 
-    `side` is `None` where no hip of the film was read, and `code` says why. `probabilities` are
-    in the order of `CATEGORIES`, or `None` where only a category was recorded. `row` is in its
-    file, 0 where it comes out of a database.
+    `side` is `None` if no hip of the film was screened, and `code` says why. `probabilities` are
+    in the order of `CATEGORIES`, or `None` if only a category was recorded. `row` is the row of
+    the file, 0 for a prediction from a database.
     """
 
     film: FilmName
@@ -77,7 +76,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One reader's answer about one hip, alone or assisted; `confidence` and `seconds` if taken."""
+    """One reader's answer for one hip in one phase.
+
+    `answer` is an index into `CATEGORIES`. `confidence` (any scale) and `seconds` are optional.
+    """
 
     row: int
     film: FilmName
@@ -90,41 +92,18 @@ class Read:
     seconds: float | None = None
 
 
-PHASES = ("alone", "assisted")
-
-
-class Problems:
-    """Collects what is wrong with a table, by message, and raises it in one `InputError`."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._rows: dict[str, list[int]] = defaultdict(list)
-
-    def add(self, message: str, row: int) -> None:
-        """Note that a row is bad."""
-        self._rows[message].append(row)
-
-    def raise_if_any(self) -> None:
-        """Raise `InputError` naming each kind of fault with its rows."""
-        if not self._rows:
-            return
-        lines = [f"{message}: {_name_rows(rows)}" for message, rows in self._rows.items()]
-        if len(lines) > _MOST_MESSAGES:
-            lines[_MOST_MESSAGES:] = [f"and {len(lines) - _MOST_MESSAGES} more kinds of fault"]
-        raise InputError(f"{self._source} cannot be used:\n  " + "\n  ".join(lines))
-
-
 def read_labels(path: Path) -> list[Label]:
-    """Read the truth: a film's name, `side`, `category`, `patient`, and what else there is.
+    """Read the reference standard: a film's identifier, `side`, `category` and `patient`.
 
-    Optional: `site`, `sex`, `age` (years), `vendor`, `split`, which all rows have or none.
+    Optional columns: `site`, `sex`, `age` (years), `vendor`, and `split`, which must be filled in
+    all rows or in none. Raises `InputError` naming the rows that cannot be used.
     """
-    problems = Problems(path.name)
+    problems = Problems(path)
     labels = []
-    for row, cells in _rows(path, needed=("side", "category", "patient")):
+    for row, cells in _rows(path, "side", "category", "patient"):
         side, category = _side(cells, row, problems), _category(cells, "category", row, problems)
         if not cells["patient"]:
-            problems.add("no patient", row)
+            problems.add(row, "no patient")
         if side is not None and category is not None:
             labels.append(
                 Label(
@@ -143,32 +122,36 @@ def read_labels(path: Path) -> list[Label]:
     if any(label.split for label in labels):
         for label in labels:
             if not label.split:
-                problems.add("no split, though other rows have one", label.row)
-    problems.raise_if_any()
+                problems.add(label.row, "no split, though other rows have one")
+    problems.raise_by_message()
     if not labels:
-        raise InputError(f"{path.name} has no rows under its header")
+        raise _no_rows(path)
     return labels
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Read what the model said: a film's name, `side`, and a probability column per category.
+    """Read predictions: a film's identifier, `side`, and one probability column per category.
 
-    Optional: `category` (else the most probable), `flagged`, `code`. A row without probabilities
-    and without category says that the film, or the hip if it has a side, was not read.
+    Optional columns: `category` (default: the most probable), `flagged`, `code`. A row with neither
+    probabilities nor a category records that the film was not screened. Raises `InputError` naming
+    the rows that cannot be used, once all rows have been read.
     """
-    problems = Problems(path.name)
-    columns = None
-    for row, cells in _rows(path, needed=("side",)):
-        columns = _probability_columns(path, cells) if columns is None else columns
-        probabilities = _probabilities(cells, columns, row, problems)
+    problems = Problems(path)
+    has_probabilities = None
+    for row, cells in _rows(path, "side"):
+        if has_probabilities is None:
+            has_probabilities = _has_probability_columns(path, cells)
+        probabilities = _probabilities(cells, row, problems) if has_probabilities else None
         category = _category(cells, "category", row, problems) if cells.get("category") else None
         if category is None and probabilities is not None:
             category = max(range(len(probabilities)), key=probabilities.__getitem__)
         side = _side(cells, row, problems) if cells["side"] or category is not None else None
-        if probabilities is not None and side is not Side.UNKNOWN:
-            total = sum(probabilities)
-            if abs(total - 1) > SUM_TOLERANCE:
-                problems.add("probabilities that do not sum to one", row)
+        if (
+            probabilities is not None
+            and side is not Side.UNKNOWN
+            and abs(sum(probabilities) - 1) > SUM_TOLERANCE
+        ):
+            problems.add(row, "probabilities that do not sum to one")
         yield Prediction(
             _film(cells, row, problems),
             side if category is not None else None,
@@ -178,24 +161,25 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
             cells.get("code") or (None if category is not None else "not_read"),
             row=row,
         )
-    problems.raise_if_any()
-    if columns is None:
-        raise InputError(f"{path.name} has no rows under its header")
+    problems.raise_by_message()
+    if has_probabilities is None:
+        raise _no_rows(path)
 
 
 def read_reads(path: Path) -> list[Read]:
-    """Read the readers' answers: `reader`, `grade`, `phase`, a film's name, `side`, `answer`.
+    """Read the readers' answers: `reader`, `grade`, `phase`, a film, `side` and `answer`.
 
-    Optional: `confidence` (any scale, higher is surer) and `seconds`.
+    Optional columns: `confidence` (any scale, higher is more confident) and `seconds`. Raises
+    `InputError` naming the rows that cannot be used.
     """
-    problems = Problems(path.name)
+    problems = Problems(path)
     reads = []
-    for row, cells in _rows(path, needed=("reader", "grade", "phase", "side", "answer")):
+    for row, cells in _rows(path, "reader", "grade", "phase", "side", "answer"):
         side, answer = _side(cells, row, problems), _category(cells, "answer", row, problems)
         if not cells["reader"]:
-            problems.add("no reader", row)
+            problems.add(row, "no reader")
         if cells["phase"] not in PHASES:
-            problems.add("a phase that is neither alone nor assisted", row)
+            problems.add(row, "a phase that is neither alone nor assisted")
         if side is not None and answer is not None:
             reads.append(
                 Read(
@@ -210,68 +194,24 @@ def read_reads(path: Path) -> list[Read]:
                     _number(cells, "seconds", row, problems),
                 )
             )
-    problems.raise_if_any()
+    problems.raise_by_message()
     if not reads:
-        raise InputError(f"{path.name} has no rows under its header")
+        raise _no_rows(path)
     return reads
 
 
-def _rows(path: Path, *, needed: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield each row that is not empty, with its number and its cells by lower-case column."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header_line = file.readline()
-            delimiter = ";" if header_line.count(";") > header_line.count(",") else ","
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            _check_header(path, header, needed)
-            for cells in reader:
-                if not any(cells):
-                    continue
-                if len(cells) != len(header):
-                    raise InputError(
-                        f"{path.name}, row {reader.line_num}: {len(cells)} cells under a header "
-                        f"of {len(header)}"
-                    )
-                values = (cell.strip() for cell in cells)
-                yield reader.line_num, dict(zip(header, values, strict=True))
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path.name} is not UTF-8 throughout: {_name_rows(_undecodable_rows(path))}; "
-            "save it again as CSV UTF-8"
-        ) from None
-    except csv.Error as error:
-        raise InputError(f"{path.name}, row {reader.line_num}: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+def _rows(path: Path, *required: str) -> Iterator[tuple[int, dict[str, str]]]:
+    return read_rows(path, Columns(required, any_of=FILM_COLUMNS, row_word="row"))
 
 
-def _check_header(path: Path, header: list[str], needed: tuple[str, ...]) -> None:
-    missing = [name for name in needed if name not in header]
-    if not any(name in header for name in FILM_COLUMNS):
-        missing.append(" or ".join(FILM_COLUMNS))
-    if missing:
-        raise InputError(f"{path.name} has no column {', no column '.join(missing)}")
-    if len(set(header)) < len(header):
-        twice = sorted({name for name in header if header.count(name) > 1})
-        raise InputError(f"{path.name} has a column twice: {', '.join(twice)}")
-
-
-def _undecodable_rows(path: Path) -> list[int]:
-    rows = []
-    for row, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError:
-            rows.append(row)
-    return rows
+def _no_rows(path: Path) -> InputError:
+    return InputError(f"{path} has no rows under its header")
 
 
 def _film(cells: Mapping[str, str], row: int, problems: Problems) -> FilmName:
     film = FilmName(*(cells.get(name) or None for name in FILM_COLUMNS))
     if film == FilmName():
-        problems.add("no film: " + ", ".join(FILM_COLUMNS) + " are all empty", row)
+        problems.add(row, f"no film: {', '.join(FILM_COLUMNS)} are all empty")
     return film
 
 
@@ -279,68 +219,60 @@ def _side(cells: Mapping[str, str], row: int, problems: Problems) -> Side | None
     try:
         return Side(cells["side"].lower())
     except ValueError:
-        problems.add("a side that is not right, left or unknown", row)
+        problems.add(row, "a side that is not right, left or unknown")
         return None
 
 
 def _category(cells: Mapping[str, str], column: str, row: int, problems: Problems) -> int | None:
-    index = _CATEGORY_INDEX.get(cells[column].lower().replace(" ", "_"))
+    name = cells[column].lower().replace(" ", "_")
+    index = _CATEGORY_INDEX.get(name)
     if index is None:
-        problems.add(f"unknown {column} '{cells[column]}'", row)
+        guess = did_you_mean(name, _CATEGORY_INDEX)
+        problems.add(row, f"unknown {column} '{cells[column]}'{guess}")
     return index
 
 
 def _number(cells: Mapping[str, str], column: str, row: int, problems: Problems) -> float | None:
-    """Return a number that may be missing but must be finite and not negative."""
+    """Return a number of 0 or more; `None` for an empty cell or a missing column."""
     if not cells.get(column):
         return None
-    try:
-        number = float(cells[column])
-    except ValueError:
-        number = math.nan
-    if math.isfinite(number) and number >= 0:
+    number = finite_number(cells[column])
+    if number is not None and number >= 0:
         return number
-    problems.add(f"a value of {column} that is not a number of 0 or more", row)
+    problems.add(row, f"a value of {column} that is not a number of 0 or more")
     return None
 
 
-def _probability_columns(path: Path, cells: Mapping[str, str]) -> bool:
-    """Say whether there are probabilities; some columns without others is an error."""
-    present = [name in cells for name in _CATEGORY_INDEX]
-    if any(present) and not all(present):
-        missing = [name for name in _CATEGORY_INDEX if name not in cells]
-        raise InputError(f"{path.name} has no probability column for {', '.join(missing)}")
-    if not any(present) and "category" not in cells:
+def _has_probability_columns(path: Path, cells: Mapping[str, str]) -> bool:
+    """Whether the table has probabilities. Raises `InputError` if only some categories have one."""
+    missing = [name for name in _CATEGORY_INDEX if name not in cells]
+    if missing and len(missing) < len(CATEGORIES):
+        named = ", ".join(name + did_you_mean(name, cells) for name in missing)
+        raise InputError(f"{path} has no probability column for {named}")
+    if missing and "category" not in cells:
         raise InputError(
-            f"{path.name} has neither probability columns (normal, …) nor a column category"
+            f"{path} has neither probability columns (normal, …) nor a column category"
         )
-    return all(present)
+    return not missing
 
 
 def _probabilities(
-    cells: Mapping[str, str], present: bool, row: int, problems: Problems
+    cells: Mapping[str, str], row: int, problems: Problems
 ) -> tuple[float, ...] | None:
-    texts = [cells[name] for name in _CATEGORY_INDEX] if present else []
+    texts = [cells[name] for name in _CATEGORY_INDEX]
     if not any(texts):
         return None
-    try:
-        values = tuple(float(text) for text in texts)
-    except ValueError:
-        values = (math.nan,)
-    if all(0 <= value <= 1 for value in values):
+    values = tuple(
+        value for value in map(finite_number, texts) if value is not None and 0 <= value <= 1
+    )
+    if len(values) == len(texts):
         return values
-    problems.add("a probability that is not a number from 0 to 1", row)
+    problems.add(row, "a probability that is not a number from 0 to 1")
     return None
 
 
 def _flag(cells: Mapping[str, str], row: int, problems: Problems) -> bool | None:
     text = cells.get("flagged", "").lower()
     if text not in ("", "0", "1", "false", "true"):
-        problems.add("a value of flagged that is not 0, 1, false or true", row)
+        problems.add(row, "a value of flagged that is not 0, 1, false or true")
     return None if not text else text in ("1", "true")
-
-
-def _name_rows(rows: list[int]) -> str:
-    named = ", ".join(str(row) for row in rows[:_MOST_ROWS_NAMED])
-    more = len(rows) - _MOST_ROWS_NAMED
-    return f"row{'s' if len(rows) > 1 else ''} {named}" + (f" and {more} more" if more > 0 else "")

@@ -1,35 +1,35 @@
-"""Intervals by formula: Wilson for proportions, and its form for patients with several hips."""
+"""Wilson's interval for proportions, also for clustered hips."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_confint
 
 from hipedge.study.estimates import Interval
 from hipedge.study.resampling import CONFIDENCE
 
 
 def wilson(successes: float, n: float, *, confidence: float = CONFIDENCE) -> Interval | None:
-    """Return Wilson's score interval (1927, J Am Stat Assoc 22:209–212); `None` where n is 0."""
+    """Return Wilson's score interval (1927, J Am Stat Assoc 22:209–212); `None` if n is 0.
+
+    `n` and `successes` may be fractional, as an effective sample size is.
+    """
     if n <= 0:
         return None
-    z = float(norm.ppf((1 + confidence) / 2))
-    p = successes / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Interval(max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
+    return Interval(float(low), float(high))
 
 
 def clustered_wilson(
     successes: NDArray[np.bool_], clusters: NDArray[np.int64], *, confidence: float = CONFIDENCE
 ) -> Interval | None:
-    """Return Wilson's interval at the sample size that the clusters are worth.
+    """Return Wilson's interval at the effective sample size of clustered observations.
 
-    `successes` (N,) and `clusters` (N,) are one per hip. The variance is the ratio estimator's
-    over clusters (Rao and Scott 1992, Biometrics 48:577–585; Obuchowski 1998, Stat Med
-    17:1495–1507); the effective sample size is never more than N. With one hip each, or where
-    all or none succeed and the data say nothing of correlation, the number of clusters counts.
+    `successes` (N,) and `clusters` (N,) have one entry per hip. The variance is the ratio
+    estimator's over clusters (Rao and Scott 1992, Biometrics 48:577–585; Obuchowski 1998, Stat Med
+    17:1495–1507); the effective sample size is at most N. It is the number of clusters if each has
+    one hip, and if all or none succeed, when the data contain no information on the correlation.
     """
     if successes.size == 0:
         return None

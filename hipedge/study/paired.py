@@ -1,6 +1,6 @@
-"""Model against readers, and readers assisted against alone, with what they have in common kept.
+"""Paired comparisons: the model with readers, and readers assisted with alone.
 
-Every replicate of the bootstrap draws patients once, for the model and for all readers in both
+Each replicate of the bootstrap draws the same patients for the model and for all readers in both
 phases.
 """
 
@@ -23,7 +23,7 @@ from hipedge.study.comparisons import (
 from hipedge.study.estimates import POINTS, Cell, Estimate, Table
 from hipedge.study.estimator import K
 from hipedge.study.metrics import mean_of_defined, ratio
-from hipedge.study.reads import ReaderStudy
+from hipedge.study.reader_study import ReaderStudy
 from hipedge.study.resampling import (
     Array,
     bootstrap,
@@ -34,8 +34,8 @@ from hipedge.study.resampling import (
 COMPARED = ("accuracy", "macro F1")
 
 
-class Paired:
-    """Accuracy and macro-F1 of model and readers, with joint replicates."""
+class PairedBootstrap:
+    """Accuracy and macro-F1 of model and readers, with joint bootstrap replicates."""
 
     def __init__(self, study: ReaderStudy, *, replicates: int, seed: int) -> None:
         self.study = study
@@ -49,7 +49,7 @@ class Paired:
             matrices = (weights @ flat).reshape(len(weights), len(columns), K, K)
             return _accuracy_and_f1(matrices).reshape(len(weights), -1)
 
-        self._drawn = bootstrap(
+        self._bootstrap = bootstrap(
             statistic,
             np.ones(units.size, dtype=np.int64),
             replicates=replicates,
@@ -61,7 +61,7 @@ class Paired:
         return self._column(COMPARED.index(metric))
 
     def readers(self, metric: str, chosen: list[int], phase: int) -> tuple[float, Array]:
-        """Return the mean of the chosen readers in a phase, and its replicates."""
+        """Return the mean of the chosen readers in a phase, and its replicates (R,)."""
         n_phases = len(self.study.phases)
         columns = [
             self._column((1 + r * n_phases + phase) * len(COMPARED) + COMPARED.index(metric))
@@ -73,13 +73,13 @@ class Paired:
         )
 
     def _column(self, column: int) -> tuple[float, Array]:
-        return float(self._drawn.values[column]), self._drawn.replicates[:, column]
+        return float(self._bootstrap.values[column]), self._bootstrap.replicates[:, column]
 
 
 def count_cells(
     truth: NDArray[np.integer], answer: NDArray[np.integer], unit: NDArray[np.int64], n_units: int
 ) -> Array:
-    """Count each unit's hips per cell of the (K, K) confusion matrix: (U, K K)."""
+    """Return the confusion matrix of each unit, flattened: (U, K K)."""
     counts = np.zeros((n_units, K * K))
     np.add.at(counts, (unit, truth.astype(np.int64) * K + answer), 1)
     return counts
@@ -87,14 +87,14 @@ def count_cells(
 
 def _accuracy_and_f1(matrices: Array) -> Array:
     """Return accuracy and macro-F1 (B, C, 2) of the matrices (B, C, K, K) of C raters."""
-    right = np.diagonal(matrices, axis1=2, axis2=3)
-    f1 = ratio(2 * right, matrices.sum(axis=2) + matrices.sum(axis=3))
+    correct = np.diagonal(matrices, axis1=2, axis2=3)
+    f1 = ratio(2 * correct, matrices.sum(axis=2) + matrices.sum(axis=3))
     macro = mean_of_defined(f1.reshape(-1, K)).reshape(f1.shape[:2])
-    return np.stack([ratio(right.sum(axis=2), matrices.sum(axis=(2, 3))), macro], axis=2)
+    return np.stack([ratio(correct.sum(axis=2), matrices.sum(axis=(2, 3))), macro], axis=2)
 
 
-def groups_of(study: ReaderStudy) -> dict[str, list[int]]:
-    """Name the groups of readers: each grade with the readers in it, then all."""
+def reader_groups(study: ReaderStudy) -> dict[str, list[int]]:
+    """Return the indices of the readers of each grade, and of all readers, by name."""
     groups = {
         grade: [r for r, of in enumerate(study.grades) if of == grade]
         for grade in dict.fromkeys(study.grades)
@@ -105,116 +105,128 @@ def groups_of(study: ReaderStudy) -> dict[str, list[int]]:
 def paired_difference(
     first: tuple[float, Array], second: tuple[float, Array]
 ) -> tuple[Estimate, float]:
-    """Return first less second with its percentile interval, and the p-value."""
-    draws = first[1] - second[1]
-    interval = percentile_interval(draws)
-    return Estimate(first[0] - second[0], {"percentile": interval}, unit=POINTS), bootstrap_p_value(
-        draws
-    )
+    """Return first less second with its percentile interval, and the p-value.
+
+    `first` and `second` are values with their joint replicates (R,).
+    """
+    replicates = first[1] - second[1]
+    interval = percentile_interval(replicates)
+    difference = Estimate(first[0] - second[0], {"percentile": interval}, unit=POINTS)
+    return difference, bootstrap_p_value(replicates)
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A row of a table of comparisons: what is compared, by how much, and the tests.
+    """A row of a table of comparisons: its first cells, the difference and the p-value.
 
-    `discordant` are two raters' right answers (N,) for McNemar's test, where there are two.
+    `correct` says which answers (N,) of the two raters are correct, for McNemar's test; `None` if
+    more than two raters are comparisons, or another metric than accuracy.
     """
 
     head: tuple[Cell, ...]
     difference: Estimate
     p_value: float
-    discordant: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+    correct: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
 
 
 def _comparison_table(
     key: str,
     title: str,
     columns: tuple[str, ...],
-    compared: Sequence[_Comparison],
+    comparisons: Sequence[_Comparison],
     note: str,
     *,
     exact: bool = False,
 ) -> Table:
-    """Lay out comparisons, Holm's correction over all of them; `exact` adds McNemar's test."""
-    adjusted = holm(np.array([one.p_value for one in compared]))
+    """Make a table with Holm's correction over all rows; `exact` adds McNemar's test."""
+    adjusted = holm(np.array([comparison.p_value for comparison in comparisons]))
     rows: list[tuple[Cell, ...]] = []
-    for one, q in zip(compared, adjusted, strict=True):
-        mcnemar = p_text(mcnemar_exact(*one.discordant)) if one.discordant else None
-        tail = (mcnemar,) if exact else ()
-        rows.append((*one.head, one.difference, p_text(one.p_value), p_text(float(q)), *tail))
+    for comparison, adjusted_p in zip(comparisons, adjusted, strict=True):
+        correct = comparison.correct
+        mcnemar = (p_text(mcnemar_exact(*correct)) if correct else None,) if exact else ()
+        p_values = p_text(comparison.p_value), p_text(float(adjusted_p))
+        rows.append((*comparison.head, comparison.difference, *p_values, *mcnemar))
     tests = ("p", "p (Holm)", *(("p (McNemar, exact)",) if exact else ()))
     return Table(key, title, (*columns, *tests), tuple(rows), note)
 
 
-def against_readers(paired: Paired) -> Table:
-    """Compare the model with each reader in each phase; McNemar too where hips are independent."""
-    study, compared = paired.study, []
+def model_versus_readers(paired: PairedBootstrap) -> Table:
+    """Compare the model with each reader in each phase.
+
+    McNemar's test is added if hips are independent.
+    """
+    study, comparisons = paired.study, []
     for r, reader in enumerate(study.readers):
         for p, phase in enumerate(study.phases):
             for metric in COMPARED:
                 model, other = paired.model(metric), paired.readers(metric, [r], p)
                 head = (reader, phase, metric, Estimate(model[0]), Estimate(other[0]))
-                right = (study.model_right, study.right[r, p]) if metric == "accuracy" else None
-                compared.append(_Comparison(head, *paired_difference(model, other), right))
+                correct = (
+                    (study.model_correct, study.correct[r, p]) if metric == "accuracy" else None
+                )
+                comparisons.append(_Comparison(head, *paired_difference(model, other), correct))
     clustered = study.cases.clustered
     return _comparison_table(
         "model-less-readers",
         "Model less each reader",
         ("reader", "phase", "metric", "model", "of the reader", "difference"),
-        compared,
-        "Paired bootstrap by patient."
+        comparisons,
+        "PairedBootstrap bootstrap by patient."
         + (" McNemar's test is left out: some patients have several hips." if clustered else ""),
         exact=not clustered,
     )
 
 
-def against_grades(paired: Paired) -> Table:
-    """Compare the model with the mean of each grade's readers, and of all."""
-    compared = []
-    for name, chosen in groups_of(paired.study).items():
+def model_versus_grades(paired: PairedBootstrap) -> Table:
+    """Compare the model with the mean of the readers of each grade, and of all readers."""
+    comparisons = []
+    for name, chosen in reader_groups(paired.study).items():
         for p, phase in enumerate(paired.study.phases):
             for metric in COMPARED:
                 model, others = paired.model(metric), paired.readers(metric, chosen, p)
                 head = (name, len(chosen), phase, metric, Estimate(model[0]), Estimate(others[0]))
-                compared.append(_Comparison(head, *paired_difference(model, others)))
+                comparisons.append(_Comparison(head, *paired_difference(model, others)))
     return _comparison_table(
         "model-less-grades",
         "Model less the mean of each grade",
         ("grade", "readers", "phase", "metric", "model", "of the grade", "difference"),
-        compared,
+        comparisons,
         "The readers of this study are taken as they are; cases are drawn.",
     )
 
 
-def judge_non_inferiority(
-    paired: Paired, margin: float
+def assess_non_inferiority(
+    paired: PairedBootstrap, margin: float
 ) -> tuple[tuple[str, str, NonInferiority], ...]:
-    """Judge the model against each reader and each group of readers reading alone, if they did.
+    """Test the model for non-inferiority to each reader and group of readers, reading alone.
 
-    Accuracy against a single reader by Tango's interval where every hip is another patient's,
-    everything else by the bootstrap.
+    Returns (reader or group, metric, result); nothing without the phase "alone". Accuracy against
+    a single reader is tested by Tango's interval if hips are independent, otherwise the paired
+    bootstrap is used.
     """
     study = paired.study
     if "alone" not in study.phases:
         return ()
     phase = study.phases.index("alone")
     singles = {reader: [r] for r, reader in enumerate(study.readers)}
-    verdicts = []
-    for name, chosen in (singles | groups_of(study)).items():
+    results = []
+    for name, chosen in (singles | reader_groups(study)).items():
         for metric in COMPARED:
             if metric == "accuracy" and name in singles and not study.cases.clustered:
-                alone = study.right[chosen[0], phase]
-                verdict = paired_non_inferiority(study.model_right, alone, margin=margin)
+                alone = study.correct[chosen[0], phase]
+                result = paired_non_inferiority(study.model_correct, alone, margin=margin)
             else:
-                value, draws = paired.model(metric)
-                other, other_draws = paired.readers(metric, chosen, phase)
-                verdict = non_inferiority(value - other, draws - other_draws, margin=margin)
-            verdicts.append((name, metric, verdict))
-    return tuple(verdicts)
+                value, replicates = paired.model(metric)
+                other, other_replicates = paired.readers(metric, chosen, phase)
+                result = non_inferiority(
+                    value - other, replicates - other_replicates, margin=margin
+                )
+            results.append((name, metric, result))
+    return tuple(results)
 
 
 def verdicts_table(verdicts: tuple[tuple[str, str, NonInferiority], ...], margin: float) -> Table:
-    """Lay out difference, interval, margin and verdict."""
+    """Report difference, interval, margin and conclusion of each test."""
     return Table(
         "non-inferiority",
         "Is the model non-inferior?",
@@ -229,22 +241,22 @@ def verdicts_table(verdicts: tuple[tuple[str, str, NonInferiority], ...], margin
     )  # fmt: skip
 
 
-def assistance(paired: Paired) -> Table:
-    """Compare each reader, and each grade, assisted with alone."""
-    study, compared = paired.study, []
+def assistance_table(paired: PairedBootstrap) -> Table:
+    """Compare each reader and each group of readers, assisted with alone."""
+    study, comparisons = paired.study, []
     singles = {reader: [r] for r, reader in enumerate(study.readers)}
-    for name, chosen in (singles | groups_of(study)).items():
+    for name, chosen in (singles | reader_groups(study)).items():
         for metric in COMPARED:
             alone, assisted = (paired.readers(metric, chosen, p) for p in (0, 1))
             head = (name, metric, Estimate(alone[0]), Estimate(assisted[0]))
             single = metric == "accuracy" and name in singles
-            right = (study.right[chosen[0], 1], study.right[chosen[0], 0]) if single else None
-            compared.append(_Comparison(head, *paired_difference(assisted, alone), right))
+            correct = (study.correct[chosen[0], 1], study.correct[chosen[0], 0]) if single else None
+            comparisons.append(_Comparison(head, *paired_difference(assisted, alone), correct))
     return _comparison_table(
         "assistance",
         "Gain from assistance",
         ("reader or grade", "metric", "alone", "assisted", "gain"),
-        compared,
+        comparisons,
         "Assisted less alone; paired bootstrap by patient.",
         exact=not study.cases.clustered,
     )

@@ -1,4 +1,4 @@
-"""How far the readers of a study agree, alone and assisted."""
+"""Agreement between the readers of a study, alone and assisted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hipedge.study.agreement import (
 from hipedge.study.estimates import PLAIN, Cell, Estimate, Table
 from hipedge.study.estimator import K
 from hipedge.study.paired import count_cells, paired_difference
-from hipedge.study.reads import ReaderStudy
+from hipedge.study.reader_study import ReaderStudy
 from hipedge.study.resampling import Array, bootstrap
 
 _MEASURES = {"Fleiss' κ": "fleiss", "Gwet's AC1": "gwet"}
@@ -48,11 +48,11 @@ class Agreement:
 
         def statistic(weights: Array) -> Array:
             sums = np.split(weights @ of_units, len(study.phases), axis=1)
-            together = [measure(part) for part in sums for measure in (fleiss_kappa, gwet_ac1)]
+            coefficients = [measure(part) for part in sums for measure in (fleiss_kappa, gwet_ac1)]
             kappas = cohen_kappa((weights @ pairs).reshape(-1, K, K))
-            return np.column_stack([*together, kappas.reshape(len(weights), -1)])
+            return np.column_stack([*coefficients, kappas.reshape(len(weights), -1)])
 
-        self._drawn = bootstrap(
+        self._result = bootstrap(
             statistic,
             np.ones(units.size, dtype=np.int64),
             replicates=replicates,
@@ -61,17 +61,17 @@ class Agreement:
 
     def _estimate(self, column: int) -> Estimate:
         return Estimate(
-            float(self._drawn.values[column]), self._drawn.intervals(column), unit=PLAIN
+            float(self._result.values[column]), self._result.intervals(column), unit=PLAIN
         )
 
     def _pair_column(self, phase: int, pair: int) -> int:
         return len(_MEASURES) * len(self._study.phases) + phase * len(self._pairs) + pair
 
     def table(self) -> Table:
-        """Report agreement of all readers, the range over pairs, and what assistance changed."""
+        """Report the agreement of all readers, its range over pairs, and its change."""
         rows = []
         for p in range(len(self._study.phases)):
-            rows += [*self._together(p), *self._range(p)]
+            rows += [*self._all_readers(p), *self._range(p)]
         if len(self._study.phases) == 2:
             rows += self._change()
         independent = not self._study.cases.clustered
@@ -84,7 +84,7 @@ class Agreement:
             + (", and Gwet's formula for independent cases." if independent else "."),
         )
 
-    def _together(self, p: int) -> list[tuple[Cell, ...]]:
+    def _all_readers(self, p: int) -> list[tuple[Cell, ...]]:
         """Return the rows of the measures over all readers in a phase."""
         rows: list[tuple[Cell, ...]] = []
         for m, (name, chance) in enumerate(_MEASURES.items()):
@@ -97,10 +97,10 @@ class Agreement:
         return rows
 
     def _range(self, p: int) -> list[tuple[Cell, ...]]:
-        """Return the rows of the least and the most agreeing pair in a phase."""
+        """Return the rows of the pairs with the lowest and the highest κ in a phase."""
         columns = [self._pair_column(p, pair) for pair in range(len(self._pairs))]
-        defined = [i for i in range(len(columns)) if np.isfinite(self._drawn.values[columns[i]])]
-        by_value = sorted(defined, key=lambda i: float(self._drawn.values[columns[i]]))
+        defined = [i for i in range(len(columns)) if np.isfinite(self._result.values[columns[i]])]
+        by_value = sorted(defined, key=lambda i: float(self._result.values[columns[i]]))
         rows: list[tuple[Cell, ...]] = []
         for name, pair in zip(("lowest", "highest"), (by_value[:1], by_value[-1:]), strict=True):
             for i in pair:
@@ -114,7 +114,7 @@ class Agreement:
         rows: list[tuple[Cell, ...]] = []
         for m, name in enumerate(_MEASURES):
             alone, assisted = (
-                (float(self._drawn.values[column]), self._drawn.replicates[:, column])
+                (float(self._result.values[column]), self._result.replicates[:, column])
                 for column in (m, len(_MEASURES) + m)
             )
             difference, _ = paired_difference(assisted, alone)
@@ -142,5 +142,5 @@ class Agreement:
         kappas = np.full((len(self._study.phases), n, n), np.nan)
         for p in range(len(self._study.phases)):
             for i, (a, b) in enumerate(self._pairs):
-                kappas[p, [a, b], [b, a]] = self._drawn.values[self._pair_column(p, i)]
+                kappas[p, [a, b], [b, a]] = self._result.values[self._pair_column(p, i)]
         return kappas

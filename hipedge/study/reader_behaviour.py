@@ -1,4 +1,4 @@
-"""What assistance did to the way readers read: their time, and their trust in the model."""
+"""Effects of assistance on readers: reading time and automation bias."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from hipedge.study.estimates import PLAIN, Cell, Estimate, Table
 from hipedge.study.intervals import clustered_wilson
 from hipedge.study.metrics import ratio
-from hipedge.study.reads import ReaderStudy
+from hipedge.study.reader_study import ReaderStudy
 from hipedge.study.resampling import Array, bootstrap
 
 
-def time_tables(study: ReaderStudy, *, replicates: int, seed: int) -> list[Table]:
-    """Report reading times, where taken: medians, and the ratio of geometric means."""
+def reading_time_tables(study: ReaderStudy, *, replicates: int, seed: int) -> list[Table]:
+    """Report reading times, if recorded: medians, and the ratio of geometric means."""
     if study.seconds is None:
         return []
     readers = list(range(len(study.readers)))
@@ -36,8 +36,8 @@ def time_tables(study: ReaderStudy, *, replicates: int, seed: int) -> list[Table
         )
         n = int(timed.sum())
         medians = [float(np.median(phase[timed])) if n else np.nan for phase in seconds]
-        quicker = Estimate(float(drawn.values[0]), drawn.intervals(0), n, unit=PLAIN)
-        rows.append((name, n, *(Estimate(median, unit=PLAIN) for median in medians), quicker))
+        time_ratio = Estimate(float(drawn.values[0]), drawn.intervals(0), n, unit=PLAIN)
+        rows.append((name, n, *(Estimate(median, unit=PLAIN) for median in medians), time_ratio))
     return [
         Table(
             "reading-time",
@@ -51,7 +51,7 @@ def time_tables(study: ReaderStudy, *, replicates: int, seed: int) -> list[Table
 
 
 def _geometric_ratio(sums: Array) -> Callable[[Array], Array]:
-    """Return the statistic exp(sum of log ratios / number), of units' sums (U, 2)."""
+    """Return the statistic exp(sum of log ratios / number) of the units' sums (U, 2)."""
 
     def statistic(weights: Array) -> Array:
         total = weights @ sums
@@ -60,13 +60,13 @@ def _geometric_ratio(sums: Array) -> Callable[[Array], Array]:
     return statistic
 
 
-def bias_table(study: ReaderStudy) -> Table:
-    """Report automation bias: what the model's answer did to answers that were there before."""
-    model, (alone, assisted) = study.model_right, study.right.transpose(1, 0, 2)
+def automation_bias_table(study: ReaderStudy) -> Table:
+    """Report automation bias: reads that changed from alone to assisted, by the model's answer."""
+    model, (alone, assisted) = study.model_correct, study.correct.transpose(1, 0, 2)
     rows: list[tuple[Cell, ...]] = []
     for r, reader in enumerate(study.readers):
-        misled = _share(~assisted[r], alone[r] & ~model, study.cases.patients)
-        helped = _share(assisted[r], ~alone[r] & model, study.cases.patients)
+        misled = _proportion(~assisted[r], alone[r] & ~model, study.cases.patients)
+        helped = _proportion(assisted[r], ~alone[r] & model, study.cases.patients)
         rows.append((reader, study.grades[r], *misled, *helped))
     return Table(
         "automation-bias",
@@ -78,10 +78,10 @@ def bias_table(study: ReaderStudy) -> Table:
     )
 
 
-def _share(
+def _proportion(
     happened: NDArray[np.bool_], among: NDArray[np.bool_], patients: NDArray[np.int64]
 ) -> tuple[str, Estimate]:
-    """Return how often something happened among some hips (N,), in words and as a proportion."""
+    """Return the events among some hips (N,), as text and as a proportion."""
     n, events = int(among.sum()), int((among & happened).sum())
     interval = clustered_wilson(happened[among], patients[among])
     return f"{events} of {n}", Estimate(events / n if n else np.nan, {"wilson": interval}, n)

@@ -1,4 +1,4 @@
-"""What `hipedge screen` recorded, as predictions, and its films as pictures."""
+"""Predictions and pictures from the database of `hipedge screen`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from hipedge.study.inputs import FilmName, Prediction
 from hipedge.types import CATEGORIES, Side
 
 
-def read_recorded(store: Store, rules: Mapping[str, Rule]) -> Iterator[Prediction]:
-    """Yield a prediction for each hip in a database, and one for each film that was not read.
+def read_recorded_predictions(store: Store, rules: Mapping[str, Rule]) -> Iterator[Prediction]:
+    """Yield a prediction for each hip in a database, and one for each film that was not screened.
 
-    Duplicates are left out: their film is there already. Raises `InputError` where the films
-    were read by several models, whose figures cannot be mixed.
+    Duplicates are skipped. Raises `InputError` if the films were screened by several models.
     """
     models = set()
     for case in store.all_cases(rules):
@@ -55,14 +54,14 @@ def _predictions(case: Case) -> Iterator[Prediction]:
 
 
 class RecordedPictures:
-    """Draws films that a database names, with boxes and heat maps, if they are still there."""
+    """Pictures of recorded films with boxes and heat maps, if the files still exist."""
 
     def __init__(self, store: Store, rules: Mapping[str, Rule]) -> None:
         self._store = store
         self._rules = rules
 
     def picture(self, film: str, side: Side) -> bytes | None:
-        """Draw the film; `None` where it can no longer be read, or is no longer the same."""
+        """Draw the film; `None` if it can no longer be read or has changed."""
         found = self._store.find(self._rules, film)
         if len(found) != 1 or not found[0].hips:
             return None

@@ -1,12 +1,11 @@
-"""The bootstrap by patient: replicates as weights, in bounded memory, the same on any machine.
+"""The cluster bootstrap: replicates as weights, in bounded memory, reproducible on any machine.
 
-A *unit* is what is drawn: a patient, with all of the patient's hips. A replicate is one vector of
-weights, how often each unit was drawn. A statistic takes a block of such vectors and returns a
-block of values, so that a thousand replicates cost a few matrix products.
+The resampling *unit* is a patient with all hips. A replicate is a vector of weights: how often each
+unit was drawn. A statistic maps a block of weight vectors to a block of values, so that many
+replicates cost a few matrix products.
 
-Units that contribute the same are interchangeable, so only how many of each *pattern* are drawn
-matters: a multinomial draw over patterns is exactly the bootstrap over patients, at a cost that
-does not grow with their number.
+Units with equal contributions are interchangeable and form a *pattern*. A multinomial draw over
+patterns is equivalent to the bootstrap over patients, and its cost does not depend on their number.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ CONFIDENCE = 0.95
 REPLICATES = 10_000
 SEED = 20_260
 
-# A statistic that is undefined in more replicates than this gets no bootstrap interval.
-MOST_UNDEFINED = 0.05
+# A statistic that is undefined in a larger fraction of replicates has no bootstrap interval.
+MAX_UNDEFINED_FRACTION = 0.05
 
-_BLOCK_BYTES = 4 * 2**20  # a block of weights that stays in the processor's cache
-_MOST_JACKKNIFE_GROUPS = 1_000
+_BLOCK_BYTES = 4 * 2**20  # keeps a block of weights in the processor's cache
+_MAX_JACKKNIFE_GROUPS = 1_000
 
 
 @dataclass(frozen=True, eq=False)
-class Bootstrapped:
+class BootstrapResult:
     """The values (M,) of M statistics, their replicates (R, M) and BCa accelerations (M,)."""
 
     values: Array
@@ -43,7 +42,7 @@ class Bootstrapped:
     acceleration: Array
 
     def percentile(self, statistic: int) -> Interval | None:
-        """Return the percentile interval, over the replicates in which it is defined."""
+        """Return the percentile interval over the replicates in which the statistic is defined."""
         return percentile_interval(self.replicates[:, statistic])
 
     def bca(self, statistic: int) -> Interval | None:
@@ -65,11 +64,11 @@ def bootstrap(
     *,
     replicates: int = REPLICATES,
     seed: int = SEED,
-) -> Bootstrapped:
-    """Draw as many units as there are, with replacement, and evaluate `statistic` on each draw.
+) -> BootstrapResult:
+    """Resample the units with replacement and evaluate `statistic` on each replicate.
 
-    `multiplicity` (U,) says how many units share each of U patterns; ones where every unit is
-    its own. `statistic` maps weights (B, U) to values (B, M), NaN where undefined.
+    `multiplicity` (U,) is the number of units of each pattern, all ones if the units differ.
+    `statistic` maps weights (B, U) to values (B, M), NaN if undefined.
     """
     values = statistic(multiplicity[np.newaxis].astype(np.float64))[0]
     drawn = np.empty((replicates, values.size))
@@ -77,40 +76,40 @@ def bootstrap(
     for start in range(0, replicates, block):
         stop = min(start + block, replicates)
         drawn[start:stop] = statistic(draw_weights(multiplicity, start, stop, seed=seed))
-    return Bootstrapped(values, drawn, _acceleration(statistic, multiplicity))
+    return BootstrapResult(values, drawn, _acceleration(statistic, multiplicity))
 
 
 def block_length(units: int) -> int:
-    """Return how many replicates of so many units are worked on at a time."""
+    """Return the number of replicates per block for this number of units."""
     return max(1, _BLOCK_BYTES // (8 * units))
 
 
 def draw_weights(
     multiplicity: NDArray[np.int64], start: int, stop: int, *, seed: int = SEED
 ) -> Array:
-    """Return the weights (stop - start, U) of the replicates from `start` on.
+    """Return the weights (stop - start, U) of replicates `start` to `stop`.
 
-    Each replicate has its own counter of the generator (Philox, Salmon et al. 2011), so it is
-    the same however the replicates are divided into blocks.
+    Each replicate has its own counter of the Philox generator (Salmon et al. 2011), so that it
+    does not depend on the division into blocks.
     """
     weights = np.empty((stop - start, multiplicity.size))
     units = int(multiplicity.sum())
-    every_unit_is_its_own = units == multiplicity.size
-    shares = multiplicity / units
+    units_differ = units == multiplicity.size
+    probabilities = multiplicity / units
     for row, replicate in enumerate(range(start, stop)):
         generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, replicate]))
-        if every_unit_is_its_own:
+        if units_differ:
             drawn = generator.integers(0, units, units, dtype=np.int32)
             weights[row] = np.bincount(drawn, minlength=units)
         else:
-            weights[row] = generator.multinomial(units, shares)
+            weights[row] = generator.multinomial(units, probabilities)
     return weights
 
 
 def percentile_interval(replicates: Array, *, confidence: float = CONFIDENCE) -> Interval | None:
-    """Return the percentile interval of replicates (R,), `None` where too many are undefined."""
+    """Return the percentile interval of replicates (R,), `None` if too many are undefined."""
     defined = replicates[np.isfinite(replicates)]
-    if defined.size < (1 - MOST_UNDEFINED) * replicates.size:
+    if defined.size < (1 - MAX_UNDEFINED_FRACTION) * replicates.size:
         return None
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
@@ -122,19 +121,22 @@ def bca_interval(
 ) -> Interval | None:
     """Return the BCa interval of replicates (R,): Efron 1987, J Am Stat Assoc 82:171–185.
 
-    Ties with the value count half, as they must for statistics on a grid of proportions. Where
-    all replicates lie on one side of the value the bias correction is infinite: undefined.
+    Replicates equal to the value count half, since many statistics are proportions with few
+    distinct values. Undefined if all replicates are on one side of the value: the bias correction
+    is infinite.
     """
     defined = replicates[np.isfinite(replicates)]
-    if defined.size < (1 - MOST_UNDEFINED) * replicates.size or not np.isfinite(acceleration):
+    if defined.size < (1 - MAX_UNDEFINED_FRACTION) * replicates.size or not np.isfinite(
+        acceleration
+    ):
         return None
     tolerance = 1e-12 * max(1.0, abs(value))
     below = np.mean(defined < value - tolerance)
     tied = np.mean(np.abs(defined - value) <= tolerance)
-    share = below + tied / 2
-    if not 0 < share < 1:
+    fraction_below = below + tied / 2
+    if not 0 < fraction_below < 1:
         return None
-    bias = norm.ppf(share)
+    bias = norm.ppf(fraction_below)
     ends = bias + norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
     levels = norm.cdf(bias + ends / (1 - acceleration * ends))
     low, high = np.quantile(defined, levels)
@@ -144,11 +146,11 @@ def bca_interval(
 def bootstrap_p_value(differences: Array) -> float:
     """Return the two-sided p-value of replicates (R,) of a difference, by interval inversion.
 
-    It is the smallest level whose percentile interval leaves out zero, never below 2 / (R + 1):
-    Davison and Hinkley 1997, Bootstrap Methods and their Application, section 4.4.
+    This is the smallest level whose percentile interval excludes 0, at least 2 / (R + 1): Davison
+    and Hinkley 1997, Bootstrap Methods and their Application, section 4.4.
     """
     defined = differences[np.isfinite(differences)]
-    if defined.size < (1 - MOST_UNDEFINED) * differences.size:
+    if defined.size < (1 - MAX_UNDEFINED_FRACTION) * differences.size:
         return float("nan")
     at_most = (1 + np.sum(defined <= 0)) / (1 + defined.size)
     at_least = (1 + np.sum(defined >= 0)) / (1 + defined.size)
@@ -158,9 +160,9 @@ def bootstrap_p_value(differences: Array) -> float:
 def leave_out_weights(
     multiplicity: NDArray[np.int64], start: int, stop: int
 ) -> tuple[Array, Array]:
-    """Return the jackknife's weights for groups `start` to `stop`, and how often each counts.
+    """Return the jackknife weights of groups `start` to `stop`, and the groups' multiplicities.
 
-    A group is one unit of a pattern; beyond a thousand patterns, every thousandth pattern.
+    A group is one unit of a pattern; with more than a thousand patterns, every thousandth pattern.
     """
     weights = np.repeat(multiplicity[np.newaxis].astype(np.float64), stop - start, axis=0)
     groups = jackknife_groups(multiplicity)
@@ -172,12 +174,12 @@ def leave_out_weights(
 
 
 def jackknife_groups(multiplicity: NDArray[np.int64]) -> int:
-    """Return how many groups the jackknife leaves out in turn."""
-    return min(multiplicity.size, _MOST_JACKKNIFE_GROUPS)
+    """Return the number of groups that the jackknife leaves out in turn."""
+    return min(multiplicity.size, _MAX_JACKKNIFE_GROUPS)
 
 
 def _acceleration(statistic: Statistic, multiplicity: NDArray[np.int64]) -> Array:
-    """Return the skewness of the jackknife influence over 6, the BCa's acceleration (M,)."""
+    """Return the acceleration (M,) of BCa: the skewness of the jackknife influence over 6."""
     groups = jackknife_groups(multiplicity)
     block = block_length(multiplicity.size)
     values, counts = [], []
@@ -189,6 +191,6 @@ def _acceleration(statistic: Statistic, multiplicity: NDArray[np.int64]) -> Arra
     mean = np.sum(count * left_out, axis=0) / count.sum()
     influence = mean - left_out
     square, cube = np.sum(count * influence**2, axis=0), np.sum(count * influence**3, axis=0)
-    flat = square <= np.finfo(np.float64).tiny
+    constant = square <= np.finfo(np.float64).tiny
     with np.errstate(invalid="ignore"):
-        return np.where(flat, 0.0, cube / (6 * np.where(flat, 1.0, square) ** 1.5))
+        return np.where(constant, 0.0, cube / (6 * np.where(constant, 1.0, square) ** 1.5))

@@ -1,7 +1,7 @@
-"""What the probabilities say, over replicates: AUC, average precision, Brier score and ECE.
+"""Metrics of probabilities over replicates: AUC, average precision, Brier score and ECE.
 
-Sorting is done once. A replicate only changes the weights of cases, so that its AUC and average
-precision are cumulative sums along the order that the data already have.
+Cases are sorted once. A replicate only changes the weights of cases, so that its AUC and average
+precision are cumulative sums along the sorted cases.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ N_BINS = 15  # of equal width: Guo et al. 2017, On Calibration of Modern Neural 
 
 @dataclass(frozen=True, eq=False)
 class RankedScores:
-    """One binary question's cases in the order of their scores.
+    """The cases of a binary question, sorted by score.
 
-    `positives` (m,) and `negatives` (n,) index the cases, by ascending score; `below` and
-    `upto` (m,) count the negatives below each positive, without and with its ties; `first` (m,)
-    counts the positives below it.
+    `positives` (m,) and `negatives` (n,) index the cases by ascending score. For each positive,
+    `below` and `upto` (m,) count the negatives with a lower score, without and with ties, and
+    `first` (m,) the positives with a lower score.
     """
 
     positives: NDArray[np.int64]
@@ -34,7 +34,7 @@ class RankedScores:
 
 
 def rank_scores(scores: Array, positive: NDArray[np.bool_]) -> RankedScores:
-    """Sort the cases of scores (N,) once, for `weighted_auc_and_ap`."""
+    """Sort the cases by scores (N,), for `weighted_auc_and_ap`."""
     positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
     positives = positives[np.argsort(scores[positives], kind="stable")]
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
@@ -51,8 +51,8 @@ def rank_scores(scores: Array, positive: NDArray[np.bool_]) -> RankedScores:
 def weighted_auc_and_ap(weights: Array, ranked: RankedScores) -> tuple[Array, Array]:
     """Return the AUC (B,) and the average precision (B,) under weights (B, N).
 
-    Both as scikit-learn defines them: ties count half for the AUC, and as one threshold for the
-    average precision. NaN in a replicate without positives or without negatives.
+    Both are defined as in scikit-learn: ties count half in the AUC and form one threshold in the
+    average precision. NaN for a replicate without positives or without negatives.
     """
     positive = np.ascontiguousarray(weights[:, ranked.positives])
     below = _cumulative(weights[:, ranked.negatives])
@@ -61,8 +61,8 @@ def weighted_auc_and_ap(weights: Array, ranked: RankedScores) -> tuple[Array, Ar
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs = np.einsum("bi,bi->b", positive, lower + below[:, ranked.upto]) / 2
         true = m[:, np.newaxis] - _cumulative(positive)[:, ranked.first]
-        called = np.maximum(true + n[:, np.newaxis] - lower, np.finfo(np.float64).tiny)
-        precision = np.einsum("bi,bi->b", positive, true / called) / m
+        predicted = np.maximum(true + n[:, np.newaxis] - lower, np.finfo(np.float64).tiny)
+        precision = np.einsum("bi,bi->b", positive, true / predicted) / m
         auc = np.where(n > 0, pairs / (m * n), np.nan)
     return auc, np.where(n > 0, precision, np.nan)
 
@@ -75,26 +75,27 @@ def brier_terms(probabilities: Array, truth: NDArray[np.integer]) -> Array:
 
 
 def calibration_bins(confidence: Array) -> NDArray[np.int64]:
-    """Return the bin (N,) of each confidence (N,): equal widths, the upper edge belonging to it."""
+    """Return the bin (N,) of each confidence (N,): equal widths, the upper edge included."""
     return np.clip(np.ceil(confidence * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
 
 
-def ece_terms(confidence: Array, right: NDArray[np.bool_]) -> Array:
-    """Return (N, bins) whose column sums, in absolute value, add up to N times the ECE.
+def ece_terms(confidence: Array, correct: NDArray[np.bool_]) -> Array:
+    """Return terms (N, bins): the absolute values of their column sums add up to N times the ECE.
 
     The expected calibration error is that of the top category (Guo et al. 2017).
     """
     terms = np.zeros((confidence.size, N_BINS))
-    terms[np.arange(confidence.size), calibration_bins(confidence)] = right - confidence
+    terms[np.arange(confidence.size), calibration_bins(confidence)] = correct - confidence
     return terms
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreTables:
-    """All that the replicates of the score metrics need, made once.
+    """The data from which replicates of the score metrics are computed.
 
-    `questions` are one-vs-rest for each category, then the binary ones. `additive` (N, 1 + bins)
-    holds the Brier terms and the ECE terms. `patients` (N,) gives each case's unit.
+    `questions` are each category against the rest, then the binary questions. `additive`
+    (N, 1 + bins) holds the Brier and ECE terms. `patients` (N,) is the unit of each case, or
+    `None` if each case is a unit.
     """
 
     questions: tuple[RankedScores, ...]
@@ -110,20 +111,24 @@ def score_tables(
     *,
     patients: NDArray[np.int64] | None = None,
 ) -> ScoreTables:
-    """Sort and tabulate probabilities (N, K) against the truth (N,)."""
+    """Sort and tabulate probabilities (N, K) and truth (N,).
+
+    `binary` lists, for each binary question, which of the K categories are positive.
+    """
     n_categories = probabilities.shape[1]
     one_vs_rest = [rank_scores(probabilities[:, k], truth == k) for k in range(n_categories)]
     grouped = [
-        rank_scores(question_score(probabilities, yes), np.asarray(yes)[truth]) for yes in binary
+        rank_scores(question_score(probabilities, positive), np.asarray(positive)[truth])
+        for positive in binary
     ]
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    additive = np.column_stack([brier_terms(probabilities, truth), ece_terms(confidence, right)])
+    correct = probabilities.argmax(axis=1) == truth
+    additive = np.column_stack([brier_terms(probabilities, truth), ece_terms(confidence, correct)])
     return ScoreTables((*one_vs_rest, *grouped), n_categories, additive, patients)
 
 
 def question_score(probabilities: Array, positive: tuple[bool, ...]) -> Array:
-    """Return each hip's probability (N,) of being in a positive category."""
+    """Return the probability (N,) of the positive categories together."""
     return np.asarray(probabilities[:, np.asarray(positive)].sum(axis=1))
 
 
@@ -149,7 +154,7 @@ def score_statistic(weights: Array, tables: ScoreTables) -> Array:
 
 
 def _cumulative(weights: Array) -> Array:
-    """Return cumulative sums (B, n + 1) that begin with nothing."""
+    """Return cumulative sums (B, n + 1) with a leading 0."""
     sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums

@@ -1,4 +1,4 @@
-"""Where labels and predictions come from: CSV files, or the database of `hipedge screen`."""
+"""Loading the inputs of a study, from CSV files or from the database of `hipedge screen`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from hipedge.rules.site import SiteFile, read_site_file
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
 from hipedge.study.calibration import at_temperature
-from hipedge.study.cases import Cases, match
+from hipedge.study.cases import Cases, match_predictions
 from hipedge.study.inputs import Label, read_labels, read_predictions
-from hipedge.study.recorded import RecordedPictures, read_recorded
+from hipedge.study.recorded import RecordedPictures, read_recorded_predictions
 from hipedge.study.report.pictures import FolderPictures, NoPictures, Pictures
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """Labels and predictions, matched; pictures, if any; and the files, by name and SHA-256.
+class StudyInputs:
+    """Labels matched with predictions, and their sources.
 
-    `operating_points` are for the probabilities of `cases`. Where a database holds one model's
-    predictions, `model` is its identifier. `about` is what the report must say of the figures.
+    `files` maps the name of each input file to its SHA-256. `operating_points` apply to the
+    probabilities of `cases`. `model` is the identifier of the model if the predictions come from
+    a database with a single model. `remark` is what the report must state about the predictions.
     """
 
     labels: list[Label]
@@ -37,69 +38,70 @@ class Material:
     files: dict[str, str]
     model: str | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
-    about: str = ""
+    remark: str = ""
 
-    def noted(self, note: str) -> str:
-        """Return a report's first line: the user's note, then what must be said."""
-        return " ".join(filter(None, (note, self.about)))
+    def report_note(self, note: str) -> str:
+        """Return the first line of a report: the user's note, then the remark."""
+        return " ".join(filter(None, (note, self.remark)))
 
 
 @contextmanager
-def gather(
+def load_inputs(
     labels_file: Path,
     predictions_file: Path | None,
     settings: Settings,
     images: Path | None = None,
     site_file: Path | None = None,
-) -> Iterator[Material]:
+) -> Iterator[StudyInputs]:
     """Read and match labels and predictions; without a predictions file, from the database.
 
-    With a site file, probabilities and operating points are those under that calibration. Without
-    one, a file of predictions is taken as it is, and a database as the site screens with it.
-    Raises `InputError` naming the rows that cannot be used, and for a site file that was fitted
-    for another model than the database's.
+    With a site file, probabilities and operating points are those of that calibration. Without
+    one, predictions from a file are used unchanged, and a database is evaluated with the site's
+    current settings. Raises `InputError` naming the rows that cannot be used, and for a site file
+    that was fitted for another model than the database's.
     """
     site = None if site_file is None else read_site_file(site_file)
+    paths = (labels_file, predictions_file, site_file)
+    files = {path.name: sha256_of(path) for path in paths if path is not None}
     labels = read_labels(labels_file)
-    given = (labels_file, predictions_file, site_file)
-    files = {path.name: sha256_of(path) for path in given if path is not None}
     pictures: Pictures = NoPictures() if images is None else FolderPictures(images)
     if predictions_file is not None:
-        cases = match(labels, read_predictions(predictions_file))
-        yield _calibrated(Material(labels, cases, pictures, files), site)
+        cases = match_predictions(labels, read_predictions(predictions_file))
+        yield _apply_site_file(StudyInputs(labels, cases, pictures, files), site)
         return
     if site_file is not None:
         settings = replace(settings, calibration=site_file)
     with open_review(settings.db, settings) as (store, rules):
         files[settings.db.name] = "a database, which changes as films are screened"
-        cases = match(labels, read_recorded(store, rules))
+        cases = match_predictions(labels, read_recorded_predictions(store, rules))
         if images is None:
             pictures = RecordedPictures(store, rules)
-        model, points, about = _only_model(store, settings)
+        model, points, remark = _single_model(store, settings)
         if site is not None and site.model not in (None, model):
             raise InputError(f"{site_file} was fitted for another model than the database's")
-        yield Material(labels, cases, pictures, files, model, points, about)
+        yield StudyInputs(labels, cases, pictures, files, model, points, remark)
 
 
-def _calibrated(material: Material, site: SiteFile | None) -> Material:
-    """Return predictions out of a file as a site file would have them."""
+def _apply_site_file(inputs: StudyInputs, site: SiteFile | None) -> StudyInputs:
+    """Return predictions from a CSV file as recalibrated by a site file."""
     if site is None:
-        return material
+        return inputs
     factor = site.temperature_factor
     return replace(
-        material,
-        cases=at_temperature(material.cases, factor),
+        inputs,
+        cases=at_temperature(inputs.cases, factor),
         operating_points=site.operating_points,
-        about=f"Probabilities at {factor:.3f} times the temperature that they were predicted with.",
+        remark=f"Probabilities at {factor:.3f} times the temperature that they were predicted "
+        "with.",
     )
 
 
-def _only_model(
+def _single_model(
     store: Store, settings: Settings
 ) -> tuple[str | None, tuple[OperatingPoint, ...], str]:
-    """Return a database's model, its operating points at this site, and its card's words.
+    """Return a database's model, its operating points at this site, and its card's status.
 
-    Of several models, none.
+    Empty values if the database has results of several models.
     """
     models = store.models()
     if len(models) != 1:
@@ -113,25 +115,25 @@ def _only_model(
     return model_id, points, f"Model {card.name}: {card.status_text}"
 
 
-def split_cases(cases: Cases, wanted: list[str]) -> dict[str, Cases]:
-    """Return the data sets that the labels' column `split` names, in the order wanted.
+def split_cases(cases: Cases, names: list[str]) -> dict[str, Cases]:
+    """Return the data sets that the labels' column `split` defines, in the order of `names`.
 
-    Without that column, everything is one data set. Raises `InputError` for a split that no
-    label has.
+    No `names` means all data sets; without the column there is one, called "all". Raises
+    `InputError` for a split that no label has.
     """
     if "split" not in cases.groups:
-        if wanted:
+        if names:
             raise InputError("the labels have no column split")
         return {"all": cases}
-    names, codes = cases.groups["split"]
-    missing = [name for name in wanted if name not in names]
+    splits, codes = cases.groups["split"]
+    missing = [name for name in names if name not in splits]
     if missing:
-        raise InputError(f"no label has the split {', '.join(missing)}: there are {names}")
-    return {name: cases.where(codes == names.index(name)) for name in wanted or names}
+        raise InputError(f"no label has the split {', '.join(missing)}: there are {splits}")
+    return {name: cases.select(codes == splits.index(name)) for name in names or splits}
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file. Raises `InputError` where it cannot be read."""
+    """Return the SHA-256 of a file. Raises `InputError` if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

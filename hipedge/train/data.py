@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.csv_input import Problems
 from hipedge.dicom import load, read
 from hipedge.errors import Code, InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.prepare import prepare
 from hipedge.locate import GivenHip, locate
-from hipedge.train.manifest import Faults, Row
+from hipedge.train.manifest import Row
 from hipedge.types import CATEGORIES, CropGeometry, Hip, Radiograph, Side
 from hipedge.versions import PIPELINE_VERSION
 
@@ -87,25 +88,25 @@ def prepare_crops(
 
 def check_pixels(crops: Crops, source: Path) -> None:
     """Raise `InputError` where the same pixels lie in two splits, or a hip has two categories."""
-    faults = Faults(source)
+    problems = Problems(source)
     splits: dict[str, Row] = {}
     hips: dict[tuple[str, Side], Row] = {}
     for row, pixels in zip(crops.rows, crops.pixel_hash, strict=True):
         other = splits.setdefault(pixels, row)
         if other.split != row.split:
-            faults.add(
+            problems.add(
                 row.line,
                 f"leakage: the pixels of this film are in {row.split} here"
                 f" and in {other.split} in line {other.line}",
             )
         same = hips.setdefault((pixels, row.side), row)
         if same.category is not row.category:
-            faults.add(
+            problems.add(
                 row.line,
                 f"the same hip is {row.category.value} here"
                 f" and {same.category.value} in line {same.line}",
             )
-    faults.raise_if_any()
+    problems.raise_by_row()
 
 
 def content_key(rows: Sequence[Row], what: Mapping[str, object]) -> str:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.files import write_csv
 from hipedge.rules.flags import softmax
 from hipedge.rules.operating_points import OperatingPoint
 from hipedge.train.calibrate import Calibration
@@ -36,12 +36,19 @@ def write_predictions(
     Paths are relative to `folder`, the manifest's, wherever they can be, as they are there.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "side", "split", *(category.value for category in CATEGORIES)))
-        for row, values in zip(rows, probabilities, strict=True):
-            inside = row.path.is_relative_to(folder)
-            name = row.path.relative_to(folder) if inside else row.path
-            writer.writerow((name, row.side.value, row.split, *(f"{p:.6f}" for p in values)))
+        write_csv(
+            file,
+            ("path", "side", "split", *(category.value for category in CATEGORIES)),
+            (
+                (_relative(row.path, folder), row.side.value, row.split,
+                 *(f"{p:.6f}" for p in values))
+                for row, values in zip(rows, probabilities, strict=True)
+            ),
+        )  # fmt: skip
+
+
+def _relative(path: Path, folder: Path) -> Path:
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def measure(

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from hipedge.csv_input import Problems
 from hipedge.dicom import read
 from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
@@ -25,7 +26,7 @@ from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.train.data import OnFilm, by_film, content_key
 from hipedge.train.locator_looks import Appearance, another_look
 from hipedge.train.locator_network import SEEN_PX
-from hipedge.train.manifest import Faults, Row
+from hipedge.train.manifest import Row
 from hipedge.train.negatives import cloud, draw_chest, draw_negative
 from hipedge.train.samples import Key
 from hipedge.types import Box
@@ -73,11 +74,11 @@ def prepare_films(
     Every head on a film must be in the manifest: one that is not counts as not there. Raises
     `InputError` for rows without a mark, and where no film can be read.
     """
-    faults = Faults(source)
+    problems = Problems(source)
     for row in rows:
         if row.marked is None:
-            faults.add(row.line, "no centre and no box: the locator learns from marked hips")
-    faults.raise_if_any()
+            problems.add(row.line, "no centre and no box: the locator learns from marked hips")
+    problems.raise_by_row()
     films = by_film(rows)
     stem = cache / content_key(rows, {"film_px": FILM_PX, "pipeline": PIPELINE_VERSION})
     if not stem.with_suffix(".json").exists():

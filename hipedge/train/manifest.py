@@ -11,16 +11,23 @@ columns are left unread.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from hipedge.csv_input import (
+    Columns,
+    Problems,
+    did_you_mean,
+    finite_number,
+    read_rows,
+    repeated_rows,
+)
 from hipedge.errors import InputError
 from hipedge.locate import GivenHip
+from hipedge.locate.given import box_between
 from hipedge.types import Box, Category, Side
 
 T = TypeVar("T")
@@ -34,8 +41,6 @@ SPLITS = (TRAIN, VAL, TEST, EXTERNAL)
 VAL_SHARE, TEST_SHARE = 0.15, 0.15
 
 OLDEST_YEARS = 120
-# So many faults are named; who has more has one fault in every row.
-MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -72,28 +77,6 @@ class Manifest:
         return tuple(row for row in self.rows if row.split == split)
 
 
-class Faults:
-    """What is wrong with a manifest, line by line, raised all at once."""
-
-    def __init__(self, source: Path) -> None:
-        self.source = source
-        self._faults: list[tuple[int, str]] = []
-
-    def add(self, line: int, fault: str) -> None:
-        """Note one fault of one line."""
-        self._faults.append((line, fault))
-
-    def raise_if_any(self) -> None:
-        """Raise `InputError`, which names the file, and of the first faults the line and what."""
-        if not self._faults:
-            return
-        faults = sorted(set(self._faults))
-        lines = [f"{self.source}, line {line}: {fault}" for line, fault in faults[:MOST_NAMED]]
-        if len(faults) > MOST_NAMED:
-            lines.append(f"and {len(faults) - MOST_NAMED} more faults")
-        raise InputError("\n".join(lines))
-
-
 def read_manifest(path: Path, *, seed: int = 0) -> Manifest:
     """Read and check a manifest, and split it by patient where it does not say how.
 
@@ -101,23 +84,23 @@ def read_manifest(path: Path, *, seed: int = 0) -> Manifest:
     file or a patient, marked outside what numbers can be, the same hip twice, or a patient in two
     splits. What only the pixels can show (copies, hips not found) is checked when they are read.
     """
-    faults = Faults(path)
+    problems = Problems(path)
     try:
-        data = path.read_bytes()
-        cells = list(_cells(data.decode("utf-8-sig"), path))
+        content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: save it as CSV UTF-8") from error
-    read = (_row(line, row, path.parent, faults) for line, row in cells)
-    rows = [row for row in read if row is not None]
-    _check_together(rows, faults)
-    faults.raise_if_any()
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    rows = [
+        row
+        for line, cells in read_rows(path, Columns(REQUIRED), content=content)
+        if (row := _row(line, cells, path.parent, problems)) is not None
+    ]
+    _check_together(rows, problems)
+    problems.raise_by_row()
     if not rows:
         raise InputError(f"{path} has no rows under its header")
     if not rows[0].split:
         rows = [replace(row, split=split_of(row.patient, seed)) for row in rows]
-    return Manifest(path, tuple(rows), hashlib.sha256(data).hexdigest())
+    return Manifest(path, tuple(rows), hashlib.sha256(content).hexdigest())
 
 
 def split_of(patient: str, seed: int) -> str:
@@ -129,36 +112,14 @@ def split_of(patient: str, seed: int) -> str:
     return VAL if part < TEST_SHARE + VAL_SHARE else TRAIN
 
 
-def _cells(text: str, path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
-    """Yield line number and cells of each row that is not empty."""
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
-    try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        if missing := [name for name in REQUIRED if name not in header]:
-            raise InputError(f"{path}, line 1: no column {', no column '.join(missing)}")
-        if twice := {name for name in header if header.count(name) > 1}:
-            raise InputError(f"{path}, line 1: a column is named twice: {', '.join(sorted(twice))}")
-        for values in reader:
-            if not any(values):
-                continue
-            if len(values) != len(header):
-                raise InputError(
-                    f"{path}, line {reader.line_num}: {len(values)} cells"
-                    f" under {len(header)} columns"
-                )
-            yield reader.line_num, dict(zip(header, (v.strip() for v in values), strict=True))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def _row(line: int, cells: Mapping[str, str], folder: Path, faults: Faults) -> Row | None:
+def _row(line: int, cells: Mapping[str, str], folder: Path, problems: Problems) -> Row | None:
     """Return the row with its faults noted, or None where it names no hip."""
 
     def checked(parse: Callable[[], T]) -> T | None:
         try:
             return parse()
         except ValueError as error:
-            faults.add(line, str(error))
+            problems.add(line, str(error))
             return None
 
     path = checked(lambda: _path(cells["path"], folder))
@@ -193,8 +154,9 @@ def _category(text: str) -> Category:
     try:
         return Category(text.lower())
     except ValueError:
+        known = [category.value for category in Category]
         raise ValueError(
-            f"category {text!r} is none of {', '.join(category.value for category in Category)}"
+            f"category {text!r}{did_you_mean(text, known)} is none of {', '.join(known)}"
         ) from None
 
 
@@ -223,18 +185,12 @@ def _marked(cells: Mapping[str, str]) -> tuple[float, float] | Box | None:
         return x, y
     if not box:
         return None
-    x0, y0, x1, y1 = (_number(text, "box") for text in box)
-    if x1 <= x0 or y1 <= y0:
-        raise ValueError("a box needs x0 < x1 and y0 < y1")
-    return Box(x0, y0, x1, y1)
+    return box_between(*(_number(text, "box") for text in box))
 
 
 def _number(text: str, what: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+    number = finite_number(text)
+    if number is None:
         raise ValueError(f"{what} {text!r} is not a number")
     return number
 
@@ -245,21 +201,18 @@ def _split(text: str) -> str:
     return text.lower()
 
 
-def _check_together(rows: Sequence[Row], faults: Faults) -> None:
+def _check_together(rows: Sequence[Row], problems: Problems) -> None:
     """Note what is wrong between rows: half a split, a hip twice, a patient in two splits."""
-    hips: dict[tuple[Path, Side], int] = {}
     first: dict[str, Row] = {}
     some_split = any(row.split for row in rows)
+    for line, other_line in repeated_rows((r.line, (r.path.resolve(), r.side)) for r in rows):
+        problems.add(line, f"the same hip as in line {other_line}")
     for row in rows:
         if some_split and not row.split:
-            faults.add(row.line, "no split, though other rows have one")
-        key = (row.path.resolve(), row.side)
-        if key in hips:
-            faults.add(row.line, f"the same hip as in line {hips[key]}")
-        hips.setdefault(key, row.line)
+            problems.add(row.line, "no split, though other rows have one")
         other = first.setdefault(row.patient, row)
         if row.split and other.split and other.split != row.split:
-            faults.add(
+            problems.add(
                 row.line,
                 f"leakage: this patient is in {row.split} here and in {other.split}"
                 f" in line {other.line}",

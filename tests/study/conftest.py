@@ -15,7 +15,7 @@ NAMES = [category.value for category in CATEGORIES]
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory):
     """The folder of a small simulated study: labels.csv, predictions.csv, reads.csv."""
-    from hipedge.study.simulate import simulate_study, write_study
+    from benchmarks.simulated_study import simulate_study, write_study
 
     folder = tmp_path_factory.mktemp("simulated")
     write_study(simulate_study(900), folder, n_read=150)

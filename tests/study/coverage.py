@@ -12,12 +12,12 @@ from functools import cache
 
 import numpy as np
 
+from benchmarks.simulated_study import simulate_study
 from hipedge.study.agreement import cohen_kappa
 from hipedge.study.comparisons import non_inferiority, paired_non_inferiority
 from hipedge.study.intervals import wilson
 from hipedge.study.metrics import mean_of_defined, ratio
 from hipedge.study.resampling import bootstrap
-from hipedge.study.simulate import simulate_study
 
 K = 8
 REPLICATES = 1_000

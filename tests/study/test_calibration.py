@@ -19,7 +19,7 @@ from hipedge.study.calibration import (
     reliability,
     rescale,
 )
-from hipedge.study.cases import match
+from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
 from hipedge.types import CATEGORIES, Category, Side
 
@@ -27,7 +27,7 @@ from hipedge.types import CATEGORIES, Category, Side
 @pytest.fixture(scope="module")
 def cases(simulated):
     labels = read_labels(simulated / "labels.csv")
-    return match(labels, read_predictions(simulated / "predictions.csv"))
+    return match_predictions(labels, read_predictions(simulated / "predictions.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,10 @@ def test_rescaling_is_softmax_at_another_temperature():
 
 def test_merged_readings_cannot_be_rescaled():
     film = FilmName(case="1"), FilmName(case="2")
-    labels = [Label(i, one, Side.RIGHT, 0, str(i)) for i, one in enumerate(film)]
+    labels = [Label(i, name, Side.RIGHT, 0, str(i)) for i, name in enumerate(film)]
     sure = (0.93, *[0.01] * 7)
     found = at_temperature(
-        match(labels, [Prediction(film[0], Side.RIGHT, 0, sure),
+        match_predictions(labels, [Prediction(film[0], Side.RIGHT, 0, sure),
                        Prediction(film[1], Side.UNKNOWN, 0, sure)]),
         2.0,
     )  # fmt: skip
@@ -71,13 +71,13 @@ def test_believable_probabilities_lie_on_the_diagonal(sample):
     top = probabilities.argmax(axis=1)
     curve = reliability(probabilities.max(axis=1), top == truth)
     many = curve.hips > 200
-    np.testing.assert_allclose(curve.right[many], curve.confidence[many], atol=0.1)
+    np.testing.assert_allclose(curve.accuracy[many], curve.confidence[many], atol=0.1)
     assert curve.hips.sum() == len(truth)
     assert expected_calibration_error(probabilities, truth) < 0.03
 
 
 def test_operating_points_keep_what_they_promise(cases):
-    read = cases.where(cases.scored)
+    read = cases.select(cases.scored)
     sensitive, specific = fit_operating_points(read.probabilities, read.truth)
     assert Category.NORMAL not in sensitive.thresholds
     for category in sensitive.thresholds:
@@ -89,14 +89,14 @@ def test_operating_points_keep_what_they_promise(cases):
 
 
 def test_a_category_with_too_few_cases_keeps_the_models_threshold(cases):
-    few = cases.where((cases.truth != 7) | (np.cumsum(cases.truth == 7) <= 19))
+    few = cases.select((cases.truth != 7) | (np.cumsum(cases.truth == 7) <= 19))
     fitted = calibrate(few)
     assert fitted.left_out == ("internal_fixation",)
     assert all(Category.INTERNAL_FIXATION not in p.thresholds for p in fitted.operating_points)
 
 
 def test_too_few_hips_are_refused(cases):
-    few = cases.where(np.arange(len(cases)) < 199)
+    few = cases.select(np.arange(len(cases)) < 199)
     with pytest.raises(InputError, match="too few to calibrate on: label at least 200"):
         calibrate(few)
 
@@ -108,14 +108,14 @@ def test_hips_whose_side_the_model_did_not_know_are_left_out(labelled):
     share = (0.3, *[0.1] * 7)
     unknown = [Prediction(film, Side.UNKNOWN, 0, share) for film in films]
     with pytest.raises(InputError, match="0 hips with probabilities and a known side"):
-        calibrate(match(labels, unknown))
+        calibrate(match_predictions(labels, unknown))
 
 
 def test_cross_fitting_says_what_a_new_patient_can_expect(cases):
     fitted = calibrate(cases)
     assert fitted.temperature_factor > 1
     assert fitted.log_loss[1] < fitted.log_loss[0]
-    read = cases.where(cases.scored)
+    read = cases.select(cases.scored)
     by_all = log_loss(rescale(read.probabilities, fitted.temperature_factor), read.truth)
     assert fitted.log_loss[1] >= by_all
 

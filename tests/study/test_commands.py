@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.simulated_study import simulate_study, write_study
 from hipedge.cli import main
 from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import Code, InputError
@@ -20,10 +21,9 @@ from hipedge.model.card import Card, Status, card_id, card_json
 from hipedge.rules.decide import decide
 from hipedge.rules.flags import softmax
 from hipedge.store import Store
-from hipedge.study.cases import match
+from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import FilmName, Label
-from hipedge.study.recorded import RecordedPictures, read_recorded
-from hipedge.study.simulate import simulate_study, write_study
+from hipedge.study.recorded import RecordedPictures, read_recorded_predictions
 from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
@@ -152,7 +152,7 @@ def test_a_report_that_cannot_be_written_is_an_error(here, table, capsys):
     labels = table("labels.csv", [label("1"), label("2")])
     predictions = table("predictions.csv", [prediction("1"), prediction("2")])
     reads = table("reads.csv", [read_of(c, reader) for c in "12" for reader in ("R1", "R2")])
-    quick = "--out", "taken", "--replicates", 100
+    quick = "--output", "taken", "--replicates", 100
     assert run("evaluate", labels, "--predictions", predictions, *quick) == 2
     assert "taken cannot be written" in capsys.readouterr().err
     given = "--labels", labels, "--model-predictions", predictions
@@ -164,7 +164,7 @@ def test_the_documented_commands_run(here, capsys):
     documented = (Path(__file__).parents[2] / "docs" / "study.md").read_text(encoding="utf-8")
     block = documented.split("```console\n")[1].split("```")[0]
     commands = [shlex.split(line.removeprefix("$ ")) for line in block.splitlines()]
-    assert commands[0][:3] == ["python", "-m", "hipedge.study.simulate"]
+    assert commands[0][:3] == ["python", "-m", "benchmarks.simulated_study"]
     write_study(simulate_study(600), here / "simulated", n_read=100)
     for name, *arguments in commands[1:]:
         assert name == "hipedge"
@@ -187,8 +187,9 @@ def test_the_benchmark_compares_itself_with_scikit_learn():
 
 
 def test_simulate_writes_the_three_tables(tmp_path):
-    arguments = ["-m", "hipedge.study.simulate", tmp_path, "--hips", "20", "--read", "10"]
-    subprocess.run([sys.executable, *map(str, arguments)], check=True)
+    arguments = ["-m", "benchmarks.simulated_study", tmp_path, "--hips", "20", "--read", "10"]
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, cwd=root)
     assert {path.name for path in tmp_path.iterdir()} == {
         "labels.csv", "predictions.csv", "reads.csv",
     }  # fmt: skip
@@ -250,8 +251,8 @@ def recorded(tmp_path):
 
 def test_a_database_gives_its_hips_and_its_refusals(recorded):
     with Store(recorded) as store:
-        found = list(read_recorded(store, RULES))
-    assert [one.side for one in found] == [Side.RIGHT, Side.LEFT, None]
+        found = list(read_recorded_predictions(store, RULES))
+    assert [prediction.side for prediction in found] == [Side.RIGHT, Side.LEFT, None]
     expected = decide([scored_hip(Category.OSTEOARTHRITIS).scores[0].logits], RULE)
     assert found[0].category == CATEGORIES.index(Category.OSTEOARTHRITIS)
     assert found[0].probabilities == pytest.approx(expected.probabilities)
@@ -267,7 +268,7 @@ def test_labels_find_a_database_by_hash_and_count_what_was_not_read(recorded):
         Label(4, FilmName(sha256=sha("b")), Side.RIGHT, 3, "p2"),
     ]
     with Store(recorded) as store:
-        cases = match(labels, read_recorded(store, RULES))
+        cases = match_predictions(labels, read_recorded_predictions(store, RULES))
     assert cases.answer.tolist() == [1, 0, -1]
     assert cases.reasons == {2: "truncated"}
     assert cases.groups["sex"][0] == ("F",)
@@ -278,7 +279,7 @@ def test_films_of_two_models_are_not_mixed(recorded):
         other = start(store, "other", "second")
         store.record(other, [screened(film("c", pixels="third"))], RULE)
         with pytest.raises(InputError, match=r"several models \(second, test\)"):
-            list(read_recorded(store, {"model": RULE, "other": RULE}))
+            list(read_recorded_predictions(store, {"model": RULE, "other": RULE}))
 
 
 def test_a_film_that_is_gone_has_no_picture(recorded):
@@ -296,10 +297,10 @@ def test_evaluate_reads_a_database_and_shows_its_films(here):
     films = [there, film("gone", pixels="2"), film("right", pixels="3")]
     truths = ["femoral_neck_fracture", "femoral_neck_fracture", "normal"]
     with Store(here / "cases.db") as store:
-        store.record(start(store), [screened(one) for one in films], RULE)
+        store.record(start(store), [screened(each) for each in films], RULE)
     rows = [
-        f"{one.sha256},right,{truth},p{i}"
-        for i, (one, truth) in enumerate(zip(films, truths, strict=True))
+        f"{each.sha256},right,{truth},p{i}"
+        for i, (each, truth) in enumerate(zip(films, truths, strict=True))
     ]
     Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
     assert run("evaluate", "labels.csv", "--db", "cases.db", "--replicates", 100) == 0
@@ -330,7 +331,7 @@ def osteoarthritis(here):
     with Store(here / "hipedge.db") as store:
         start_of = start(store, card_id(CARD))
         store.record(start_of, [screened(f, h) for f, h in zip(films, hips, strict=True)], RULE)
-    rows = [f"{one.sha256},right,osteoarthritis,p{i}" for i, one in enumerate(films)]
+    rows = [f"{each.sha256},right,osteoarthritis,p{i}" for i, each in enumerate(films)]
     Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
     return hips
 
@@ -354,7 +355,7 @@ def flagged_shares(here):
 def share_over(hips, temperature, threshold):
     logits = np.array([hip.scores[0].logits for hip in hips])
     index = CATEGORIES.index(Category.OSTEOARTHRITIS)
-    return np.mean([softmax(one, temperature)[index] >= threshold for one in logits])
+    return np.mean([softmax(row, temperature)[index] >= threshold for row in logits])
 
 
 def test_a_database_is_evaluated_as_the_site_screens(here, osteoarthritis):

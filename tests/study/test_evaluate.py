@@ -6,25 +6,25 @@ from sklearn import metrics as sk
 
 from hipedge.errors import InputError
 from hipedge.rules.operating_points import OperatingPoint
-from hipedge.study.cases import match
+from hipedge.study.cases import match_predictions
 from hipedge.study.estimates import CATEGORY_LABELS, Estimate
-from hipedge.study.evaluate import Settings, evaluate
+from hipedge.study.evaluate import EvaluationSettings, evaluate
 from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
 from hipedge.study.sources import split_cases
 from hipedge.types import Category, Side
 
-QUICK = Settings(replicates=200)
+QUICK = EvaluationSettings(replicates=200)
 
 
 @pytest.fixture(scope="module")
 def cases(simulated):
     labels = read_labels(simulated / "labels.csv")
-    return match(labels, read_predictions(simulated / "predictions.csv"))
+    return match_predictions(labels, read_predictions(simulated / "predictions.csv"))
 
 
 @pytest.fixture(scope="module")
 def evaluation(cases):
-    settings = Settings(
+    settings = EvaluationSettings(
         replicates=400,
         prevalence={"any acute fracture": 0.05},
         operating_points=(OperatingPoint("strict", {Category.FEMORAL_NECK_FRACTURE: 0.9}),),
@@ -48,12 +48,12 @@ def made(answers):
             predictions.append(Prediction(film, side, answer, tuple(share)))
         else:
             predictions.append(Prediction(film, None, code="truncated"))
-    return match(labels, predictions)
+    return match_predictions(labels, predictions)
 
 
 def test_overall_figures_agree_with_scikit_learn(cases, evaluation):
     names, codes = cases.groups["split"]
-    internal = cases.where((codes == names.index("internal")) & cases.read)
+    internal = cases.select((codes == names.index("internal")) & cases.answered)
     found = evaluation.data_sets[0].overall
     truth, answer = internal.truth, internal.answer
     assert found["accuracy"].value == pytest.approx(sk.accuracy_score(truth, answer))
@@ -136,7 +136,7 @@ def test_predictive_values_are_stated_at_the_prevalence_asked_for(evaluation):
 
 def test_thresholds_are_judged_on_the_probabilities(cases, evaluation):
     names, codes = cases.groups["split"]
-    internal = cases.where((codes == names.index("internal")) & cases.scored)
+    internal = cases.select((codes == names.index("internal")) & cases.scored)
     (row,) = table_of(evaluation.data_sets[0], "thresholds").rows
     called = internal.probabilities[:, 3] >= 0.9
     assert row[3].value == pytest.approx(called[internal.truth == 3].mean())
@@ -147,7 +147,7 @@ def test_thresholds_are_judged_on_the_probabilities(cases, evaluation):
 def test_implants_raise_no_flag_unless_the_site_wants_it(cases):
     points = (OperatingPoint("any", {Category.TOTAL_HIP_ARTHROPLASTY: 0.5}),)
     for wanted in (False, True):
-        settings = Settings(replicates=100, operating_points=points, flag_hardware=wanted)
+        settings = EvaluationSettings(replicates=100, operating_points=points, flag_hardware=wanted)
         data = evaluate({"all": cases}, settings).data_sets[0]
         rows = {row[1]: row for row in table_of(data, "operating-points").rows}
         assert (rows["any abnormality"][2].value > 0) is wanted
@@ -182,7 +182,7 @@ def test_disagreements_begin_with_missed_fractures(evaluation):
 def test_predictions_without_probabilities_have_no_auc_and_say_nothing_of_it():
     labels = [Label(i, FilmName(case=str(i)), Side.RIGHT, i % 3, str(i)) for i in range(30)]
     plain = [Prediction(FilmName(case=str(i)), Side.RIGHT, i % 3) for i in range(30)]
-    data = evaluate({"all": match(labels, plain)}, QUICK).data_sets[0]
+    data = evaluate({"all": match_predictions(labels, plain)}, QUICK).data_sets[0]
     assert "macro AUC" not in data.overall
     assert data.rocs == ()
     assert data.reliability is None
@@ -193,7 +193,7 @@ def test_nothing_answered_is_an_error_and_so_is_an_unknown_prevalence(cases):
     with pytest.raises(InputError, match="no labelled hip has an answer"):
         evaluate({"all": nothing}, QUICK)
     with pytest.raises(InputError, match="no category or question is called hip"):
-        evaluate({"all": cases}, Settings(replicates=100, prevalence={"hip": 0.1}))
+        evaluate({"all": cases}, EvaluationSettings(replicates=100, prevalence={"hip": 0.1}))
 
 
 def test_a_split_that_no_label_has_is_an_error(cases):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from hipedge.errors import InputError
-from hipedge.study.cases import match
+from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import FilmName, Prediction, read_labels, read_predictions, read_reads
-from hipedge.study.reads import match_reads
+from hipedge.study.reader_study import match_reads
 from hipedge.types import Side
 
 from .conftest import NAMES, label, prediction, read_of
@@ -16,7 +16,7 @@ def test_labels_and_predictions_are_matched_by_film_and_side(table):
     labels = read_labels(table("l.csv", [label("1"), label("1", "left", "osteoarthritis")]))
     predictions = table("p.csv", [prediction("1", "left"), prediction("1", "right"),
                                   prediction("2")])  # fmt: skip
-    cases = match(labels, read_predictions(predictions))
+    cases = match_predictions(labels, read_predictions(predictions))
     assert cases.truth.tolist() == [0, 1]
     assert cases.answer.tolist() == [0, 0]
     assert cases.probabilities[1, 0] == 0.93
@@ -31,22 +31,22 @@ def test_a_semicolon_table_with_a_byte_order_mark_is_read_too(table):
 def test_a_sha256_wins_over_a_path(table):
     labels = read_labels(table("l.csv", [label("x", sha256="aa", path="old.dcm")]))
     made = Prediction(FilmName(sha256="aa", path="new.dcm"), Side.RIGHT, 0)
-    assert match(labels, [made]).answer.tolist() == [0]
+    assert match_predictions(labels, [made]).answer.tolist() == [0]
 
 
 def test_a_relative_path_and_its_absolute_form_are_one(table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [{"path": "films/a.dcm", "side": "right", "category": "normal", "patient": "1"}]
     made = Prediction(FilmName(path=str(tmp_path / "films" / "a.dcm")), Side.RIGHT, 0)
-    assert match(read_labels(table("l.csv", rows)), [made]).answer.tolist() == [0]
+    assert match_predictions(read_labels(table("l.csv", rows)), [made]).answer.tolist() == [0]
 
 
 def test_an_unknown_side_matches_the_only_label_of_its_film(table):
     labels = read_labels(table("l.csv", [label("1", "left")]))
     unknown = Prediction(FilmName(case="1"), Side.UNKNOWN, 2)
-    assert match(labels, [unknown]).answer.tolist() == [2]
+    assert match_predictions(labels, [unknown]).answer.tolist() == [2]
     both = read_labels(table("l.csv", [label("1", "left"), label("1", "right")]))
-    assert match(both, [unknown]).answer.tolist() == [-1, -1]
+    assert match_predictions(both, [unknown]).answer.tolist() == [-1, -1]
 
 
 def test_a_film_that_was_not_read_leaves_its_hips_without_an_answer(table):
@@ -55,7 +55,7 @@ def test_a_film_that_was_not_read_leaves_its_hips_without_an_answer(table):
         Prediction(FilmName(case="1"), None, code="truncated"),
         Prediction(FilmName(case="2"), Side.LEFT, 0),
     ]
-    cases = match(labels, predictions)
+    cases = match_predictions(labels, predictions)
     assert cases.answer.tolist() == [-1, -1, -1]
     assert cases.reasons == {0: "truncated", 1: "truncated", 2: "hip_not_found"}
 
@@ -64,7 +64,7 @@ def test_a_row_without_probabilities_says_that_the_hip_was_not_read(table):
     empty = dict.fromkeys(NAMES, "")
     rows = [prediction("1") | empty | {"code": "no_hip_found"}, prediction("2") | {"code": ""}]
     labels = read_labels(table("l.csv", [label("1"), label("2")]))
-    cases = match(labels, read_predictions(table("p.csv", rows)))
+    cases = match_predictions(labels, read_predictions(table("p.csv", rows)))
     assert cases.reasons == {0: "no_hip_found"}
     assert not cases.scored[0]
     assert cases.scored[1]
@@ -76,7 +76,7 @@ def test_age_sex_and_vendor_come_from_the_film_where_the_label_has_none(table):
         Prediction(FilmName(case=c), Side.RIGHT, 0, sex="M", age_years=a, vendor="v")
         for c, a in (("1", 12.0), ("2", 81.0))
     ]
-    groups = match(labels, films).groups
+    groups = match_predictions(labels, films).groups
     assert groups["sex"][0] == ("F", "M")
     assert groups["age"][0] == ("0 to 17", "80 and over")
     assert groups["vendor"][0] == ("v",)
@@ -101,7 +101,7 @@ def test_a_bad_label_is_named_by_its_row(table, message):
 
 def test_a_column_split_that_is_empty_throughout_makes_one_data_set(table):
     labels = read_labels(table("l.csv", [label("1", split=""), label("2", split="")]))
-    assert [one.split for one in labels] == [None, None]
+    assert [label.split for label in labels] == [None, None]
 
 
 PREDICTION_FAULTS = {
@@ -147,7 +147,7 @@ def test_mixed_encodings_are_named_by_row(table):
         ("", "no column side"),
         ("case,side,category\n1,right,normal\n", "no column patient"),
         ("side,category,patient\nright,normal,1\n", "no column sha256 or"),
-        ("case,side,side,category,patient\n", "a column twice: side"),
+        ("case,side,side,category,patient\n", "a column is named twice: side"),
         ("case,side,category,patient\n", "no rows"),
         ("case,side,category,patient\n1,right,normal\n", "row 2: 3 cells under a header of 4"),
         ('case,side,category,patient\n1,right,"normal,1\n', "row 2"),
@@ -161,7 +161,7 @@ def test_a_malformed_table_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_labels(tmp_path / "absent.csv")
 
 
@@ -175,24 +175,24 @@ def test_some_probability_columns_without_others_are_refused(table):
 def test_a_label_whose_film_the_predictions_do_not_know_is_an_error(table):
     labels = read_labels(table("l.csv", [label("1"), label("7")]))
     with pytest.raises(InputError, match=r"no prediction has this case.*row 3"):
-        match(labels, read_predictions(table("p.csv", [prediction("1")])))
+        match_predictions(labels, read_predictions(table("p.csv", [prediction("1")])))
 
 
 def test_duplicates_are_named_by_row(table):
     with pytest.raises(InputError, match="a second label for a hip: row 3"):
-        match(read_labels(table("l.csv", [label("1"), label("1")])),
+        match_predictions(read_labels(table("l.csv", [label("1"), label("1")])),
               read_predictions(table("p.csv", [prediction("1")])))  # fmt: skip
     with pytest.raises(InputError, match="a second prediction for a hip: row 3"):
-        match(read_labels(table("l.csv", [label("1")])),
+        match_predictions(read_labels(table("l.csv", [label("1")])),
               read_predictions(table("p.csv", [prediction("1"), prediction("1")])))  # fmt: skip
 
 
 def test_tables_without_a_common_film_column_are_refused(table):
     labels = read_labels(table("l.csv", [label("1")]))
     with pytest.raises(InputError, match="no column in common"):
-        match(labels, [Prediction(FilmName(sha256="aa"), Side.RIGHT, 0)])
+        match_predictions(labels, [Prediction(FilmName(sha256="aa"), Side.RIGHT, 0)])
     with pytest.raises(InputError, match="there are no predictions"):
-        match(labels, [])
+        match_predictions(labels, [])
 
 
 @pytest.mark.parametrize("nameless_first", [False, True])
@@ -204,7 +204,7 @@ def test_a_prediction_without_what_films_are_matched_by_is_left_out_and_counted(
     nameless = Prediction(FilmName(sha256="bb", path="notes.txt"), None, code="not_an_image")
     rows = [{"sop_instance_uid": "1.2", "side": "right", "category": "normal", "patient": "1"}]
     predictions = [nameless, named] if nameless_first else [named, nameless]
-    cases = match(read_labels(table("l.csv", rows)), predictions)
+    cases = match_predictions(read_labels(table("l.csv", rows)), predictions)
     assert cases.answer.tolist() == [0]
     assert cases.unlabelled == 1
 
@@ -213,27 +213,32 @@ def test_films_are_matched_by_the_best_column_that_any_prediction_has(table):
     labels = read_labels(table("l.csv", [label("1", sop_instance_uid="1.2", path="a.dcm")]))
     by_path = Prediction(FilmName(path="a.dcm"), Side.RIGHT, 3)
     by_uid = Prediction(FilmName(sop_instance_uid="1.2"), Side.RIGHT, 0)
-    assert match(labels, [by_path]).answer.tolist() == [3]
-    assert match(labels, [by_path, by_uid]).answer.tolist() == [0]
+    assert match_predictions(labels, [by_path]).answer.tolist() == [3]
+    assert match_predictions(labels, [by_path, by_uid]).answer.tolist() == [0]
 
 
 def test_an_unread_film_without_a_label_is_counted_too(table):
     labels = read_labels(table("l.csv", [label("1")]))
     unread = Prediction(FilmName(case="2"), None, code="truncated")
-    assert match(labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0), unread]).unlabelled == 1
+    assert (
+        match_predictions(
+            labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0), unread]
+        ).unlabelled
+        == 1
+    )
 
 
 def reads_of(table, rows, n_labels=2):
     labels = read_labels(table("l.csv", [label(str(i)) for i in range(1, n_labels + 1)]))
     made = [prediction(str(i)) for i in range(1, n_labels + 1)]
-    cases = match(labels, read_predictions(table("p.csv", made)))
+    cases = match_predictions(labels, read_predictions(table("p.csv", made)))
     return match_reads(read_reads(table("r.csv", rows)), labels, cases)
 
 
 def test_a_hip_that_a_reader_missed_is_left_out_and_counted(table):
     study = reads_of(table, [read_of("1"), read_of("2"), read_of("1", "R2")])
     assert len(study.cases) == 1
-    assert study.left_out["a reader's answer is missing"] == 1
+    assert study.excluded["a reader's answer is missing"] == 1
 
 
 def test_a_read_of_unknown_side_is_of_the_only_label_of_its_film(table):
@@ -276,8 +281,8 @@ def test_confidence_counts_only_where_every_read_has_it(table):
 
 def test_selecting_hips_keeps_their_reasons(table):
     labels = read_labels(table("l.csv", [label("1"), label("2")]))
-    cases = match(labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0),
+    cases = match_predictions(labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0),
                            Prediction(FilmName(case="2"), None, code="truncated")])  # fmt: skip
-    chosen = cases.where(np.array([False, True]))
+    chosen = cases.select(np.array([False, True]))
     assert chosen.reasons == {0: "truncated"}
     assert chosen.films == ["2"]

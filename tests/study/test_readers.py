@@ -8,12 +8,12 @@ from sklearn.metrics import cohen_kappa_score, f1_score, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar
 
 from hipedge.errors import InputError
-from hipedge.study.cases import match
+from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import read_labels, read_predictions, read_reads
-from hipedge.study.readers import ReaderSettings, analyse_readers
-from hipedge.study.reads import match_reads
+from hipedge.study.reader_analysis import ReaderSettings, analyse_readers
+from hipedge.study.reader_study import match_reads
 from hipedge.study.report.pictures import NoPictures
-from hipedge.study.report.reading import write_reader_study
+from hipedge.study.report.reader_study import write_reader_study
 
 SETTINGS = ReaderSettings(replicates=400)
 
@@ -21,7 +21,7 @@ SETTINGS = ReaderSettings(replicates=400)
 @pytest.fixture(scope="module")
 def study(simulated):
     labels = read_labels(simulated / "labels.csv")
-    cases = match(labels, read_predictions(simulated / "predictions.csv"))
+    cases = match_predictions(labels, read_predictions(simulated / "predictions.csv"))
     return match_reads(read_reads(simulated / "reads.csv"), labels, cases)
 
 
@@ -38,7 +38,7 @@ def on_hips(study, chosen):
     """The study on the chosen hips only."""
     return replace(
         study,
-        cases=study.cases.where(chosen),
+        cases=study.cases.select(chosen),
         answers=study.answers[:, :, chosen],
         confidence=study.confidence[:, :, chosen],
         seconds=study.seconds[:, :, chosen],
@@ -62,13 +62,13 @@ def test_each_readers_figures_agree_with_scikit_learn(study, results):
 
 
 def test_differences_are_the_models_less_the_readers(study, results):
-    model = study.model_right.mean()
+    model = study.model_correct.mean()
     for reader, phase, metric, *_, difference, _p, _holm in table_of(
         results, "model-less-readers"
     ).rows:
         if metric == "accuracy":
             r, p = study.readers.index(reader), study.phases.index(phase)
-            assert difference.value == pytest.approx(model - study.right[r, p].mean())
+            assert difference.value == pytest.approx(model - study.correct[r, p].mean())
 
 
 def test_a_grade_counts_as_the_mean_of_its_readers(study, results):
@@ -76,7 +76,7 @@ def test_a_grade_counts_as_the_mean_of_its_readers(study, results):
     junior = next(r for r in rows if r[0] == "junior" and r[2] == "alone" and r[3] == "accuracy")
     of_grade = [r for r, grade in enumerate(study.grades) if grade == "junior"]
     assert junior[1] == len(of_grade) == 2
-    assert junior[5].value == pytest.approx(study.right[of_grade, 0].mean())
+    assert junior[5].value == pytest.approx(study.correct[of_grade, 0].mean())
 
 
 def test_a_paired_interval_is_narrower_than_one_of_unrelated_readers(study, results):
@@ -96,7 +96,7 @@ def test_mcnemar_is_given_for_independent_hips_only(study, results):
     assert "p (McNemar, exact)" not in table_of(results, "model-less-readers").columns
     alone = on_hips(study, first_hips(study))
     rows = table_of(analyse_readers(alone, SETTINGS), "model-less-readers").rows
-    a, b = alone.model_right, alone.right[5, 0]
+    a, b = alone.model_correct, alone.correct[5, 0]
     table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
     found = next(row[-1] for row in rows if row[:3] == ("R6", "alone", "accuracy"))
     assert float(found) == pytest.approx(mcnemar(table, exact=True).pvalue, abs=1e-4)
@@ -117,10 +117,10 @@ def test_the_range_of_kappa_is_that_of_the_pairs(results):
 
 def test_automation_bias_counts_what_the_model_changed(study, results):
     row = table_of(results, "automation-bias").rows[0]
-    alone, assisted = study.right[0]
-    at_risk = alone & ~study.model_right
+    alone, assisted = study.correct[0]
+    at_risk = alone & ~study.model_correct
     assert row[2] == f"{np.sum(at_risk & ~assisted)} of {at_risk.sum()}"
-    could_help = ~alone & study.model_right
+    could_help = ~alone & study.model_correct
     assert row[5].value == pytest.approx(assisted[could_help].mean())
 
 
@@ -134,11 +134,11 @@ def test_reading_times_are_compared_where_both_phases_were_timed(study, results)
 
 def test_multi_reader_figures_are_the_readers_means_and_aucs(study, results):
     accuracy = results.multi_reader["accuracy"]
-    np.testing.assert_allclose(accuracy.figures, study.right.mean(axis=2).T)
+    np.testing.assert_allclose(accuracy.figures_of_merit, study.correct.mean(axis=2).T)
     assert accuracy.random_readers.error > accuracy.fixed_readers.error
     abnormal = study.cases.truth > 0
     rating = np.where(study.answers[2, 0] > 0, 1, -1) * study.confidence[2, 0]
-    found = results.multi_reader["AUC, any abnormality"].figures[0, 2]
+    found = results.multi_reader["AUC, any abnormality"].figures_of_merit[0, 2]
     assert found == pytest.approx(roc_auc_score(abnormal, rating))
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.config import Settings as Site
+from hipedge.config import Settings as SiteSettings
 from hipedge.study.estimates import PLAIN, POINTS, Estimate, Interval, Table
-from hipedge.study.evaluate import Settings, evaluate
+from hipedge.study.evaluate import EvaluationSettings, evaluate
 from hipedge.study.inputs import read_reads
-from hipedge.study.readers import ReaderSettings, analyse_readers
-from hipedge.study.reads import match_reads
+from hipedge.study.reader_analysis import ReaderSettings, analyse_readers
+from hipedge.study.reader_study import match_reads
 from hipedge.study.report.checklist import CHECKLISTS
 from hipedge.study.report.evaluation import write_evaluation
 from hipedge.study.report.html import cell_html, number, table_html
-from hipedge.study.report.pictures import FolderPictures, NoPictures, worklist
-from hipedge.study.report.reading import write_reader_study
-from hipedge.study.sources import gather, split_cases
+from hipedge.study.report.pictures import FolderPictures, NoPictures, disagreement_gallery
+from hipedge.study.report.reader_study import write_reader_study
+from hipedge.study.sources import load_inputs, split_cases
 
 from .conftest import label, prediction, read_of
 
@@ -48,19 +48,19 @@ def reports(simulated, tmp_path_factory):
     """The folders of an evaluation and of a reader study of the same simulated cases."""
     folder = tmp_path_factory.mktemp("reports")
     labels, predictions = simulated / "labels.csv", simulated / "predictions.csv"
-    with gather(labels, predictions, Site()) as material:
-        sets = split_cases(material.cases, ["internal", "external"])
+    with load_inputs(labels, predictions, SiteSettings()) as inputs:
+        sets = split_cases(inputs.cases, ["internal", "external"])
         write_evaluation(
-            evaluate(sets, Settings(replicates=200)),
+            evaluate(sets, EvaluationSettings(replicates=200)),
             folder / "evaluation",
-            sources=material.files,
+            sources=inputs.files,
             pictures=NoPictures(),
         )
-        study = match_reads(read_reads(simulated / "reads.csv"), material.labels, material.cases)
+        study = match_reads(read_reads(simulated / "reads.csv"), inputs.labels, inputs.cases)
         write_reader_study(
             analyse_readers(study, ReaderSettings(replicates=200)),
             folder / "readers",
-            sources=material.files,
+            sources=inputs.files,
             pictures=NoPictures(),
         )
     return folder
@@ -155,15 +155,15 @@ def test_a_tiny_study_without_fractures_or_errors_is_reported_too(table, tmp_pat
     predictions = table("predictions.csv", [prediction(name) for name in names])
     reads = [read_of(name, reader, phase) for name in names for reader in ("R1", "R2")
              for phase in ("alone", "assisted")]  # fmt: skip
-    with gather(labels, predictions, Site()) as material:
-        study = match_reads(read_reads(table("reads.csv", reads)), material.labels, material.cases)
-        found = evaluate({"all": material.cases}, Settings(replicates=100))
-        about = {"sources": material.files, "pictures": NoPictures()}
-        one = write_evaluation(found, tmp_path / "evaluation", **about)
+    with load_inputs(labels, predictions, SiteSettings()) as inputs:
+        study = match_reads(read_reads(table("reads.csv", reads)), inputs.labels, inputs.cases)
+        found = evaluate({"all": inputs.cases}, EvaluationSettings(replicates=100))
+        about = {"sources": inputs.files, "pictures": NoPictures()}
+        evaluation = write_evaluation(found, tmp_path / "evaluation", **about)
         results = analyse_readers(study, ReaderSettings(replicates=100))
-        two = write_reader_study(results, tmp_path / "readers", **about)
-    assert "undefined" in one.read_text(encoding="utf-8")
-    assert "agree on every hip" in two.read_text(encoding="utf-8")
+        readers = write_reader_study(results, tmp_path / "readers", **about)
+    assert "undefined" in evaluation.read_text(encoding="utf-8")
+    assert "agree on every hip" in readers.read_text(encoding="utf-8")
 
 
 def test_json_holds_the_numbers_of_the_page(reports):
@@ -190,10 +190,12 @@ def test_csv_has_a_column_for_each_end_of_each_interval(reports):
 def test_the_same_numbers_give_the_same_page(simulated, tmp_path):
     pages = []
     for name in ("one", "two"):
-        with gather(simulated / "labels.csv", simulated / "predictions.csv", Site()) as material:
-            found = evaluate({"all": material.cases}, Settings(replicates=100))
+        with load_inputs(
+            simulated / "labels.csv", simulated / "predictions.csv", SiteSettings()
+        ) as inputs:
+            found = evaluate({"all": inputs.cases}, EvaluationSettings(replicates=100))
             path = write_evaluation(
-                found, tmp_path / name, sources=material.files, pictures=NoPictures()
+                found, tmp_path / name, sources=inputs.files, pictures=NoPictures()
             )
         pages.append(path.read_bytes())
     assert pages[0] == pages[1]
@@ -236,9 +238,9 @@ def test_a_worklist_shows_the_pictures_that_there_are(tmp_path):
     rows = (("dir/a.dcm", "left", "normal", "osteoarthritis", None, None, ""),
             ("b", "right", "normal", "no answer", None, None, ""))  # fmt: skip
     table = Table("disagreements", "t", ("film", "side", "truth", "model", "p", "q", "r"), rows)
-    assert "No images" in worklist(table, FolderPictures(tmp_path))
+    assert "No images" in disagreement_gallery(table, FolderPictures(tmp_path))
     (tmp_path / "a.dcm-left.png").write_bytes(b"a picture")
-    found = worklist(table, FolderPictures(tmp_path))
+    found = disagreement_gallery(table, FolderPictures(tmp_path))
     assert base64.b64encode(b"a picture").decode() in found
     assert found.count("<figure>") == 1
 

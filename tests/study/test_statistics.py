@@ -324,7 +324,7 @@ def test_obuchowski_rockette_gives_what_or_dbm_publishes_for_van_dyke():
     random = found.random_readers
     assert random.value == pytest.approx(0.04380032, abs=1e-8)
     assert random.error == pytest.approx(0.02075, abs=5e-6)
-    assert random.degrees == pytest.approx(15.26, abs=0.005)
+    assert random.degrees_of_freedom == pytest.approx(15.26, abs=0.005)
     assert random.p_value == pytest.approx(0.0517, abs=5e-5)
     assert (random.interval.low, random.interval.high) == pytest.approx(
         (-0.00036, 0.08796), abs=1e-5
@@ -341,7 +341,7 @@ def test_obuchowski_rockette_gives_what_mrmcaov_publishes_for_van_dyke():
     found = mrmc.obuchowski_rockette(VAN_DYKE, unbiased)
     assert found.reader_variance == pytest.approx(0.0015365, abs=6e-8)
     assert found.reader_by_test_variance == pytest.approx(0.00020776, abs=2e-8)
-    assert found.random_readers.degrees == pytest.approx(15.034, abs=2e-3)
+    assert found.random_readers.degrees_of_freedom == pytest.approx(15.034, abs=2e-3)
     assert found.random_readers.p_value == pytest.approx(0.051162, abs=1e-5)
 
 
@@ -410,8 +410,8 @@ def test_a_category_that_is_mostly_absent_gets_no_bootstrap_interval():
         metrics.patterns_of(cells, np.arange(100), 6), 2, replicates=500
     )
     assert found.value("sensitivity", 1) == 1.0
-    assert found.drawn.percentile(found.column("sensitivity", 1)) is None
-    assert found.drawn.percentile(found.column("accuracy")) is not None
+    assert found.result.percentile(found.column("sensitivity", 1)) is None
+    assert found.result.percentile(found.column("accuracy")) is not None
 
 
 def test_the_published_intervals_come_out_of_the_counts_that_they_imply():
@@ -423,7 +423,7 @@ def test_the_published_intervals_come_out_of_the_counts_that_they_imply():
         found = metrics.bootstrap_confusion(
             metrics.patterns_of(cells, np.arange(n), 6), 2, replicates=10_000
         )
-        interval = found.drawn.percentile(found.column("accuracy"))
+        interval = found.result.percentile(found.column("accuracy"))
         # A replicate's grid is 100 / n; the ends of a 10,000-replicate interval scatter by
         # about 0.03 of its standard error more.
         slack = 100 / n + 0.1 * 100 * np.sqrt(right / n * (1 - right / n) / n)

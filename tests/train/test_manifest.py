@@ -113,7 +113,7 @@ def test_other_columns_are_left_unread(tmp_path, rows):
         ("path,side,category\n", "line 1: no column patient"),
         ("path,side,category,patient,side\n", "named twice: side"),
         ("path,side,category,patient\n", "no rows under its header"),
-        ("path,side,category,patient\na,b\n", "line 2: 2 cells under 4 columns"),
+        ("path,side,category,patient\na,b\n", "line 2: 2 cells under a header of 4"),
         ('path,side,category,patient\n"a,b\n', "line 2"),
     ],
 )

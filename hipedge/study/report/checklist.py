@@ -1,16 +1,19 @@
-"""The reporting checklists, with what the data answer filled in.
+"""The reporting checklists, filled in as far as the data answer them.
 
 STARD 2015 (Bossuyt et al., BMJ 351:h5527), TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378) and
-CLAIM (Mongan, Moy and Kahn 2020, Radiol Artif Intell 2:e200029). The items are in our words: read
-the originals before submitting. An item that only the authors can answer stays open.
+CLAIM (Mongan, Moy and Kahn 2020, Radiol Artif Intell 2:e200029). The items are paraphrased: consult
+the originals before submitting. Items that only the authors can answer stay open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
-# Number, what it asks for, and the topic under which the report answers it ("" for none).
+from markupsafe import Markup
+
+from hipedge.study.report.html import checklist_html, join
+
+# Number, what it asks for, and the topic of the report that answers it ("" for none).
 Item = tuple[str, str, str]
 
 STARD: tuple[Item, ...] = (
@@ -157,26 +160,6 @@ CHECKLISTS: Mapping[str, tuple[Item, ...]] = {
 }
 
 
-def checklist_html(answers: Mapping[str, str]) -> str:
-    """Return the three checklists; `answers` maps topics to what the data say."""
-    return "".join(_one(name, items, answers) for name, items in CHECKLISTS.items())
-
-
-def _one(name: str, items: tuple[Item, ...], answers: Mapping[str, str]) -> str:
-    filled = sum(bool(answers.get(topic)) for _, _, topic in items)
-    rows = "".join(
-        f"<tr><td>{number}</td><td>{escape(text)}</td><td>{_answer(topic, answers)}</td></tr>"
-        for number, text, topic in items
-    )
-    return (
-        f'<h3>{escape(name)}</h3><p class="quiet">{filled} of {len(items)} items are filled in '
-        'from the data; the rest is for the authors.</p><div class="scroll">'
-        '<table class="checklist"><thead><tr><th class="words">item</th><th class="words">asks '
-        f'for</th><th class="words">in this report</th></tr></thead><tbody>{rows}</tbody>'
-        "</table></div>"
-    )
-
-
-def _answer(topic: str, answers: Mapping[str, str]) -> str:
-    found = answers.get(topic, "")
-    return escape(found) if found else '<span class="todo">to be filled in</span>'
+def checklists_html(answers: Mapping[str, str]) -> Markup:
+    """Render the checklists; `answers` maps topics to what the data answer."""
+    return join(checklist_html(name, items, answers) for name, items in CHECKLISTS.items())

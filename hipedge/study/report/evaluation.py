@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 from hipedge import __version__
 from hipedge.study.estimates import CATEGORY_LABELS
-from hipedge.study.evaluate import DataSet, Evaluation, Settings
+from hipedge.study.evaluate import DataSet, Evaluation, EvaluationSettings
 from hipedge.study.report import figures, prose
-from hipedge.study.report.checklist import checklist_html
-from hipedge.study.report.document import Document, Provenance, banner
+from hipedge.study.report.checklist import checklists_html
+from hipedge.study.report.document import RESEARCH_ONLY, Document, Provenance
 from hipedge.study.report.export import slug
 from hipedge.study.report.html import (
     Section,
-    bullets,
-    cards,
+    banner_html,
+    bullets_html,
+    cards_html,
+    details_html,
     figure_html,
-    folded,
+    heading_html,
+    join,
     sentence,
     table_html,
 )
-from hipedge.study.report.pictures import Pictures, worklist
+from hipedge.study.report.pictures import Pictures, disagreement_gallery
 
-_MOST_DISAGREEMENTS = 40
+_MAX_DISAGREEMENTS = 40
 
 
 def write_evaluation(
@@ -35,9 +39,9 @@ def write_evaluation(
     pictures: Pictures,
     note: str = "",
 ) -> Path:
-    """Write report, JSON and CSV into a folder and return the report's path.
+    """Write report, JSON and CSV files into a folder and return the report's path.
 
-    `sources` names the input files and their SHA-256; `note` stands at the top.
+    `sources` maps input files to their SHA-256; `note` is shown at the top.
     """
     tables = {data.name: data.tables for data in evaluation.data_sets}
     if evaluation.differences is not None:
@@ -71,13 +75,13 @@ def _sections(evaluation: Evaluation, pictures: Pictures, note: str) -> list[Sec
         sections += _data_sections(data, pictures, f": {data.name}" if several else "")
     sections.append(Section("methods", "How it was done", _methods(evaluation)))
     sections.append(
-        Section("checklist", "Reporting checklists", checklist_html(_answers(evaluation)))
+        Section("checklist", "Reporting checklists", checklists_html(_answers(evaluation)))
     )
     return sections
 
 
-def _summary(evaluation: Evaluation, note: str) -> str:
-    content = banner(note)
+def _summary(evaluation: Evaluation, note: str) -> Markup:
+    content = banner_html(note, RESEARCH_ONLY)
     for data in evaluation.data_sets:
         fracture = data.questions["any acute fracture"]
         headline = [
@@ -89,10 +93,12 @@ def _summary(evaluation: Evaluation, note: str) -> str:
         if "macro AUC" in data.overall:
             headline.insert(2, ("macro AUC", data.overall["macro AUC"]))
         content += (
-            f"<h3>{escape(data.name)}</h3>"
-            + cards(headline)
-            + bullets(prose.plain_evaluation(data))
-            + folded("Sentences for a manuscript", bullets(prose.quotable(data)))
+            heading_html(data.name)
+            + cards_html(headline)
+            + bullets_html(prose.plain_language_evaluation(data))
+            + details_html(
+                "Sentences for a manuscript", bullets_html(prose.manuscript_sentences(data))
+            )
         )
     return content
 
@@ -101,19 +107,19 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
     tables = {table.key: table for table in data.tables}
     key = slug(data.name)
 
-    def of(*names: str) -> str:
-        return "".join(table_html(tables[name]) for name in names if name in tables)
+    def tables_of(*names: str) -> Markup:
+        return join(table_html(tables[name]) for name in names if name in tables)
 
     groups = [name for name in tables if name.startswith("by-")]
     sections = [
-        Section(f"{key}-flow", f"Cases{suffix}", of("flow")),
+        Section(f"{key}-flow", f"Cases{suffix}", tables_of("flow")),
         Section(
             f"{key}-performance",
             f"Performance{suffix}",
-            of("overall", "categories", "questions", "patients")
-            + folded(
+            tables_of("overall", "categories", "questions", "patients")
+            + details_html(
                 "Categories, with no answer counted as an error",
-                of("categories-intention-to-diagnose"),
+                tables_of("categories-intention-to-diagnose"),
             ),
         ),
         Section(
@@ -123,7 +129,7 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
                 figures.confusion_figure(data.confusion),
                 "Truth in rows, the model's answer in columns; shaded by the share of each row.",
             )
-            + folded("As a table", of("confusion")),
+            + details_html("As a table", tables_of("confusion")),
         ),
     ]
     if data.rocs:
@@ -147,7 +153,7 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
                     "How often the model is right, by how sure it is. On the diagonal it is as "
                     "often right as it says.",
                 )
-                + folded("As a table", of("reliability")),
+                + details_html("As a table", tables_of("reliability")),
             )
         )
     if "operating-points" in tables:
@@ -155,26 +161,26 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
             Section(
                 f"{key}-operating",
                 f"Operating points{suffix}",
-                of("operating-points", "thresholds"),
+                tables_of("operating-points", "thresholds"),
             )
         )
     if groups:
-        sections.append(Section(f"{key}-groups", f"Sub-groups{suffix}", of(*groups)))
+        sections.append(Section(f"{key}-groups", f"Sub-groups{suffix}", tables_of(*groups)))
     sections.append(
         Section(
             f"{key}-worklist",
             f"Disagreements{suffix}",
-            table_html(tables["disagreements"], most_rows=_MOST_DISAGREEMENTS)
-            + worklist(tables["disagreements"], pictures),
+            table_html(tables["disagreements"], max_rows=_MAX_DISAGREEMENTS)
+            + disagreement_gallery(tables["disagreements"], pictures),
         )
     )
     return sections
 
 
-def _methods(evaluation: Evaluation) -> str:
+def _methods(evaluation: Evaluation) -> Markup:
     settings = evaluation.settings
     clustered = any(data.cases.clustered for data in evaluation.data_sets)
-    return bullets(
+    return bullets_html(
         [
             f"Bootstrap: {settings.replicates:,} replicates, drawing patients with all their hips; "
             "percentile and BCa intervals (Efron 1987). A category that is absent from a replicate "
@@ -205,10 +211,10 @@ def _methods(evaluation: Evaluation) -> str:
 
 
 def _answers(evaluation: Evaluation) -> dict[str, str]:
-    """Return what the data say to the checklists."""
+    """Return the checklist answers that follow from the data, by topic."""
     settings, sets = evaluation.settings, evaluation.data_sets
     first = sets[0]
-    unread = sum(int((~data.cases.read).sum()) for data in sets)
+    unread = sum(int((~data.cases.answered).sum()) for data in sets)
     names = ", ".join(data.name for data in sets)
     absent = [
         label
@@ -217,7 +223,7 @@ def _answers(evaluation: Evaluation) -> dict[str, str]:
     ]
     groups = sorted({g for data in sets for g in data.cases.groups if g != "split"})
     return {
-        "software": f"hipedge {__version__}; eight categories per hip.",
+        "software": f"hipedge {__version__}; {len(CATEGORY_LABELS)} categories per hip.",
         "design": "Validation of a classifier that was fixed before.",
         "flow": _lead(evaluation) + " See 'Cases'.",
         "groups": f"By {', '.join(groups)}: see 'Sub-groups'." if groups else "",
@@ -238,7 +244,7 @@ def _answers(evaluation: Evaluation) -> dict[str, str]:
     }
 
 
-def _thresholds(settings: Settings) -> str:
+def _thresholds(settings: EvaluationSettings) -> str:
     if not settings.operating_points:
         return "The category of the highest probability; no operating points were given."
     return "Operating points: " + ", ".join(point.name for point in settings.operating_points) + "."

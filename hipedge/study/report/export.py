@@ -1,20 +1,20 @@
-"""The numbers of a report as JSON and CSV: every interval, at full precision."""
+"""The results as JSON and CSV: every interval, at full precision."""
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from hipedge.files import write_csv
 from hipedge.study.estimates import Cell, Estimate, Table
 
 
 def write_json(path: Path, about: Mapping[str, Any], tables: Mapping[str, Sequence[Table]]) -> None:
-    """Write all tables, by the name of what they describe; an undefined value is null."""
+    """Write all tables by data set; an undefined value is null."""
     content = dict(about) | {
         "results": {
             name: {
@@ -35,35 +35,36 @@ def write_json(path: Path, about: Mapping[str, Any], tables: Mapping[str, Sequen
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def write_csv(folder: Path, tables: Mapping[str, Sequence[Table]]) -> None:
-    """Write one CSV file a table: an estimate takes a column, and two for each interval."""
+def write_tables(folder: Path, tables: Mapping[str, Sequence[Table]]) -> None:
+    """Write one CSV file per table: one column for an estimate, and two for each interval."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, of_name in tables.items():
-        for table in of_name:
-            with (folder / f"{slug(name)}-{table.key}.csv").open(
-                "w", encoding="utf-8", newline=""
-            ) as file:
-                writer = csv.writer(file, lineterminator="\n")
-                methods = [_methods(table, i) for i in range(len(table.columns))]
-                writer.writerow(
-                    [
-                        column
-                        for title, of_column in zip(table.columns, methods, strict=True)
-                        for column in (title, *_interval_columns(title, of_column))
-                    ]
-                )
-                for row in table.rows:
-                    writer.writerow(
-                        [
-                            value
-                            for cell, of_column in zip(row, methods, strict=True)
-                            for value in _csv_cells(cell, of_column)
-                        ]
-                    )
+    for name, tables_of_name in tables.items():
+        for table in tables_of_name:
+            path = folder / f"{slug(name)}-{table.key}.csv"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                _write_table(file, table)
+
+
+def _write_table(file: TextIO, table: Table) -> None:
+    methods = [_methods(table, i) for i in range(len(table.columns))]
+    header = [
+        column
+        for title, column_methods in zip(table.columns, methods, strict=True)
+        for column in (title, *_interval_columns(title, column_methods))
+    ]
+    rows = (
+        [
+            value
+            for cell, column_methods in zip(row, methods, strict=True)
+            for value in _csv_cells(cell, column_methods)
+        ]
+        for row in table.rows
+    )
+    write_csv(file, header, rows)
 
 
 def slug(name: str) -> str:
-    """Return a name fit for a file and for an anchor."""
+    """Return a name that is valid in a file name and as an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "data"
 
 
@@ -81,7 +82,7 @@ def _json_cell(cell: Cell) -> Any:
 
 
 def _methods(table: Table, column: int) -> tuple[str, ...]:
-    """Return the interval methods that a column's estimates have, in their order."""
+    """Return the interval methods of a column's estimates, in their order."""
     cells = (row[column] for row in table.rows)
     names = (name for cell in cells if isinstance(cell, Estimate) for name in cell.intervals)
     return tuple(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""The figures, as SVG text: the same bytes for the same numbers, readable without colour."""
+"""The figures as SVG: reproducible to the byte, and readable without colour."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from matplotlib.figure import Figure
 from hipedge.study.calibration import Reliability
 from hipedge.study.comparisons import NonInferiority
 from hipedge.study.estimates import CATEGORY_LABELS, PLAIN, Estimate
-from hipedge.study.evaluate import Roc
+from hipedge.study.evaluate import RocCurve
 from hipedge.study.report.html import number
 from hipedge.study.resampling import Array
 from hipedge.study.scores import N_BINS
 
-# Okabe and Ito's colours, which colour-blind people tell apart; line styles repeat the message.
+# Okabe and Ito's colour-blind safe palette; line styles distinguish the curves as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#000000")
 DASHES = ("-", "--", "-.", ":")
-INK, QUIET, LINE = "#1b2430", "#5b6776", "#d9dee5"
+TEXT_COLOUR, MUTED_COLOUR, GRID_COLOUR = "#1b2430", "#5b6776", "#d9dee5"
 _ROC_POINTS = 300
 
 _STYLE: dict[Any, Any] = {
@@ -30,40 +30,40 @@ _STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "hipedge",
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED_COLOUR,
+    "axes.labelcolor": TEXT_COLOUR,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "text.color": INK,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
+    "text.color": TEXT_COLOUR,
+    "xtick.color": MUTED_COLOUR,
+    "ytick.color": MUTED_COLOUR,
     "legend.frameon": False,
     "legend.fontsize": 7.5,
 }
 
 
-def roc_figure(rocs: Sequence[Roc]) -> str:
-    """Draw ROC curves twice: whole, and the corner in which good models live."""
+def roc_figure(rocs: Sequence[RocCurve]) -> str:
+    """Draw ROC curves, in full and enlarged in the upper left corner."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.2, 4.1), layout="constrained")
         whole, corner = figure.subplots(1, 2)
         for index, roc in enumerate(rocs):
-            false, true = _thinned(roc)
+            false, true = _decimated(roc)
             for axes in (whole, corner):
                 axes.plot(
                     false, true, DASHES[index // len(COLOURS)], lw=1.5,
                     color=COLOURS[index % len(COLOURS)],
                     label=f"{roc.name}  {number(roc.auc.value, PLAIN)}",
                 )  # fmt: skip
-        whole.plot([0, 1], [0, 1], color=LINE, lw=1, zorder=0)
+        whole.plot([0, 1], [0, 1], color=GRID_COLOUR, lw=1, zorder=0)
         whole.set(title="ROC curves", xlim=(-0.02, 1), ylim=(0, 1.02))
         corner.set(title="The upper left corner", xlim=(-0.006, 0.3), ylim=(0.7, 1.006))
         for axes in (whole, corner):
             axes.set(xlabel="1 − specificity", ylabel="sensitivity")
-            axes.grid(color=LINE, lw=0.5)
+            axes.grid(color=GRID_COLOUR, lw=0.5)
         whole.legend(loc="lower right", title="area under the curve", alignment="left")
         return _svg(figure)
 
@@ -73,14 +73,14 @@ def reliability_figure(curve: Reliability) -> str:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.8, 4.6), layout="constrained")
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-        axes.plot([0, 1], [0, 1], color=QUIET, lw=1, ls="--", label="perfect")
-        some = curve.hips > 0
+        axes.plot([0, 1], [0, 1], color=MUTED_COLOUR, lw=1, ls="--", label="perfect")
+        nonempty = curve.hips > 0
         axes.plot(
-            curve.confidence[some], curve.right[some], "o-", color=COLOURS[0], ms=4, lw=1.5,
-            label="model",
+            curve.confidence[nonempty], curve.accuracy[nonempty], "o-", color=COLOURS[0], ms=4,
+            lw=1.5, label="model",
         )  # fmt: skip
         axes.set(title="Reliability", ylabel="share right", ylim=(0, 1.03))
-        axes.grid(color=LINE, lw=0.5)
+        axes.grid(color=GRID_COLOUR, lw=0.5)
         axes.legend(loc="upper left")
         centres = (np.arange(N_BINS) + 0.5) / N_BINS
         below.bar(centres, curve.hips, width=0.9 / N_BINS, color=COLOURS[5])
@@ -89,7 +89,7 @@ def reliability_figure(curve: Reliability) -> str:
 
 
 def confusion_figure(confusion: Array) -> str:
-    """Draw the confusion matrix (K, K + 1): shade by the share of the truth, counts written."""
+    """Draw the confusion matrix (K, K + 1): counts, shaded by the fraction of each row."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 5.6), layout="constrained")
         axes = figure.subplots()
@@ -108,14 +108,14 @@ def confusion_figure(confusion: Array) -> str:
 
 
 def agreement_figure(kappas: Array, readers: Sequence[str], phases: Sequence[str]) -> str:
-    """Draw the pairwise κ (P, R, R), one heat map a phase."""
+    """Draw pairwise κ (P, R, R), one heat map per phase."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.2 * len(phases), 3.9), layout="constrained")
         for axes, matrix, phase in zip(
             figure.subplots(1, len(phases), squeeze=False)[0], kappas, phases, strict=True
         ):
-            written = [["" if np.isnan(k) else f"{k:.2f}" for k in row] for row in matrix]
-            _heat_map(axes, matrix, readers, readers, written)
+            texts = [["" if np.isnan(k) else f"{k:.2f}" for k in row] for row in matrix]
+            _heat_map(axes, matrix, readers, readers, texts)
             axes.set(title=f"Cohen's κ, {phase}")
         return _svg(figure)
 
@@ -123,21 +123,24 @@ def agreement_figure(kappas: Array, readers: Sequence[str], phases: Sequence[str
 def forest_figure(
     rows: Sequence[tuple[str, str, Estimate]], title: str, reference: float | None = None
 ) -> str:
-    """Draw a forest plot of (name, phase, estimate): hollow alone, filled else."""
+    """Draw a forest plot of (name, phase, estimate): alone hollow, otherwise filled."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 0.9 + 0.27 * len(rows)), layout="constrained")
         axes = figure.subplots()
-        for place, (_, phase, estimate) in enumerate(rows):
+        for y, (_, phase, estimate) in enumerate(rows):
             if not estimate.defined:
                 continue
             interval = estimate.shown
             if interval is not None:
                 axes.plot(
-                    [100 * interval.low, 100 * interval.high], [place] * 2, color=QUIET, lw=1.4
+                    [100 * interval.low, 100 * interval.high],
+                    [y] * 2,
+                    color=MUTED_COLOUR,
+                    lw=1.4,
                 )
             hollow = phase == "alone"
             axes.plot(
-                100 * estimate.value, place, "o", ms=6, mew=1.5, color=COLOURS[0],
+                100 * estimate.value, y, "o", ms=6, mew=1.5, color=COLOURS[0],
                 mfc="white" if hollow else COLOURS[0],
             )  # fmt: skip
         if reference is not None:
@@ -146,43 +149,43 @@ def forest_figure(
         axes.set_yticks(range(len(rows)), names)
         axes.set(title=title, xlabel="%")
         axes.invert_yaxis()
-        axes.grid(axis="x", color=LINE, lw=0.5)
+        axes.grid(axis="x", color=GRID_COLOUR, lw=0.5)
         return _svg(figure)
 
 
 def non_inferiority_figure(verdicts: Sequence[tuple[str, str, NonInferiority]]) -> str:
-    """Draw the differences with their intervals against zero and the margin."""
+    """Draw differences with their intervals, zero and the margin."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 0.9 + 0.27 * len(verdicts)), layout="constrained")
         axes = figure.subplots()
-        for place, (_, _, verdict) in enumerate(verdicts):
+        for y, (_, _, verdict) in enumerate(verdicts):
             if verdict.interval is None:
                 continue
             ends = [100 * verdict.interval.low, 100 * verdict.interval.high]
-            axes.plot(ends, [place] * 2, color=QUIET, lw=1.4)
+            axes.plot(ends, [y] * 2, color=MUTED_COLOUR, lw=1.4)
             good = verdict.verdict in ("non-inferior", "superior")
             axes.plot(
-                100 * verdict.difference, place, "s", ms=5, color=COLOURS[2 if good else 1],
+                100 * verdict.difference, y, "s", ms=5, color=COLOURS[2 if good else 1],
                 mfc=COLOURS[2] if good else "white", mew=1.5,
             )  # fmt: skip
         if verdicts:
             margin = -100 * verdicts[0][2].margin
             axes.axvline(margin, color=COLOURS[1], lw=1.2, ls="--", zorder=0)
             axes.text(margin, -0.8, " margin", color=COLOURS[1], fontsize=7.5)
-        axes.axvline(0, color=INK, lw=0.8, zorder=0)
+        axes.axvline(0, color=TEXT_COLOUR, lw=0.8, zorder=0)
         axes.set_yticks(range(len(verdicts)), [f"{name}, {metric}" for name, metric, _ in verdicts])
         axes.set(title="Model less reader", xlabel="points")
         axes.set_ylim(len(verdicts) - 0.4, -1.2)
-        axes.grid(axis="x", color=LINE, lw=0.5)
+        axes.grid(axis="x", color=GRID_COLOUR, lw=0.5)
         return _svg(figure)
 
 
 def reader_roc_figure(
-    roc: Roc | None,
+    roc: RocCurve | None,
     points: Sequence[tuple[str, Mapping[str, tuple[float, float]]]],
     title: str,
 ) -> str:
-    """Draw readers as points, hollow alone and filled else, over the model's curve.
+    """Draw readers as points over the model's curve: alone hollow, otherwise filled.
 
     `points` are (reader, (1 − specificity, sensitivity) by phase).
     """
@@ -190,7 +193,7 @@ def reader_roc_figure(
         figure = Figure(figsize=(4.4, 4.2), layout="constrained")
         axes = figure.subplots()
         if roc is not None:
-            axes.plot(*_thinned(roc), color=QUIET, lw=1.6, label="model")
+            axes.plot(*_decimated(roc), color=MUTED_COLOUR, lw=1.6, label="model")
         for index, (name, of_phases) in enumerate(points):
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(*zip(*of_phases.values(), strict=True), "-", color=colour, lw=1)
@@ -208,7 +211,7 @@ def reader_roc_figure(
             title=title, xlabel="1 − specificity", ylabel="sensitivity",
             xlim=(-0.03 * width, min(width, 1)), ylim=(1 - min(depth, 1), 1 + 0.03 * depth),
         )  # fmt: skip
-        axes.grid(color=LINE, lw=0.5)
+        axes.grid(color=GRID_COLOUR, lw=0.5)
         axes.legend(loc="lower right", ncols=2)
         return _svg(figure)
 
@@ -218,7 +221,7 @@ def _heat_map(
     values: Array,
     rows: Sequence[str],
     columns: Sequence[str],
-    written: Sequence[Sequence[str]],
+    texts: Sequence[Sequence[str]],
 ) -> None:
     axes.imshow(np.nan_to_num(values), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
@@ -226,25 +229,31 @@ def _heat_map(
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    for i, row in enumerate(written):
+    for i, row in enumerate(texts):
         for j, text in enumerate(row):
             dark = values[i, j] > 0.55
             axes.text(
-                j, i, text, ha="center", va="center", color="white" if dark else INK, fontsize=8
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                color="white" if dark else TEXT_COLOUR,
+                fontsize=8,
             )
 
 
-def _thinned(roc: Roc) -> tuple[Array, Array]:
-    """Return the corners of the curve; where there are very many, some hundreds of them."""
+def _decimated(roc: RocCurve) -> tuple[Array, Array]:
+    """Return the vertices of the curve, at most `_ROC_POINTS` of them."""
     turn = np.diff(roc.false[:-1]) * np.diff(roc.true[1:])
     straight = np.isclose(turn, np.diff(roc.true[:-1]) * np.diff(roc.false[1:]), atol=1e-12)
     corners = np.flatnonzero(np.concatenate([[True], ~straight, [True]]))
-    some = np.unique(np.linspace(0, corners.size - 1, _ROC_POINTS).round().astype(int))
-    return roc.false[corners[some]], roc.true[corners[some]]
+    kept = np.unique(np.linspace(0, corners.size - 1, _ROC_POINTS).round().astype(int))
+    return roc.false[corners[kept]], roc.true[corners[kept]]
 
 
 def _svg(figure: Figure) -> str:
-    """Return the figure as an SVG element for an HTML page, in the page's font."""
+    """Return the figure as an SVG element in the page's font."""
     buffer = StringIO()
     figure.savefig(
         buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))

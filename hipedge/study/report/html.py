@@ -1,132 +1,34 @@
-"""From tables to HTML: a few functions that escape what they are given, and one page."""
+"""Rendering to HTML: the macros of `templates/blocks.html.jinja` as functions, and the page.
+
+The functions return `Markup`; anything else that reaches a template is escaped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
 from math import isfinite
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from hipedge.study.estimates import PLAIN, Cell, Estimate, Table
 
-_LONGEST = 44
+_MAX_NAME_LENGTH = 44
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: its anchor, its heading, and its content as HTML."""
+    """A section of the report: its anchor, heading and content."""
 
     key: str
     title: str
-    content: str
-
-
-def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
-    """Return the whole document, style included; it refers to nothing outside itself."""
-    style = (files("hipedge.study.report") / "style.css").read_text(encoding="utf-8")
-    links = "".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections)
-    body = "".join(
-        f'<section id="{s.key}"><h2>{escape(s.title)}</h2>{s.content}</section>' for s in sections
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f'<div class="page"><nav aria-label="Sections"><ol>{links}</ol></nav>\n<main>'
-        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p></header>\n'
-        f'{body}\n<footer class="quiet">{footer}</footer></main></div>\n</body>\n</html>\n'
-    )
-
-
-def table_html(table: Table, *, most_rows: int | None = None, style: str = "") -> str:
-    """Return a table; beyond `most_rows` it says how many more the CSV file has."""
-    rows = table.rows if most_rows is None else table.rows[:most_rows]
-    words = [_are_words([row[i] for row in table.rows]) for i in range(len(table.columns))]
-    head = "".join(
-        f"<th{_words_class(is_words)}>{escape(name)}</th>"
-        for name, is_words in zip(table.columns, words, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{_words_class(is_words)}>{cell_html(cell)}</td>"
-            for cell, is_words in zip(row, words, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    left = len(table.rows) - len(rows)
-    notes = [table.note] if table.note else []
-    if left > 0:
-        notes.append(f"{left:,} more rows are in the CSV file.")
-    note = f'<p class="note">{escape(" ".join(notes))}</p>' if notes else ""
-    return (
-        f'<div class="scroll"><table{f" class={style}" if style else ""}>'
-        f"<caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>{note}"
-    )
-
-
-def figure_html(svg: str, caption: str) -> str:
-    """Return a figure with its caption, which is its description for screen readers too."""
-    labelled = svg.replace("<svg ", f'<svg role="img" aria-label="{escape(caption)}" ', 1)
-    return f"<figure>{labelled}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def folded(summary: str, content: str) -> str:
-    """Return content that is folded away until asked for."""
-    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
-
-
-def bullets(sentences: Sequence[str]) -> str:
-    """Return sentences as a list."""
-    return '<ul class="plain">' + "".join(f"<li>{escape(s)}</li>" for s in sentences) + "</ul>"
-
-
-def paragraph(text: str, style: str = "") -> str:
-    """Return a paragraph."""
-    return f'<p class="{style}">{escape(text)}</p>' if style else f"<p>{escape(text)}</p>"
-
-
-def cards(items: Sequence[tuple[str, Estimate]]) -> str:
-    """Return the headline figures."""
-    return (
-        '<div class="figures">'
-        + "".join(
-            f'<div class="figure-card"><b>{escape(number(estimate.value, estimate.unit))}</b>'
-            f"<span>{escape(name)}</span><span>{escape(interval_text(estimate))}</span></div>"
-            for name, estimate in items
-        )
-        + "</div>"
-    )
-
-
-def cell_html(cell: Cell) -> str:
-    """Return a cell: an estimate with its interval beneath, a number, or words."""
-    if cell is None:
-        return ""
-    if isinstance(cell, Estimate):
-        if not cell.defined:
-            return '<span class="undefined">undefined</span>'
-        interval = interval_text(cell)
-        below = f'<span class="interval">{interval}</span>' if interval else ""
-        return number(cell.value, cell.unit) + below
-    if isinstance(cell, int):
-        return f"{cell:,}"
-    return _short(str(cell))
-
-
-def _short(text: str) -> str:
-    """Return words; of a film's long name, the start of a hash or UID, or the end of a path."""
-    if len(text) <= _LONGEST or " " in text:
-        return escape(text)
-    kept = "…" + text[-_LONGEST:] if "/" in text or "\\" in text else text[: _LONGEST // 2] + "…"
-    return f'<span title="{escape(text)}">{escape(kept)}</span>'
+    content: Markup
 
 
 def number(value: float, unit: str) -> str:
-    """Write a proportion in per cent or points, or another figure with three digits."""
+    """Format a proportion as a percentage or in points, and any other value with three digits."""
     if not isfinite(value):
         return "undefined"
     text = f"{value:.3f}" if unit == PLAIN else f"{100 * value:.1f}"
@@ -135,7 +37,7 @@ def number(value: float, unit: str) -> str:
 
 
 def interval_text(estimate: Estimate) -> str:
-    """Write the interval that tables show, without its unit; nothing where there is none."""
+    """Format the interval that tables show, without its unit; "" if there is none."""
     interval = estimate.shown
     if interval is None:
         return ""
@@ -147,7 +49,7 @@ def interval_text(estimate: Estimate) -> str:
 
 
 def sentence(estimate: Estimate) -> str:
-    """Write an estimate as a manuscript does: value, interval, denominator."""
+    """Format an estimate for a manuscript: value, interval and denominator."""
     if not estimate.defined:
         return "undefined"
     interval = interval_text(estimate)
@@ -158,11 +60,116 @@ def sentence(estimate: Estimate) -> str:
     return number(estimate.value, estimate.unit) + within
 
 
-def _are_words(cells: Sequence[Cell]) -> bool:
-    """Say whether a column holds words, which are set to the left."""
+def _shortened(text: str) -> str:
+    """Shorten a long film name: keep the start of a hash or UID, or the end of a path."""
+    if len(text) <= _MAX_NAME_LENGTH or " " in text:
+        return text
+    if "/" in text or "\\" in text:
+        return "…" + text[-_MAX_NAME_LENGTH:]
+    return text[: _MAX_NAME_LENGTH // 2] + "…"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("hipedge.study.report"), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {
+        "number": number,
+        "interval": interval_text,
+        "shortened": _shortened,
+    }
+    environment.tests["estimate"] = lambda value: isinstance(value, Estimate)
+    return environment
+
+
+_ENVIRONMENT = _environment()
+_BLOCKS: Any = _ENVIRONMENT.get_template("blocks.html.jinja").module
+
+
+def page_html(title: str, lead: str, sections: Sequence[Section], **footer: object) -> str:
+    """Render the whole page, styles included; it refers to nothing outside itself.
+
+    `footer` holds the `version` and the `provenance` that the page ends with.
+    """
+    template = _ENVIRONMENT.get_template("page.html.jinja")
+    return template.render(title=title, lead=lead, sections=sections, **footer) + "\n"
+
+
+def join(parts: Iterable[Markup]) -> Markup:
+    """Concatenate rendered parts."""
+    return Markup("").join(parts)
+
+
+def table_html(table: Table, *, max_rows: int | None = None) -> Markup:
+    """Render a table; beyond `max_rows`, state how many more rows the CSV file has."""
+    rows = table.rows if max_rows is None else table.rows[:max_rows]
+    is_text = [_is_text([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    omitted = len(table.rows) - len(rows)
+    notes = [table.note, f"{omitted:,} more rows are in the CSV file." if omitted else ""]
+    note = " ".join(filter(None, notes))
+    return Markup(_BLOCKS.table(table.title, table.columns, is_text, rows, note))
+
+
+def cell_html(cell: Cell) -> Markup:
+    """Render a cell: an estimate with its interval beneath, a number, or text."""
+    return Markup(_BLOCKS.cell(cell))
+
+
+def figure_html(svg: str, caption: str) -> Markup:
+    """Render an SVG figure with its caption, which also describes it to screen readers."""
+    attributes = f'<svg role="img" aria-label="{escape(caption)}" '
+    return Markup(_BLOCKS.figure(Markup(svg.replace("<svg ", attributes, 1)), caption))
+
+
+def details_html(summary: str, content: Markup) -> Markup:
+    """Render content that is collapsed on screen, and printed in full."""
+    return Markup(_BLOCKS.details(summary, content))
+
+
+def bullets_html(sentences: Sequence[str]) -> Markup:
+    """Render sentences as a list."""
+    return Markup(_BLOCKS.bullets(sentences))
+
+
+def heading_html(text: str) -> Markup:
+    """Render a heading within a section."""
+    return Markup(_BLOCKS.heading(text))
+
+
+def note_html(text: str) -> Markup:
+    """Render a remark."""
+    return Markup(_BLOCKS.paragraph(text, "note"))
+
+
+def side_by_side_html(parts: Iterable[Markup]) -> Markup:
+    """Render figures beside each other as far as the page is wide enough."""
+    return Markup(_BLOCKS.side_by_side(join(parts)))
+
+
+def cards_html(items: Sequence[tuple[str, Estimate]]) -> Markup:
+    """Render headline figures, each with its name and interval."""
+    return Markup(_BLOCKS.cards(items))
+
+
+def banner_html(note: str, warning: str) -> Markup:
+    """Render the first lines of the report: the user's note, and a warning."""
+    return Markup(_BLOCKS.banner(note, warning))
+
+
+def gallery_html(pictures: Sequence[tuple[str, str]]) -> Markup:
+    """Render pictures, given as (caption, PNG in base64)."""
+    return Markup(_BLOCKS.gallery(pictures))
+
+
+def checklist_html(
+    name: str, items: Sequence[tuple[str, str, str]], answers: Mapping[str, str]
+) -> Markup:
+    """Render a checklist of (number, text, topic); `answers` are the data's, by topic."""
+    answered = sum(bool(answers.get(topic)) for _, _, topic in items)
+    return Markup(_BLOCKS.checklist(name, items, answers, answered))
+
+
+def _is_text(cells: Sequence[Cell]) -> bool:
+    """Whether a column holds text, which is aligned to the left."""
     texts = [cell for cell in cells if isinstance(cell, str) and cell]
     return bool(texts) and not all(text[0].isdigit() or text[0] in "<∞−u" for text in texts)
-
-
-def _words_class(is_words: bool) -> str:
-    return ' class="words"' if is_words else ""

@@ -1,53 +1,53 @@
-"""The numbers in words: for anybody, and for a manuscript."""
+"""The results as sentences: in plain language, and for a manuscript."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hipedge.study.estimates import POINTS, Estimate
+from hipedge.study.estimates import CATEGORY_LABELS, POINTS, Estimate
 from hipedge.study.evaluate import DataSet
-from hipedge.study.readers import ReaderResults
+from hipedge.study.reader_analysis import ReaderResults
 from hipedge.study.report.html import number, sentence
 
 
-def plain_evaluation(data: DataSet) -> list[str]:
-    """Say what an evaluation found, for someone who knows no statistics."""
+def plain_language_evaluation(data: DataSet) -> list[str]:
+    """Summarise an evaluation for readers without knowledge of statistics."""
     fracture = data.questions["any acute fracture"]
     abnormal = data.questions["any abnormality"]
-    unread = int((~data.cases.read).sum())
+    unanswered = int((~data.cases.answered).sum())
     sentences = [
-        f"Of 100 hips that the model answered, it put {_in_100(data.overall['accuracy'])} into "
-        "the right one of eight categories.",
-        f"Of 100 hips with a fresh fracture it called {_in_100(fracture['sensitivity'])} a "
-        f"fracture; of 100 without one it left {_in_100(fracture['specificity'])} alone.",
-        f"Of 100 abnormal hips it called {_in_100(abnormal['sensitivity'])} abnormal; of 100 "
-        f"normal hips it called {_in_100(abnormal['specificity'])} normal.",
+        f"Of 100 hips that the model answered, it put {_per_100(data.overall['accuracy'])} into "
+        f"the right one of {len(CATEGORY_LABELS)} categories.",
+        f"Of 100 hips with a fresh fracture it called {_per_100(fracture['sensitivity'])} a "
+        f"fracture; of 100 without one it left {_per_100(fracture['specificity'])} alone.",
+        f"Of 100 abnormal hips it called {_per_100(abnormal['sensitivity'])} abnormal; of 100 "
+        f"normal hips it called {_per_100(abnormal['specificity'])} normal.",
     ]
-    if unread:
-        share = 100 * unread / len(data.cases)
+    if unanswered:
+        share = 100 * unanswered / len(data.cases)
         sentences.append(
-            f"For {unread:,} of {len(data.cases):,} hips ({share:.1f} %) the model gave no "
+            f"For {unanswered:,} of {len(data.cases):,} hips ({share:.1f} %) the model gave no "
             f"answer. Counting each of these as an error, it was right for "
-            f"{_in_100(data.as_errors['accuracy'])} of 100."
+            f"{_per_100(data.as_errors['accuracy'])} of 100."
         )
     return sentences
 
 
-def plain_readers(results: ReaderResults) -> list[str]:
-    """Say what a reader study found, for someone who knows no statistics."""
+def plain_language_readers(results: ReaderResults) -> list[str]:
+    """Summarise a reader study for readers without knowledge of statistics."""
     (_, _, _, model), *readers = results.raters
     alone = [found["accuracy", None].value for _, _, phase, found in readers if phase == "alone"]
     sentences = [
-        f"Of the same 100 hips, the model was right for {_in_100(model['accuracy', None])}"
+        f"Of the same 100 hips, the model was right for {_per_100(model['accuracy', None])}"
         + (
             f"; the readers, alone, for {100 * min(alone):.0f} to {100 * max(alone):.0f}."
             if alone
             else "."
         )
     ]
-    together = [v for name, metric, v in results.non_inferiority
+    verdicts = [v for name, metric, v in results.non_inferiority
                 if name == "all readers" and metric == "accuracy"]  # fmt: skip
-    for verdict in together:
+    for verdict in verdicts:
         points = f"{100 * verdict.margin:g} points"
         sentences.append(
             {
@@ -74,8 +74,8 @@ def plain_readers(results: ReaderResults) -> list[str]:
     return sentences
 
 
-def quotable(data: DataSet) -> list[str]:
-    """Write the main results as a manuscript would."""
+def manuscript_sentences(data: DataSet) -> list[str]:
+    """Format the main results for a manuscript."""
     named: Mapping[str, Estimate] = {
         f"{metric[0].upper()}{metric[1:]}": value for metric, value in data.overall.items()
     }
@@ -86,8 +86,8 @@ def quotable(data: DataSet) -> list[str]:
     return sentences
 
 
-def _in_100(estimate: Estimate) -> str:
-    """Write a proportion as a count of 100 with its range."""
+def _per_100(estimate: Estimate) -> str:
+    """Format a proportion as a count of 100 with its range."""
     if not estimate.defined:
         return "an undefined number"
     count, interval = f"about {100 * estimate.value:.0f}", estimate.shown

@@ -1,4 +1,4 @@
-"""A reader study: every reader's figures, and what model and assistance change."""
+"""Analysis of a reader study: each reader, the model against readers, assisted against alone."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from hipedge.errors import InputError
 from hipedge.study.comparisons import MARGIN, NonInferiority
 from hipedge.study.estimates import CATEGORY_LABELS, QUESTIONS, Cell, Table
-from hipedge.study.estimator import Estimates, Estimator, K, as_call
+from hipedge.study.estimator import Estimates, Estimator, K, binary_answers
 from hipedge.study.mrmc import ObuchowskiRockette
 from hipedge.study.paired import (
-    Paired,
-    against_grades,
-    against_readers,
-    assistance,
-    judge_non_inferiority,
+    PairedBootstrap,
+    assess_non_inferiority,
+    assistance_table,
+    model_versus_grades,
+    model_versus_readers,
     verdicts_table,
 )
 from hipedge.study.reader_agreement import Agreement
-from hipedge.study.reader_behaviour import bias_table, time_tables
+from hipedge.study.reader_behaviour import automation_bias_table, reading_time_tables
 from hipedge.study.reader_mrmc import multi_reader, multi_reader_tables
-from hipedge.study.reads import ReaderStudy
+from hipedge.study.reader_study import ReaderStudy
 from hipedge.study.resampling import REPLICATES, SEED, Array
 
 MODEL = "model"
@@ -31,7 +31,7 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """How a reader study is analysed. `margin` is that of non-inferiority, as a proportion."""
+    """Settings of the analysis. `margin` is the non-inferiority margin, as a proportion."""
 
     replicates: int = REPLICATES
     seed: int = SEED
@@ -40,10 +40,11 @@ class ReaderSettings:
 
 @dataclass(frozen=True, eq=False)
 class ReaderResults:
-    """What a reader study shows. `raters` lists model and readers by phase with their metrics.
+    """The results of a reader study.
 
-    `non_inferiority` is against readers alone, so empty where none read alone. `kappas` (P, R, R)
-    are pairwise, NaN on the diagonal.
+    `raters` are the model and the readers in each phase: name, grade, phase and metrics.
+    `non_inferiority` compares the model with readers alone, and is empty without that phase.
+    `kappas` (P, R, R) are pairwise, NaN on the diagonal.
     """
 
     study: ReaderStudy
@@ -59,24 +60,28 @@ def analyse_readers(study: ReaderStudy, settings: ReaderSettings) -> ReaderResul
     """Analyse a reader study. Raises `InputError` for a study with fewer than two readers."""
     if len(study.readers) < 2:
         raise InputError("a reader study needs at least two readers")
-    draws = {"replicates": settings.replicates, "seed": settings.seed}
-    paired, agreement = Paired(study, **draws), Agreement(study, **draws)
+    bootstrap = {"replicates": settings.replicates, "seed": settings.seed}
+    paired, agreement = PairedBootstrap(study, **bootstrap), Agreement(study, **bootstrap)
     raters = _raters(study, settings)
-    verdicts = judge_non_inferiority(paired, settings.margin)
+    verdicts = assess_non_inferiority(paired, settings.margin)
     both_phases = len(study.phases) == 2
     analysed = multi_reader(study) if both_phases else {}
     tables = [
         _flow_table(study),
         _rater_table(raters),
         _sensitivity_table(raters),
-        against_readers(paired),
-        against_grades(paired),
+        model_versus_readers(paired),
+        model_versus_grades(paired),
         *([verdicts_table(verdicts, settings.margin)] if verdicts else []),
         agreement.table(),
         agreement.pair_table(),
     ]
     if both_phases:
-        tables += [assistance(paired), *time_tables(study, **draws), bias_table(study)]
+        tables += [
+            assistance_table(paired),
+            *reading_time_tables(study, **bootstrap),
+            automation_bias_table(study),
+        ]
         tables += multi_reader_tables(analysed)
     return ReaderResults(
         study, settings, raters, verdicts, agreement.matrices(), analysed, tuple(tables)
@@ -86,15 +91,16 @@ def analyse_readers(study: ReaderStudy, settings: ReaderSettings) -> ReaderResul
 def _raters(
     study: ReaderStudy, settings: ReaderSettings
 ) -> tuple[tuple[str, str, str, Estimates], ...]:
-    """Estimate every metric of every rater: (name, grade, phase, estimates)."""
+    """Estimate the metrics of each rater: (name, grade, phase, estimates)."""
     estimator = Estimator(settings.replicates, settings.seed, {})
     cases = study.cases
 
     def estimates(answer: NDArray[np.int8]) -> Estimates:
         found, _ = estimator.confusion(cases.truth, answer, cases.patients, K)
         for name, positive in QUESTIONS.items():
-            is_so, call = np.asarray(positive)[cases.truth], as_call(answer, positive)
-            of_question = estimator.binary(is_so, call, cases.patients)
+            of_question = estimator.binary(
+                np.asarray(positive)[cases.truth], binary_answers(answer, positive), cases.patients
+            )
             found |= {(f"{name}: {m}", None): value for m, value in of_question.items()}
         return found
 
@@ -114,7 +120,7 @@ def _flow_table(study: ReaderStudy) -> Table:
         ("phases", ", ".join(study.phases)),
         ("hips", len(study.cases)),
         ("patients", int(np.unique(study.cases.patients).size)),
-        *((f"left out: {why}", n) for why, n in study.left_out.items()),
+        *((f"left out: {why}", n) for why, n in study.excluded.items()),
     ]
     if study.confidence is None:
         rows.append(("confidence", "not taken for every read: no AUC of readers"))

@@ -1,12 +1,15 @@
-"""A simulated reader study: every analysis can be tried, checked and shown without patients.
+"""A simulated reader study, for tests, examples and coverage simulations.
 
-`python -m hipedge.study.simulate FOLDER` writes `labels.csv`, `predictions.csv` and `reads.csv`.
+    python -m benchmarks.simulated_study FOLDER
 
-Every answer, of the model as of a reader, is the category of the largest *impression*: evidence
-for the truth, less for categories that look alike, plus noise in three parts: the film's own,
-which all share (hard films are hard for everybody); the reader's, which stays the same when the
-film is read again; and fresh noise. So errors are correlated, as they are in life. An assisted
-reader adds a share of the model's evidence. None of this says anything about real readers.
+writes `labels.csv`, `predictions.csv` and `reads.csv`.
+
+Each answer, of the model or of a reader, is the category with the largest latent score: the
+evidence for the truth, a fraction of it for similar categories, and noise with three components:
+a case component that model and readers share, a reader component that is the same in both phases,
+and an independent component. Errors are therefore correlated between readers and between phases.
+In the assisted phase a reader adds a fraction of the model's score. The parameters are not
+estimated from real readers.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ from hipedge.types import CATEGORIES, Category, Side
 K = len(CATEGORIES)
 SHARES = (0.40, 0.17, 0.09, 0.07, 0.08, 0.06, 0.08, 0.05)
 
-# How alike two categories look, as a share of the evidence for the truth.
-_ALIKE = {
+# The similarity of two categories, as a fraction of the evidence for the truth.
+_SIMILARITY = {
     (Category.NORMAL, Category.FEMORAL_NECK_FRACTURE): 0.35,
     (Category.NORMAL, Category.FEMORAL_HEAD_OSTEONECROSIS): 0.35,
     (Category.NORMAL, Category.DEVELOPMENTAL_DYSPLASIA): 0.30,
@@ -42,9 +45,10 @@ _ALIKE = {
 
 @dataclass(frozen=True)
 class Reader:
-    """A simulated reader. `skill` is the evidence for the truth, in units of noise.
+    """A simulated reader.
 
-    `trust` is the share of the model's evidence that an assisted reader adds.
+    `skill` is the evidence for the truth; `trust` is the fraction of the model's score that the
+    reader adds when assisted.
     """
 
     name: str
@@ -62,9 +66,9 @@ READERS = (
     Reader("R6", "senior", 4.2, 0.20),
 )
 MODEL_SKILL = 3.7
-SHARED_NOISE, READER_NOISE, FRESH_NOISE = 0.8, 0.45, 0.4
+SHARED_NOISE, READER_NOISE, INDEPENDENT_NOISE = 0.8, 0.45, 0.4
 OVERCONFIDENCE = 4.0
-NOT_READ = 0.01
+UNREAD_FRACTION = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,14 +89,14 @@ class SimulatedStudy:
 def simulate_study(
     n_hips: int, readers: Sequence[Reader] = READERS, *, seed: int = SEED
 ) -> SimulatedStudy:
-    """Simulate a study of so many hips; one patient in three has both hips in it."""
+    """Simulate a study of `n_hips` hips; one patient in three contributes both hips."""
     rng = np.random.default_rng(seed)
     patients = _patients(n_hips, rng)
     truth = rng.choice(K, n_hips, p=SHARES)
     evidence = _evidence()[truth]
-    shared = rng.normal(scale=SHARED_NOISE, size=(n_hips, K))
+    case_noise = rng.normal(scale=SHARED_NOISE, size=(n_hips, K))
     own = rng.normal(scale=READER_NOISE, size=(n_hips, K))
-    model = MODEL_SKILL * evidence + shared + own
+    model = MODEL_SKILL * evidence + case_noise + own
 
     answers = np.empty((len(readers), len(PHASES), n_hips), dtype=np.int64)
     confidence = np.empty(answers.shape)
@@ -100,11 +104,11 @@ def simulate_study(
     for r, reader in enumerate(readers):
         own = rng.normal(scale=READER_NOISE, size=(n_hips, K))
         for phase in range(len(PHASES)):
-            fresh = rng.normal(scale=FRESH_NOISE, size=(n_hips, K))
-            impression = reader.skill * evidence + shared + own + fresh
-            impression += phase * reader.trust * model
-            answers[r, phase] = impression.argmax(axis=1)
-            certainty = _softmax(impression).max(axis=1)
+            independent = rng.normal(scale=INDEPENDENT_NOISE, size=(n_hips, K))
+            score = reader.skill * evidence + case_noise + own + independent
+            score += phase * reader.trust * model
+            answers[r, phase] = score.argmax(axis=1)
+            certainty = _softmax(score).max(axis=1)
             confidence[r, phase] = np.clip(np.round(certainty * 10) * 10, 10, 100)
             slow = 2.6 + 0.5 * (1 - certainty) - 0.2 * phase
             seconds[r, phase] = np.round(np.exp(slow + rng.normal(scale=0.35, size=n_hips)), 1)
@@ -114,7 +118,7 @@ def simulate_study(
 
 
 def write_study(study: SimulatedStudy, folder: Path, *, n_read: int, seed: int = SEED) -> None:
-    """Write the three tables; the readers see the first `n_read` hips."""
+    """Write the three CSV tables; the readers read the first `n_read` hips."""
     rng = np.random.default_rng([seed, 1])
     folder.mkdir(parents=True, exist_ok=True)
     n_patients = int(study.patients.max()) + 1
@@ -123,7 +127,7 @@ def write_study(study: SimulatedStudy, folder: Path, *, n_read: int, seed: int =
     age = np.clip(rng.normal(64, 17, n_patients).round(), 18, 98).astype(int)
     vendor = rng.choice(["vendor A", "vendor B"], n_patients)
     cases = [(f"case{p:05d}", *_sides(study.patients, i)) for i, p in enumerate(study.patients)]
-    missing = rng.random(len(cases)) < NOT_READ
+    missing = rng.random(len(cases)) < UNREAD_FRACTION
     missing[:n_read] = False
 
     labels = (
@@ -159,9 +163,9 @@ def write_study(study: SimulatedStudy, folder: Path, *, n_read: int, seed: int =
 
 
 def _evidence() -> Array:
-    """Return the evidence (K, K) that a hip of each category gives for each."""
+    """Return the evidence (K, K) for each category (column) given the true one (row)."""
     evidence = np.eye(K)
-    for (a, b), share in _ALIKE.items():
+    for (a, b), share in _SIMILARITY.items():
         i, j = CATEGORIES.index(a), CATEGORIES.index(b)
         evidence[i, j] = evidence[j, i] = share
     return evidence
@@ -174,7 +178,7 @@ def _patients(n_hips: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _sides(patients: NDArray[np.int64], i: int) -> tuple[str]:
-    """Return a hip's side: left where it is a patient's second, else right."""
+    """Return a hip's side: right, or left for the second hip of a patient."""
     second = i > 0 and patients[i - 1] == patients[i]
     return (Side.LEFT.value if second else Side.RIGHT.value,)
 
@@ -195,7 +199,7 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description="Write a simulated reader study.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--hips", type=int, default=3000, help="labelled hips (default 3000)")
-    parser.add_argument("--read", type=int, default=400, help="hips that readers read")
+    parser.add_argument("--read", type=int, default=400, help="hips that are read (default 400)")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     study = simulate_study(arguments.hips, seed=arguments.seed)

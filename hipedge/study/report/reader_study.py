@@ -6,30 +6,34 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
 from hipedge import __version__
 from hipedge.study.auc import roc_curve
-from hipedge.study.estimates import POINTS, QUESTIONS, Estimate, Table
-from hipedge.study.estimator import as_call
-from hipedge.study.evaluate import Roc
+from hipedge.study.estimates import CATEGORY_LABELS, POINTS, QUESTIONS, Estimate, Table
+from hipedge.study.estimator import binary_answers
+from hipedge.study.evaluate import RocCurve
 from hipedge.study.evaluation_tables import disagreements_table
-from hipedge.study.readers import ReaderResults
+from hipedge.study.reader_analysis import ReaderResults
 from hipedge.study.report import figures, prose
-from hipedge.study.report.checklist import checklist_html
-from hipedge.study.report.document import Document, Provenance, banner
+from hipedge.study.report.checklist import checklists_html
+from hipedge.study.report.document import RESEARCH_ONLY, Document, Provenance
 from hipedge.study.report.html import (
     Section,
-    bullets,
-    cards,
+    banner_html,
+    bullets_html,
+    cards_html,
+    details_html,
     figure_html,
-    folded,
+    join,
     sentence,
+    side_by_side_html,
     table_html,
 )
-from hipedge.study.report.pictures import Pictures, worklist
+from hipedge.study.report.pictures import Pictures, disagreement_gallery
 from hipedge.study.scores import question_score
 
-_MOST_DISAGREEMENTS = 40
+_MAX_DISAGREEMENTS = 40
 
 
 def write_reader_study(
@@ -40,9 +44,9 @@ def write_reader_study(
     pictures: Pictures,
     note: str = "",
 ) -> Path:
-    """Write report, JSON and CSV into a folder and return the report's path.
+    """Write report, JSON and CSV files into a folder and return the report's path.
 
-    `sources` names the input files and their SHA-256; `note` stands at the top.
+    `sources` maps input files to their SHA-256; `note` is shown at the top.
     """
     disagreements = disagreements_table(results.study.cases)
     document = Document(
@@ -70,14 +74,14 @@ def _sections(
 ) -> list[Section]:
     tables = {table.key: table for table in results.tables}
 
-    def of(*names: str) -> str:
-        return "".join(table_html(tables[name]) for name in names if name in tables)
+    def tables_of(*names: str) -> Markup:
+        return join(table_html(tables[name]) for name in names if name in tables)
 
     sections = [
         Section("summary", "In plain language", _summary(results, note)),
-        Section("flow", "Cases and readers", of("reader-flow")),
-        Section("performance", "Model and readers", _performance(results) + of("raters")
-                + folded("Sensitivity by category", of("rater-sensitivity"))),
+        Section("flow", "Cases and readers", tables_of("reader-flow")),
+        Section("performance", "Model and readers", _performance(results) + tables_of("raters")
+                + details_html("Sensitivity by category", tables_of("rater-sensitivity"))),
     ]  # fmt: skip
     if results.non_inferiority:
         sections.append(
@@ -85,37 +89,41 @@ def _sections(
                 figures.non_inferiority_figure(results.non_inferiority),
                 "The model less each reader or group of readers, alone. Filled green: the interval "
                 "lies above the margin.",
-            ) + of("non-inferiority")),
+            ) + tables_of("non-inferiority")),
         )  # fmt: skip
     sections.append(
         Section("comparisons", "Model against readers and grades",
-                of("model-less-grades", "model-less-readers"))
+                tables_of("model-less-grades", "model-less-readers"))
     )  # fmt: skip
     if "assistance" in tables:
         sections.append(
             Section("assistance", "What assistance changed",
-                    of("assistance", "multi-reader")
-                    + folded("Variance components", of("multi-reader-variance"))),
+                    tables_of("assistance", "multi-reader")
+                    + details_html("Variance components", tables_of("multi-reader-variance"))),
         )  # fmt: skip
         sections.append(
-            Section("behaviour", "Time and automation bias", of("reading-time", "automation-bias"))
+            Section(
+                "behaviour",
+                "Time and automation bias",
+                tables_of("reading-time", "automation-bias"),
+            )
         )
     study = results.study
     sections += [
         Section("agreement", "Agreement", figure_html(
             figures.agreement_figure(results.kappas, study.readers, study.phases),
             "Cohen's κ of each pair of readers.",
-        ) + of("agreement") + folded("Every pair", of("pairwise-kappa"))),
+        ) + tables_of("agreement") + details_html("Every pair", tables_of("pairwise-kappa"))),
         Section("worklist", "Hips that the model got wrong",
-                table_html(disagreements, most_rows=_MOST_DISAGREEMENTS)
-                + worklist(disagreements, pictures)),
-        Section("methods", "How it was done", bullets(_methods(results))),
-        Section("checklist", "Reporting checklists", checklist_html(_answers(results))),
+                table_html(disagreements, max_rows=_MAX_DISAGREEMENTS)
+                + disagreement_gallery(disagreements, pictures)),
+        Section("methods", "How it was done", bullets_html(_methods(results))),
+        Section("checklist", "Reporting checklists", checklists_html(_answers(results))),
     ]  # fmt: skip
     return sections
 
 
-def _summary(results: ReaderResults, note: str) -> str:
+def _summary(results: ReaderResults, note: str) -> Markup:
     _, _, _, model = results.raters[0]
     headline = [("model: accuracy", model["accuracy", None])]
     for phase in results.study.phases:
@@ -127,34 +135,37 @@ def _summary(results: ReaderResults, note: str) -> str:
         if name == "all readers" and metric == "accuracy":
             shown = Estimate(verdict.difference, {"percentile": verdict.interval}, unit=POINTS)
             headline.append((f"model less readers alone: {verdict.verdict}", shown))
-    return banner(note) + cards(headline) + bullets(prose.plain_readers(results))
+    return (
+        banner_html(note, RESEARCH_ONLY)
+        + cards_html(headline)
+        + bullets_html(prose.plain_language_readers(results))
+    )
 
 
-def _performance(results: ReaderResults) -> str:
+def _performance(results: ReaderResults) -> Markup:
     rows = [(name, phase, found["accuracy", None]) for name, _, phase, found in results.raters]
     forest = figure_html(
         figures.forest_figure(rows, "Accuracy", rows[0][2].value),
         "Accuracy of the model (dashed line) and of each reader: hollow alone, filled assisted.",
     )
-    questions = "".join(_reader_roc(results, question) for question in QUESTIONS)
-    return f'{forest}<div class="beside">{questions}</div>'
+    return forest + side_by_side_html(_reader_roc(results, question) for question in QUESTIONS)
 
 
-def _reader_roc(results: ReaderResults, question: str) -> str:
-    """Return readers as points over the model's ROC curve; nothing without both kinds of hip."""
+def _reader_roc(results: ReaderResults, question: str) -> Markup:
+    """Render readers as points over the model's ROC curve, if there are positives and negatives."""
     study, positive = results.study, QUESTIONS[question]
     truth = np.asarray(positive)[study.cases.truth]
     if not truth.any() or truth.all():
-        return ""
+        return Markup()
     points = []
     for reader, answers in zip(study.readers, study.answers, strict=True):
-        calls = [as_call(answer, positive) == 1 for answer in answers]
+        calls = [binary_answers(answer, positive) == 1 for answer in answers]
         rates = [(float(call[~truth].mean()), float(call[truth].mean())) for call in calls]
         points.append((reader, dict(zip(study.phases, rates, strict=True))))
     roc = None
     if study.cases.scored.all():
         false, true = roc_curve(question_score(study.cases.probabilities, positive), truth)
-        roc = Roc(question, false, true, Estimate(float("nan")))
+        roc = RocCurve(question, false, true, Estimate(float("nan")))
     return figure_html(
         figures.reader_roc_figure(roc, points, question.capitalize()),
         f"Readers on {question}: hollow alone, filled assisted; the model's curve in grey.",
@@ -181,8 +192,8 @@ def _methods(results: ReaderResults) -> list[str]:
         "all their hips, for model, readers and phases together; Holm's correction within each "
         "table; McNemar's exact test where every hip is another patient's.",
         non_inferiority,
-        "Agreement: Cohen's κ of each pair, Fleiss' κ and Gwet's AC1 of all, over eight "
-        "categories.",
+        "Agreement: Cohen's κ of each pair, Fleiss' κ and Gwet's AC1 of all, over "
+        f"{len(CATEGORY_LABELS)} categories.",
         "Assisted against alone, over readers and cases: Obuchowski and Rockette 1995 with "
         "Hillis' degrees of freedom (2007), jackknifing patients. With few readers this asks "
         "much, as it must: it speaks of readers who were not in the study.",
@@ -192,16 +203,16 @@ def _methods(results: ReaderResults) -> list[str]:
 
 
 def _answers(results: ReaderResults) -> dict[str, str]:
-    """Return what the data say to the checklists."""
+    """Return the checklist answers that follow from the data, by topic."""
     study = results.study
     _, _, _, model = results.raters[0]
-    left_out = sum(study.left_out.values())
+    excluded = sum(study.excluded.values())
     margin = f"; non-inferiority at a margin of {100 * results.settings.margin:g} points"
     return {
-        "software": f"hipedge {__version__}; eight categories per hip.",
+        "software": f"hipedge {__version__}; {len(CATEGORY_LABELS)} categories per hip.",
         "design": f"Reader study, {' and '.join(study.phases)}"
         f"{margin if results.non_inferiority else ''}.",
-        "flow": f"{_lead(results)} {left_out:,} labelled hips are left out: see 'Cases and "
+        "flow": f"{_lead(results)} {excluded:,} labelled hips are left out: see 'Cases and "
         "readers'.",
         "missing": "Hips that a reader or the model did not answer are left out and counted.",
         "metrics": "Accuracy, F1, sensitivity, specificity; paired differences; multi-reader "
