@@ -10,7 +10,7 @@ import hipedge
 
 # Raised whenever the same file could give other scores: then every file is screened anew, and
 # the crops that training keeps are made anew.
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 
 CORE = ("imagecodecs", "numpy", "onnxruntime", "pillow", "pydicom", "sqlite-utils")
 
