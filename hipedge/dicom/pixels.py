@@ -30,6 +30,9 @@ from hipedge.dicom.grayscale import StoredValues, luminance
 from hipedge.dicom.header import ImagePixel
 from hipedge.errors import Code, Refused
 
+# A frame of any compressed syntax begins with so many bytes that none of its other fragments begins
+# with: JPEG's and JPEG 2000's first two markers, the number of RLE segments and where they begin.
+_BEGINNING_BYTES = 8
 # A whole leg, stitched, at 0.1 mm is 60 megapixels.
 MAX_PIXELS = 100_000_000
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE})
@@ -208,7 +211,7 @@ def single_frame(value: memoryview) -> bytes:
 
     The sequence delimiter may be missing. Raises `Refused`: `truncated` where a fragment is,
     `malformed_header` where something else than a fragment is found, `unsupported_pixels` where
-    the Basic Offset Table lists several frames, `no_pixels` where there is no fragment.
+    the fragments hold several frames, `no_pixels` where there is no fragment.
     """
     items: list[memoryview] = []
     offset = 0
@@ -225,9 +228,19 @@ def single_frame(value: memoryview) -> bytes:
     if len(items) < 2:
         raise Refused(Code.NO_PIXELS, "no fragment")
     offset_table, *fragments = items
-    if len(offset_table) > 4:
+    if len(offset_table) > 4 and _frames(fragments) > 1:
         raise Refused(Code.UNSUPPORTED_PIXELS, "offsets of several frames")
     return b"".join(fragments)
+
+
+def _frames(fragments: list[memoryview]) -> int:
+    """Count the fragments that begin a frame: those that begin as the first one does.
+
+    The Basic Offset Table has one offset a frame (PS3.5 A.4), but some writers add one for the end
+    of the frame, or give one for each fragment.
+    """
+    beginning = bytes(fragments[0][:_BEGINNING_BYTES])
+    return sum(bytes(f[:_BEGINNING_BYTES]) == beginning for f in fragments)
 
 
 def _native(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None) -> Samples:
