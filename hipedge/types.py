@@ -114,6 +114,7 @@ class Mark(str, Enum):
     """What a person must know about a film. A mark never keeps a film from being read."""
 
     CONFLICT = "conflict"
+    DAMAGED_PIXELS = "damaged_pixels"
     HEADER_DISAGREES = "header_disagrees"
     ONE_HIP_FOUND = "one_hip_found"
     OUTSIDE_POPULATION = "outside_population"
@@ -138,8 +139,8 @@ class Film:
     Orientation (0020,0020): the direction of the rows (to the right), then of the columns (down).
     `inverted` says that stored values are shown upside down (MONOCHROME1).
     `pixel_hash` is BLAKE3's of the stored values, the same in every lossless encoding; of a film
-    that is decoded only in part (JPEG 2000, HTJ2K), `CODESTREAM_HASH` and that of its codestream,
-    which says nothing about equality with a film of another encoding.
+    that is decoded only in part (JPEG 2000, HTJ2K), `CODESTREAM_HASH` and that of its codestream.
+    Whether such a film equals one of another encoding, `hipedge.dicom.values_hash` tells.
     """
 
     source: Path
@@ -211,10 +212,10 @@ class Pixels(Protocol):
         """Return all pixels (H, W), over the VOI's output range."""
 
     def area(self, box: Box, step_px: float) -> Area:
-        """Return the film's pixels around `box`, which meets it, no coarser than `step_px`.
+        """Return the film's pixels around `box`, which meets it, at half of `step_px` or finer.
 
         The area reaches beyond the box, as far as the film does. Its brightness and contrast may be
-        others than those of the whole.
+        others than those of the whole; in every lossless encoding of a film they are the same.
         """
 
 

@@ -10,7 +10,7 @@ import hipedge
 
 # Incremented whenever the same file could give other scores: then every file is screened again,
 # and cached training crops are made again.
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 
 CORE = ("imagecodecs", "numpy", "onnxruntime", "pillow", "pydicom", "sqlite-utils")
 

@@ -2,7 +2,16 @@
 
 from hipedge.dicom.codecs import decoder_versions
 from hipedge.dicom.gate import gate
-from hipedge.dicom.read import Payload, load, read
+from hipedge.dicom.read import Payload, load, read, values_hash
 from hipedge.dicom.whole import ends_in_zeros, is_whole
 
-__all__ = ["Payload", "decoder_versions", "ends_in_zeros", "gate", "is_whole", "load", "read"]
+__all__ = [
+    "Payload",
+    "decoder_versions",
+    "ends_in_zeros",
+    "gate",
+    "is_whole",
+    "load",
+    "read",
+    "values_hash",
+]

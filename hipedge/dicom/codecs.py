@@ -1,63 +1,76 @@
 """Transfer syntax to decoder, as a table.
 
-Every decoder of whole frames is imagecodecs': exact, and off the GIL. Of JPEG 2000 and HTJ2K a part
-can be decoded, by OpenJPEG; where that library is not there, and for what it cannot do, the frame
-is decoded whole. No other syntax has a shortcut that is worth its code: of an 8-bit JPEG an eighth
-of the resolution takes 0.85 of the time, for the entropy code is decoded all the same.
+JPEG 2000 and HTJ2K are decoded by OpenJPEG, which also decodes parts of a frame; where that library
+is missing, and for all other syntaxes, by imagecodecs, which decodes whole frames. No other syntax
+is worth decoding in part: an 8-bit JPEG at an eighth of its resolution takes 0.85 of the time,
+since all its entropy-coded data must be decoded.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.dicom import openjpeg
-from hipedge.dicom.codestream import Codestream, describe_jpeg, describe_jpeg2000
-from hipedge.dicom.grayscale import StoredValues
+from hipedge.dicom import jpeg, openjpeg
+from hipedge.dicom.codestream import END_MARKER, Codestream, describe_jpeg, describe_jpeg2000
 
 # imagecodecs raises its codecs' own errors, all RuntimeError, and these on nonsensical streams.
 DECODER_ERRORS = (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
 
 Samples = NDArray[np.integer[Any]]
 
+_RLE_HEADER_BYTES = 64
+
+
+class DecodedFrame(NamedTuple):
+    """Samples (H, W) or (H, W, 3), and whether the decoder noticed that the frame is damaged."""
+
+    samples: Samples
+    damaged: bool = False
+
 
 @dataclass(frozen=True)
 class Codec:
-    """How to look into a frame, and how to decode it to samples (H, W) or (H, W, 3).
+    """How to describe a frame, and how to decode it.
 
-    `decode_area` decodes a part of a frame with one component, halved as often as said; its rows
-    and columns are those of the grid that is halved.
+    `decode_area` decodes a part of a frame with one component at a lower resolution.
     """
 
     describe: Callable[[bytes], Codestream]
-    decode: Callable[[bytes, Codestream], Samples]
+    decode: Callable[[bytes, Codestream], DecodedFrame]
     lossy: bool
-    decode_area: Callable[[bytes, int, slice, slice], StoredValues] | None = None
+    decode_area: Callable[[bytes, int, slice, slice], openjpeg.Decoded] | None = None
 
 
-def _jpeg8(frame: bytes, stream: Codestream) -> Samples:
-    # Equal colour spaces in and out: the components as they are stored, not converted.
-    space = "RGB" if stream.components == 3 else None
-    samples: Samples = imagecodecs.jpeg8_decode(frame, colorspace=space, outcolorspace=space)
-    return samples
+def _jpeg8(frame: bytes, stream: Codestream) -> DecodedFrame:
+    return DecodedFrame(*jpeg.decode(frame, stream.components))
 
 
-def _jpegls(frame: bytes, _: Codestream) -> Samples:
-    samples: Samples = imagecodecs.jpegls_decode(frame)
-    return samples
+def _jpegls(frame: bytes, _: Codestream) -> DecodedFrame:
+    return DecodedFrame(imagecodecs.jpegls_decode(frame))  # CharLS raises on damaged data
 
 
-def _jpeg2k(frame: bytes, _: Codestream) -> Samples:
+def _jpeg2k(frame: bytes, stream: Codestream) -> DecodedFrame:
     # OpenJPEG, for HTJ2K too, which it decodes exactly. OpenJPH (`imagecodecs.htj2k_decode`) takes
     # a third of the time, but fills what is missing of a frame in silence, and the one in
     # imagecodecs 2026.3.6 ends the process, or never returns, on some damaged frames.
-    samples: Samples = imagecodecs.jpeg2k_decode(frame)
-    return samples
+    if openjpeg.library() and not stream.wrapped:
+        return DecodedFrame(*openjpeg.decode(with_end_marker(frame, stream)))
+    return DecodedFrame(imagecodecs.jpeg2k_decode(frame))
+
+
+def with_end_marker(frame: bytes, stream: Codestream) -> bytes:
+    """Append a missing end marker: OpenJPEG takes its absence for a truncated frame."""
+    if frame[stream.end : stream.end + len(END_MARKER)] == END_MARKER:
+        return frame
+    return frame[: stream.end] + END_MARKER
 
 
 def decode_rle(frame: bytes, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
@@ -68,6 +81,25 @@ def decode_rle(frame: bytes, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
     samples = bytearray(size * dtype.itemsize)
     decoded = imagecodecs.dicomrle_decode(frame, dtype, out=samples)
     return np.frombuffer(decoded, dtype)
+
+
+def rle_segment_sizes(frame: bytes) -> tuple[int, ...]:
+    """Return how many bytes each segment of an RLE frame decodes to, but the last (PS3.5 G.5).
+
+    Raises imagecodecs' errors, and `ValueError` where the header of the segments is damaged.
+    """
+    if len(frame) < _RLE_HEADER_BYTES:
+        raise ValueError("no RLE header")
+    count, *offsets = struct.unpack_from("<16L", frame)
+    bounds = offsets[:count]
+    if not 1 <= count <= len(offsets) or bounds[0] != _RLE_HEADER_BYTES or sorted(bounds) != bounds:
+        raise ValueError("damaged RLE header")
+    header = struct.pack("<16L", 1, _RLE_HEADER_BYTES, *[0] * 14)
+    byte = np.dtype(np.uint8)
+    return tuple(
+        len(imagecodecs.dicomrle_decode(header + frame[start:stop], byte))
+        for start, stop in pairwise(bounds)
+    )
 
 
 _area = openjpeg.decode_area if openjpeg.library() else None

@@ -26,10 +26,11 @@ _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 class Codestream:
     """A frame's own account of itself; `colour` is "RGB", "YBR" or None where it is silent.
 
-    `halvings` is how often a decoder may halve the image by leaving data out, 0 where it may not.
-    `origin` is where the image's first pixel (x, y) lies on the grid that is halved.
-    `high_throughput` says that it is HTJ2K, by its code-blocks and not by its name. `end` is where
-    its last tile-part ends, with the end marker or without.
+    Of JPEG 2000, `halvings` is how often the image may be halved by leaving data out, 0 where it
+    may not be; `origin` is where its first pixel (x, y) lies on the grid that is halved; `tiled`
+    says that it has several tiles, `wrapped` that it lies in a JP2 file, `high_throughput` that it
+    is HTJ2K, by its code-blocks and not by its name. `end` is where its last tile-part ends, with
+    the end marker or without.
     """
 
     rows: int
@@ -41,6 +42,8 @@ class Codestream:
     complete: bool = True
     halvings: int = 0
     origin: tuple[int, int] = (0, 0)
+    tiled: bool = False
+    wrapped: bool = False
     high_throughput: bool = False
     end: int = 0
 
@@ -98,7 +101,8 @@ def describe_jpeg2000(frame: bytes) -> Codestream:
     (components,) = struct.unpack_from(">H", frame, start + 40)
     depth = frame[start + 42]
     header = _main_header(frame, start + 4, components)
-    parts, end = _tile_parts(frame, header.end, _tiles(frame, start))
+    tiles = _tiles(frame, start)
+    parts, end = _tile_parts(frame, header.end, tiles)
     return Codestream(
         rows=y1 - y0,
         columns=x1 - x0,
@@ -111,6 +115,8 @@ def describe_jpeg2000(frame: bytes) -> Codestream:
         # only who decodes all of it sees whether something is missing.
         halvings=header.levels if parts is _Parts.ALL and not wrapped else 0,
         origin=(x0, y0),
+        tiled=tiles > 1,
+        wrapped=wrapped,
         high_throughput=header.high_throughput,
         end=end,
     )

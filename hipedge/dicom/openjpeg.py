@@ -1,8 +1,8 @@
-"""Part of a JPEG 2000 or HTJ2K codestream, at part of its resolution: OpenJPEG, by ctypes.
+"""Decode JPEG 2000 and HTJ2K codestreams with OpenJPEG, through ctypes.
 
-imagecodecs decodes with OpenJPEG too, but only whole frames. The library is the system's (Debian's
-libopenjp2-7), or else the one that Pillow's wheel brings. The layouts are those of openjpeg.h,
-which are the same in all of 2.x.
+imagecodecs uses OpenJPEG too, but decodes only whole frames, and passes on neither strict mode nor
+the decoder's warnings. The library is the system's (Debian's libopenjp2-7), or else the one in
+Pillow's wheel. The layouts are those of openjpeg.h, which are the same in all of 2.x.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from ctypes import CFUNCTYPE, POINTER, byref, c_int, c_int32, c_int64, c_size_t, c_uint16, c_uint32
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,13 @@ _END = c_size_t(-1).value
 
 class OpenJpegError(RuntimeError):
     """OpenJPEG cannot decode a codestream."""
+
+
+class Decoded(NamedTuple):
+    """Samples (H, W) or (H, W, C), and whether OpenJPEG warned that the codestream is damaged."""
+
+    samples: NDArray[Any]
+    warned: bool
 
 
 class _Component(ctypes.Structure):
@@ -60,6 +68,7 @@ class _Image(ctypes.Structure):
 _Read = CFUNCTYPE(c_size_t, ctypes.c_void_p, c_size_t, ctypes.c_void_p)
 _Skip = CFUNCTYPE(c_int64, c_int64, ctypes.c_void_p)
 _Seek = CFUNCTYPE(c_int, c_int64, ctypes.c_void_p)
+_Message = CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)
 
 
 @lru_cache(maxsize=1)
@@ -102,6 +111,7 @@ def _declare(opened: ctypes.CDLL) -> None:
         "opj_set_default_decoder_parameters": (None, [pointer]),
         "opj_setup_decoder": (c_int, [pointer, pointer]),
         "opj_decoder_set_strict_mode": (c_int, [pointer, c_int]),
+        "opj_set_warning_handler": (c_int, [pointer, _Message, pointer]),
         "opj_stream_create": (pointer, [c_size_t, c_int]),
         "opj_stream_set_read_function": (None, [pointer, _Read]),
         "opj_stream_set_skip_function": (None, [pointer, _Skip]),
@@ -121,38 +131,48 @@ def _declare(opened: ctypes.CDLL) -> None:
             function.restype, function.argtypes = result, arguments
 
 
-def decode_area(
-    frame: bytes, halvings: int, rows: slice, columns: slice
-) -> NDArray[np.uint16] | NDArray[np.int16]:
+def decode(frame: bytes) -> Decoded:
+    """Decode all components of a codestream at its full resolution. Raises `OpenJpegError`."""
+    return _decode(frame, 0, None)
+
+
+def decode_area(frame: bytes, halvings: int, rows: slice, columns: slice) -> Decoded:
     """Decode the only component of a codestream between rows and columns, each side halved.
 
-    `rows` and `columns` are those of the grid that is halved, where the image's first pixel need
-    not be at 0. Returns the values at the multiples of 2^halvings that lie in them. Raises
-    `OpenJpegError`.
+    Returns the low-pass band's values at the multiples of 2^halvings that lie in `rows` and
+    `columns`. Raises `OpenJpegError`.
     """
+    return _decode(frame, halvings, (columns.start, rows.start, columns.stop, rows.stop))
+
+
+def _decode(frame: bytes, halvings: int, window: tuple[int, int, int, int] | None) -> Decoded:
     opj = library()
     if opj is None:
         raise OpenJpegError("no library")
-    with _codec(opj, halvings) as codec, _stream(opj, frame) as stream:
+    warnings: list[bytes] = []
+    with _codec(opj, halvings, warnings) as codec, _stream(opj, frame) as stream:
         image = POINTER(_Image)()
         try:
             _check(opj.opj_read_header(stream, codec, byref(image)))
-            window = columns.start, rows.start, columns.stop, rows.stop
-            _check(opj.opj_set_decode_area(codec, image, *window))
+            if window is not None:
+                _check(opj.opj_set_decode_area(codec, image, *window))
             _check(opj.opj_decode(codec, stream, image))
             _check(opj.opj_end_decompress(codec, stream))
-            return _values(image.contents)
+            return Decoded(_samples(image.contents), bool(warnings))
         finally:
             opj.opj_image_destroy(image)
 
 
 @contextmanager
-def _codec(opj: ctypes.CDLL, halvings: int) -> Iterator[int]:
+def _codec(opj: ctypes.CDLL, halvings: int, warnings: list[bytes]) -> Iterator[int]:
+    """Make a strict decoder, which refuses incomplete streams and appends what it warns of."""
+    handler = _Message(lambda message, _: warnings.append(message))
     codec = opj.opj_create_decompress(_J2K)
     try:
         parameters = (c_uint32 * (_PARAMETERS_BYTES // 4))()
         opj.opj_set_default_decoder_parameters(parameters)
         parameters[0] = halvings
+        _check(opj.opj_set_warning_handler(codec, handler, None))
         _check(opj.opj_setup_decoder(codec, parameters))
         _check(opj.opj_decoder_set_strict_mode(codec, 1))
         yield codec
@@ -198,12 +218,16 @@ def _stream(opj: ctypes.CDLL, frame: bytes) -> Iterator[int]:
         opj.opj_stream_destroy(stream)
 
 
-def _values(image: _Image) -> NDArray[np.uint16] | NDArray[np.int16]:
-    component = image.comps[0]
-    if image.numcomps != 1 or not component.data or component.prec > 16:
+def _samples(image: _Image) -> NDArray[Any]:
+    components = [image.comps[n] for n in range(image.numcomps)]
+    shapes = {(component.h, component.w) for component in components}
+    if len(shapes) != 1 or not all(c.data and c.prec <= 16 for c in components):
         raise OpenJpegError("no values")
-    values = np.ctypeslib.as_array(component.data, (component.h, component.w))
-    return values.astype(np.int16 if component.sgnd else np.uint16)
+    planes = [
+        np.ctypeslib.as_array(c.data, (c.h, c.w)).astype(np.int16 if c.sgnd else np.uint16)
+        for c in components
+    ]
+    return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
 
 
 def _check(succeeded: int) -> None:

@@ -1,23 +1,24 @@
 """A film's pixels as `read` gives them: decoded and rendered no further than they are asked for.
 
-What is asked for is averaged, or decoded at a lower resolution, before it is rendered. Where that
-would not be the same to the eye, the film is rendered first: mixed with padding a pixel is neither,
-a palette's indices have no mean, and with few bits rounded means are too coarse.
+What is asked for at a lower resolution is the stored values' low-pass band
+(`hipedge.imaging.area`), rendered. JPEG 2000 stores it, so that only a part of its codestream is decoded; of every other
+encoding it is computed. Where a band of the stored values means nothing, the film is rendered
+first: next to padding a filtered value is neither, a palette's indices have no mean, and with few
+bits rounded means are too coarse.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.dicom.codecs import DECODER_ERRORS
-from hipedge.dicom.codestream import END_MARKER
+from hipedge.dicom.codecs import DECODER_ERRORS, with_end_marker
 from hipedge.dicom.grayscale import (
     Grayscale,
     StoredValues,
-    extremes,
     look_up,
     lookup_table,
     render,
@@ -25,7 +26,13 @@ from hipedge.dicom.grayscale import (
 from hipedge.dicom.header import Header
 from hipedge.dicom.pixels import CodedFrame, PixelFormat, decode_codestream
 from hipedge.errors import Code, Refused
-from hipedge.imaging.area import WholePixels, blocks_around, halvings, means_around
+from hipedge.imaging.area import (
+    WholePixels,
+    band_origin,
+    halvings,
+    lines_around,
+    low_band,
+)
 from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
 
 # With 8 bits probabilities differ by 0.007 at most, as with 10.
@@ -33,7 +40,7 @@ FEWEST_BITS = 8
 
 
 def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
-    """Say whether stored values may be averaged before they are rendered."""
+    """Say whether stored values may be filtered before they are rendered."""
     return (
         form.samples_per_pixel == 1
         and form.bits_stored >= FEWEST_BITS
@@ -43,17 +50,21 @@ def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
 
 
 def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
-    """Say whether the codec can, and whether what it then gives can be rendered.
+    """Say whether lower resolutions of a codestream are those that its stored values would give.
 
-    It cannot where the samples are not the values: of another sign, or with other bits in them.
+    Not where its samples hold more than the stored values (bits above the high bit, PS3.5 8.1.1,
+    can only be removed from all samples), nor where the wavelet transform begins elsewhere than at
+    the film's first pixel: then the same film in another encoding would give other values.
     """
-    form = coded.form
+    form, stream = coded.form, coded.stream
     return (
         coded.codec.decode_area is not None
-        and coded.stream.halvings > 0
-        and coded.stream.signed == form.signed
+        and stream.halvings >= max(1, _coarsest(form))
+        and not stream.tiled
+        and stream.origin == (0, 0)
+        and stream.signed == form.signed
+        and stream.bits == form.bits_stored
         and can_be_averaged(form, header.grayscale)
-        and form.shift == 0
         and not header.overlay_in_pixels
     )
 
@@ -62,124 +73,124 @@ def from_values(gray: StoredValues, form: PixelFormat, grayscale: Grayscale) -> 
     """Return a film's pixels by its stored gray values (H, W)."""
     if not can_be_averaged(form, grayscale):
         return WholePixels(render(gray, form.bits_stored, grayscale))
-    table = lookup_table(
-        form.bits_stored, lambda: extremes(gray, padding=None), grayscale, signed=form.signed
-    )
-    return StoredPixels(gray, table)
+    return StoredPixels(gray, form, grayscale)
 
 
-@dataclass(frozen=True, eq=False)
-class StoredPixels:
-    """Pixels by all of the film's stored values (H, W), rendered area by area (`Pixels`).
+class _Bands(Protocol):
+    """What gives a film's low-pass bands; see `hipedge.imaging.area.low_band`."""
 
-    `table` has the P-value of each value that can be stored.
+    def band(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        """Return the band between rows and columns. Raises `Refused`."""
+
+
+def _area(
+    bands: _Bands, table: NDArray[np.uint16], form: PixelFormat, box: Box, step_px: float
+) -> Area:
+    """Return a film's pixels around `box`, at most half as coarse as `step_px`."""
+    count = min(halvings(step_px / 2), _coarsest(form))
+    rows, columns = lines_around(box, (form.rows, form.columns), 1 << count)
+    # The filter overshoots the range of what is stored.
+    band = np.clip(bands.band(count, rows, columns), *form.range)
+    values: StoredValues = band.astype(np.int16 if form.signed else np.uint16, copy=False)
+    return Area(look_up(table, values), band_origin(rows, columns, count), 1 << count)
+
+
+def _coarsest(form: PixelFormat) -> int:
+    """Return how often a film is halved for its overview, the coarsest area that is asked for."""
+    return halvings(max(1.0, max(form.rows, form.columns) / OVERVIEW_PX / 2))
+
+
+def _area_table(form: PixelFormat, grayscale: Grayscale) -> NDArray[np.uint16]:
+    """Return the P-values for areas.
+
+    Without window or VOI LUT they span all that can be stored: the film's own range is known only
+    where all of it is decoded, and no stage depends on an area's brightness or contrast.
     """
+    return lookup_table(form.bits_stored, lambda: form.range, grayscale, signed=form.signed)
 
-    values: StoredValues
-    table: NDArray[np.uint16]
+
+class StoredPixels:
+    """Pixels by all of the film's stored values (H, W), rendered area by area (`Pixels`)."""
+
+    def __init__(self, values: StoredValues, form: PixelFormat, grayscale: Grayscale) -> None:
+        self.values = values
+        self._form = form
+        self._grayscale = grayscale
+        self._table = _area_table(form, grayscale)
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), rendered."""
-        return look_up(self.table, self.values)
+        return render(self.values, self._form.bits_stored, self._grayscale)
 
     def area(self, box: Box, step_px: float) -> Area:
-        """Return means of the film's pixels around `box`, no coarser than `step_px`."""
-        return means_around(box, self.values, step_px, lambda means: look_up(self.table, means))
+        """Return the film's pixels around `box`, at most half as coarse as `step_px`."""
+        return _area(self, self._table, self._form, box, step_px)
+
+    def band(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        """Return the stored values' low-pass band."""
+        return low_band(self.values, count, rows, columns)
 
 
 class CodedPixels:
     """Pixels of a JPEG 2000 or HTJ2K film, decoded area by area (`Pixels`).
 
-    The overview is decoded at once, so that a film which cannot be is refused when it is read, and
-    serves all that need no more than its resolution.
-
-    Of the whole codestream a decoder then sees all markers and packet headers, as when it decodes
-    all. What it does not see is the content of code-blocks of finer levels or other areas: that has
-    no checksum, so that a full decoder too shows it as it is.
+    The overview is decoded when the film is read, so that a film which cannot be decoded is
+    refused then. For it the decoder parses all markers and packet headers, as for the whole film.
+    What it does not see is the content of code-blocks of finer levels or other areas: that has no
+    checksum, so that a full decoder does not notice damage to it either.
     """
 
     def __init__(self, coded: CodedFrame, grayscale: Grayscale) -> None:
-        self._coded = _with_end_marker(coded)
+        self._coded = replace(coded, data=with_end_marker(coded.data, coded.stream))
+        self._form = coded.form
         self._grayscale = grayscale
-        form = coded.form
-        # Without window or VOI LUT the range of all that can be stored: where a film's own range
-        # lies within it is not known before all is decoded, and no stage depends on it.
-        self._table = lookup_table(
-            form.bits_stored, lambda: form.range, grayscale, signed=form.signed
-        )
-        self._whole_at: dict[int, Area] = {}
-        self._coarsest = self._halvings(max(form.rows, form.columns) / OVERVIEW_PX)
-        self._at(self._coarsest)
+        self._table = _area_table(coded.form, grayscale)
+        self._coarsest = _coarsest(coded.form)
+        self._whole_bands: dict[int, StoredValues] = {}
+        self.damaged = False
+        self._whole_band(self._coarsest)
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), decoded in full and rendered. Raises `Refused`."""
-        _, gray = decode_codestream(self._coded)
-        return render(gray, self._coded.form.bits_stored, self._grayscale)
+        gray = decode_codestream(self._coded).gray
+        return render(gray, self._form.bits_stored, self._grayscale)
 
     def area(self, box: Box, step_px: float) -> Area:
-        """Return the film's pixels around `box`, no coarser than `step_px`. Raises `Refused`."""
-        count = min(self._halvings(step_px), self._coarsest)
-        # OpenJPEG, up to 2.5.4, leaves areas of HTJ2K empty: they are decoded whole.
+        """Return the film's pixels around `box`, at most half as coarse as `step_px`.
+
+        Raises `Refused`.
+        """
+        return _area(self, self._table, self._form, box, step_px)
+
+    def band(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        """Return the low-pass band between rows and columns. Raises `Refused`."""
+        # OpenJPEG, up to 2.5.4, leaves windows of HTJ2K empty: its bands are decoded whole.
         if count == self._coarsest or self._coded.stream.high_throughput:
-            return self._at(count)
-        form = self._coded.form
-        return self._decoded(count, *blocks_around(box, (form.rows, form.columns), 1 << count))
+            step = 1 << count
+            lines = tuple(slice(-(-s.start // step), -(-s.stop // step)) for s in (rows, columns))
+            return self._whole_band(count)[lines]
+        return self._decode(count, rows, columns)
 
-    def _halvings(self, step_px: float) -> int:
-        return min(halvings(step_px), self._coded.stream.halvings)
-
-    def _at(self, count: int) -> Area:
-        """Return the whole film, halved so often, decoded once."""
-        if count not in self._whole_at:
-            form = self._coded.form
+    def _whole_band(self, count: int) -> StoredValues:
+        """Return a band of the whole film, decoded once."""
+        if count not in self._whole_bands:
+            form = self._form
             whole = slice(0, form.rows), slice(0, form.columns)
-            self._whole_at[count] = self._decoded(count, *whole)
-        return self._whole_at[count]
+            self._whole_bands[count] = self._decode(count, *whole)
+        return self._whole_bands[count]
 
-    def _decoded(self, count: int, rows: slice, columns: slice) -> Area:
-        coded, step = self._coded, 1 << count
-        x0, y0 = coded.stream.origin
-        samples = _samples(coded, count, _moved(rows, y0), _moved(columns, x0))
-        # A lossless stream too overshoots where it is filtered.
-        np.clip(samples, *coded.form.range, out=samples)
-        # Its pixels are not means of blocks, but the filtered image at every multiple of `step`:
-        # their centres lie half a block less half a pixel before those of blocks.
-        shift = (step - 1) / 2
-        origin_px = (
-            _next_multiple(columns.start + x0, step) - x0 - shift,
-            _next_multiple(rows.start + y0, step) - y0 - shift,
-        )
-        return Area(look_up(self._table, samples), origin_px, step)
-
-
-def _with_end_marker(coded: CodedFrame) -> CodedFrame:
-    """Put the end marker where it is missing: OpenJPEG takes that for a frame that was cut off."""
-    end = coded.stream.end
-    if coded.data[end : end + len(END_MARKER)] == END_MARKER:
-        return coded
-    return replace(coded, data=coded.data[:end] + END_MARKER)
-
-
-def _next_multiple(line: int, step: int) -> int:
-    return -(-line // step) * step
-
-
-def _moved(lines: slice, offset: int) -> slice:
-    return slice(lines.start + offset, lines.stop + offset)
-
-
-def _samples(coded: CodedFrame, count: int, rows: slice, columns: slice) -> StoredValues:
-    decode_area = coded.codec.decode_area
-    assert decode_area is not None
-    try:
-        samples = decode_area(coded.data, count, rows, columns)
-    except DECODER_ERRORS as error:
-        raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
-    if samples.shape != tuple(_multiples(count, lines) for lines in (rows, columns)):
-        raise Refused(Code.DECODE_FAILED, "shape")
-    return samples
-
-
-def _multiples(count: int, lines: slice) -> int:
-    """Return how many multiples of 2^count lie in `lines`."""
-    return len(range(0, lines.stop, 1 << count)) - len(range(0, lines.start, 1 << count))
+    def _decode(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        decode_area = self._coded.codec.decode_area
+        assert decode_area is not None
+        try:
+            decoded = decode_area(self._coded.data, count, rows, columns)
+        except DECODER_ERRORS as error:
+            raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
+        step = 1 << count
+        if decoded.samples.shape != tuple(
+            -(-s.stop // step) - -(-s.start // step) for s in (rows, columns)
+        ):
+            raise Refused(Code.DECODE_FAILED, "shape")
+        self.damaged = self.damaged or decoded.warned
+        values: StoredValues = decoded.samples
+        return values

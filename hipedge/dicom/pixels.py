@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.dicom.codecs import CODECS, DECODER_ERRORS, RLE, Codec, Samples, decode_rle
+from hipedge.dicom.codecs import (
+    CODECS,
+    DECODER_ERRORS,
+    RLE,
+    Codec,
+    Samples,
+    decode_rle,
+    rle_segment_sizes,
+)
 from hipedge.dicom.codestream import Codestream
 from hipedge.dicom.dataset import (
     DEFLATED_LITTLE,
@@ -22,6 +30,9 @@ from hipedge.dicom.grayscale import StoredValues, luminance
 from hipedge.dicom.header import ImagePixel
 from hipedge.errors import Code, Refused
 
+# A frame of any compressed syntax begins with so many bytes that none of its other fragments begins
+# with: JPEG's and JPEG 2000's first two markers, the number of RLE segments and where they begin.
+_BEGINNING_BYTES = 8
 # A whole leg, stitched, at 0.1 mm is 60 megapixels.
 MAX_PIXELS = 100_000_000
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED_LITTLE})
@@ -149,14 +160,23 @@ def open_codestream(
     return CodedFrame(frame, form, codec, stream)
 
 
-def decode(
-    pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None
-) -> tuple[StoredValues, StoredValues]:
-    """Return the stored values, (H, W) or (H, W, 3), and their gray (H, W), for `render`.
+class Decoded(NamedTuple):
+    """A film's stored values (PS3.5 8.1.1): (H, W) or (H, W, 3), and their gray (H, W).
 
-    Stored values are uint16, or int16 for Pixel Representation 1, whatever the encoding: the same
-    film has the same ones in each lossless syntax. Raises `Refused`: `unsupported_transfer_syntax`,
-    `unsupported_pixels`, `truncated`, `decode_failed`.
+    They are uint16, or int16 for Pixel Representation 1, whatever the encoding: the same film has
+    the same ones in each lossless syntax. `damaged` says that the decoder noticed damage.
+    """
+
+    values: StoredValues
+    gray: StoredValues
+    damaged: bool = False
+
+
+def decode(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None) -> Decoded:
+    """Decode the only frame of a film.
+
+    Raises `Refused`: `unsupported_transfer_syntax`, `unsupported_pixels`, `truncated`,
+    `decode_failed`.
     """
     coded = open_codestream(pixels, form, transfer_syntax_uid)
     if coded is not None:
@@ -166,14 +186,15 @@ def decode(
     else:
         samples = _native(pixels, form, transfer_syntax_uid)
     values = _stored_values(samples, form)
-    return values, _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
+    gray = _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
+    return Decoded(values, gray)
 
 
-def decode_codestream(coded: CodedFrame) -> tuple[StoredValues, StoredValues]:
-    """Return what `decode` does for a frame that is open. Raises `Refused`: `decode_failed`."""
+def decode_codestream(coded: CodedFrame) -> Decoded:
+    """Decode all of a codestream. Raises `Refused`: `decode_failed`, `truncated`."""
     form, stream = coded.form, coded.stream
     try:
-        samples = coded.codec.decode(coded.data, stream)
+        samples, damaged = coded.codec.decode(coded.data, stream)
     except DECODER_ERRORS as error:
         raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
     if samples.shape != form.shape:
@@ -182,7 +203,7 @@ def decode_codestream(coded: CodedFrame) -> tuple[StoredValues, StoredValues]:
     luminance_first = form.photometric in LUMINANCE_FIRST
     if stream.colour is not None:  # the stream knows better than the header
         luminance_first = stream.colour == "YBR"
-    return values, _gray(values, form, luminance_first=luminance_first)
+    return Decoded(values, _gray(values, form, luminance_first=luminance_first), damaged)
 
 
 def single_frame(value: memoryview) -> bytes:
@@ -190,7 +211,7 @@ def single_frame(value: memoryview) -> bytes:
 
     The sequence delimiter may be missing. Raises `Refused`: `truncated` where a fragment is,
     `malformed_header` where something else than a fragment is found, `unsupported_pixels` where
-    the Basic Offset Table lists several frames, `no_pixels` where there is no fragment.
+    the fragments hold several frames, `no_pixels` where there is no fragment.
     """
     items: list[memoryview] = []
     offset = 0
@@ -207,9 +228,19 @@ def single_frame(value: memoryview) -> bytes:
     if len(items) < 2:
         raise Refused(Code.NO_PIXELS, "no fragment")
     offset_table, *fragments = items
-    if len(offset_table) > 4:
+    if len(offset_table) > 4 and _frames(fragments) > 1:
         raise Refused(Code.UNSUPPORTED_PIXELS, "offsets of several frames")
     return b"".join(fragments)
+
+
+def _frames(fragments: list[memoryview]) -> int:
+    """Count the fragments that begin a frame: those that begin as the first one does.
+
+    The Basic Offset Table has one offset a frame (PS3.5 A.4), but some writers add one for the end
+    of the frame, or give one for each fragment.
+    """
+    beginning = bytes(fragments[0][:_BEGINNING_BYTES])
+    return sum(bytes(f[:_BEGINNING_BYTES]) == beginning for f in fragments)
 
 
 def _native(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | None) -> Samples:
@@ -245,14 +276,23 @@ def _samples(value: memoryview, dtype: np.dtype[Any], count: int) -> Samples:
 
 
 def _rle(frame: bytes, form: PixelFormat) -> Samples:
+    """Decode an RLE frame, each of whose segments must hold one byte of every sample (PS3.5 G.2).
+
+    A segment that is too long and one that is too short would shift the bytes of all samples
+    between them, though their sum is right.
+    """
     dtype = np.dtype(f"<u{form.bits_allocated // 8}")
-    count = form.rows * form.columns * form.samples_per_pixel
+    pixels = form.rows * form.columns
+    count = pixels * form.samples_per_pixel
     try:
+        sizes = rle_segment_sizes(frame)
         samples = decode_rle(frame, dtype, count)
     except DECODER_ERRORS as error:
         raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
     if samples.size < count:
         raise Refused(Code.TRUNCATED, f"{count} samples promised, {samples.size} found")
+    if len(sizes) + 1 != dtype.itemsize * form.samples_per_pixel or set(sizes) - {pixels}:
+        raise Refused(Code.DECODE_FAILED, "RLE segments of different lengths")
     return _interleaved(samples, form, planar=True)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from blake3 import blake3
@@ -88,29 +89,48 @@ def read(path: Path, payload: Payload | None = None) -> Radiograph:
 
 
 def _read_dicom(path: Path, payload: Payload) -> Radiograph:
-    header = read_header(payload.data)
+    element, form, header = _checked(payload.data)
+    source = _source(element, form, header)
+    film = _film(path, payload, header, source.pixel_hash, (form.rows, form.columns))
+    return Radiograph(replace(film, marks=film.marks | source.marks), source.pixels)
+
+
+def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
+    """Return a DICOM file's Pixel Data, their format and its header, past the gate."""
+    header = read_header(data)
     gate(header)
     form = checked_format(header.image_pixel)
     if header.pixels is None or len(header.pixels.value) == 0:
         raise Refused(Code.NO_PIXELS)
     if form.photometric == "PALETTE COLOR" and header.grayscale.palette is None:
         raise Refused(Code.UNSUPPORTED_PIXELS, "palette")
-    source, pixel_hash = _pixels(header.pixels, form, header)
-    film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
-    return Radiograph(film, source)
+    return header.pixels, form, header
 
 
-def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Pixels, str]:
-    """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
+class _Source(NamedTuple):
+    """A film's pixels, and the hash of its stored values, or else of its codestream."""
+
+    pixels: Pixels
+    pixel_hash: str
+    marks: frozenset[Mark]
+
+
+def _source(element: PixelElement, form: PixelFormat, header: Header) -> _Source:
     coded = open_codestream(element, form, header.transfer_syntax_uid)
     if coded is not None and can_be_decoded_in_part(coded, header):
+        partial = CodedPixels(coded, header.grayscale)
         pixel_hash = CODESTREAM_HASH + blake3(coded.data).hexdigest()
-        return CodedPixels(coded, header.grayscale), pixel_hash
+        return _Source(partial, pixel_hash, _damage(partial.damaged))
     if coded is not None:
-        values, gray = decode_codestream(coded)
+        decoded = decode_codestream(coded)
     else:
-        values, gray = decode(element, form, header.transfer_syntax_uid)
-    return from_values(gray, form, header.grayscale), hash_pixels(values)
+        decoded = decode(element, form, header.transfer_syntax_uid)
+    pixels = from_values(decoded.gray, form, header.grayscale)
+    return _Source(pixels, hash_pixels(decoded.values), _damage(decoded.damaged))
+
+
+def _damage(damaged: bool) -> frozenset[Mark]:
+    return frozenset({Mark.DAMAGED_PIXELS}) if damaged else frozenset()
 
 
 def _film(
@@ -148,6 +168,20 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
     height, width = values.shape
     film = Film(path, payload.sha256, hash_pixels(values), (height, width))
     return Radiograph(film, WholePixels(render(values, 16, Grayscale())))
+
+
+def values_hash(path: Path) -> str:
+    """Decode all of a file and return BLAKE3 of its stored values (`Film.pixel_hash`).
+
+    It decides whether two films with one SOP Instance UID are equal where `pixel_hash` cannot:
+    where one of them was hashed by its codestream, and its encoding differs from the other's.
+    Raises `Refused`, as `read` does.
+    """
+    payload = load(path)
+    if not is_dicom(payload.data):
+        return read(path, payload).film.pixel_hash
+    element, form, header = _checked(payload.data)
+    return hash_pixels(decode(element, form, header.transfer_syntax_uid).values)
 
 
 def hash_pixels(values: StoredValues) -> str:

@@ -16,9 +16,6 @@ from hipedge.types import Area, Box, Hip, Radiograph, Sample, Side
 # The darkest and brightest percent of a crop are burnt-in markers, metal and bare detector;
 # what lies between them is spread over the whole range of a byte.
 CONTRAST_PERCENTILES = (1.0, 99.0)
-# Crops are averaged from at least twice as many pixels each way: a codestream's next resolution is
-# filtered, not averaged, and from it alone probabilities differed by up to 0.02.
-FINER = 2
 
 
 def prepare(radiograph: Radiograph, hip: Hip, size_px: int) -> tuple[Sample, ...]:
@@ -37,8 +34,9 @@ def prepare_hips(
     shape = radiograph.film.shape
     grids = [_Grid.over(hip.box, shape, size_px) for hip in hips]
     cell_px = min(grid.cell_px for grid in grids)
-    step_px = max(cell_px / FINER, 1.0)
-    area = radiograph.source.area(_around([grid.box for grid in grids]), step_px)
+    # An area has at least two pixels each way to a cell, which are averaged.
+    around = _around([grid.box for grid in grids])
+    area = radiograph.source.area(around, max(cell_px, 1.0))
     return tuple(_samples(grid.fill(area), hip) for grid, hip in zip(grids, hips, strict=True))
 
 

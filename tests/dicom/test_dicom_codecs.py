@@ -178,16 +178,33 @@ def test_the_basic_offset_table_may_be_filled(syntax, noise):
 
 
 @pytest.mark.parametrize("syntax", COMPRESSED)
+@pytest.mark.parametrize("offsets", ["end of the frame", "each fragment", "only zeros"])
+def test_the_basic_offset_table_may_have_more_offsets_than_the_frame(syntax, offsets, noise):
+    array = noise(12)
+    frame = encode(array, syntax, 12)
+    fragments = [frame[:1000], frame[1000:]]
+    starts = [0, 1008] if offsets == "each fragment" else [0, len(frame) + 16]
+    if offsets == "only zeros":
+        starts = [0, 0, 0]
+    table = struct.pack(f"<{len(starts)}L", *starts)
+    data = film(array, syntax, bits=12)
+    value = encapsulate(fragments, offset_table=table)
+    data = data[: data.index(b"\xfe\xff\x00\xe0")] + value + data[-8:]
+    np.testing.assert_array_equal(stored_values(data), array)
+
+
+@pytest.mark.parametrize("syntax", COMPRESSED)
 def test_the_sequence_delimiter_may_be_missing(syntax, noise):
     array = noise(12)
     np.testing.assert_array_equal(stored_values(film(array, syntax, bits=12)[:-8]), array)
 
 
-def test_offsets_of_several_frames_are_refused(noise):
+@pytest.mark.parametrize("syntax", COMPRESSED)
+def test_offsets_of_several_frames_are_refused(syntax, noise):
     array = noise(12)
-    frame = encode(array, JPEG_LS, 12)
+    frame = encode(array, syntax, 12)
     value = encapsulate([frame, frame], offset_table=struct.pack("<2L", 0, len(frame) + 8))
-    data = film(array, JPEG_LS, bits=12)
+    data = film(array, syntax, bits=12)
     data = data[: data.index(b"\xfe\xff\x00\xe0")] + value + data[-8:]
     assert refusal(data) is Code.UNSUPPORTED_PIXELS
 

@@ -25,16 +25,17 @@ def radiograph(**header):
 def located(heads, *given, **header):
     """What `locate` says where the pixels show `heads`, which are in pixels of the film."""
     shown = radiograph(**header)
-    found = heads and on_overview(heads, shown.overview.step_px)
+    found = heads and on_overview(heads, shown.overview)
     return locate(shown, GEOMETRY, given, find=lambda pixels, spacing_mm: found)
 
 
-def on_overview(heads, step_px):
+def on_overview(heads, overview):
+    x0, y0 = overview.origin_px
     left, right = (
-        head and (head[0] / step_px, head[1] / step_px)
+        head and ((head[0] - x0) / overview.step_px, (head[1] - y0) / overview.step_px)
         for head in (heads.image_left, heads.image_right)
     )
-    return Heads(left, right, heads.distance_px / step_px, heads.likeness)
+    return Heads(left, right, heads.distance_px / overview.step_px, heads.likeness)
 
 
 def sides(result):

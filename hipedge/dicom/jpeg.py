@@ -1,0 +1,211 @@
+"""Decode JPEG frames (ITU-T T.81), and tell where their entropy-coded data ended.
+
+A damaged Huffman code shifts what is decoded after it, so that the data last for more or fewer
+samples than the image has. libjpeg knows, but imagecodecs passes none of its warnings on. So a
+frame is decoded with a few rows more than it has: after the end of the data libjpeg decodes zero
+bits to the end of one row or block, and fills the rest with mid-gray. Where that begins exactly at
+the first row that was added, the data were as long as the image.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.errors import Code, Refused
+
+Samples = NDArray[np.integer[Any]]
+
+_SOS, _DRI, _EOI = 0xDA, 0xDD, 0xD9
+_SOF_LOSSLESS = 0xC3
+_SOF_SEQUENTIAL = frozenset({0xC0, 0xC1})
+_BLOCK = 8  # samples along a side of a DCT block
+_MAX_LINES = 65_500  # JPEG_MAX_DIMENSION of libjpeg
+# Padding of up to seven bits before the end marker decodes to less than so many samples.
+_PADDED = 2
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The frame and the only scan of a JPEG, as far as its end can be checked.
+
+    `height_at` is where the number of lines stands in the frame header; `mcu_rows` and
+    `mcu_columns` are the samples that an MCU covers of the first component; `restarts` is the
+    restart interval in MCUs, 0 where there is none.
+    """
+
+    height_at: int
+    rows: int
+    columns: int
+    bits: int
+    lossless: bool
+    mcu_rows: int
+    mcu_columns: int
+    predictor: int
+    restarts: int
+    data_at: int
+
+
+def find_scan(frame: bytes) -> Scan | None:
+    """Return a JPEG's only scan, None where there are several, or where it is progressive."""
+    offset, restarts, header = 2, 0, None
+    while offset + 4 <= len(frame) and frame[offset] == 0xFF:
+        marker = frame[offset + 1]
+        if marker == 0xFF:  # fill byte
+            offset += 1
+            continue
+        (length,) = struct.unpack_from(">H", frame, offset + 2)
+        if marker == _DRI and length == 4:
+            (restarts,) = struct.unpack_from(">H", frame, offset + 4)
+        if marker in _SOF_SEQUENTIAL or marker == _SOF_LOSSLESS:
+            header = offset
+        if marker == _SOS:
+            return _scan(frame, header, offset, restarts) if header else None
+        offset += 2 + length
+    return None
+
+
+def _scan(frame: bytes, header: int, sos: int, restarts: int) -> Scan | None:
+    bits, rows, columns, components = struct.unpack_from(">BHHB", frame, header + 4)
+    (length,) = struct.unpack_from(">H", frame, sos + 2)
+    data_at = sos + 2 + length
+    interleaved = frame[sos + 4] == components
+    if not interleaved or frame.find(b"\xff\xda", data_at) >= 0:
+        return None
+    lossless = frame[header + 1] == _SOF_LOSSLESS
+    factors = [frame[header + 11 + 3 * n] for n in range(components)]
+    # In a scan of one component an MCU is one block, whatever its factors say (A.2.2).
+    wide = max(f >> 4 for f in factors) if components > 1 else 1
+    high = max(f & 15 for f in factors) if components > 1 else 1
+    if factors[0] != (wide << 4 | high) and components > 1:
+        return None  # the first component is subsampled
+    side = 1 if lossless else _BLOCK
+    predictor = frame[data_at - 3]
+    return Scan(
+        header + 5, rows, columns, bits, lossless, high * side, wide * side,
+        predictor, restarts, data_at,
+    )  # fmt: skip
+
+
+def extended(frame: bytes, scan: Scan) -> bytes | None:
+    """Return the frame with as many rows more as `check_end` needs; None where it cannot have."""
+    lines = _extended_rows(scan)
+    if lines > _MAX_LINES:
+        return None
+    at = scan.height_at
+    return b"".join((frame[:at], struct.pack(">H", lines), frame[at + 2 :]))
+
+
+def _extended_rows(scan: Scan) -> int:
+    whole_mcus = -(-scan.rows // scan.mcu_rows)
+    return (whole_mcus + (2 if scan.lossless else 1)) * scan.mcu_rows
+
+
+def decode(frame: bytes, components: int) -> tuple[Samples, bool]:
+    """Return the samples (H, W) or (H, W, 3), and whether the frame is damaged.
+
+    Raises `Refused` (`truncated`) where rows are missing, and imagecodecs' errors.
+    """
+    scan = find_scan(frame)
+    longer = extended(frame, scan) if scan else None
+    # Equal colour spaces in and out: the components as they are stored, not converted.
+    space = "RGB" if components == 3 else None
+    samples: Samples = imagecodecs.jpeg8_decode(
+        longer or frame, colorspace=space, outcolorspace=space
+    )
+    if scan is None or longer is None:
+        return samples, False
+    damaged = ends_wrong(samples if samples.ndim == 2 else samples[..., 0], scan)
+    return samples[: scan.rows], damaged or _restarts_wrong(frame, scan)
+
+
+def ends_wrong(samples: Samples, scan: Scan) -> bool:
+    """Say whether the data ended elsewhere than at the end of the image.
+
+    `samples` (H, W) are the first component of an `extended` frame. Raises `Refused` (`truncated`)
+    where rows are missing.
+    """
+    if scan.lossless:
+        return _lossless_ends_wrong(samples, scan)
+    return _dct_ends_wrong(samples, scan)
+
+
+def _lossless_ends_wrong(samples: Samples, scan: Scan) -> bool:
+    fill = 1 << (scan.bits - 1)
+    added = len(samples) - scan.rows
+    filled = _filled_rows(samples, fill)
+    if filled > added:
+        raise Refused(Code.TRUNCATED, f"{filled - added} rows missing")
+    if filled != 1:
+        # All that was added is filled: the last row was not decoded to its end. Or none is: there
+        # was more to decode. A film whose last value is the filling's looks like the former.
+        return filled == 0 or samples[scan.rows - 1, 0] != fill
+    row, above = (samples[n].astype(np.int64) for n in (scan.rows, scan.rows - 1))
+    residuals = (row[1:] - _predicted(row, above, scan.predictor)) & 0xFFFF
+    decoded = np.flatnonzero(residuals != residuals[-1]) if residuals.size else residuals
+    return bool(decoded.size) and int(decoded[-1]) >= _PADDED
+
+
+def _filled_rows(samples: Samples, fill: int) -> int:
+    """Count the last rows in which every sample is `fill`."""
+    for count, row in enumerate(samples[::-1]):
+        if (row != fill).any():
+            return count
+    return len(samples)
+
+
+def _predicted(row: NDArray[Any], above: NDArray[Any], predictor: int) -> NDArray[Any]:
+    """Predict a row's samples after the first (T.81 table H.1)."""
+    a, b, c = row[:-1], above[1:], above[:-1]
+    predictions = {
+        1: a,
+        2: b,
+        3: c,
+        4: a + b - c,
+        5: a + ((b - c) >> 1),
+        6: b + ((a - c) >> 1),
+        7: (a + b) >> 1,
+    }
+    predicted: NDArray[Any] = predictions.get(predictor, np.zeros_like(a))
+    return predicted
+
+
+def _dct_ends_wrong(samples: Samples, scan: Scan) -> bool:
+    fill = 1 << (scan.bits - 1)
+    whole_rows = len(samples) // scan.mcu_rows
+    filled = [_filled_mcus(samples, scan, row, fill) for row in range(whole_rows - 2, whole_rows)]
+    added = filled.pop()
+    if not added[0]:  # the MCU in which the data ended
+        return not added[1:].all()
+    if not added.all():
+        return True
+    if filled and filled[0].all():
+        raise Refused(Code.TRUNCATED, "rows missing")
+    last = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
+    # A film that ends in mid-gray looks as if the data had ended one MCU too early.
+    return abs(float(last.mean()) - fill) > 1
+
+
+def _filled_mcus(samples: Samples, scan: Scan, mcu_row: int, fill: int) -> NDArray[np.bool_]:
+    """Say of each MCU of a row whether all its samples are `fill`."""
+    rows = samples[mcu_row * scan.mcu_rows : (mcu_row + 1) * scan.mcu_rows]
+    columns = (rows == fill).all(axis=0)
+    starts = range(0, len(columns), scan.mcu_columns)
+    return np.array([columns[n : n + scan.mcu_columns].all() for n in starts])
+
+
+def _restarts_wrong(frame: bytes, scan: Scan) -> bool:
+    """Say whether restart markers (T.81 B.2.1) are missing, too many or out of order."""
+    if not scan.restarts:
+        return False
+    data = np.frombuffer(frame, np.uint8, offset=scan.data_at)
+    after = data[1:][data[:-1] == 0xFF]
+    found = after[(after >= 0xD0) & (after <= 0xD7)] - 0xD0
+    mcus = -(-scan.rows // scan.mcu_rows) * -(-scan.columns // scan.mcu_columns)
+    expected = np.arange(-(-mcus // scan.restarts) - 1) % 8
+    return not np.array_equal(found, expected)
