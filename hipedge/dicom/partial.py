@@ -1,10 +1,10 @@
 """A film's pixels as `read` gives them: decoded and rendered no further than they are asked for.
 
 What is asked for at a lower resolution is the stored values' low-pass band
-(`hipedge.imaging.area`), rendered. JPEG 2000 stores it, so that only a part of its codestream is decoded; of every other
-encoding it is computed. Where a band of the stored values means nothing, the film is rendered
-first: next to padding a filtered value is neither, a palette's indices have no mean, and with few
-bits rounded means are too coarse.
+(`hipedge.imaging.area`), rendered. JPEG 2000 stores it, so that only a part of its codestream is
+decoded; of every other encoding it is computed. Where a band of the stored values means nothing,
+the film is rendered first: next to padding a filtered value is neither, a palette's indices have
+no mean, and with few bits rounded means are too coarse.
 """
 
 from __future__ import annotations
