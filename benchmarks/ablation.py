@@ -33,7 +33,7 @@ from hipedge.study.report.export import write_json
 from hipedge.study.resampling import percentile_interval
 from hipedge.train.finish import PREDICTIONS
 from hipedge.train.recipe import Listener, train
-from hipedge.train.settings import Settings
+from hipedge.train.settings import TrainingSettings
 
 NOTHING = {"cbam": False, "gem": False, "balanced_focal": False}
 VARIANTS = {
@@ -70,7 +70,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    default = Settings()
+    default = TrainingSettings()
     settings = replace(
         default,
         geometry=replace(default.geometry, size_px=arguments.size),
@@ -98,7 +98,7 @@ def main() -> None:
         replace_part(arguments.page, "ablation", markdown(table))
 
 
-def train_one(manifest: Path, folder: Path, name: str, settings: Settings) -> Trained:
+def train_one(manifest: Path, folder: Path, name: str, settings: TrainingSettings) -> Trained:
     """Train one variant; say on standard error how it goes."""
     run, start = folder / f"{name.strip('+ ').replace(' ', '-')}-{settings.seed}", time.monotonic()
     steps = Listener(
@@ -120,7 +120,7 @@ def train_one(manifest: Path, folder: Path, name: str, settings: Settings) -> Tr
 
 
 def ablation_table(
-    trained: Mapping[tuple[str, int], Trained], seeds: Sequence[int], settings: Settings
+    trained: Mapping[tuple[str, int], Trained], seeds: Sequence[int], settings: TrainingSettings
 ) -> Table:
     """Set every variant against the first, the mean over the seeds, on the same hips."""
     names = list(dict.fromkeys(name for name, _ in trained))
@@ -156,7 +156,7 @@ def ablation_table(
     )
 
 
-def _phantoms(settings: Settings) -> str:
+def _phantoms(settings: TrainingSettings) -> str:
     if not settings.phantoms:
         return "the manifest's hips"
     return f"the manifest's hips and {settings.phantoms} phantoms of {settings.phantom_pool}"
