@@ -20,7 +20,7 @@ from hipedge.study.cases import Cases
 from hipedge.study.estimates import PLAIN, Estimate, Interval, Table
 from hipedge.study.inputs import FilmName, Prediction
 from hipedge.train.manifest import Row
-from hipedge.train.settings import Settings
+from hipedge.train.settings import TrainingSettings
 from hipedge.types import ABNORMAL, CATEGORIES, Category, Sample, Scores, Side
 
 K = len(CATEGORIES)
@@ -63,7 +63,7 @@ def test_macro_f1_is_scikit_learns_and_is_drawn_together(raters):
 def test_the_ablation_sets_each_variant_against_the_plain_one(raters):
     better, worse = (ablation.Trained({"inside": r, "outside": r}, 1.0) for r in raters)
     table = ablation.ablation_table(
-        {("ResNet-50", 0): worse, ("+ CBAM", 0): better}, [0], Settings(epochs=3)
+        {("ResNet-50", 0): worse, ("+ CBAM", 0): better}, [0], TrainingSettings(epochs=3)
     )
     plain, cbam = table.rows
     assert plain[2] is None
