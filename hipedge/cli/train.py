@@ -115,7 +115,7 @@ def train(
     if locator:
         from hipedge.train.locator import LocatorSettings, train_locator
 
-        unsupported = {
+        unsupported: dict[str, object] = {
             "--size": size,
             "--backbone": backbone,
             "--phantoms": phantoms,
