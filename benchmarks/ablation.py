@@ -1,12 +1,12 @@
-"""What each enhancement of the study brings on one small budget: plain, each alone, all three.
+"""The effect of each enhancement of the study on one small budget: plain, each alone, all three.
 
     python -m benchmarks.ablation MANIFEST.csv --folder DIR [--epochs 5] [--seeds 0 1] [--page PAGE]
 
-All trainings have the same hips, order, augmentation and number of steps; a seed is another start
-and another order. Macro-F1 is measured on the splits test (inside) and external (outside), and set
-against the plain network's on the same hips, with 95 % intervals by a bootstrap of patients: an
-interval that holds zero says that this budget does not tell the two apart. Interrupted, the same
-command goes on.
+All trainings have the same hips, order, augmentation and number of steps; a seed changes the
+initial weights and the order. Macro-F1 is measured on the splits test (inside) and external
+(outside) and compared with that of the plain network on the same hips, with 95 % intervals by a
+bootstrap of patients: an interval that contains zero means that this budget does not tell the two
+apart. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from timm.models.resnet import Bottleneck
+from torch import nn
 
 from benchmarks.environment import environment
 from benchmarks.reference.joint import joint_macro_f1
@@ -31,24 +33,53 @@ from hipedge.study.inputs import read_labels, read_predictions
 from hipedge.study.paired import paired_difference
 from hipedge.study.report.export import write_json
 from hipedge.study.resampling import percentile_interval
+from hipedge.train.classifier import Classification
 from hipedge.train.finish import PREDICTIONS
-from hipedge.train.recipe import Listener, train
+from hipedge.train.network import GeneralizedMean
+from hipedge.train.recipe import Listener, train, untrained_objective
 from hipedge.train.settings import TrainingSettings
 
-NOTHING = {"cbam": False, "gem": False, "balanced_focal": False}
+
+@dataclass(frozen=True)
+class Variant:
+    """Which of the study's enhancements a training has."""
+
+    cbam: bool = False
+    gem: bool = False
+    balanced_focal: bool = False
+
+    def objective(self, settings: TrainingSettings, counts: Sequence[int]) -> Classification:
+        """Return HipNet and its loss with this variant's enhancements alone.
+
+        Without CBAM its blocks are those of a plain ResNet-50; without GeM pooling is by the
+        mean, which is GeM with p held at 1.
+        """
+        objective = untrained_objective(settings, counts)
+        network = objective.network
+        if not self.cbam:
+            for block in network.backbone.modules():
+                if isinstance(block, Bottleneck):
+                    block.se = None
+        if not self.gem:
+            network.pool = GeneralizedMean(1.0, learned=False)
+        if not self.balanced_focal:
+            return Classification(network, nn.CrossEntropyLoss())
+        return objective
+
+
 VARIANTS = {
-    "ResNet-50": NOTHING,
-    "+ CBAM": {**NOTHING, "cbam": True},
-    "+ GeM": {**NOTHING, "gem": True},
-    "+ class-balanced focal loss": {**NOTHING, "balanced_focal": True},
-    "all three": dict.fromkeys(NOTHING, True),
+    "ResNet-50": Variant(),
+    "+ CBAM": Variant(cbam=True),
+    "+ GeM": Variant(gem=True),
+    "+ class-balanced focal loss": Variant(balanced_focal=True),
+    "all three": Variant(cbam=True, gem=True, balanced_focal=True),
 }
 REPLICATES = 2000
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What one training says of the hips inside and outside, and how many minutes it took."""
+    """One training's predictions for the hips inside and outside, and its duration in minutes."""
 
     cases: Mapping[str, Cases]
     minutes: float
@@ -85,9 +116,9 @@ def main() -> None:
             arguments.manifest,
             arguments.folder,
             name,
-            replace(settings, seed=seed, **enhancements),
+            replace(settings, seed=seed),
         )
-        for name, enhancements in VARIANTS.items()
+        for name in VARIANTS
         for seed in arguments.seeds
     }
     table = ablation_table(trained, arguments.seeds, settings)
@@ -99,7 +130,7 @@ def main() -> None:
 
 
 def train_one(manifest: Path, folder: Path, name: str, settings: TrainingSettings) -> Trained:
-    """Train one variant; say on standard error how it goes."""
+    """Train one variant; show progress on standard error."""
     run, start = folder / f"{name.strip('+ ').replace(' ', '-')}-{settings.seed}", time.monotonic()
     steps = Listener(
         on_progress=lambda p: print(
@@ -109,7 +140,14 @@ def train_one(manifest: Path, folder: Path, name: str, settings: TrainingSetting
             flush=True,
         )
     )
-    train(manifest, run, settings, cache=folder / "cache", listener=steps)
+    train(
+        manifest,
+        run,
+        settings,
+        cache=folder / "cache",
+        make_objective=VARIANTS[name].objective,
+        listener=steps,
+    )
     minutes = (time.monotonic() - start) / 60
     print(f", {minutes:.1f} minutes", file=sys.stderr)
     labels = [label for label in read_labels(manifest) if label.split in SPLITS.values()]
@@ -122,7 +160,7 @@ def train_one(manifest: Path, folder: Path, name: str, settings: TrainingSetting
 def ablation_table(
     trained: Mapping[tuple[str, int], Trained], seeds: Sequence[int], settings: TrainingSettings
 ) -> Table:
-    """Set every variant against the first, the mean over the seeds, on the same hips."""
+    """Compare every variant, the mean over the seeds, with the first on the same hips."""
     names = list(dict.fromkeys(name for name, _ in trained))
     cells: dict[str, list[Cell]] = {name: [] for name in names}
     for where in SPLITS:
@@ -143,7 +181,7 @@ def ablation_table(
                 Estimate(value, interval, len(raters[0])),
                 difference if name != names[0] else None,
             ]
-    hips = {where: len(one) for where, one in trained[names[0], seeds[0]].cases.items()}
+    hips = {where: len(cases) for where, cases in trained[names[0], seeds[0]].cases.items()}
     return Table(
         "ablation",
         "Macro-F1 by enhancement",

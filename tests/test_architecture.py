@@ -61,6 +61,7 @@ LAYERS = (
     ("rules", "locate"),
     ("backends", "store"),
     ("export", "pipeline", "review", "phantom"),
+    ("insertion",),
     ("perf", "watch", "study", "train"),
     ("api",),
     ("cli",),
@@ -136,7 +137,14 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
 
 
 OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client"  # noqa: E501
-NEEDS_AN_EXTRA = ("train", "phantom", "study", "export/onnx.py", "backends/openvino.py")
+NEEDS_AN_EXTRA = (
+    "train",
+    "phantom",
+    "insertion",
+    "study",
+    "export/onnx.py",
+    "backends/openvino.py",
+)
 
 
 def test_every_runtime_module_is_imported_without_any_extra():

@@ -1,4 +1,4 @@
-"""`hipedge train`: from a manifest of labelled hips to a checkpoint, or to a locator."""
+"""`hipedge train`: train a classifier or a locator."""
 
 from __future__ import annotations
 
@@ -25,44 +25,80 @@ MOST_NAMED = 10
 
 
 def train(
-    manifest: Annotated[
-        Path, typer.Argument(help="CSV with path, side, category and patient of each hip.")
-    ],
     run: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of this training; it goes on there.")
+        Path,
+        typer.Option("--output", "-o", help="Run folder; the same command resumes the run there."),
     ],
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV with path, side, category and patient of each hip. [optional with"
+            " --backgrounds]",
+            show_default=False,
+        ),
+    ] = None,
     locator: Annotated[
-        bool, typer.Option("--locator", help="Train what finds the hips, not what sorts them.")
+        bool, typer.Option("--locator", help="Train the locator instead of the classifier.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Times through the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Of all processes.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and split.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="resnet50 (default) or efficientnet_lite0.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Training epochs.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples a step, of all processes together.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed of weights, sample order and split.")
+    ] = None,
     size: Annotated[
-        int | None, typer.Option(min=32, help="Pixels of a crop's side, a multiple of 32.")
+        int | None, typer.Option(min=32, help="Side of a crop in pixels, a multiple of 32.")
     ] = None,
     phantoms: Annotated[
-        int | None, typer.Option(min=0, help="Phantoms to draw for each epoch, besides.")
+        int | None, typer.Option(min=0, help="Simulated hips added to each epoch.")
     ] = None,
     pool: Annotated[
-        int | None, typer.Option(min=1, help="Of how many different ones (default: all new).")
+        int | None, typer.Option(min=1, help="Number of different ones (default: all new).")
+    ] = None,
+    backgrounds: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of real hips without a finding, into which lesions are inserted: path,"
+            " split, patient and age_class."
+        ),
+    ] = None,
+    films: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the backgrounds' paths (default: that of their CSV)."),
+    ] = None,
+    insertions: Annotated[
+        int | None, typer.Option(min=1, help="Inserted lesions added to each epoch.")
+    ] = None,
+    insertion_pool: Annotated[
+        int | None, typer.Option(min=1, help="Number of different ones (default: all new).")
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Do not start from ImageNet weights.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="The model's name on its card.")] = None,
+    imagenet_weights: Annotated[
+        Path | None, typer.Option(help="File of ImageNet weights, where there is no network.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model on its card.")] = None,
     about: Annotated[str | None, typer.Option(help="A sentence on its card.")] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for crops and phantoms (default: in the run's).")
+        Path | None,
+        typer.Option(help="Folder for crops and simulated hips (default: in the run folder)."),
     ] = None,
     appearance: Annotated[
         Path | None,
-        typer.Option(help="Folder of real images whose looks the locator's phantoms take on."),
+        typer.Option(help="Folder of real images whose appearance the locator's samples take on."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda (default: a GPU).")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that simulate and augment samples.")
+    ] = 0,
 ) -> None:
-    """Train by the study's recipe; the same command again goes on where it stopped.
+    """Train a model by the study's recipe; the same command resumes an interrupted run.
 
     `torchrun --nproc-per-node=N -m hipedge train ...` uses N GPUs.
     """
@@ -70,7 +106,7 @@ def train(
         raise InstallationError(
             f"training needs {', '.join(missing)}: pip install 'hipedge[train]'"
         )
-    both = {
+    shared = {
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -79,21 +115,29 @@ def train(
     if locator:
         from hipedge.train.locator import LocatorSettings, train_locator
 
-        of_classifier = {
+        unsupported: dict[str, object] = {
             "--size": size,
+            "--backbone": backbone,
             "--phantoms": phantoms,
             "--pool": pool,
+            "--backgrounds": backgrounds,
+            "--films": films,
+            "--insertions": insertions,
+            "--insertion-pool": insertion_pool,
+            "--imagenet-weights": imagenet_weights,
             "--name": name,
             "--about": about,
             "--cache": cache,
         }
-        if given := _given(of_classifier):
+        if given := _given(unsupported):
             raise typer.BadParameter(f"the locator has no {', '.join(given)}")
+        if manifest is None:
+            raise typer.BadParameter("the locator needs a manifest")
         with _listener() as listener:
             path = train_locator(
                 manifest,
                 run,
-                replace(LocatorSettings(imagenet=not from_scratch), **_given(both)),
+                replace(LocatorSettings(imagenet=not from_scratch), **_given(shared)),
                 appearance=appearance,
                 device=device,
                 workers=workers,
@@ -106,10 +150,17 @@ def train(
     from hipedge.train.recipe import train as train_classifier
     from hipedge.train.settings import TrainingSettings
 
-    settings = replace(
-        TrainingSettings(imagenet=not from_scratch),
-        **_given({**both, "phantoms": phantoms, "pool": pool, "name": name, "about": about}),
-    )
+    of_classifier: dict[str, object] = {
+        **shared,
+        "backbone": backbone,
+        "phantoms": phantoms,
+        "pool": pool,
+        "insertions": insertions,
+        "insertion_pool": insertion_pool,
+        "name": name,
+        "about": about,
+    }
+    settings = replace(TrainingSettings(imagenet=not from_scratch), **_given(of_classifier))
     if size is not None:
         settings = replace(settings, geometry=replace(settings.geometry, size_px=size))
     with _listener() as listener:
@@ -117,9 +168,12 @@ def train(
             manifest,
             run,
             settings,
+            backgrounds=backgrounds,
+            films=films,
             cache=cache,
             device=device,
             workers=workers,
+            imagenet_weights=imagenet_weights,
             listener=listener,
         )
     errors.print(
@@ -133,7 +187,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _listener() -> Iterator[Listener]:
-    """Show how it goes: a bar for the films, what they hold, and a bar with loss and score."""
+    """Show progress: a bar for the films, a summary of the data, and a bar with loss and score."""
     from hipedge.train import loop
     from hipedge.train.recipe import Listener
 
@@ -166,7 +220,7 @@ def _listener() -> Iterator[Listener]:
 
 
 def _print_report(report: DataReport) -> None:
-    """Print what the data hold, to standard output."""
+    """Print a summary of the data to standard output."""
     table = Table("category", *report.hips, box=None)
     for category in next(iter(report.hips.values())):
         table.add_row(category.value, *(str(counts[category]) for counts in report.hips.values()))

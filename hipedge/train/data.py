@@ -1,6 +1,6 @@
-"""From the manifest's hips to what the network sees, by the very line that screens.
+"""From the manifest's hips to the crops that the network sees, by the same steps as in screening.
 
-It is done once and kept on disk, since reading a film costs more than training on its hips.
+The crops are kept on disk, since reading a film costs more than training on its hips.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,48 +30,82 @@ OnFilm = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Crops:
-    """What the network sees of the rows that could be read, in their order.
+class LabelledCrops:
+    """Crops with what each shows: iterating yields pairs of a row and its pixels (1, S, S).
 
-    `pixels` is uint8 (N, 1, S, S) on disk. `pixel_hash` is of the film that each comes from:
-    equal for a copy under another name. `refused` are the other rows, and why.
+    `pixels` is uint8 (N, 1, S, S), `rows` the manifest's rows in the same order.
     """
 
     pixels: NDArray[np.uint8]
     rows: tuple[Row, ...]
-    pixel_hash: tuple[str, ...]
-    refused: tuple[tuple[Row, str], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != len(self.rows):
+            raise ValueError(f"{len(self.pixels)} crops for {len(self.rows)} rows")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[Row, NDArray[np.uint8]]]:
+        return zip(self.rows, self.pixels, strict=True)
 
     @property
     def categories(self) -> NDArray[np.int64]:
         """The rows' categories (N,), as indices into `CATEGORIES`."""
         return np.array([CATEGORIES.index(row.category) for row in self.rows], np.int64)
 
-    def of(self, split: str) -> NDArray[np.int64]:
-        """Return which crops are of one split."""
-        return np.array([i for i, row in enumerate(self.rows) if row.split == split], np.int64)
-
 
 @dataclass(frozen=True, eq=False)
-class _Crop:
-    """One row's crop (1, S, S), and what the film's header and pixels add to the row."""
+class Crops(LabelledCrops):
+    """The crops of those rows of a manifest that could be read, in the manifest's order.
 
-    pixels: NDArray[np.uint8]
+    `pixels` is on disk. `pixel_hash` is of the film that each crop comes from: equal for a copy
+    under another name. `refused` are the other rows, each with the reason.
+    """
+
+    pixel_hash: tuple[str, ...]
+    refused: tuple[tuple[Row, str], ...]
+
+    def of(self, split: str) -> NDArray[np.int64]:
+        """Return the indices of the crops of one split."""
+        return np.array([i for i, row in enumerate(self.rows) if row.split == split], np.int64)
+
+    def in_split(self, split: str) -> LabelledCrops:
+        """Return the crops of one split."""
+        chosen = self.of(split)
+        return LabelledCrops(self.pixels[chosen], tuple(self.rows[i] for i in chosen))
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A row's details from the film's header and pixels."""
+
     pixel_hash: str
     age_years: float | None
     sex: str | None
 
 
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """One row's crop (1, S, S), and its details from the film."""
+
+    pixels: NDArray[np.uint8]
+    header: _Header
+
+
 def prepare_crops(
     rows: Sequence[Row], geometry: CropGeometry, cache: Path, on_film: OnFilm = lambda *_: None
 ) -> Crops:
-    """Return the crops of `rows` at `geometry`, from `cache` where they lie there already.
+    """Return the crops of `rows` at `geometry`, in the order of `rows`, from `cache` if there.
 
-    They are kept under a hash of the films' bytes, the hips and the geometry. A hip that is not
-    marked is looked for. `on_film` hears after each film how many are done, and of how many.
+    The cache's key is a hash of the films' bytes, the hips and the geometry. A hip that is not
+    marked is located. `on_film` is called after each film with the numbers of films done and in
+    all.
     """
     films = by_film(rows)
-    stem = cache / content_key(rows, {**asdict(geometry), "pipeline": PIPELINE_VERSION})
+    stem = cache / content_key(
+        rows, {**asdict(geometry), "pipeline": PIPELINE_VERSION, "layout": 2}
+    )
     if not stem.with_suffix(".json").exists():
         cache.mkdir(parents=True, exist_ok=True)
         _fill(stem, rows, films, geometry, on_film)
@@ -83,7 +117,7 @@ def prepare_crops(
         raise InputError(f"no hip of the manifest could be read; {first.path.name}: {why}")
     pixels = np.load(stem.with_suffix(".npy"), mmap_mode="r")
     hashes = tuple(entry["pixel_hash"] for entry in index["crops"])
-    return Crops(pixels[: len(kept)], kept, hashes, refused)
+    return Crops(pixels[: len(kept)], kept, pixel_hash=hashes, refused=refused)
 
 
 def check_pixels(crops: Crops, source: Path) -> None:
@@ -110,7 +144,7 @@ def check_pixels(crops: Crops, source: Path) -> None:
 
 
 def content_key(rows: Sequence[Row], what: Mapping[str, object]) -> str:
-    """Return the name for what is made of `rows`: a hash of their films, their hips and `what`."""
+    """Return a cache key for what is made of `rows`: a hash of films, hips and `what`."""
     hashes: dict[Path, str] = {}
     for row in rows:
         if row.path not in hashes:
@@ -124,7 +158,7 @@ def content_key(rows: Sequence[Row], what: Mapping[str, object]) -> str:
 
 
 def by_film(rows: Sequence[Row]) -> dict[Path, list[int]]:
-    """Return the indices of each film's rows, films in their order."""
+    """Return the indices of each film's rows, films by their first row."""
     films: dict[Path, list[int]] = {}
     for index, row in enumerate(rows):
         films.setdefault(row.path, []).append(index)
@@ -138,10 +172,9 @@ def _fill(
     geometry: CropGeometry,
     on_film: OnFilm,
 ) -> None:
-    """Read every film and write its crops; the index comes last, so half a cache is none."""
+    """Read every film and write its crops, then the index: a cache without index is incomplete."""
     side = geometry.size_px
-    crops: list[dict[str, object]] = []
-    refused: list[dict[str, object]] = []
+    results: dict[int, _Header | str] = {}
 
     def of_film(film: tuple[Path, list[int]]) -> list[_Crop | str]:
         path, indices = film
@@ -157,19 +190,25 @@ def _fill(
         ):
             for index, crop in zip(indices, found, strict=True):
                 if isinstance(crop, str):
-                    refused.append({"row": index, "why": crop})
+                    results[index] = crop
                     continue
-                pixels[len(crops)] = crop.pixels
-                crops.append(
-                    {
-                        "row": index,
-                        "pixel_hash": crop.pixel_hash,
-                        "age": crop.age_years,
-                        "sex": crop.sex,
-                    }
-                )
+                pixels[index] = crop.pixels
+                results[index] = crop.header
             on_film(done, len(films))
+        # Rows that were refused leave no gap.
+        kept = [index for index in range(len(rows)) if not isinstance(results[index], str)]
+        for position, index in enumerate(kept):
+            if position != index:
+                pixels[position] = pixels[index]
         pixels.flush()
+    crops, refused = [], []
+    for index in range(len(rows)):
+        result = results[index]
+        if isinstance(result, str):
+            refused.append({"row": index, "why": result})
+        else:
+            header = {"age": result.age_years, "sex": result.sex}
+            crops.append({"row": index, "pixel_hash": result.pixel_hash, **header})
     content = json.dumps({"crops": crops, "refused": refused})
     write_atomically(stem.with_suffix(".json"), content.encode())
 
@@ -192,7 +231,7 @@ def _crop(
     except Refused as refused:
         return str(refused)
     film = radiograph.film
-    return _Crop(sample.pixels, film.pixel_hash, film.age_years, film.sex)
+    return _Crop(sample.pixels, _Header(film.pixel_hash, film.age_years, film.sex))
 
 
 def _hip(radiograph: Radiograph, row: Row, rows: Sequence[Row], geometry: CropGeometry) -> Hip:

@@ -13,7 +13,7 @@ from hipedge.model.untrained import synthetic_crops
 from hipedge.train.calibrate import Calibration, calibrate, choose_golden
 from hipedge.train.classifier import score_crops
 from hipedge.train.evaluate import measure, probabilities_of, write_predictions
-from hipedge.train.manifest import TRAIN, VAL
+from hipedge.train.manifest import SPLITS, VAL
 from hipedge.train.network import Checkpoint, HipNet
 from hipedge.train.settings import Run
 
@@ -21,29 +21,36 @@ CHECKPOINT = "checkpoint.pt"
 PREDICTIONS = "predictions.csv"
 
 
-def finish(run: Run, network: HipNet, device: torch.device) -> Checkpoint:
-    """Calibrate on validation, measure on every split outside training, write the checkpoint.
+def is_calibration(name: str) -> bool:
+    """Say whether held-out hips of this name are for calibration."""
+    return name.removeprefix("inserted_") == VAL
 
-    The golden samples are crops of the validation split, filled up with random fields.
+
+def finish(run: Run, network: HipNet, device: torch.device) -> Checkpoint:
+    """Calibrate on validation, measure on all hips outside training, write the checkpoint.
+
+    The golden samples are crops of the calibration hips, filled up with random fields.
     """
-    crops = run.crops
-    held_out = [split for split in run.report.hips if split != TRAIN]
-    rows = {split: [crops.rows[i] for i in crops.of(split)] for split in held_out}
-    logits = {s: score_crops(network, crops.pixels[crops.of(s)], device) for s in held_out}
-    val = crops.of(VAL)
-    calibration = calibrate(logits[VAL], crops.categories[val])
-    probabilities = {s: probabilities_of(logits[s], calibration.temperature) for s in held_out}
-    write_predictions(
-        run.folder / PREDICTIONS,
-        [row for split in held_out for row in rows[split]],
-        np.concatenate([probabilities[split] for split in held_out]),
-        run.manifest.path.parent,
-    )
+    held_out = run.held_out
+    logits = {name: score_crops(network, c.pixels, device) for name, c in held_out.items()}
+    chosen = [name for name in held_out if is_calibration(name)]
+    truth = np.concatenate([held_out[name].categories for name in chosen])
+    calibration = calibrate(np.concatenate([logits[name] for name in chosen]), truth)
+    probabilities = {n: probabilities_of(logits[n], calibration.temperature) for n in held_out}
+    if run.manifest is not None:
+        labelled = [name for name in held_out if name in SPLITS]
+        write_predictions(
+            run.folder / PREDICTIONS,
+            [row for name in labelled for row in held_out[name].rows],
+            np.concatenate([probabilities[name] for name in labelled]),
+            run.manifest.path.parent,
+        )
     metrics = {"val_nll_before_calibration": calibration.nll[0], "val_nll": calibration.nll[1]}
-    for split in held_out:
-        measured = measure(rows[split], probabilities[split], calibration)
-        metrics |= {f"{split}_{name}": value for name, value in measured.items()}
-    golden = crops.pixels[val[choose_golden(crops.categories[val], GOLDEN_SAMPLES)]]
+    for name, crops in held_out.items():
+        measured = measure(crops.rows, probabilities[name], calibration)
+        metrics |= {f"{name}_{metric}": value for metric, value in measured.items()}
+    pixels = np.concatenate([held_out[name].pixels for name in chosen])
+    golden = pixels[choose_golden(truth, GOLDEN_SAMPLES)]
     filling = synthetic_crops(run.settings.geometry.size_px)[len(golden) :]
     checkpoint = Checkpoint(
         network.cpu(), _card(run, calibration, metrics), np.concatenate([golden, filling])
@@ -53,7 +60,8 @@ def finish(run: Run, network: HipNet, device: torch.device) -> Checkpoint:
 
 
 def _card(run: Run, calibration: Calibration, metrics: Mapping[str, float]) -> Card:
-    settings, ages = run.settings, run.report.ages_years
+    settings = run.settings
+    ages = run.report.ages_years if run.report else None
     return Card(
         name=settings.name,
         version=settings.version,
@@ -70,21 +78,27 @@ def _card(run: Run, calibration: Calibration, metrics: Mapping[str, float]) -> C
 
 
 def _training_data(run: Run, calibration: Calibration) -> str:
-    """Say what was learned from, and how, in sentences."""
+    """Describe the training data and the training, in sentences."""
     settings, report = run.settings, run.report
-    hips = {split: sum(counts.values()) for split, counts in report.hips.items()}
-    parts = [
-        ", ".join(f"{n} hips of {report.patients[s]} patients in {s}" for s, n in hips.items()),
-        "Sites: " + ", ".join(f"{site} ({n} hips)" for site, n in sorted(report.sites.items())),
-    ]
+    parts = []
+    if report is not None:
+        hips = {split: sum(counts.values()) for split, counts in report.hips.items()}
+        parts += [
+            ", ".join(f"{n} hips of {report.patients[s]} patients in {s}" for s, n in hips.items()),
+            "Sites: " + ", ".join(f"{site} ({n} hips)" for site, n in sorted(report.sites.items())),
+        ]
+    if settings.inserted_pool:
+        parts.append(f"{settings.inserted_pool} lesions inserted into real hips while training")
+        parts += run.sources
     if settings.phantom_pool:
         parts.append(f"{settings.phantom_pool} simulated hips drawn while training")
-    parts += [
+    parts.append(
         f"Backbone {settings.backbone}, CBAM, GeM and class-balanced focal loss,"
         f" {settings.epochs} epochs, batches of {settings.batch_size},"
-        f" AdamW at {settings.learning_rate:g}, seed {settings.seed}",
-        f"Manifest SHA-256 {run.manifest.sha256}",
-    ]
+        f" AdamW at {settings.learning_rate:g}, seed {settings.seed}"
+    )
+    if run.manifest is not None:
+        parts.append(f"Manifest SHA-256 {run.manifest.sha256}")
     if calibration.borrowed:
         names = ", ".join(category.value for category in calibration.borrowed)
         parts.append(f"Too few hips in val for thresholds of their own, so borrowed: {names}")

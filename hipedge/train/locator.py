@@ -29,10 +29,10 @@ from hipedge.locate.learned import (
     read_turns,
 )
 from hipedge.model.card import LOCATOR
+from hipedge.train.appearance import Appearance
 from hipedge.train.curves import draw_curves
 from hipedge.train.distributed import DistributedContext, distributed_context
 from hipedge.train.locator_data import FILM_PX, IGNORED, Films, LocatorSamples, prepare_films
-from hipedge.train.locator_looks import Appearance
 from hipedge.train.locator_network import PACKAGE, LocatorNet
 from hipedge.train.loop import Objective, Schedule, autocast, fit
 from hipedge.train.manifest import SPLITS, TRAIN, VAL, read_manifest

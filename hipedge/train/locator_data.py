@@ -23,8 +23,8 @@ from hipedge.files import replacing, write_atomically
 from hipedge.imaging.geometry import head_in_box, image_lateral
 from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
 from hipedge.model.untrained import DEFAULT_GEOMETRY
+from hipedge.train.appearance import Appearance, restyle
 from hipedge.train.data import OnFilm, by_film, content_key
-from hipedge.train.locator_looks import Appearance, another_look
 from hipedge.train.locator_network import SEEN_PX
 from hipedge.train.manifest import Row
 from hipedge.train.negatives import cloud, draw_chest, draw_negative
@@ -213,7 +213,7 @@ def _no_hip(
             shown = show_window(film, heads, rng, aside=True, appearance=appearance)
             if not shown.present.any():
                 return Shown(shown.pixels, *nothing)
-    return Shown(another_look(draw_negative(rng, SEEN_PX), rng, appearance), *nothing)
+    return Shown(restyle(draw_negative(rng, SEEN_PX), rng, appearance), *nothing)
 
 
 def show_window(
@@ -254,7 +254,7 @@ def show_window(
         Image.Resampling.BILINEAR,
     )
     seen = ((heads - centre) @ to_window.T + half) * (THUMBNAIL_PX / SEEN_PX)
-    pixels = np.array(another_look(np.asarray(image), rng, appearance))
+    pixels = np.array(restyle(np.asarray(image), rng, appearance))
     frame = _shutter(pixels, rng)
     return Shown(pixels, seen.astype(np.float32), _present(seen, frame))
 

@@ -1,56 +1,67 @@
-"""The reference model, from nothing to a model folder, by one command that may be interrupted.
+"""Make the reference model by one command that can be interrupted.
 
-    python -m hipedge.train.reference FOLDER [--films 1800] [--epochs 14] [--phantoms 3200] ...
+    python -m hipedge.train.reference FOLDER --fracatlas DIR [--epochs 12] [--size 128] ...
 
-    FOLDER/films/       phantoms of three hospitals with their truth: the manifest
+    FOLDER/films/       phantoms of three simulated hospitals with their truth
     FOLDER/locator/     the locator's run
-    FOLDER/classifier/  the classifier's run; more phantoms are drawn while it trains
-    FOLDER/model/       the model, whose card says that it has seen simulated images alone
+    FOLDER/classifier/  the classifier's run; its samples are simulated while it trains
+    FOLDER/model/       the model folder
 
-The films of the third hospital are in no training: the split `external`. The same command again
-goes on where the last stopped; what is complete is left as it is. The defaults are those of the
-model in the package.
+The classifier is trained on lesions inserted into real hips of FracAtlas (DIR; Abedeen et al. 2023,
+doi:10.1038/s41597-023-02432-4, CC BY 4.0), split by patient, and on phantoms. It is calibrated on
+the calibration patients' hips alone. Of the phantom films it sees none: those of patients held out
+and of the third hospital are its test inside and outside. The same command resumes where the last
+one stopped. The defaults are those of the model in the package, for a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import torch
 
+from hipedge.files import write_atomically
 from hipedge.model.card import LOCATOR
 from hipedge.train.finish import CHECKPOINT
 from hipedge.train.locator import LocatorSettings, train_locator
 from hipedge.train.loop import Progress
+from hipedge.train.manifest import EXTERNAL, TEST
 from hipedge.train.new_model import new_model
 from hipedge.train.recipe import Listener, train
 from hipedge.train.settings import TrainingSettings
 
+# The hips of FracAtlas that lesions are inserted into, with patients, splits and femoral heads.
+BACKGROUNDS = Path(str(files("hipedge.insertion") / "data" / "fracatlas.csv"))
 ABOUT = (
-    "Trained on simulated radiographs alone, to show how hipedge works: it must not be used on"
-    " patients, and its results on real images are not to be relied on."
+    "Trained on simulated lesions in real radiographs (FracAtlas, Abedeen et al. 2023, CC BY 4.0)"
+    " and on simulated radiographs. It has seen no real lesion: it must not be used on patients,"
+    " and what it reports is no diagnosis."
 )
-# So many seconds lie between two lines of the log.
-LOG_S = 60.0
+LOG_INTERVAL_S = 60.0
 
 
 def make_reference(
     folder: Path,
     *,
+    fracatlas: Path,
     films: int,
     locator: LocatorSettings,
     classifier: TrainingSettings,
+    backgrounds: Path = BACKGROUNDS,
     appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
+    imagenet_weights: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Draw, train twice, and write the model folder; return it."""
+    """Simulate films, train locator and classifier, write the model folder; return it."""
     from hipedge.phantom import generate
 
     manifest = generate(
@@ -72,11 +83,14 @@ def make_reference(
         )
     if not (folder / "classifier" / CHECKPOINT).exists():
         train(
-            manifest,
+            held_out_films(manifest),
             folder / "classifier",
             classifier,
+            backgrounds=backgrounds,
+            films=fracatlas,
             device=device,
             workers=workers,
+            imagenet_weights=imagenet_weights,
             listener=_listener(log, "classifier"),
         )
     model = folder / "model"
@@ -89,13 +103,25 @@ def make_reference(
     return model
 
 
+def held_out_films(manifest: Path) -> Path:
+    """Write a manifest of the test films alone beside the whole one; return its path."""
+    with manifest.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    split = rows[0].index("split")
+    kept = [rows[0], *(row for row in rows[1:] if row[split] in (TEST, EXTERNAL))]
+    path = manifest.with_name("held_out.csv")
+    text = "".join(",".join(row) + "\n" for row in kept)
+    write_atomically(path, text.encode())
+    return path
+
+
 def _each_minute(log: Callable[[str], None], what: str) -> Callable[[int, int], None]:
-    """Log progress, and no more often than once a minute but for the end."""
-    logged = -LOG_S
+    """Return a callback that logs progress once a minute, and the end."""
+    logged = -LOG_INTERVAL_S
 
     def on_progress(done: int, of: int) -> None:
         nonlocal logged
-        if done == of or time.monotonic() - logged >= LOG_S:
+        if done == of or time.monotonic() - logged >= LOG_INTERVAL_S:
             logged = time.monotonic()
             log(f"{time.strftime('%H:%M:%S')} {what} {done}/{of}")
 
@@ -120,18 +146,24 @@ def _listener(log: Callable[[str], None], what: str) -> Listener:
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line and make the model."""
+    default = TrainingSettings()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--films", type=int, default=1800)
+    parser.add_argument("--fracatlas", type=Path, required=True, help="folder of FracAtlas's hips")
+    parser.add_argument("--films", type=int, default=1800, help="phantom films")
     parser.add_argument("--locator-epochs", type=int, default=48)
-    parser.add_argument("--epochs", type=int, default=14)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--learning-rate", type=float, default=6e-4)
-    parser.add_argument("--size", type=int, default=128, help="pixels of a crop's side")
-    parser.add_argument("--phantoms", type=int, default=3200, help="drawn for each epoch")
-    parser.add_argument("--pool", type=int, default=9600, help="different ones in all")
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--imagenet-weights", type=Path, help="file, where there is no network")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--size", type=int, default=128, help="side of a crop in pixels")
+    parser.add_argument("--insertions", type=int, default=2400, help="in each epoch")
+    parser.add_argument("--insertion-pool", type=int, default=14400, help="different ones in all")
+    parser.add_argument("--phantoms", type=int, default=1600, help="in each epoch")
+    parser.add_argument("--pool", type=int, default=6000, help="different ones in all")
     parser.add_argument(
-        "--appearance", type=Path, help="real images of which the locator takes the looks alone"
+        "--appearance", type=Path, help="real images whose appearance the locator's samples take on"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu or cuda")
@@ -140,29 +172,32 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
-    default = TrainingSettings()
     classifier = replace(
         default,
         name="hipedge-reference",
+        version="2",
         about=ABOUT,
         geometry=replace(default.geometry, size_px=given.size),
+        backbone=given.backbone,
         epochs=given.epochs,
         batch_size=given.batch_size,
         learning_rate=given.learning_rate,
+        insertions=given.insertions,
+        insertion_pool=given.insertion_pool,
         phantoms=given.phantoms,
         pool=given.pool,
         seed=given.seed,
-        imagenet=False,
     )
-    locator = LocatorSettings(epochs=given.locator_epochs, seed=given.seed)
     model = make_reference(
         given.folder,
+        fracatlas=given.fracatlas,
         films=given.films,
-        locator=locator,
+        locator=LocatorSettings(epochs=given.locator_epochs, seed=given.seed),
         classifier=classifier,
         appearance=given.appearance,
         device=given.device,
         workers=given.workers,
+        imagenet_weights=given.imagenet_weights,
         log=lambda text: print(text, file=sys.stderr, flush=True),
     )
     print(model)

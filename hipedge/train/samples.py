@@ -1,7 +1,7 @@
-"""What a training draws from: crops on disk, phantoms, or both; each sample by its number alone.
+"""The samples of a training: crops on disk and simulated ones, each determined by its number.
 
-A sample is asked for as (epoch, index), and is then the same whenever and in whichever process:
-so an interrupted training goes on as if nothing had been.
+A sample is requested as (epoch, index) and is the same whenever and in whichever process it is
+made: so an interrupted training resumes with the same samples.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from hipedge.types import CropGeometry
 Key = tuple[int, int]
 Item = tuple[Tensor, int]
 
-DrawCrop = Callable[[np.random.SeedSequence], tuple[NDArray[np.uint8], int]]
+# Returns a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`.
+Simulate = Callable[[np.random.SeedSequence], tuple[NDArray[np.uint8], int]]
+Augment = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 
-NOT_DRAWN = 255
-# Streams of random numbers that must not coincide.
-AUGMENT, PHANTOM = 1, 2
+NOT_SIMULATED = 255
+# Random streams that must not coincide.
+AUGMENT, SIMULATE = 1, 2
 
 
 class CropSamples(Dataset[Item]):
@@ -52,54 +54,58 @@ class CropSamples(Dataset[Item]):
         return torch.from_numpy(square[None]), int(self.categories[index])
 
 
-class PhantomSamples(Dataset[Item]):
-    """Phantoms, `per_epoch` of them an epoch out of a pool, drawn when first asked for.
+class SimulatedSamples(Dataset[Item]):
+    """Simulated crops, `per_epoch` of them an epoch out of a pool, simulated when first needed.
 
-    Drawn ones are kept in `folder`, so a pool that is smaller than the training is drawn once.
-    Each is augmented anew, as every crop is.
+    They are kept in `folder`, so that a pool smaller than the training is simulated once. Each is
+    augmented differently every time. `source` names the simulation: equal names, equal crops.
     """
 
     def __init__(
         self,
-        draw: DrawCrop,
+        simulate: Simulate,
+        augment: Augment,
         folder: Path,
         *,
+        source: str,
         geometry: CropGeometry,
         per_epoch: int,
         pool: int,
-        strength: Strength,
         seed: int,
     ) -> None:
-        self.draw, self.per_epoch, self.pool = draw, per_epoch, pool
-        self.strength, self.seed = strength, seed
+        self.simulate, self.augment = simulate, augment
+        self.per_epoch, self.pool, self.seed = per_epoch, pool, seed
+        # Sources of one training must differ in their augmentation.
+        self._stream = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big")
         folder.mkdir(parents=True, exist_ok=True)
-        what = repr((geometry, pool, seed, hipedge.__version__))
-        name = f"phantoms-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+        key = repr((source, geometry, pool, seed, hipedge.__version__))
+        name = f"simulated-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         shape = (pool, geometry.size_px, geometry.size_px)
         self._pixels = _array(folder / f"{name}.npy", shape, fill=0)
-        self._category = _array(folder / f"{name}-category.npy", (pool,), fill=NOT_DRAWN)
+        self._category = _array(folder / f"{name}-category.npy", (pool,), fill=NOT_SIMULATED)
 
     def __len__(self) -> int:
         return self.per_epoch
 
     def __getitem__(self, key: Key) -> Item:
         epoch, index = key
-        number = (epoch * self.per_epoch + index) % self.pool
-        square, category = self._phantom(number)
-        rng = np.random.default_rng((self.seed, AUGMENT, epoch, index))
-        return torch.from_numpy(augment(square, rng, self.strength)[None]), category
+        pixels, category = self.crop((epoch * self.per_epoch + index) % self.pool)
+        rng = np.random.default_rng((self.seed, AUGMENT, self._stream, epoch, index))
+        return torch.from_numpy(np.array(self.augment(pixels, rng)[None])), category
 
-    def _phantom(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        # Written last and so read first: what another process is about to write has none yet.
-        category, square = int(self._category[number]), np.array(self._pixels[number])
-        # Nothing is flushed, which would wait for the disk each time: should the power fail, the
-        # category may be on disk without the pixels, and no phantom is all black.
-        if category == NOT_DRAWN or not square.any():
-            # Two processes that draw the same phantom write the same bytes.
-            pixels, category = self.draw(np.random.SeedSequence((self.seed, PHANTOM, number)))
-            square = pixels[0]
-            self._pixels[number], self._category[number] = square, category
-        return square, category
+    def crop(self, number: int) -> tuple[NDArray[np.uint8], int]:
+        """Return one crop of the pool, uint8 (S, S), and its category."""
+        # The category is written last and read first: of a crop that another process is about to
+        # write there is none yet.
+        category, pixels = int(self._category[number]), np.array(self._pixels[number])
+        # Nothing is flushed, which would wait for the disk each time: after a power failure the
+        # category may be on disk without the pixels, and no crop is all black.
+        if category == NOT_SIMULATED or not pixels.any():
+            # Two processes that simulate the same crop write the same bytes.
+            crop, category = self.simulate(np.random.SeedSequence((self.seed, SIMULATE, number)))
+            pixels = crop[0]
+            self._pixels[number], self._category[number] = pixels, category
+        return pixels, category
 
 
 def _array(
@@ -115,9 +121,9 @@ def _array(
 
 
 class Joined(Dataset[Item]):
-    """Several sources as one."""
+    """Several sources of samples, concatenated."""
 
-    def __init__(self, sources: Sequence[CropSamples | PhantomSamples]) -> None:
+    def __init__(self, sources: Sequence[CropSamples | SimulatedSamples]) -> None:
         self.sources = sources
 
     def __len__(self) -> int:
@@ -133,10 +139,10 @@ class Joined(Dataset[Item]):
 
 
 class BatchSampler(Sampler[list[Key]]):
-    """The batches of a whole training from step `start` on, of which this process takes a part.
+    """The batches of a whole training from step `start` on, as far as they are this process'.
 
-    Each epoch goes through all samples in an order of its own, and leaves out the few that do not
-    fill a batch. `batch_size` is that of all processes together.
+    Each epoch shuffles all samples and drops the last, incomplete batch. `batch_size` is that of
+    all processes together.
     """
 
     def __init__(

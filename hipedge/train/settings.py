@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hipedge.errors import ConfigError
 from hipedge.files import write_atomically
 from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.train.augment import Strength
-from hipedge.train.data import Crops
+from hipedge.train.data import LabelledCrops
 from hipedge.train.manifest import Manifest
 from hipedge.train.report import DataReport
 from hipedge.types import CropGeometry
@@ -22,9 +23,10 @@ SETTINGS = "settings.json"
 class TrainingSettings:
     """What is asked for: together with the manifest it decides the result.
 
-    `backbone` is a name in `hipedge.train.backbones.BACKBONES`. `phantoms` are drawn for each
-    epoch in addition to the manifest's hips, out of a pool of `pool`, or all new where it is None.
-    `about` is a sentence about the model for its card.
+    `backbone` is a name in `hipedge.train.backbones.BACKBONES`. In each epoch `phantoms` simulated
+    hips and `insertions` real hips with inserted lesions are added to the manifest's hips; each is
+    drawn from a pool of that many different ones, `pool` and `insertion_pool`, or is new every
+    time where that is None. `about` is a sentence about the model for its card.
     """
 
     name: str = "hipnet"
@@ -39,36 +41,46 @@ class TrainingSettings:
     imagenet: bool = True
     phantoms: int = 0
     pool: int | None = None
+    insertions: int = 0
+    insertion_pool: int | None = None
     strength: Strength = field(default_factory=Strength)
 
     @property
     def phantom_pool(self) -> int:
         """Number of different phantoms in the whole training."""
-        if not self.phantoms:
-            return 0
-        return self.pool or self.phantoms * self.epochs
+        return (self.pool or self.phantoms * self.epochs) if self.phantoms else 0
+
+    @property
+    def inserted_pool(self) -> int:
+        """Number of different insertions in the whole training."""
+        return (self.insertion_pool or self.insertions * self.epochs) if self.insertions else 0
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training: its folder and cache, its settings, and the hips that it learns from."""
+    """One training: its folder, its settings, and the hips that it is calibrated and tested on.
+
+    `held_out` are hips outside training by name: the manifest's splits, and `inserted_val` and
+    `inserted_test` for lesions inserted into real hips. `report` is None without a manifest.
+    """
 
     folder: Path
-    cache: Path
     settings: TrainingSettings
-    manifest: Manifest
-    crops: Crops
-    report: DataReport
+    manifest: Manifest | None
+    report: DataReport | None
+    held_out: Mapping[str, LabelledCrops]
+    sources: tuple[str, ...] = ()
 
 
-def open_folder(folder: Path, settings: object, manifest: Manifest) -> None:
+def open_folder(folder: Path, settings: object, manifest: Manifest | None) -> None:
     """Make a run's folder; raise `ConfigError` where it holds a training with other settings.
 
     `settings` is a dataclass.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Converted to JSON and back, so that tuples and lists compare equal.
-    asked = json.loads(json.dumps({"manifest_sha256": manifest.sha256, **asdict(settings)}))  # type: ignore[call-overload]
+    sha256 = manifest.sha256 if manifest else None
+    asked = json.loads(json.dumps({"manifest_sha256": sha256, **asdict(settings)}))  # type: ignore[call-overload]
     path = folder / SETTINGS
     if not path.exists():
         write_json(path, asked)

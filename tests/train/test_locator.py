@@ -14,6 +14,7 @@ from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
 from hipedge.locate.session import OnnxLocator
 from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.train import locator_data, locator_network
+from hipedge.train.appearance import Appearance, with_amplitudes, with_histogram
 from hipedge.train.locator import (
     Localisation,
     LocatorSettings,
@@ -29,7 +30,6 @@ from hipedge.train.locator_data import (
     prepare_films,
     show_window,
 )
-from hipedge.train.locator_looks import Appearance, with_amplitudes, with_histogram
 from hipedge.train.locator_network import LocatorNet, Trunk
 from hipedge.train.manifest import read_manifest
 from hipedge.train.negatives import draw_negative
@@ -99,7 +99,7 @@ def dots():
 
 
 def test_a_window_shows_each_head_where_it_says(monkeypatch):
-    monkeypatch.setattr(locator_data, "another_look", lambda pixels, *_: pixels)
+    monkeypatch.setattr(locator_data, "restyle", lambda pixels, *_: pixels)
     film, heads = dots()
     seen = 0
     for seed in range(40):
@@ -188,7 +188,7 @@ def real_looks(tmp_path):
 
 def test_looks_are_borrowed_from_every_image_of_a_folder(real_looks, tmp_path):
     looks = Appearance.of(real_looks)
-    assert looks.thumbnails.shape == (2, 128, 128)
+    assert looks.images.shape == (2, 128, 128)
     assert looks.digest == Appearance.of(real_looks).digest
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image"):

@@ -1,8 +1,8 @@
-"""How else a thumbnail might look: what techniques, processing and bodies change, and no anatomy.
+"""Random changes of appearance: technique, image processing and soft tissue, never anatomy.
 
-Phantoms are cleaner than life, so what is learned from them must not hang on their tones. Each
-sample is given another look at random; where a folder of real images is given, some take over its
-spectra and histograms: their appearance, never what is on them.
+Simulated radiographs are cleaner than real ones, so a network must not rely on their tones. Each
+sample's appearance is changed at random; where real images are given, some samples take on their
+low-frequency spectra, histograms or fine texture: their appearance, never what they show.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ Array = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
 TONE = Strength(gamma=0.6, contrast=0.35, noise=12.0)
-# A file's share of the lowest frequencies that are mixed, of all: Fourier domain adaptation (Yang
-# and Soatto, 2020, arXiv:2004.05498) calls it β.
+# The largest share of the spectrum whose amplitudes are transferred: β of Fourier domain adaptation
+# (Yang and Soatto, 2020, arXiv:2004.05498).
 LARGEST_BETA = 0.05
 MARKERS = "RLHDG0123456789"
 
 
 class Appearance:
-    """Real images whose appearance is borrowed; what is on them is not looked at.
+    """Real images whose appearance is transferred to simulated ones; their content is not used.
 
-    `thumbnails` is uint8 (N, 128, 128), as the network sees them; `digest` names them.
+    `images` is uint8 (N, S, S), as the network sees them; `digest` is their SHA-256.
     """
 
-    def __init__(self, thumbnails: NDArray[np.uint8]) -> None:
-        self.thumbnails = thumbnails
-        self.digest = sha256(thumbnails.tobytes()).hexdigest()
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self.images = images
+        self.digest = sha256(images.tobytes()).hexdigest()
 
     @classmethod
     def of(cls, folder: Path) -> Appearance:
-        """Read every image in a folder; raise `InputError` where there is none."""
+        """Read thumbnails (128, 128) of all images in a folder; raise `InputError` for none."""
         thumbnails = []
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             try:
@@ -56,9 +56,9 @@ class Appearance:
             raise InputError(f"no image in {folder} could be read")
         return cls(np.stack(thumbnails))
 
-    def lend(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """Return pixels (128, 128) with one image's low frequencies, or histogram, or both."""
-        real = self.thumbnails[rng.integers(len(self.thumbnails))]
+    def transfer(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        """Return pixels (S, S) with one image's low frequencies, or histogram, or both."""
+        real = self.images[rng.integers(len(self.images))]
         if rng.uniform() < 0.6:
             pixels = with_amplitudes(pixels, real, rng.uniform(0.005, LARGEST_BETA))
         if rng.uniform() < 0.6:
@@ -73,7 +73,7 @@ def with_amplitudes(pixels: Pixels, other: Pixels, beta: float) -> Pixels:
     for rows in (slice(0, reach + 1), slice(-reach, None)):
         part = spectrum[rows, : reach + 1]
         part *= theirs[rows, : reach + 1] / np.maximum(np.abs(part), 1e-6)
-    return _bytes(np.fft.irfft2(spectrum, s=pixels.shape), pixels > 0)
+    return within_film(np.fft.irfft2(spectrum, s=pixels.shape), pixels > 0)
 
 
 def with_histogram(pixels: Pixels, other: Pixels) -> Pixels:
@@ -82,40 +82,40 @@ def with_histogram(pixels: Pixels, other: Pixels) -> Pixels:
     if not ours[-1] or not theirs[-1]:
         return pixels
     table = np.interp(ours / ours[-1], theirs / theirs[-1], np.arange(256.0))
-    return _bytes(table[pixels], pixels > 0)
+    return within_film(table[pixels], pixels > 0)
 
 
-def another_look(
+def restyle(
     pixels: Pixels, rng: np.random.Generator, appearance: Appearance | None = None
 ) -> Pixels:
-    """Return a thumbnail uint8 (128, 128) as another machine and body might have shown it."""
-    pixels = _stretched(pixels)
+    """Return a thumbnail uint8 (128, 128) of another technique, processing and soft tissue."""
+    pixels = stretched(pixels)
     if rng.uniform() < 0.5:
-        pixels = _flesh(pixels, rng)
+        pixels = add_soft_tissue(pixels, rng)
     if rng.uniform() < 0.6:
-        pixels = (_raised, _equalised)[int(rng.integers(2))](pixels, rng)
+        pixels = (enhance_edges, equalise_contrast)[int(rng.integers(2))](pixels, rng)
     if rng.uniform() < 0.4:
-        pixels = _shaded(pixels, rng)
+        pixels = add_shading(pixels, rng)
     if appearance is not None and rng.uniform() < 0.5:
-        pixels = appearance.lend(pixels, rng)
+        pixels = appearance.transfer(pixels, rng)
     elif rng.uniform() < 0.5:
-        pixels = _another_curve(pixels, rng)
+        pixels = change_tone_curve(pixels, rng)
     if rng.uniform() < 0.3:
         image = Image.fromarray(pixels)
         pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.0))))
     pixels = tone(pixels, rng, TONE)
     if rng.uniform() < 0.06:
         pixels = 255 - pixels
-    return _marked(pixels, rng) if rng.uniform() < 0.5 else pixels
+    return add_markers(pixels, rng) if rng.uniform() < 0.5 else pixels
 
 
-def _bytes(values: NDArray[np.floating], shown: NDArray[np.bool_]) -> Pixels:
-    """Round and clip what is shown; black stays black, and nothing else becomes it."""
+def within_film(values: NDArray[np.floating], shown: NDArray[np.bool_]) -> Pixels:
+    """Round and clip within the film; outside is 0, which is no value inside it."""
     return np.asarray(np.where(shown, np.clip(np.rint(values), 1, 255), 0), np.uint8)
 
 
-def _stretched(pixels: Pixels) -> Pixels:
-    """Spread the window's contrast as a film's is, but for the black beyond the film's edge."""
+def stretched(pixels: Pixels) -> Pixels:
+    """Stretch the contrast within the film between its percentiles."""
     shown = pixels > 0
     spread: Pixels = pixels.copy()
     if shown.any():
@@ -128,45 +128,45 @@ def _blurred(values: NDArray[np.generic], radius: float) -> Array:
     return np.asarray(image.filter(ImageFilter.BoxBlur(radius)), np.float32)
 
 
-def _flesh(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Lay the texture of bowel and flesh over a body, at all scales."""
-    return _bytes(pixels + cloud(rng, len(pixels), rng.uniform(3, 22)), pixels > 0)
+def add_soft_tissue(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Add a texture of bowel and muscle, at all scales."""
+    return within_film(pixels + cloud(rng, len(pixels), rng.uniform(3, 22)), pixels > 0)
 
 
-def _raised(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Raise local contrast by a multiple, as unsharp masking does."""
+def enhance_edges(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Multiply local contrast, as unsharp masking does."""
     blurred = _blurred(pixels, rng.uniform(2, 12))
     gain = rng.uniform(0.4, 2.5)
-    return _bytes(blurred * rng.uniform(0.5, 1) + 40 + gain * (pixels - blurred), pixels > 0)
+    return within_film(blurred * rng.uniform(0.5, 1) + 40 + gain * (pixels - blurred), pixels > 0)
 
 
-def _equalised(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Bring local contrast to one level, as adaptive histogram equalisation does."""
+def equalise_contrast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Equalise local contrast, as adaptive histogram equalisation does."""
     radius = rng.uniform(5, 20)
     away = pixels - _blurred(pixels, radius)
     spread = _blurred(np.abs(away), radius) + rng.uniform(4, 15)
     level = rng.uniform(60, 140)
     equal = level + rng.uniform(20, 50) * away / spread
     part = rng.uniform(0.4, 1)
-    return _bytes(part * equal + (1 - part) * pixels, pixels > 0)
+    return within_film(part * equal + (1 - part) * pixels, pixels > 0)
 
 
-def _shaded(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Lay broad clouds over the film: folds, and flesh of any thickness."""
+def add_shading(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Add broad smooth shading: folds, and soft tissue of varying thickness."""
     coarse = rng.normal(0, rng.uniform(5, 40), (6, 6)).astype(np.float32)
     clouds = Image.fromarray(coarse).resize(pixels.shape, Image.Resampling.BICUBIC)
-    return _bytes(pixels + np.asarray(clouds), pixels > 0)
+    return within_film(pixels + np.asarray(clouds), pixels > 0)
 
 
-def _another_curve(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Send gray levels along another rising curve."""
+def change_tone_curve(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Map gray levels by a random monotonic curve."""
     steps = rng.dirichlet(np.full(5, 1.5))
     curve = 255 * np.concatenate([[0.0], steps.cumsum()])
-    return _bytes(np.interp(pixels, np.linspace(0, 255, len(curve)), curve), pixels > 0)
+    return within_film(np.interp(pixels, np.linspace(0, 255, len(curve)), curve), pixels > 0)
 
 
-def _marked(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Lay over letters, and things as dark or bright as gas, coins, shields and plates."""
+def add_markers(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """Add letters, and shapes as dark or bright as gas, coins, shields and plates."""
     image = Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     size = len(pixels)

@@ -1,0 +1,234 @@
+"""Samples for training: a real hip, a lesion or none, and the crop that the network would see.
+
+A sample is made from its seed alone, so it is the same whenever and in whichever process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hipedge.errors import InputError
+from hipedge.imaging.prepare import to_bytes
+from hipedge.insertion.backgrounds import Background, Backgrounds
+from hipedge.insertion.canvas import HEAD_PX, STEP_MM
+from hipedge.insertion.contour import Floats
+from hipedge.insertion.harmless import redrawn
+from hipedge.insertion.hip import Hip
+from hipedge.insertion.lesions import insert_lesion
+from hipedge.insertion.manifest import AgeClass
+from hipedge.insertion.sampling import Image, averaged, blurred, smooth_noise
+from hipedge.phantom.patient import CATEGORY_SHARES, GRADE_SHARES
+from hipedge.types import CATEGORIES, Category, CropGeometry
+
+# A pixel belongs to the lesion's mask where that changed it by more than this (of 255)...
+CHANGED = 5.0
+# ...and within this distance of its site: a fragment that moved as a whole is changed down to its
+# far end, where nobody would point.
+SITE_REACH_MM: Mapping[Category, float] = {
+    Category.OSTEOARTHRITIS: 42.0,
+    Category.FEMORAL_HEAD_OSTEONECROSIS: 34.0,
+    Category.FEMORAL_NECK_FRACTURE: 48.0,
+    Category.INTERTROCHANTERIC_FRACTURE: 48.0,
+    Category.DEVELOPMENTAL_DYSPLASIA: 50.0,
+    Category.TOTAL_HIP_ARTHROPLASTY: np.inf,
+    Category.INTERNAL_FIXATION: np.inf,
+}
+SHARE_COLLIMATED = 0.12
+SHARE_SHADED = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class InsertedSample:
+    """One sample: pixels uint8 (1, S, S) as a right hip, and its truth.
+
+    `mask` is bool (1, S, S): what the lesion changed, empty for a normal hip. `background` says
+    where the hip comes from.
+    """
+
+    pixels: NDArray[np.uint8]
+    category: Category
+    grade: str
+    mask: NDArray[np.bool_]
+    background: Background
+
+
+@dataclass(frozen=True)
+class DrawInserted:
+    """Draws samples over the backgrounds of one split, at `geometry`.
+
+    Called with a `SeedSequence` it returns what `hipedge.train.samples.PhantomSamples` takes: a
+    crop uint8 (1, S, S) and its category, an index into `CATEGORIES`. `shares` is how often each
+    category is drawn. A child's hip is only ever normal. Raises `InputError` where the split has no
+    adult hip.
+    """
+
+    backgrounds: Backgrounds
+    geometry: CropGeometry
+    split: str = "train"
+    shares: Mapping[Category, float] = field(default_factory=lambda: CATEGORY_SHARES)
+
+    def __post_init__(self) -> None:
+        if not len(self._adults()):
+            raise InputError(f"no background of an adult in the split {self.split}")
+
+    def __call__(self, seed: np.random.SeedSequence) -> tuple[NDArray[np.uint8], int]:
+        """Return a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`."""
+        sample = self.sample(seed)
+        return sample.pixels, CATEGORIES.index(sample.category)
+
+    def sample(
+        self,
+        seed: np.random.SeedSequence | int,
+        *,
+        category: Category | None = None,
+        grade: str | None = None,
+        background: int | None = None,
+    ) -> InsertedSample:
+        """Return one sample; what is not given is drawn."""
+        rng = np.random.default_rng(seed)
+        category = category or _drawn(self.shares, rng)
+        number = self._drawn_background(category, rng) if background is None else background
+        hip = self.backgrounds.hip(number)
+        grade = grade or _drawn_grade(category, hip, rng)
+        pixels, mask = draw(hip, self.geometry, category, grade, rng)
+        return InsertedSample(pixels, category, grade, mask, self.backgrounds.hips[number])
+
+    def samples(self, seed: int, count: int, first: int = 0) -> Iterator[InsertedSample]:
+        """Yield samples `first` to `first` + `count` − 1 of a seed."""
+        for number in range(first, first + count):
+            yield self.sample(np.random.SeedSequence((seed, number)))
+
+    def _adults(self) -> NDArray[np.int64]:
+        hips = self.backgrounds.hips
+        numbers = self.backgrounds.of(self.split)
+        adult = [hips[number].age_class is AgeClass.ADULT for number in numbers]
+        return np.asarray(numbers[np.array(adult, bool)])
+
+    def _drawn_background(self, category: Category, rng: np.random.Generator) -> int:
+        normal = category is Category.NORMAL
+        return int(rng.choice(self.backgrounds.of(self.split) if normal else self._adults()))
+
+
+def _drawn(shares: Mapping[Category, float], rng: np.random.Generator) -> Category:
+    weights = np.array(list(shares.values()))
+    return list(shares)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+
+
+def _drawn_grade(category: Category, hip: Hip, rng: np.random.Generator) -> str:
+    if hip.landmarks is None:
+        return "kl0"
+    shares = GRADE_SHARES[category]
+    return str(rng.choice(list(shares), p=list(shares.values())))
+
+
+def draw(
+    hip: Hip,
+    geometry: CropGeometry,
+    category: Category,
+    grade: str,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return a crop uint8 (1, S, S) of a hip with this lesion, and the mask (1, S, S) of it."""
+    before = redrawn(hip, rng)
+    inserted = insert_lesion(hip, before, category, grade, rng)
+    after = _as_sharp(hip, before, inserted.pixels)
+    changed = _site(hip, category, np.abs(after - before) > CHANGED, inserted.head_shift)
+    matrix = crop_matrix(geometry, inserted.head_shift, rng)
+    pixels = _cropped(hip, after, matrix, geometry.size_px, rng)
+    still = np.zeros(after.shape, np.float32)
+    share = averaged(
+        blurred(changed.astype(np.float32), 2.0), matrix, still, still,
+        (geometry.size_px, geometry.size_px), 2,
+    )  # fmt: skip
+    return pixels[None], (np.nan_to_num(share) > 0.4)[None]
+
+
+def plain(hip: Hip, geometry: CropGeometry, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a crop uint8 (1, S, S) of a hip as it is, from another place as samples are."""
+    matrix = crop_matrix(geometry, np.zeros(2), rng)
+    return _cropped(hip, hip.canvas.pixels, matrix, geometry.size_px, rng)[None]
+
+
+def _as_sharp(hip: Hip, before: Image, after: Image) -> Image:
+    """Blur what was changed as far as the film is blurred: lesions are drawn sharper than films.
+
+    By how much is estimated from the film's finest detail.
+    """
+    difference = after - before
+    if not difference.any():
+        return after
+    sigma = float(np.clip(1.65 - 0.35 * hip.grain, 0.7, 1.5))
+    return np.asarray(before + blurred(difference, sigma), np.float32)
+
+
+def _site(
+    hip: Hip, category: Category, changed: NDArray[np.bool_], head_shift: Floats
+) -> NDArray[np.bool_]:
+    """Keep what changed at the lesion's site; a normal hip has none."""
+    if category is Category.NORMAL:
+        return np.zeros_like(changed)
+    found = hip.found
+    middle = found.head
+    if category is Category.INTERTROCHANTERIC_FRACTURE:
+        middle = (found.greater_trochanter + found.lesser_trochanter) / 2
+    elif category is Category.FEMORAL_NECK_FRACTURE:
+        middle = found.head + 0.9 * found.radius_px * found.neck_axis
+    y, x = np.mgrid[: changed.shape[0], : changed.shape[1]]
+    near = np.zeros(changed.shape, bool)
+    for x0, y0 in (middle, middle + head_shift):
+        near |= np.hypot(x - x0, y - y0) * STEP_MM < SITE_REACH_MM[category]
+    return changed & near
+
+
+def crop_matrix(
+    geometry: CropGeometry, head_shift: Floats, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw where a crop lies on the canvas: matrix (2, 3) from the crop's positions to there.
+
+    As the locator's, its place errs by some millimetres, its scale by a few percent.
+    """
+    step = geometry.crop_mm / geometry.size_px / STEP_MM * np.exp(rng.normal(0.0, 0.035))
+    angle = np.radians(rng.normal(0.0, 2.5))
+    c, s = step * np.cos(angle), step * np.sin(angle)
+    linear = np.array([[c, -s], [s, c]])
+    lateral, distal = geometry.lateral_mm / STEP_MM, geometry.distal_mm / STEP_MM
+    middle = np.array(HEAD_PX) + head_shift + [-lateral, distal] + rng.normal(0.0, 3.0, 2) / STEP_MM
+    half = geometry.size_px / 2
+    return np.column_stack([linear, middle - linear @ [half, half]])
+
+
+def _cropped(
+    hip: Hip, image: Image, matrix: NDArray[np.float64], size: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Resample to a crop (S, S), as a film of another shade and collimation."""
+    on_film = _collimated(hip.canvas.on_film, rng)
+    flat = (image.shape[0], image.shape[1])
+    bend = [
+        np.float32(rng.uniform(0.0, 0.8)) * smooth_noise(rng, flat, rng.uniform(25, 60))
+        for _ in range(2)
+    ]
+    taps = max(1, round(float(np.hypot(*matrix[:, 0]))))
+    shown = np.where(on_film, image, np.nan).astype(np.float32)
+    square = averaged(shown, matrix, bend[0], bend[1], (size, size), taps)
+    if np.isnan(square).all():
+        raise ValueError("the crop lies outside the film")
+    if rng.random() < SHARE_SHADED:
+        square = square + np.float32(rng.uniform(2, 14)) * smooth_noise(rng, (size, size), size / 2)
+    return to_bytes(np.asarray(square, np.float32))
+
+
+def _collimated(on_film: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw the edge of a narrower field, black beyond, on some: the joint stays in it."""
+    if rng.random() >= SHARE_COLLIMATED:
+        return on_film
+    x, y = (round(v) for v in HEAD_PX)
+    edges = rng.uniform(45.0, 110.0, 4) / STEP_MM
+    out = np.zeros_like(on_film)
+    top, bottom = max(0, y - round(edges[0])), y + round(max(edges[1], 70.0 / STEP_MM))
+    left, right = max(0, x - round(max(edges[2], 60.0 / STEP_MM))), x + round(edges[3])
+    out[top:bottom, left:right] = True
+    return np.asarray(out & on_film)

@@ -1,0 +1,103 @@
+"""Moving the femur, whole or in fragments, over the tissue behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hipedge.insertion.contour import Floats
+from hipedge.insertion.hip import Hip, rigid
+from hipedge.insertion.lesions.painting import capped, pulled, ramp, sector
+from hipedge.insertion.sampling import Image, blurred, moved, smooth_noise
+
+# A film's tone curve shows less of the bone behind a bone than of that bone alone.
+OVERLAP = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Fragment:
+    """A share (0 to 1) of the femur's layer, and the matrix (2, 3) back from where it went."""
+
+    share: Image
+    matrix: Floats
+
+
+def reassembled(
+    hip: Hip, fragments: Sequence[Fragment], bone: Image, rng: np.random.Generator
+) -> Image:
+    """Return the film with the femur's layer `bone` in fragments, each moved rigidly."""
+    bone = _continued(hip, bone)
+    layer: Image = np.zeros(bone.shape, np.float32)
+    left: Image = np.zeros(bone.shape, np.float32)
+    for fragment in fragments:
+        piece = moved(np.ascontiguousarray(bone * fragment.share), fragment.matrix)
+        layer = np.maximum(layer, piece) + np.float32(OVERLAP) * np.minimum(layer, piece)
+        left = np.maximum(left, moved(hip.femur, fragment.matrix))
+    out = hip.soft + layer
+    # What a fragment has uncovered is smooth: give it the film's grain.
+    bare = np.maximum(hip.femur - left, 0.0)
+    if bare.max() > 0.05:
+        out += bare * _texture(hip, rng)
+    return np.where(hip.canvas.on_film, capped(out, hip.canvas.pixels), 0.0).astype(np.float32)
+
+
+def _continued(hip: Hip, bone: Image) -> Image:
+    """Let the shaft go on below the film's lower edge, for where a fragment is moved up."""
+    last = int(np.flatnonzero(hip.canvas.on_film.any(axis=1))[-1]) - 1
+    if last >= len(bone) - 2:
+        return bone
+    bone = bone.copy()
+    bone[last:] = bone[last - 1]
+    return bone
+
+
+def _texture(hip: Hip, rng: np.random.Generator) -> Image:
+    """Return what a smooth filling lacks: grain, and in the socket the detail of the ilium above.
+
+    The detail is the film's own, from two head radii higher.
+    """
+    shape = hip.canvas.pixels.shape
+    out = np.float32(1.4 * hip.grain) * smooth_noise(rng, (shape[0], shape[1]), 1.2)
+    detail = np.where(hip.canvas.on_film, hip.canvas.pixels - blurred(hip.canvas.pixels, 5.0), 0.0)
+    reach = round(2.1 * hip.found.radius_px)
+    higher = np.zeros(shape, np.float32)
+    higher[reach:] = np.clip(detail[:-reach], -25.0, 25.0)
+    distance, _ = hip.polar
+    in_socket = ramp(-distance, -1.1 * hip.found.radius_px, -0.9 * hip.found.radius_px)
+    return np.asarray(out * (1.0 - in_socket) + higher * in_socket, np.float32)
+
+
+def shifted_femur(
+    hip: Hip,
+    image: Image,
+    shift: Floats,
+    rng: np.random.Generator,
+    *,
+    turn_rad: float = 0.0,
+) -> Image:
+    """Return `image` with the whole femur turned about its head and shifted by (x, y) pixels."""
+    bone = (image - hip.soft) * hip.femur
+    whole = Fragment(np.ones(image.shape, np.float32), rigid(turn_rad, hip.found.head, shift))
+    return reassembled(hip, [whole], np.asarray(bone, np.float32), rng)
+
+
+def sunk_head(
+    hip: Hip,
+    image: Image,
+    bearing: float,
+    half_width: float,
+    depth_px: float,
+    rng: np.random.Generator,
+) -> Image:
+    """Sink the head's surface about a bearing (radians): in the femur's layer, the roof stays."""
+    distance, angle = hip.polar
+    radius = hip.found.radius_px
+    uneven = 1.0 + 0.3 * smooth_noise(rng, (image.shape[0], image.shape[1]), 7.0)
+    on_head = ramp(distance, 0.35 * radius, 0.95 * radius) * ramp(-distance, -radius - 7, -radius)
+    depth = depth_px * sector(angle, bearing, half_width) * np.clip(uneven, 0.3, 1.7)
+    layer = np.asarray((image - hip.soft) * hip.femur, np.float32)
+    layer = pulled(layer, hip.found.head, np.asarray(depth * on_head, np.float32))
+    rest = hip.soft + (image - hip.soft) * (1.0 - hip.femur)
+    return np.where(hip.canvas.on_film, capped(rest + layer, image), 0.0).astype(np.float32)

@@ -1,0 +1,253 @@
+"""Fractures of the femoral neck (Garden) and between the trochanters (Jensen) on a real hip.
+
+The measures are those of the phantoms' (`hipedge.phantom.lesions.fractures`). The femur's layer is
+cut along a rough line and its fragments are moved rigidly; the head stays in its socket. What
+turning out does to the shadow, a shorter neck, is a stretch along the film.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hipedge.insertion.contour import Floats
+from hipedge.insertion.hip import Hip, rigid
+from hipedge.insertion.lesions.femur import Fragment, reassembled
+from hipedge.insertion.lesions.painting import bell, ramp, trabecular
+from hipedge.insertion.sampling import Image, smooth_noise, warped
+from hipedge.phantom.lesions.fractures import (
+    NeckFracture,
+    TrochantericFracture,
+    United,
+    draw_fixed_fracture,
+    draw_neck_fracture,
+    draw_trochanteric_fracture,
+)
+
+SHARE_FURTHER_LINES = 0.6
+
+
+def insert_neck_fracture(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
+    """Return the film with a fracture of `garden1` to `garden4`."""
+    return break_neck(hip, image, draw_neck_fracture(grade, rng), rng)
+
+
+def insert_trochanteric_fracture(
+    hip: Hip, image: Image, grade: str, rng: np.random.Generator
+) -> Image:
+    """Return the film with a fracture of `jensen1` to `jensen5`."""
+    return break_trochanters(hip, image, draw_trochanteric_fracture(grade, rng), rng)
+
+
+def insert_beneath_fixation(hip: Hip, image: Image, device: str, rng: np.random.Generator) -> Image:
+    """Return the film with what lies under a device: a reduced fracture, or a united one."""
+    lesion = draw_fixed_fracture(device, rng)
+    if isinstance(lesion, NeckFracture):
+        return break_neck(hip, image, lesion, rng)
+    if isinstance(lesion, TrochantericFracture):
+        return break_trochanters(hip, image, lesion, rng)
+    return _united(hip, image, lesion, rng) if isinstance(lesion, United) else image
+
+
+def break_neck(hip: Hip, image: Image, signs: NeckFracture, rng: np.random.Generator) -> Image:
+    """Cut the neck in two; tilt the head, and shift, turn out and impact the rest."""
+    found, scale = hip.found, hip.px_per_mm
+    axis = found.neck_axis
+    turn = np.radians(signs.obliquity_deg)
+    normal = np.array(
+        [axis[0] * np.cos(turn) - axis[1] * np.sin(turn),
+         axis[0] * np.sin(turn) + axis[1] * np.cos(turn)]
+    )  # fmt: skip
+    at = found.head + signs.level_mm * scale * axis
+    line = _Line(hip, at, normal, 0.9 * signs.crack.roughness_mm * scale, rng)
+    bone = _bone(hip, image)
+    bone = _foreshortened(hip, bone, signs.external_deg, line)
+    lateral, _, up = signs.shift_mm
+    # A fracture line is dark where there is a gap, and bright where bone lies over bone.
+    shift = scale * (np.array([-lateral, -up]) - signs.impaction_mm * axis)
+    # Valgus (positive) tilts the head's top laterally: anticlockwise as a right hip is seen.
+    head = rigid(-0.7 * np.radians(signs.tilt_deg), found.head, np.zeros(2))
+    sag = np.radians(-0.25 * signs.tilt_deg if signs.tilt_deg < -8 else rng.normal(0, 0.6))
+    rest = rigid(float(sag), at, shift)
+    out = reassembled(
+        hip,
+        [Fragment(line.proximal, head), Fragment(1.0 - line.proximal, rest)],
+        bone,
+        rng,
+    )
+    out = _line_drawn(hip, out, line, _gap_px(signs.impaction_mm, scale, rng), rng)
+    return _impacted(out, line, signs.impaction_mm * scale, bone, rng)
+
+
+def break_trochanters(
+    hip: Hip, image: Image, signs: TrochantericFracture, rng: np.random.Generator
+) -> Image:
+    """Break the femur between its trochanters, and these off it; the head stays in its socket."""
+    found, scale = hip.found, hip.px_per_mm
+    greater = found.greater_trochanter + scale * np.array([-2.0, 8.0])
+    lesser = found.lesser_trochanter
+    along = (lesser - greater) / np.linalg.norm(lesser - greater)
+    normal = np.array([along[1], -along[0]])
+    normal *= np.sign(normal @ (greater - found.head))
+    at = 0.5 * (greater + lesser) - signs.offset_mm * scale * normal
+    turn = np.radians(signs.obliquity_deg)
+    if signs.obliquity_deg > 45.0:
+        # Reversed: from above medially to below laterally, at the lesser trochanter.
+        point, down = found.shaft
+        at = point + ((lesser - point) @ down - 4.0 * scale) * down
+        normal, turn = down, turn - np.radians(110.0)
+    c, s = np.cos(turn), np.sin(turn)
+    normal = np.array([c * normal[0] - s * normal[1], s * normal[0] + c * normal[1]])
+    line = _Line(hip, at, normal, 0.9 * signs.crack.roughness_mm * scale, rng)
+    bone = _bone(hip, image)
+    # Varus tilts the head medially and down; the head stays, so the shaft turns and rises.
+    # On one film less is seen of it than was drawn, and half of it the shaft's lean.
+    varus = 0.7 * np.radians(signs.varus_deg)
+    lateral, _, up = signs.shift_mm
+    tilt = rigid(0.7 * float(varus), found.head, np.zeros(2))
+    back = np.linalg.inv(np.vstack([tilt, [0, 0, 1]]))[:2]
+    rise = back @ np.append(at, 1.0) - at
+    shift = rise + scale * (np.array([-lateral, -up]) + signs.gap_mm * normal)
+    lean = float(rng.normal(0, 0.02) - 0.3 * varus)
+    left = 1.0 - line.proximal
+    fragments = [Fragment(line.proximal, tilt)]
+    for avulsion in signs.avulsions:
+        middle = greater if avulsion.landmark == "greater" else lesser
+        share = _within(hip, middle, avulsion.radius_mm * scale * 0.85, rng)
+        # The lesser trochanter is the femur's back: before it the shaft stays.
+        share = share * (0.45 if avulsion.landmark == "lesser" else 0.85)
+        if avulsion.landmark == "greater":
+            # The greater trochanter is lateral of the neck: what is medial stays.
+            share = share * ramp(_across(hip), 0.0, 5.0)
+        x, _, z = avulsion.shift_mm
+        # Its shift is that of a left hip's drawing: x lateral.
+        pull = shift * 0.4 + scale * np.array([-x, -z])
+        turn_rad = np.radians(avulsion.turn_deg)
+        fragments.append(Fragment(left * share, rigid(float(turn_rad), middle, pull)))
+        if avulsion.landmark == "greater":
+            fragments[0] = Fragment(fragments[0].share * (1.0 - share), tilt)
+        left = left * (1.0 - share)
+    fragments.append(Fragment(left, rigid(lean, at, shift)))
+    out = reassembled(hip, fragments, bone, rng)
+    out = _line_drawn(hip, out, line, _gap_px(-signs.gap_mm, scale, rng), rng)
+    if signs.avulsions or signs.varus_deg > 8:
+        out = _further_lines(hip, out, line, rng)
+    return out
+
+
+class _Line:
+    """A rough line across the femur through `at`: how far each pixel lies beyond it, in pixels."""
+
+    def __init__(
+        self, hip: Hip, at: Floats, normal: Floats, roughness: float, rng: np.random.Generator
+    ) -> None:
+        shape = hip.canvas.pixels.shape
+        dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(at[0])
+        dy = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(at[1])
+        nx, ny = np.float32(normal[0]), np.float32(normal[1])
+        along = ny * dx - nx * dy
+        grid = np.arange(-260, 261)
+        stray = _rough(rng, grid, roughness)
+        self.at, self.normal = at, normal
+        self.along = along
+        self.beyond = nx * dx + ny * dy + np.interp(along, grid, stray).astype(np.float32)
+        self.proximal = ramp(-self.beyond, -0.7, 0.7)
+
+
+def _rough(rng: np.random.Generator, grid: np.ndarray[tuple[int], np.dtype[np.int64]],
+           roughness: float) -> Floats:  # fmt: skip
+    """Return a crack's stray along it: waves of 6 to 40 pixels, and teeth of 3 to 6."""
+    stray = np.zeros(len(grid))
+    for wavelength in rng.uniform(6, 40, 5):
+        stray += np.sin(2 * np.pi * grid / wavelength + rng.uniform(0, 6.3)) / 2.2
+    knots = grid[0] + np.cumsum(rng.gamma(2.0, 2.2, len(grid) // 3))
+    teeth = np.interp(grid, knots, rng.normal(0, 0.45, len(knots)))
+    return np.asarray(roughness * stray + teeth)
+
+
+def _bone(hip: Hip, image: Image) -> Image:
+    return np.asarray((image - hip.soft) * hip.femur, np.float32)
+
+
+def _gap_px(impaction_mm: float, scale: float, rng: np.random.Generator) -> float:
+    """Return the width of the dark line where fragments lie apart or edge to edge; 0 impacted."""
+    if impaction_mm > 0.8:
+        return 0.0
+    return float((0.45 + 0.5 * max(-impaction_mm, 0.0)) * scale * rng.uniform(0.7, 1.3))
+
+
+def _line_drawn(
+    hip: Hip, image: Image, line: _Line, width_px: float, rng: np.random.Generator
+) -> Image:
+    """Darken the break where the beam runs along it: here clearly, there hardly."""
+    if width_px <= 0.0:
+        return image
+    bone = np.maximum(image - hip.soft, 0.0) * hip.femur
+    waves = smooth_noise(rng, (image.shape[0], image.shape[1]), 12.0)
+    seen = rng.uniform(0.3, 0.75) * ramp(waves, -1.8, 0.6)
+    dark = bell(line.beyond, 0.0, max(width_px, 0.9)) * seen
+    return np.asarray(image - bone * dark, np.float32)
+
+
+def _impacted(
+    image: Image, line: _Line, depth_px: float, bone: Image, rng: np.random.Generator
+) -> Image:
+    """Add the dense band of trabeculae that are driven into each other."""
+    if depth_px <= 0.5:
+        return image
+    uneven = np.clip(1.0 + 0.4 * trabecular(rng, image.shape, 3.0), 0.0, 2.0)
+    band = bell(line.beyond, -0.3 * depth_px, 0.8 * depth_px + 1.0)
+    return np.asarray(image + rng.uniform(0.10, 0.3) * bone * band * uneven, np.float32)
+
+
+def _foreshortened(hip: Hip, bone: Image, external_deg: float, line: _Line) -> Image:
+    """Draw the neck's stump towards the shaft, as turning the leg out does to its shadow."""
+    if external_deg < 3.0:
+        return bone
+    across = _across(hip)
+    distal = ramp(line.beyond, -2.0, 2.0)
+    reach = np.clip(-across, 0.0, 60.0) * (0.4 * np.sin(np.radians(external_deg)) ** 1.5) * distal
+    axis = hip.found.neck_axis
+    # What is medial of the shaft is read from farther up the neck, and so comes nearer.
+    dx, dy = (np.asarray(-axis[k] * reach, np.float32) for k in range(2))
+    return warped(bone, dx, dy)
+
+
+def _across(hip: Hip) -> Image:
+    """Return how far lateral of the shaft's axis each pixel lies, in pixels."""
+    point, along = hip.found.shaft
+    shape = hip.canvas.pixels.shape
+    dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(point[0])
+    dy = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(point[1])
+    return np.asarray(np.float32(along[0]) * dy - np.float32(along[1]) * dx)
+
+
+def _within(hip: Hip, middle: Floats, radius: float, rng: np.random.Generator) -> Image:
+    """Return what lies within a rough circle."""
+    shape = hip.canvas.pixels.shape
+    dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(middle[0])
+    dy = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(middle[1])
+    rough = 1.4 * smooth_noise(rng, (shape[0], shape[1]), 10.0)
+    return ramp(radius - np.hypot(dx, dy) + rough, -0.7, 0.7)
+
+
+def _further_lines(hip: Hip, image: Image, line: _Line, rng: np.random.Generator) -> Image:
+    """Add the lines of a comminuted break, near the first one."""
+    for _ in range(int(rng.integers(0, 4)) if rng.random() < SHARE_FURTHER_LINES else 0):
+        angle = rng.uniform(0, np.pi)
+        at = line.at + rng.normal(0, 12, 2)
+        other = _Line(hip, at, np.array([np.cos(angle), np.sin(angle)]), 1.2, rng)
+        length = rng.uniform(9, 22)
+        bone = np.maximum(image - hip.soft, 0.0) * hip.femur
+        dark = bell(other.beyond, 0.0, rng.uniform(0.8, 1.4)) * bell(other.along, 0.0, length)
+        image = np.asarray(image - rng.uniform(0.2, 0.55) * bone * dark, np.float32)
+    return image
+
+
+def _united(hip: Hip, image: Image, signs: United, rng: np.random.Generator) -> Image:
+    """Thicken bone along a healed break."""
+    axis = hip.found.neck_axis
+    at = hip.found.head + signs.distance_mm * hip.px_per_mm * axis
+    line = _Line(hip, at, axis, 1.5, rng)
+    band = bell(line.beyond, 0.0, 1.4 * signs.width_mm * hip.px_per_mm)
+    uneven = np.clip(1.0 + 0.3 * trabecular(rng, image.shape), 0.0, 2.0)
+    return np.asarray(image + 0.25 * signs.density * _bone(hip, image) * band * uneven, np.float32)
