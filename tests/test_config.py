@@ -13,10 +13,11 @@ from hipedge.model import packaged, require_model
 from hipedge.model.card import card_id
 from hipedge.model.untrained import DEFAULT_GEOMETRY, untrained_card
 from hipedge.rules.decide import decide
-from hipedge.rules.flags import softmax
+from hipedge.rules.flags import flag_scores, softmax
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.rules.site import SiteFile
 from hipedge.rules.site_rule import site_rule
-from hipedge.types import CATEGORIES, Category
+from hipedge.types import ABNORMAL, CATEGORIES, Category, FlagCriterion
 
 
 @pytest.fixture
@@ -177,6 +178,12 @@ def test_a_fracture_that_a_calibration_left_out_is_flagged_as_before(
         assert fracture in decide([logits], site_rule(card, site(""))).flagged_for
 
 
+def kept_at(factor, thresholds, criterion=FlagCriterion.PROBABILITY):
+    """What a calibration that fitted no threshold leaves of the card's."""
+    of_card = OperatingPoint("sensitive", thresholds, criterion)
+    return SiteFile(None, factor, ()).operating_point(of_card).thresholds
+
+
 LOGITS = st.lists(st.floats(-12, 12), min_size=len(CATEGORIES), max_size=len(CATEGORIES))
 
 
@@ -184,9 +191,41 @@ LOGITS = st.lists(st.floats(-12, 12), min_size=len(CATEGORIES), max_size=len(CAT
 def test_what_reached_a_kept_threshold_reaches_it_at_every_temperature(logits, k, factor, share):
     before, after = (softmax(np.array(logits), temperature)[k] for temperature in (1.0, factor))
     threshold = float(before * share)
-    kept = SiteFile(None, factor, ()).thresholds("sensitive", {CATEGORIES[k]: threshold})
+    kept = kept_at(factor, {CATEGORIES[k]: threshold})
     assert kept[CATEGORIES[k]] <= threshold
     assert after >= kept[CATEGORIES[k]]
+
+
+@given(LOGITS, st.integers(1, len(CATEGORIES) - 1), st.floats(0.05, 20), st.floats(0.001, 1.0))
+def test_what_reached_a_kept_threshold_against_normal_reaches_it(logits, k, factor, share):
+    against_normal = FlagCriterion.AGAINST_NORMAL
+    before, after = (
+        flag_scores(softmax(np.array(logits), temperature), against_normal)[k]
+        for temperature in (1.0, factor)
+    )
+    kept = kept_at(factor, {CATEGORIES[k]: float(before * share)}, against_normal)
+    assert after >= kept[CATEGORIES[k]] - 1e-12
+
+
+@given(LOGITS, st.integers(1, len(CATEGORIES) - 1))
+def test_a_threshold_of_a_probability_is_reached_against_normal_too(logits, k):
+    """A card of the first format beside thresholds that a site fitted against normal."""
+    of_card = OperatingPoint("sensitive", {CATEGORIES[k]: 0.4, Category.OSTEOARTHRITIS: 0.4})
+    fitted = OperatingPoint("sensitive", {}, FlagCriterion.AGAINST_NORMAL)
+    probabilities = softmax(np.array(logits), 1.0)
+    merged = SiteFile(None, 1.0, (fitted,)).operating_point(of_card)
+    assert merged.criterion is FlagCriterion.AGAINST_NORMAL
+    before = of_card.margins(probabilities, hardware=True) >= 0
+    assert (merged.margins(probabilities, hardware=True) >= 0)[before].all()
+
+
+def test_a_calibration_of_probabilities_says_nothing_of_thresholds_against_normal():
+    of_card = OperatingPoint(
+        "sensitive", dict.fromkeys(ABNORMAL, 0.5), FlagCriterion.AGAINST_NORMAL
+    )
+    fitted = OperatingPoint("sensitive", {Category.OSTEOARTHRITIS: 0.2})
+    with pytest.raises(InputError, match="run `hipedge calibrate` again"):
+        SiteFile(None, 1.0, (fitted,)).operating_point(of_card)
 
 
 def test_a_kept_threshold_is_lowered_no_further_than_some_film_needs():
@@ -194,7 +233,7 @@ def test_a_kept_threshold_is_lowered_no_further_than_some_film_needs():
     for factor, others in ((0.5, [0.0] + [-60.0] * 6), (2.0, [0.0] * 7)):
         logits = np.array([*others, 1.0])
         before, after = (softmax(logits, temperature)[-1] for temperature in (1.0, factor))
-        kept = SiteFile(None, factor, ()).thresholds("sensitive", {CATEGORIES[-1]: before})
+        kept = kept_at(factor, {CATEGORIES[-1]: before})
         assert kept[CATEGORIES[-1]] == pytest.approx(min(before, after), rel=1e-9)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.reference.joint import joint_macro_f1
 from benchmarks.reference.thumbnail import predict_by_thumbnail
 from hipedge.model import Card
-from hipedge.rules.operating_points import OperatingPoint
+from hipedge.rules.operating_points import operating_points
 from hipedge.study.cases import Cases, match_predictions
 from hipedge.study.estimates import (
     CATEGORY_LABELS,
@@ -67,7 +67,7 @@ def measure_simulated(
     labels = [label for label in read_labels(manifest_path) if label.split in SPLITS.values()]
     classifier = match_predictions(labels, read_predictions(predictions))
     linear = match_predictions(labels, predict_by_thumbnail(manifest, card.input, cache))
-    points = tuple(OperatingPoint(*item) for item in card.operating_points.items())
+    points = operating_points(card)
     settings = EvaluationSettings(replicates, operating_points=points, flag_hardware=True)
     chosen = {name: in_split(labels, split) for name, split in SPLITS.items()}
     found = evaluate({name: classifier.select(hips) for name, hips in chosen.items()}, settings)

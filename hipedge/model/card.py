@@ -20,9 +20,10 @@ from msgspec import Meta, defstruct
 from msgspec.structs import asdict
 
 from hipedge.errors import ModelError
-from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry
+from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, FlagCriterion
 
-CARD_FORMAT = 1
+# Cards of format 1 have no `flag_criterion`: their thresholds are compared with probabilities.
+CARD_FORMATS = {FlagCriterion.PROBABILITY: 1, FlagCriterion.AGAINST_NORMAL: 2}
 CLASSIFIER = "classifier.onnx"
 LOCATOR = "locator.onnx"
 GOLDEN = "golden.npz"
@@ -47,14 +48,14 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is, what input it expects, and at which probabilities it flags a hip.
+    """What a model is, what input it expects, and at which thresholds it flags a hip.
 
     `operating_points` maps a name (`sensitive`, `specific`) to the threshold of each abnormal
-    category: a hip is flagged for a category whose probability is at or above it. `temperature`
-    divides the logits before the softmax. A finding is uncertain if its largest probability is
-    below `min_confidence`. `age_range_years` is the lowest and the highest age in the training
-    data, inclusive, or None if the card makes no claim. `metrics` are measured results by name;
-    `files` maps the name of each other file of the folder to its SHA-256.
+    category: a hip is flagged for a category whose score, which `flag_criterion` defines, is at or
+    above it. `temperature` divides the logits before the softmax. A finding is uncertain if its
+    largest probability is below `min_confidence`. `age_range_years` is the lowest and the highest
+    age in the training data, inclusive, or None if the card makes no claim. `metrics` are measured
+    results by name; `files` maps the name of each other file of the folder to its SHA-256.
     """
 
     name: str
@@ -70,13 +71,15 @@ class Card:
     metrics: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[Category, ...] = CATEGORIES
+    flag_criterion: FlagCriterion = FlagCriterion.PROBABILITY
 
 
 def card_json(card: Card) -> bytes:
     """Return the card as JSON. Equal cards give equal bytes; the last key hashes the others."""
     geometry, ages = card.input, card.age_range_years
+    criterion = {"flag_criterion": card.flag_criterion.value}
     content = {
-        "format": CARD_FORMAT,
+        "format": CARD_FORMATS[card.flag_criterion],
         "name": card.name,
         "version": card.version,
         "status": card.status.value,
@@ -89,6 +92,7 @@ def card_json(card: Card) -> bytes:
             "distal_mm": float(geometry.distal_mm),
         },
         "temperature": float(card.temperature),
+        **({} if card.flag_criterion is FlagCriterion.PROBABILITY else criterion),
         "operating_points": {
             name: {category.value: float(value) for category, value in thresholds.items()}
             for name, thresholds in card.operating_points.items()
@@ -122,7 +126,8 @@ def parse_card(data: bytes, source: str) -> Card:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{source} is not JSON: {error}") from error
-    checked = _convert(content, _CARD, source)
+    is_latest = isinstance(content, dict) and content.get("format") == max(_SCHEMAS)
+    checked = _convert(content, _SCHEMAS[max(_SCHEMAS) if is_latest else 1], source)
     if checked.labels != list(CATEGORIES):
         raise _invalid(source, "labels", content["labels"], _LABELS)
     youngest, oldest = checked.age_range_years or (0, 150)
@@ -137,6 +142,9 @@ def parse_card(data: bytes, source: str) -> Card:
     values = asdict(checked)
     for key in ("format", "labels", "sha256"):
         del values[key]
+    values["flag_criterion"] = FlagCriterion(
+        values.get("flag_criterion", FlagCriterion.PROBABILITY)
+    )
     values["input"] = CropGeometry(**asdict(checked.input))
     values["operating_points"] = {
         name: {category: getattr(thresholds, category.value) for category in ABNORMAL}
@@ -168,31 +176,36 @@ _SIZE_PX = Meta(
     ge=1, le=1024, multiple_of=STRIDE_PX, description=f"a multiple of {STRIDE_PX} up to 1024"
 )
 _THRESHOLDS = _object(**{category.value: _number(0, 1) for category in ABNORMAL})
-_CARD = _object(
-    format=Annotated[
-        Literal[CARD_FORMAT], Meta(description=f"{CARD_FORMAT}, which this hipedge reads")
-    ],
-    name=_TEXT,
-    version=_TEXT,
-    status=Annotated[Status, Meta(description=" or ".join(status.value for status in Status))],
-    status_text=_TEXT,
-    labels=Annotated[list[Category], Meta(description=_LABELS)],
-    input=_object(
+_KEYS: dict[str, Any] = {
+    "name": _TEXT,
+    "version": _TEXT,
+    "status": Annotated[Status, Meta(description=" or ".join(status.value for status in Status))],
+    "status_text": _TEXT,
+    "labels": Annotated[list[Category], Meta(description=_LABELS)],
+    "input": _object(
         size_px=Annotated[int, _SIZE_PX],
         crop_mm=_number(10, 1000),
         lateral_mm=_number(-500, 500),
         distal_mm=_number(-500, 500),
     ),
-    temperature=_number(0.01, 100),
-    operating_points=_object(**dict.fromkeys(OPERATING_POINTS, _THRESHOLDS)),
-    min_confidence=_number(0, 1),
-    age_range_years=Annotated[tuple[float, float] | None, Meta(description=_AGES)],
-    training_data=_TEXT,
+    "temperature": _number(0.01, 100),
+    "operating_points": _object(**dict.fromkeys(OPERATING_POINTS, _THRESHOLDS)),
+    "min_confidence": _number(0, 1),
+    "age_range_years": Annotated[tuple[float, float] | None, Meta(description=_AGES)],
+    "training_data": _TEXT,
     # `parse_card` checks the values of these two one by one: msgspec does not name a dict's key.
-    metrics=dict[str, Any],
-    files=dict[str, Any],
-    sha256=_TEXT,
-)
+    "metrics": dict[str, Any],
+    "files": dict[str, Any],
+    "sha256": _TEXT,
+}
+_FORMAT_1 = {"format": Annotated[Literal[1], Meta(description="1 or 2, which this hipedge reads")]}
+_FORMAT_2 = {
+    "format": Literal[2],
+    "flag_criterion": Annotated[
+        Literal["against_normal"], Meta(description=FlagCriterion.AGAINST_NORMAL.value)
+    ],
+}
+_SCHEMAS = {1: _object(**_FORMAT_1, **_KEYS), 2: _object(**_FORMAT_2, **_KEYS)}
 _KEY_ERROR = re.compile(
     r"Object (missing|contains unknown) (?:required )?field `(.*?)`(?: - at `\$\.(.*)`)?",
     re.DOTALL,

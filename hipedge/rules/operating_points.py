@@ -35,4 +35,7 @@ class OperatingPoint:
 
 def operating_points(card: Card) -> tuple[OperatingPoint, ...]:
     """Return the operating points of a model's card, in the card's order."""
-    return tuple(OperatingPoint(name, values) for name, values in card.operating_points.items())
+    return tuple(
+        OperatingPoint(name, thresholds, card.flag_criterion)
+        for name, thresholds in card.operating_points.items()
+    )

@@ -19,30 +19,44 @@ import numpy as np
 from hipedge import __version__
 from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import InputError
+from hipedge.rules.joint_fit import FittedPoint, JointFit
 from hipedge.rules.operating_points import OperatingPoint
-from hipedge.types import CATEGORIES, Category
+from hipedge.types import CATEGORIES, Category, FlagCriterion
 
-FORMAT = 1
+# Format 1, of hipedge 0.1, has thresholds on probabilities, fitted category by category.
+FORMATS = (1, 2)
 
 
 @dataclass(frozen=True)
 class SiteCalibration:
     """What was fitted, on what, and what it changed.
 
-    Multiply the temperature of the model's card by `temperature_factor`. The operating points
-    are thresholds on the probabilities after that. The change is by cross-fitting: each hip by a
-    fit to other patients. `left_out` are the categories with too few cases: they keep the
-    model's own thresholds, lowered where the new temperature asks for it (`kept_threshold`).
+    Multiply the temperature of the model's card by `temperature_factor`; the operating points of
+    `fit` are for the probabilities after that. `ece` and `log_loss` are before and after, by
+    cross-fitting: each hip by a fit to other patients.
     """
 
     temperature_factor: float
-    operating_points: tuple[OperatingPoint, ...]
+    fit: JointFit
     hips: int
     patients: int
     counts: Mapping[str, int]
-    left_out: tuple[str, ...]
     ece: tuple[float, float]
     log_loss: tuple[float, float]
+
+    @property
+    def kept(self) -> tuple[Category, ...]:
+        """Acute fractures with too few cases, which keep the model's own thresholds."""
+        return tuple(category for category in self.fit.floored if category.is_acute_fracture)
+
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """The operating points as the site file holds them: without the thresholds `kept`."""
+        return tuple(self._without_kept(fitted.point) for fitted in self.fit.points)
+
+    def _without_kept(self, point: OperatingPoint) -> OperatingPoint:
+        thresholds = {c: t for c, t in point.thresholds.items() if c not in self.kept}
+        return OperatingPoint(point.name, thresholds, point.criterion)
 
 
 @dataclass(frozen=True)
@@ -50,38 +64,67 @@ class SiteFile:
     """What screening takes from a site file.
 
     `model` is the identifier of the model that it was fitted for, or None where that is not
-    known: then it is for the one that the site uses.
+    known: then it applies to the one that the site uses.
     """
 
     model: str | None
     temperature_factor: float
     operating_points: tuple[OperatingPoint, ...]
 
-    def thresholds(
-        self, operating_point: str, of_card: Mapping[Category, float]
-    ) -> Mapping[Category, float]:
-        """Return an operating point's thresholds: those fitted, and the card's where none was."""
-        named = (one.thresholds for one in self.operating_points if one.name == operating_point)
-        kept = {c: kept_threshold(t, self.temperature_factor) for c, t in of_card.items()}
-        return {**kept, **next(named, {})}
+    def operating_point(self, of_card: OperatingPoint) -> OperatingPoint:
+        """Return an operating point of the card with the thresholds that the site fitted.
+
+        Categories without one keep the card's, converted so that whatever reached it still does.
+        Raises `InputError` where they cannot be converted: thresholds against normal say nothing
+        about probabilities.
+        """
+        named = (point for point in self.operating_points if point.name == of_card.name)
+        fitted = next(named, OperatingPoint(of_card.name, {}, of_card.criterion))
+        kept = {c: t for c, t in of_card.thresholds.items() if c not in fitted.thresholds}
+        if kept and fitted.criterion is not of_card.criterion is FlagCriterion.AGAINST_NORMAL:
+            raise InputError(
+                "the site's calibration is of an earlier hipedge and another model: run "
+                "`hipedge calibrate` again"
+            )
+        return OperatingPoint(
+            of_card.name,
+            {
+                **{
+                    category: kept_threshold(threshold, self.temperature_factor, of_card.criterion)
+                    for category, threshold in kept.items()
+                },
+                **fitted.thresholds,
+            },
+            fitted.criterion,
+        )
 
 
-def kept_threshold(threshold: float, temperature_factor: float) -> float:
+def kept_threshold(
+    threshold: float,
+    temperature_factor: float,
+    criterion: FlagCriterion = FlagCriterion.PROBABILITY,
+) -> float:
     """Return the threshold of a category that no calibration was fitted to, at a new temperature.
 
     A category is left out because it is rare, and the rare ones are the fractures: whatever reached
-    the card's threshold must reach this one. Softmax gives a category the odds 1 / Σⱼ xⱼ against
-    the n others; a factor f on the temperature makes them 1 / Σⱼ xⱼ^a, a = 1/f. Of all xⱼ with the
-    sum s, these odds are lowest for a > 1 where one other category has all of s: s^-a. For a < 1
-    they are lowest where all have alike: n^(a-1) s^-a. The threshold is the probability at these
-    odds, 1/s being those of the card's threshold; or the card's, where that is lower.
+    the card's threshold must reach this one. Against normal the score is the logistic function of
+    a margin, which the factor divides. A probability depends on all categories: softmax gives a
+    category the odds 1 / Σⱼ xⱼ against the n others; a factor f on the temperature makes them
+    1 / Σⱼ xⱼ^a, a = 1/f. Of all xⱼ with the sum s, these odds are lowest for a > 1 where one other
+    category has all of s: s^-a. For a < 1 they are lowest where all are equal: n^(a-1) s^-a. The
+    threshold is the probability at these odds, 1/s being those of the card's threshold; or the
+    card's, where that is lower. A threshold of a probability serves against normal too, where the
+    score is never lower.
     """
     if temperature_factor == 1 or not 0 < threshold < 1:
         return threshold
-    sharper = 1 / temperature_factor
-    spread = max(0.0, 1 - sharper) * math.log(len(CATEGORIES) - 1)
-    log_odds = sharper * (math.log(threshold) - math.log1p(-threshold)) - spread
-    return min(threshold, float(np.exp(-np.logaddexp(0.0, -log_odds))))
+    a = 1 / temperature_factor
+    log_odds = a * (math.log(threshold) - math.log1p(-threshold))
+    if criterion is FlagCriterion.AGAINST_NORMAL:
+        # One float lower, since both ways to this number are rounded.
+        return float(np.nextafter(np.exp(-np.logaddexp(0.0, -log_odds)), 0))
+    spread = max(0.0, 1 - a) * math.log(len(CATEGORIES) - 1)
+    return min(threshold, float(np.exp(-np.logaddexp(0.0, spread - log_odds))))
 
 
 def write_site_file(
@@ -100,12 +143,13 @@ def write_site_file(
         path.replace(folder / f"hipedge.calibration.r{earlier}.json")
         revision = earlier + 1
     content = {
-        "format": FORMAT,
+        "format": max(FORMATS),
         "revision": revision,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "hipedge": __version__,
         "model": model,
         "temperature_factor": calibration.temperature_factor,
+        "flag_criterion": FlagCriterion.AGAINST_NORMAL.value,
         "operating_points": {
             point.name: {c.value: t for c, t in point.thresholds.items()}
             for point in calibration.operating_points
@@ -113,10 +157,12 @@ def write_site_file(
         "fitted_on": {
             "labels": fitted_on,
             "hips": calibration.hips,
+            "hips_without_finding": calibration.fit.hips_without_finding,
             "patients": calibration.patients,
             "categories": dict(calibration.counts),
-            "left_out": list(calibration.left_out),
+            "too_few": [category.value for category in calibration.fit.floored],
         },
+        "promises": {fitted.point.name: _promise(fitted) for fitted in calibration.fit.points},
         "cross_fitted": {
             "ece": dict(zip(("before", "after"), calibration.ece, strict=True)),
             "log_loss": dict(zip(("before", "after"), calibration.log_loss, strict=True)),
@@ -126,13 +172,29 @@ def write_site_file(
     return path
 
 
+def _promise(fitted: FittedPoint) -> dict[str, Any]:
+    """Return what an operating point does on the hips that it was fitted to."""
+    film_rate = fitted.film_flag_rate
+    return {
+        "reached": fitted.reached,
+        "flag_rate_without_finding": fitted.flag_rate,
+        "film_flag_rate_without_finding": None if math.isnan(film_rate) else film_rate,
+        "sensitivity": {c.value: value for c, value in fitted.sensitivity.items()},
+    }
+
+
 def read_site_file(path: Path) -> SiteFile:
     """Read a site file. Raises `InputError` where it is none, or has what is no threshold."""
     content = _load(path)
     try:
+        criterion = FlagCriterion(content.get("flag_criterion", FlagCriterion.PROBABILITY))
         points = tuple(
-            OperatingPoint(name, {Category(c): _threshold(t, c, path) for c, t in named.items()})
-            for name, named in content["operating_points"].items()
+            OperatingPoint(
+                name,
+                {Category(c): _threshold(t, c, path) for c, t in thresholds.items()},
+                criterion,
+            )
+            for name, thresholds in content["operating_points"].items()
         )
         factor = float(content["temperature_factor"])
         if not 0 < factor < math.inf:
@@ -143,7 +205,7 @@ def read_site_file(path: Path) -> SiteFile:
 
 
 def _threshold(value: object, category: str, path: Path) -> float:
-    """Return a threshold; one that no probability reaches would silence its category."""
+    """Return a threshold; one that no score reaches would silence its category."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InputError(f"{path.name}: the threshold of {category} must lie between 0 and 1")
     return float(value)
@@ -156,6 +218,6 @@ def _load(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         content = None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in FORMATS:
         raise InputError(f"{path.name} is not a site file that hipedge calibrate wrote")
     return content

@@ -6,16 +6,17 @@ from hipedge.config import Settings
 from hipedge.errors import ConfigError
 from hipedge.model.card import Card, card_id
 from hipedge.rules.decide import Rule
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.rules.site import SiteFile, read_site_file
 
 
 def site_rule(card: Card, settings: Settings) -> Rule:
     """Return the rule of a model at this site: the card's numbers, with the site's in their place.
 
-    A calibration at the site takes the place of the card's numbers, if it was made for this
-    model, and flags no category that it left out less readily than the card does; thresholds in the
-    settings take the place of both. Raises `ConfigError` if the card
-    has no such operating point, and `InputError` for a calibration that cannot be read.
+    A calibration at the site replaces the card's numbers, if it was made for this model; acute
+    fractures that it had too few cases of keep the card's thresholds. Thresholds in the settings
+    replace both. Raises `ConfigError` if the card has no such operating point, and `InputError`
+    for a calibration that cannot be read.
     """
     if settings.operating_point not in card.operating_points:
         names = ", ".join(card.operating_points)
@@ -23,17 +24,20 @@ def site_rule(card: Card, settings: Settings) -> Rule:
             f"the model has no operating point {settings.operating_point!r}, only {names}"
         )
     site = _calibration_of(card, settings)
+    point = site.operating_point(
+        OperatingPoint(
+            settings.operating_point,
+            card.operating_points[settings.operating_point],
+            card.flag_criterion,
+        )
+    )
     return Rule(
-        operating_point=settings.operating_point,
+        operating_point=point.name,
         temperature=card.temperature * site.temperature_factor,
-        thresholds={
-            **site.thresholds(
-                settings.operating_point, card.operating_points[settings.operating_point]
-            ),
-            **settings.thresholds,
-        },
+        thresholds={**point.thresholds, **settings.thresholds},
         min_confidence=card.min_confidence,
         flag_hardware=settings.flag_hardware,
+        criterion=point.criterion,
     )
 
 

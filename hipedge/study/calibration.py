@@ -1,7 +1,7 @@
 """Calibration of probabilities, and recalibration on a site's own cases.
 
-Recalibration fits a factor on the model's temperature and the thresholds of the two operating
-points. Both are stored in a site file (`hipedge.rules.site`).
+Recalibration fits a factor on the model's temperature and the two operating points, jointly over
+the categories (`hipedge.rules.joint_fit`). Both are stored in a site file (`hipedge.rules.site`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from hipedge.errors import InputError
-from hipedge.rules.operating_points import OperatingPoint
+from hipedge.rules.joint_fit import fit_operating_points
 from hipedge.rules.site import SiteCalibration
 from hipedge.study.cases import Cases
 from hipedge.study.resampling import SEED, Array
 from hipedge.study.scores import N_BINS, calibration_bins, ece_terms
-from hipedge.types import CATEGORIES, Category
+from hipedge.types import CATEGORIES
 
-# A threshold for 95 % sensitivity is the 5 % quantile: with 20 cases, the lowest score but one.
 MIN_HIPS = 200
-MIN_HIPS_PER_CATEGORY = 20
-TARGET_RATE = 0.95
 FOLDS = 5
 
 _MIN_PROBABILITY = 1e-7  # replaces probabilities that were rounded to 0
@@ -91,37 +88,12 @@ def fit_temperature(probabilities: Array, truth: NDArray[np.integer]) -> float:
     return float(np.exp(best.x))
 
 
-def fit_operating_points(
-    probabilities: Array, truth: NDArray[np.integer]
-) -> tuple[OperatingPoint, OperatingPoint]:
-    """Return the operating points `sensitive` and `specific`, for categories with enough cases.
-
-    `sensitive` is the highest threshold with at least 95 % sensitivity, `specific` the lowest with
-    at least 95 % specificity. If the former is higher, the two are swapped, so that `sensitive`
-    never flags fewer hips. `normal` has no threshold.
-    """
-    sensitive: dict[Category, float] = {}
-    specific: dict[Category, float] = {}
-    for k, category in enumerate(CATEGORIES):
-        score, positive = probabilities[:, k], truth == k
-        enough = MIN_HIPS_PER_CATEGORY <= positive.sum() <= truth.size - MIN_HIPS_PER_CATEGORY
-        if category is Category.NORMAL or not enough:
-            continue
-        positives, negatives = np.sort(score[positive]), np.sort(score[~positive])
-        max_missed = int(np.floor((1 - TARGET_RATE) * positives.size + 1e-9))
-        min_cleared = int(np.ceil(TARGET_RATE * negatives.size - 1e-9))
-        for_sensitivity = float(positives[max_missed])
-        for_specificity = float(np.nextafter(negatives[min_cleared - 1], 1))
-        sensitive[category] = min(for_sensitivity, for_specificity)
-        specific[category] = max(for_sensitivity, for_specificity)
-    return OperatingPoint("sensitive", sensitive), OperatingPoint("specific", specific)
-
-
-def calibrate(cases: Cases) -> SiteCalibration:
+def calibrate(cases: Cases, *, min_confidence: float = 0.0) -> SiteCalibration:
     """Fit temperature and operating points to a site's labelled hips.
 
-    Hips of unknown side are excluded: their probabilities are the higher of two readings. Raises
-    `InputError` if there are too few hips, or too few of every category.
+    Hips of unknown side are excluded: their probabilities are the higher of two readings. Hips
+    under `min_confidence`, the model's, count among the flagged. Raises `InputError` if there are
+    too few hips, too few without a finding, or too few of every category.
     """
     usable = cases.select(cases.scored & ~cases.merged)
     n = len(usable)
@@ -132,21 +104,17 @@ def calibrate(cases: Cases) -> SiteCalibration:
         )
     truth, probabilities = usable.truth, usable.probabilities
     factor = fit_temperature(probabilities, truth)
-    points = fit_operating_points(rescale(probabilities, factor), truth)
-    if not points[0].thresholds:
-        raise InputError(
-            f"no category has {MIN_HIPS_PER_CATEGORY} hips: label more before calibrating"
-        )
+    _, films = np.unique(usable.films, return_inverse=True)
+    fit = fit_operating_points(
+        rescale(probabilities, factor), truth, films=films, min_confidence=min_confidence
+    )
     cross_fitted = _cross_fit(usable)
-    counts = {c.value: int(np.sum(truth == k)) for k, c in enumerate(CATEGORIES)}
-    abnormal = [c for c in CATEGORIES if c is not Category.NORMAL]
     return SiteCalibration(
         factor,
-        points,
+        fit,
         hips=n,
         patients=int(np.unique(usable.patients).size),
-        counts=counts,
-        left_out=tuple(c.value for c in abnormal if c not in points[0].thresholds),
+        counts={c.value: int(np.sum(truth == k)) for k, c in enumerate(CATEGORIES)},
         ece=(
             expected_calibration_error(probabilities, truth),
             expected_calibration_error(cross_fitted, truth),

@@ -29,7 +29,8 @@ class StudyInputs:
 
     `files` maps the name of each input file to its SHA-256. `operating_points` apply to the
     probabilities of `cases`. `model` is the identifier of the model if the predictions come from
-    a database with a single model. `remark` is what the report must state about the predictions.
+    a database with a single model, and `min_confidence` that model's. `remark` is what the report
+    must state about the predictions.
     """
 
     labels: list[Label]
@@ -39,6 +40,7 @@ class StudyInputs:
     model: str | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     remark: str = ""
+    min_confidence: float = 0.0
 
     def report_note(self, note: str) -> str:
         """Return the first line of a report: the user's note, then the remark."""
@@ -76,10 +78,10 @@ def load_inputs(
         cases = match_predictions(labels, read_recorded_predictions(store, rules))
         if images is None:
             pictures = RecordedPictures(store, rules)
-        model, points, remark = _single_model(store, settings)
+        model, points, remark, confidence = _single_model(store, settings)
         if site is not None and site.model not in (None, model):
             raise InputError(f"{site_file} was fitted for another model than the database's")
-        yield StudyInputs(labels, cases, pictures, files, model, points, remark)
+        yield StudyInputs(labels, cases, pictures, files, model, points, remark, confidence)
 
 
 def _apply_site_file(inputs: StudyInputs, site: SiteFile | None) -> StudyInputs:
@@ -98,21 +100,22 @@ def _apply_site_file(inputs: StudyInputs, site: SiteFile | None) -> StudyInputs:
 
 def _single_model(
     store: Store, settings: Settings
-) -> tuple[str | None, tuple[OperatingPoint, ...], str]:
-    """Return a database's model, its operating points at this site, and its card's status.
+) -> tuple[str | None, tuple[OperatingPoint, ...], str, float]:
+    """Return a database's model, its operating points here, its card's status, its confidence.
 
     Empty values if the database has results of several models.
     """
     models = store.models()
     if len(models) != 1:
-        return None, (), ""
+        return None, (), "", 0.0
     ((model_id, text),) = models.items()
     card = parse_card(text.encode(), f"the card of model {model_id[:12]}")
     points = tuple(
-        OperatingPoint(name, site_rule(card, replace(settings, operating_point=name)).thresholds)
+        OperatingPoint(name, rule.thresholds, rule.criterion)
         for name in card.operating_points
+        for rule in (site_rule(card, replace(settings, operating_point=name)),)
     )
-    return model_id, points, f"Model {card.name}: {card.status_text}"
+    return model_id, points, f"Model {card.name}: {card.status_text}", card.min_confidence
 
 
 def split_cases(cases: Cases, names: list[str]) -> dict[str, Cases]:

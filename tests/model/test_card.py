@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hipedge.errors import ModelError
 from hipedge.model.card import OPERATING_POINTS, Card, Status, card_json, parse_card
 from hipedge.model.readme import render_readme
-from hipedge.types import ABNORMAL, CropGeometry
+from hipedge.types import ABNORMAL, CropGeometry, FlagCriterion
 
 SHA256 = "0123456789abcdef" * 4
 
@@ -48,6 +48,20 @@ def changed(*path, to):
 
 def test_what_is_written_is_read_again():
     assert parse_card(card_json(card()), "card.json") == card()
+
+
+def test_a_card_says_what_its_thresholds_are_compared_with():
+    against_normal = card(flag_criterion=FlagCriterion.AGAINST_NORMAL)
+    written = card_json(against_normal)
+    assert json.loads(written)["flag_criterion"] == "against_normal"
+    assert parse_card(written, "card.json") == against_normal
+
+
+def test_a_card_of_the_first_format_compares_them_with_probabilities():
+    written = card_json(card())
+    assert json.loads(written)["format"] == 1
+    assert "flag_criterion" not in json.loads(written)
+    assert parse_card(written, "card.json").flag_criterion is FlagCriterion.PROBABILITY
 
 
 probabilities = st.floats(0, 1)
@@ -119,7 +133,7 @@ def test_an_unknown_key_is_named(path):
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        (("format",), 2, "1, which this hipedge reads"),
+        (("format",), 3, "1 or 2, which this hipedge reads"),
         (("name",), "  ", "a text"),
         (("version",), 1.2, "a text"),
         (("status",), "learning", "untrained or trained"),

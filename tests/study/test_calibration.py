@@ -13,7 +13,6 @@ from hipedge.study.calibration import (
     at_temperature,
     calibrate,
     expected_calibration_error,
-    fit_operating_points,
     fit_temperature,
     log_loss,
     reliability,
@@ -21,7 +20,7 @@ from hipedge.study.calibration import (
 )
 from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
-from hipedge.types import CATEGORIES, Category, Side
+from hipedge.types import ABNORMAL, ACUTE_FRACTURES, CATEGORIES, Category, Side
 
 
 @pytest.fixture(scope="module")
@@ -76,23 +75,40 @@ def test_believable_probabilities_lie_on_the_diagonal(sample):
     assert expected_calibration_error(probabilities, truth) < 0.03
 
 
-def test_operating_points_keep_what_they_promise(cases):
-    read = cases.select(cases.scored)
-    sensitive, specific = fit_operating_points(read.probabilities, read.truth)
-    assert Category.NORMAL not in sensitive.thresholds
-    for category in sensitive.thresholds:
-        score, is_k = read.probabilities[:, CATEGORIES.index(category)], None
-        is_k = read.truth == CATEGORIES.index(category)
-        assert np.mean(score[is_k] >= sensitive.thresholds[category]) >= 0.95
-        assert np.mean(score[~is_k] < specific.thresholds[category]) >= 0.95
-        assert sensitive.thresholds[category] <= specific.thresholds[category]
+def test_operating_points_keep_what_they_promise_about_the_hip(cases):
+    fit = calibrate(cases).fit
+    read = cases.select(cases.scored & ~cases.merged)
+    at_site = rescale(read.probabilities, calibrate(cases).temperature_factor)
+    without = read.truth == CATEGORIES.index(Category.NORMAL)
+    specific, sensitive = (p.point.margins(at_site, hardware=True) >= 0
+                           for p in (fit.specific, fit.sensitive))  # fmt: skip
+    assert specific.any(axis=1)[without].mean() <= 0.10
+    assert fit.hips_without_finding == without.sum()
+    assert fit.sensitive.reached
+    urgent = sensitive[:, [CATEGORIES.index(c) for c in ACUTE_FRACTURES]].any(axis=1)
+    for category in ACUTE_FRACTURES:
+        assert urgent[read.truth == CATEGORIES.index(category)].mean() >= 0.95
 
 
-def test_a_category_with_too_few_cases_keeps_the_models_threshold(cases):
+def test_an_acute_fracture_with_too_few_cases_keeps_the_models_threshold(cases):
+    k = CATEGORIES.index(Category.FEMORAL_NECK_FRACTURE)
+    few = cases.select((cases.truth != k) | (np.cumsum(cases.truth == k) <= 19))
+    fitted = calibrate(few)
+    assert fitted.kept == (Category.FEMORAL_NECK_FRACTURE,)
+    assert all(CATEGORIES[k] not in p.thresholds for p in fitted.operating_points)
+
+
+def test_another_category_with_too_few_cases_gets_a_floor(cases):
     few = cases.select((cases.truth != 7) | (np.cumsum(cases.truth == 7) <= 19))
     fitted = calibrate(few)
-    assert fitted.left_out == ("internal_fixation",)
-    assert all(Category.INTERNAL_FIXATION not in p.thresholds for p in fitted.operating_points)
+    assert fitted.fit.floored == (Category.INTERNAL_FIXATION,)
+    assert all(p.thresholds[Category.INTERNAL_FIXATION] >= 0.5 for p in fitted.operating_points)
+
+
+def test_too_few_hips_without_a_finding_are_refused_with_the_number_needed(cases):
+    few = cases.select((cases.truth != 0) | (np.cumsum(cases.truth == 0) <= 99))
+    with pytest.raises(InputError, match=r"hips without a finding .* at least 100 are needed"):
+        calibrate(few)
 
 
 def test_too_few_hips_are_refused(cases):
@@ -134,15 +150,24 @@ def test_the_site_file_says_what_it_was_fitted_on_and_keeps_the_one_before(cases
     assert read_site_file(second).operating_points == fitted.operating_points
 
 
+def test_the_site_file_says_what_each_operating_point_promises(cases, tmp_path):
+    fitted = calibrate(cases)
+    content = json.loads(
+        write_site_file(fitted, tmp_path, fitted_on="labels.csv", model=None).read_text()
+    )
+    specific = content["promises"]["specific"]
+    assert specific["flag_rate_without_finding"] == fitted.fit.specific.flag_rate <= 0.10
+    assert set(specific["sensitivity"]) == {category.value for category in ABNORMAL}
+    assert content["promises"]["sensitive"]["reached"] is True
+
+
 def test_a_site_file_with_a_threshold_of_one_can_be_read(cases, tmp_path):
-    """A model that is sure of what is not so: none of its probabilities clears them."""
-    probabilities = np.zeros((400, len(CATEGORIES)))
-    probabilities[:, 1] = 1.0
-    points = fit_operating_points(probabilities, np.arange(400) % 2)
-    assert points[1].thresholds == {Category.OSTEOARTHRITIS: 1.0}
-    fitted = replace(calibrate(cases), operating_points=points)
-    path = write_site_file(fitted, tmp_path, fitted_on="labels.csv", model=None)
-    assert read_site_file(path).operating_points == points
+    """A model that is sure of what is not so: none of its scores clears them."""
+    fitted = calibrate(cases)
+    point = replace(fitted.fit.specific.point, thresholds={Category.OSTEOARTHRITIS: 1.0})
+    fit = replace(fitted.fit, specific=replace(fitted.fit.specific, point=point))
+    path = write_site_file(replace(fitted, fit=fit), tmp_path, fitted_on="labels.csv", model=None)
+    assert read_site_file(path).operating_points[1] == point
 
 
 def test_a_model_folder_is_never_written_to(cases, tmp_path):
@@ -158,6 +183,8 @@ NO_SITE_FILES = [
     '{"format": 9}',
     '{"format": 1}',
     '{"format": 1, "operating_points": {"sensitive": {"knee": 0.5}}}',
+    '{"format": 2, "flag_criterion": "taste", "model": null, "temperature_factor": 1,'
+    ' "operating_points": {}}',
 ]
 
 
