@@ -48,6 +48,7 @@ from hipedge.study.evaluation_tables import (
     question_table,
     reliability_tables,
 )
+from hipedge.study.flag_rates import flag_rate_tables
 from hipedge.study.metrics import OVERALL
 from hipedge.study.resampling import (
     REPLICATES,
@@ -166,6 +167,9 @@ def _evaluate_data_set(name: str, cases: Cases, settings: EvaluationSettings, se
             category_table(categories, scores, settings.prevalence),
             question_table(questions, settings.prevalence),
             patient_table(cases, estimator),
+            *flag_rate_tables(
+                cases, settings.operating_points, flag_hardware=settings.flag_hardware
+            ),
             *operating_tables(cases, settings.operating_points, settings.flag_hardware, estimator),
             *group_tables(cases, estimator),
             category_error_table(as_errors),

@@ -11,7 +11,7 @@ from hipedge.study.estimates import CATEGORY_LABELS, Estimate
 from hipedge.study.evaluate import EvaluationSettings, evaluate
 from hipedge.study.inputs import FilmName, Label, Prediction, read_labels, read_predictions
 from hipedge.study.sources import split_cases
-from hipedge.types import Category, Side
+from hipedge.types import ABNORMAL, Category, FlagCriterion, Side
 
 QUICK = EvaluationSettings(replicates=200)
 
@@ -142,6 +142,25 @@ def test_thresholds_are_judged_on_the_probabilities(cases, evaluation):
     assert row[3].value == pytest.approx(called[internal.truth == 3].mean())
     flags = table_of(evaluation.data_sets[0], "operating-points").rows
     assert flags[0][2].value == pytest.approx(called[internal.truth > 0].mean())
+
+
+def test_flag_rates_are_those_of_hips_and_films_without_a_finding(cases):
+    point = OperatingPoint("half", dict.fromkeys(ABNORMAL, 0.5), FlagCriterion.AGAINST_NORMAL)
+    settings = EvaluationSettings(replicates=100, operating_points=(point,), flag_hardware=True)
+    (row,) = table_of(evaluate({"all": cases}, settings).data_sets[0], "flag-rates").rows
+    scored = cases.select(cases.scored)
+    margins = point.margins(scored.probabilities, hardware=True)
+    flagged = (margins >= 0).any(axis=1)
+    films = {
+        film: [i for i, other in enumerate(scored.films) if other == film] for film in scored.films
+    }
+    clean = [hips for hips in films.values() if not scored.truth[hips].any()]
+    assert row[1].value == pytest.approx(flagged[scored.truth == 0].mean())
+    assert row[2].value == pytest.approx(np.mean([flagged[hips].any() for hips in clean]))
+    assert row[3].value == pytest.approx(np.mean([flagged[h].any() for h in films.values()]))
+    urgent = (margins[:, 3:5] >= 0).any(axis=1)
+    assert row[4].value == pytest.approx(urgent[scored.truth == 3].mean())
+    assert row[1].shown.low < row[1].value < row[1].shown.high
 
 
 def test_implants_raise_no_flag_unless_the_site_wants_it(cases):

@@ -161,7 +161,7 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
             Section(
                 f"{key}-operating",
                 f"Operating points{suffix}",
-                tables_of("operating-points", "thresholds"),
+                tables_of("flag-rates", "operating-points", "thresholds"),
             )
         )
     if groups:
