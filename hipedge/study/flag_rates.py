@@ -1,7 +1,7 @@
 """How much work the flags make, and what they find: rates per hip and per film.
 
-An operating point is a promise about the hip: few hips without a finding get any flag, and hips with
-an acute fracture get an urgent one.
+An operating point is a promise about the hip: few hips without a finding get any flag, and hips
+with an acute fracture get an urgent one.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def flag_rate_tables(
     scored = cases.select(cases.scored)
     if not points or not len(scored):
         return []
-    without = scored.truth == CATEGORIES.index(Category.NORMAL)
+    without: Mask = np.asarray(scored.truth == CATEGORIES.index(Category.NORMAL))
     _, film = np.unique(scored.films, return_inverse=True)
     patient_of_film = np.zeros(film.max() + 1, np.int64)
     patient_of_film[film] = scored.patients
-    clean_film = np.bincount(film, ~without) == 0
+    clean_film: Mask = np.asarray(np.bincount(film, ~without) == 0)
     rows: list[tuple[Cell, ...]] = []
     for point in points:
         margins = point.margins(scored.probabilities, hardware=flag_hardware)
         flagged = (margins >= 0).any(axis=1)
         urgent = (margins[:, [CATEGORIES.index(c) for c in ACUTE_FRACTURES]] >= 0).any(axis=1)
-        film_flagged = np.bincount(film, flagged) > 0
+        film_flagged: Mask = np.asarray(np.bincount(film, flagged) > 0)
         rows.append(
             (
                 point.name,
@@ -44,7 +44,9 @@ def flag_rate_tables(
                 _rate(film_flagged, patient_of_film),
                 *(
                     _rate(urgent[has_it], scored.patients[has_it])
-                    for has_it in (scored.truth == CATEGORIES.index(c) for c in ACUTE_FRACTURES)
+                    for has_it in (
+                        np.asarray(scored.truth == CATEGORIES.index(c)) for c in ACUTE_FRACTURES
+                    )
                 ),
             )
         )
