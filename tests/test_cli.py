@@ -215,7 +215,7 @@ def test_an_error_that_names_a_path_is_printable_too(site, capsys):
 
 def test_show_draws_boxes_and_heat_over_the_film(incoming, capsys):
     run("screen", incoming, "--hips", "hips.csv")
-    assert run("show", incoming / "film0.png", "--png", "case.png") == 0
+    assert run("show", incoming / "film0.png", "-o", "case.png") == 0
     picture = np.asarray(Image.open("case.png").convert("RGB")).astype(int)
     spread = picture.max(axis=2) - picture.min(axis=2)  # the film is grey, what we draw is not
     film = spread[: picture.shape[0] - 80]

@@ -32,7 +32,7 @@ CORE_TESTS = (
 
 
 def run(*command, **options):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -104,7 +104,7 @@ def test_a_wheel_without_extras_screens_a_real_film(wheel, shared_data, tmp_path
     place = outside(tmp_path)
     assert "screened" in run(binaries / "hipedge", "screen", film, "--db", "cases.db", **place)
     assert "RG2_RLE.dcm" in run(binaries / "hipedge", "flagged", "--db", "cases.db", **place)
-    run(binaries / "hipedge", "show", "1", "--db", "cases.db", "--png", "case.png", **place)
+    run(binaries / "hipedge", "show", "1", "--db", "cases.db", "-o", "case.png", **place)
     assert (tmp_path / "case.png").stat().st_size > 50_000
 
 

@@ -37,7 +37,7 @@ def demo(
     if case is None:
         output.print("No hip is flagged.")
         return
-    errors.print(f"$ hipedge show {case.file_id} --db {db} --png {picture}", highlight=False)
+    errors.print(f"$ hipedge show {case.file_id} --db {db} -o {picture}", highlight=False)
     write_picture(case, picture)
     output.print(f"drawn as: {drawn_as(films / 'truth.csv', case.path.name)}", soft_wrap=True)
     output.print(f"picture: {picture.absolute()}", soft_wrap=True, highlight=False)
