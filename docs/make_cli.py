@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands' own help: `python docs/make_cli.py`."""
+"""Write docs/cli.md from the commands' help: `python docs/make_cli.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer.main
 from hipedge.cli import app
 
 TARGET = Path(__file__).with_name("cli.md")
-HEAD = "# Commands\n\nMade from the commands' own help by `python docs/make_cli.py`.\n"
+HEAD = "# Commands\n\nGenerated from the commands' help by `python docs/make_cli.py`.\n"
 
 
 def render() -> str:
@@ -21,7 +21,7 @@ def render() -> str:
     return HEAD + "".join(_section(path, command) for path, command in _commands(root, "hipedge"))
 
 
-# Typer brings its own copy of Click, whose classes have no public name: hence Any.
+# Typer has its own copy of Click, whose classes have no public names: hence Any.
 def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     if hasattr(command, "commands"):
         for name, child in command.commands.items():
@@ -31,11 +31,11 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _section(path: str, command: Any) -> str:
-    arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option"]
-    usage = " ".join([path, *(_argument(one) for one in arguments), "[OPTIONS]"])
-    rows = [f"- `{_argument(one)}`: {one.help}" for one in arguments]
-    rows += [f"- `{_option(one)}`: {one.help}" for one in options]
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.params if param.param_type_name == "option"]
+    usage = " ".join([path, *map(_argument, arguments), "[OPTIONS]"])
+    rows = [f"- `{_argument(argument)}`: {argument.help}" for argument in arguments]
+    rows += [f"- `{_option(option)}`: {option.help}" for option in options]
     text = inspect.cleandoc(command.help)
     return f"\n## {path}\n\n```text\n{usage}\n```\n\n{text}\n\n" + "\n".join(rows) + "\n"
 

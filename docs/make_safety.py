@@ -1,6 +1,6 @@
-"""Write the table of docs/safety.md from a test run.
+"""Write the table of docs/safety.md from the report of a test run.
 
-pytest tests/watch tests/test_screen.py -m 'slow or not slow' --junitxml promises.xml
+pytest tests/watch tests/pipeline/test_screen.py -m 'slow or not slow' --junitxml promises.xml
 python docs/make_safety.py promises.xml
 """
 
@@ -15,25 +15,27 @@ TARGET = Path(__file__).with_name("safety.md")
 BEGIN, END = "<!-- promises -->\n", "<!-- end of promises -->\n"
 
 PROMISES = {
-    1: "Killed at any point and started again, every file comes to exactly one end.",
-    2: "A file that grows, stalls, is finished or cut off is never screened half.",
-    3: "A file rewritten in place, with the same size and mtime, is seen to be another one.",
-    4: "Ten thousand files at once all come to an end, in bounded memory, the watchdog fed; "
-    "without events the scan finds all.",
-    5: "A mount that goes is an alarm and gives no result; clocks may jump.",
-    6: "A film on which its process crashes, hangs, panics or runs out of memory is quarantined; "
-    "the next one is fine.",
-    7: "Bombs are refused, within the worker's memory.",
-    8: "Malformed files, and mutations of a real one, come to one end each without a restart.",
-    9: "A full disk or a locked database is a pause and an alarm; one that cannot serve is a clear "
-    "refusal to start.",
-    10: "A lost backend gives no result, and each hip gets exactly one.",
-    11: "Nothing out of a file is ever a path, a command, a log line, a label or in a message.",
-    12: "A film that is an executable too is marked, and never passed on.",
-    13: "An outage delays notifications and loses none, the most urgent first, once in effect.",
-    14: "One UID with two images is a conflict, both screened; one file under two names is one "
-    "result.",
-    15: "A backup under load is whole; pruning removes nothing that is not finished.",
+    1: "However often the service is killed and restarted, every file gets exactly one outcome.",
+    2: "A file that grows, stalls, is completed later or is cut off is never screened in part.",
+    3: "A file rewritten in place, with the same size and mtime, is recognised as new content.",
+    4: "Ten thousand files at once all get an outcome, in bounded memory, with the watchdog fed; "
+    "without file events the scan finds them all.",
+    5: "A mount that disappears raises an alarm and gives no result; clocks may jump.",
+    6: "A film that makes its process crash, hang, panic or run out of memory is quarantined; the "
+    "next film is not affected.",
+    7: "Decompression bombs are refused, within the memory limit of the worker.",
+    8: "Malformed files and mutations of a real film get one outcome each, without a restart.",
+    9: "A full disk or a locked database pauses the service with an alarm; with a database that it "
+    "cannot use it refuses to start, and says why.",
+    10: "A lost backend gives no result, and each hip is scored exactly once.",
+    11: "Text from a file never becomes a path, a command, a log line, a label or part of a "
+    "message.",
+    12: "A film that is also an executable is marked, and never passed on.",
+    13: "An outage delays notifications and loses none; the most urgent go first, and each takes "
+    "effect once.",
+    14: "One UID with two images is a conflict, and both are screened; one file under two names "
+    "gives one result.",
+    15: "A backup under load is consistent; pruning removes nothing that is not finished.",
     16: "The systemd units verify, and expose little.",
     17: "Nothing leaves the machine but the notifications that the site has set up: no telemetry, "
     "no name look-up, no connection, and no file outside the documented folders.",
@@ -41,16 +43,16 @@ PROMISES = {
 
 
 def render(report: Path) -> str:
-    """Return the table for a run's report in JUnit's format."""
+    """Return the table for a test report in JUnit's XML format."""
     tests: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for case in ElementTree.parse(report).iter("testcase"):
         file = case.attrib["classname"].split(".")[-1] + ".py"
         spoken = case.attrib["name"].split("[")[0].removeprefix("test_").replace("_", " ")
         name = f"`{file}`: {spoken}"
-        for one in case.iter("property"):
-            if one.attrib["name"] == "promise":
-                tests[int(one.attrib["value"])][name].append(_verdict(case))
-    rows = ["| | promise | shown by, in the last full run |", "|---|---|---|"]
+        for marker in case.iter("property"):
+            if marker.attrib["name"] == "promise":
+                tests[int(marker.attrib["value"])][name].append(_verdict(case))
+    rows = ["| | promise | tests, in the last full run |", "|---|---|---|"]
     for number, promise in PROMISES.items():
         shown = [f"{name} ({_counted(verdicts)})" for name, verdicts in tests[number].items()]
         rows.append(f"| {number} | {promise} | {'<br>'.join(shown)} |")
@@ -65,7 +67,7 @@ def _verdict(case: ElementTree.Element) -> str:
 
 
 def _counted(verdicts: list[str]) -> str:
-    return ", ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts))
+    return ", ".join(f"{verdicts.count(kind)} {kind}" for kind in dict.fromkeys(verdicts))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""`python -m hipedge` is `hipedge`."""
+"""Entry point of `hipedge` and `python -m hipedge`."""
 
 
 def main() -> None:
-    """Run the command line. A worker process imports this file too, and needs no command line."""
+    """Run the command line, which is imported here: worker processes import this module too."""
     from hipedge.cli import main as run
 
     run()

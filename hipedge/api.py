@@ -269,6 +269,8 @@ def evaluate(
         StoreError: The database cannot be read.
 
     """
+    if (database is None) == (predictions is None):
+        raise InputError("evaluate takes either a database or a CSV file of predictions")
     from hipedge.study import check_installed
 
     check_installed()
@@ -277,8 +279,6 @@ def evaluate(
     from hipedge.study.report.evaluation import write_evaluation
     from hipedge.study.sources import load_inputs, split_cases
 
-    if (database is None) == (predictions is None):
-        raise InputError("evaluate takes either a database or a CSV file of predictions")
     settings = settings or Settings()
     if database is not None:
         settings = replace(settings, db=Path(database))

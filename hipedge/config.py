@@ -38,7 +38,7 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one site.
+    """The settings of one site; docs/settings.md says what each of them means.
 
     Every field can be set in `hipedge.toml`, and every field but `thresholds` by the environment
     variable `HIPEDGE_<FIELD>`. `calibration` is no setting: it is the calibration file next to the

@@ -1,7 +1,7 @@
-"""Everything that can go wrong, in one place: the exception tree, and the table of refusal codes.
+"""The exceptions of hipedge, and the table of refusal codes.
 
-A broken installation, model or database raises a `HipedgeError`. An expected fault of one file
-is raised inside a stage as `Refused` and leaves the line as a `Refusal` with one of these codes.
+A broken installation, model or database raises a `HipedgeError`. An expected fault of a single file
+is raised inside a stage as `Refused`; the pipeline turns it into a `Refusal` with its code.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum
 
 
 class Stage(str, Enum):
-    """The verbs of the line."""
+    """The stages of the pipeline."""
 
     DISCOVER = "discover"
     READ = "read"
@@ -25,7 +25,7 @@ class Stage(str, Enum):
 
 
 class State(str, Enum):
-    """Where a file can end."""
+    """The final states of a file."""
 
     SCREENED = "screened"
     NOT_APPLICABLE = "not_applicable"
@@ -64,7 +64,7 @@ class Code(str, Enum):
 
 @dataclass(frozen=True)
 class CodeInfo:
-    """One row of the table: the stage that gives the code, the state it ends in, what it means.
+    """One row of the table: the stage that gives the code, the final state, the meaning.
 
     `other_modality` says that a file refused with this code is neither a radiograph nor a picture.
     A worklist gives the number of such files; every other file that was not read it lists by name.
@@ -91,10 +91,12 @@ CODES: Mapping[Code, CodeInfo] = {
         Stage.READ, _Q, "pixel attributes that contradict each other or are not supported"
     ),
     Code.TOO_LARGE: CodeInfo(Stage.READ, _Q, "more pixels than any radiograph has"),
-    Code.TRUNCATED: CodeInfo(Stage.READ, _Q, "fewer pixel bytes than the header promises"),
+    Code.TRUNCATED: CodeInfo(Stage.READ, _Q, "fewer bytes of pixel data than the header announces"),
     Code.DECODE_FAILED: CodeInfo(Stage.READ, _Q, "the decoder refused the pixel data"),
-    Code.WORKER_DIED: CodeInfo(Stage.READ, _Q, "the decoding process died on this file"),
-    Code.UNEXPECTED_ERROR: CodeInfo(Stage.READ, _Q, "a fault in hipedge: please report it"),
+    Code.WORKER_DIED: CodeInfo(
+        Stage.READ, _Q, "the worker process crashed while decoding this file"
+    ),
+    Code.UNEXPECTED_ERROR: CodeInfo(Stage.READ, _Q, "an error in hipedge: please report it"),
     Code.WRONG_OBJECT: CodeInfo(
         Stage.GATE, _N, "a DICOM object that is not a radiograph", other_modality=True
     ),
@@ -117,19 +119,19 @@ CODES: Mapping[Code, CodeInfo] = {
 
 
 class HipedgeError(Exception):
-    """Base of all errors that hipedge raises; its text says what to do about it."""
+    """Base class of all exceptions that hipedge raises. The text says what to do."""
 
 
 class InstallationError(HipedgeError):
-    """Something that this command needs is not installed, or cannot run here."""
+    """A required package is not installed, or cannot run on this machine."""
 
 
 class ConfigError(HipedgeError):
-    """A setting is unknown or has a value that it cannot have."""
+    """A setting is unknown or has an invalid value."""
 
 
 class ModelError(HipedgeError):
-    """A model folder is incomplete, inconsistent, or not what its hashes say."""
+    """A model folder is incomplete, inconsistent, or does not match its hashes."""
 
 
 class BackendError(HipedgeError):
@@ -137,7 +139,7 @@ class BackendError(HipedgeError):
 
 
 class BackendLost(BackendError):
-    """A backend's device failed for good: only a new process can open it again."""
+    """The device of a backend has failed: only a new process can open it again."""
 
 
 class StoreError(HipedgeError):
@@ -145,17 +147,17 @@ class StoreError(HipedgeError):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be used for now (locked, disk full, disk error): try again later."""
+    """The database is temporarily unavailable (locked, disk full, I/O error): try again later."""
 
 
 class InputError(HipedgeError):
-    """A file that the user named (a CSV, a manifest) has rows that cannot be used."""
+    """An input named by the user (a path, a CSV file, a manifest) cannot be used."""
 
 
 class Refused(HipedgeError):
-    """One file is not read, for a reason in `CODES`. Raised inside a stage, caught by the line.
+    """A file is refused, for a reason in `CODES`. Raised in a stage, caught by the pipeline.
 
-    `detail` is stored and shown: it must not hold patient data, nor text out of the file.
+    `detail` is stored and displayed: it must hold neither patient data nor text from the file.
     """
 
     def __init__(self, code: Code, detail: str = "") -> None:

@@ -1,6 +1,6 @@
-"""The values that travel down the line, from `Film` to `Outcome`.
+"""The values that pass through the pipeline, from `Film` to `Outcome`.
 
-All are frozen. A stage takes the value of the stage before it and returns the next one.
+All are frozen dataclasses. Each stage takes the value of the stage before it and returns the next.
 
 Image coordinates, wherever they appear: x to the right, y down, in pixels, measured from the
 outer corner of the first pixel, whose centre is therefore (0.5, 0.5).
@@ -22,7 +22,7 @@ from hipedge.errors import CODES, Code, Stage, State
 
 
 class Priority(str, Enum):
-    """How soon a doctor should see a hip, soonest first."""
+    """How soon a doctor should see a hip, the most urgent first."""
 
     URGENT = "urgent"
     ROUTINE = "routine"
@@ -31,9 +31,9 @@ class Priority(str, Enum):
 
 
 class Category(str, Enum):
-    """The categories of the study; `docs/categories.md` says what each means here.
+    """The categories of a hip; `docs/categories.md` defines each of them.
 
-    The order is the order of the classifier's outputs. `priority` says how soon a doctor should
+    Their order is that of the classifier's outputs. `priority` says how soon a doctor should
     see a hip that is flagged for the category; `is_acute_fracture` counts it among the acute
     fractures, which operating points are fitted to and evaluations ask for.
     """
@@ -68,7 +68,7 @@ ACUTE_FRACTURES = tuple(category for category in CATEGORIES if category.is_acute
 HARDWARE = tuple(c for c in CATEGORIES if c.priority is Priority.RECORDED)
 
 
-# What a film is searched for hips at: no locator looks at more.
+# The resolution at which hips are searched for; no locator uses a higher one.
 OVERVIEW_PX = 256
 
 
@@ -90,7 +90,7 @@ class Laterality(str, Enum):
 
 
 class View(str, Enum):
-    """How the ray went through the patient, where the header says so."""
+    """The projection, where the header gives it."""
 
     FRONTAL = "frontal"
     LATERAL = "lateral"
@@ -111,7 +111,7 @@ class FlagCriterion(str, Enum):
 
 
 class Mark(str, Enum):
-    """What a person must know about a film. A mark never keeps a film from being read."""
+    """Something that a person must know about a film. A mark never prevents screening."""
 
     CONFLICT = "conflict"
     DAMAGED_PIXELS = "damaged_pixels"
@@ -120,27 +120,28 @@ class Mark(str, Enum):
     OUTSIDE_POPULATION = "outside_population"
     POLYGLOT = "polyglot"
     SIDE_UNCLEAR = "side_unclear"
-    # Counterclockwise, for the network; the film's coordinates are those of the turned image.
+    # The film was rotated counterclockwise; all its coordinates are those of the rotated image.
     TURNED_90 = "turned_90"
     TURNED_180 = "turned_180"
     TURNED_270 = "turned_270"
 
 
-# What the hash of a codestream begins with: it and that of values cannot be compared.
+# Prefix of the hash of a codestream, which cannot be compared with a hash of pixel values.
 CODESTREAM_HASH = "codestream:"
 
 
 @dataclass(frozen=True)
 class Film:
-    """What a file says of itself, without its pixels: small, so it crosses processes and is stored.
+    """The metadata of a film, without its pixels: small enough to pass between processes.
 
-    `spacing_mm` is (between rows, between columns) in the plane of the hip joints as far as the
-    header allows, or None where it gives nothing believable. `orientation` is Patient
-    Orientation (0020,0020): the direction of the rows (to the right), then of the columns (down).
-    `inverted` says that stored values are shown upside down (MONOCHROME1).
-    `pixel_hash` is BLAKE3's of the stored values, the same in every lossless encoding; of a film
-    that is decoded only in part (JPEG 2000, HTJ2K), `CODESTREAM_HASH` and that of its codestream.
-    Whether such a film equals one of another encoding, `hipedge.dicom.values_hash` tells.
+    `spacing_mm` is the pixel spacing (between rows, between columns) in the plane of the hip
+    joints, as far as the header allows, or None if it has no plausible value. `orientation` is
+    Patient Orientation (0020,0020): the direction of the rows (to the right), then of the columns
+    (down). `inverted` means that low stored values are displayed bright (MONOCHROME1).
+    `pixel_hash` is the BLAKE3 hash of the stored values, which is the same in every lossless
+    encoding. For a film that is decoded only in part (JPEG 2000, HTJ2K) it is `CODESTREAM_HASH`
+    followed by the hash of the codestream; `hipedge.dicom.values_hash` then tells whether it equals
+    a film of another encoding.
     """
 
     source: Path
@@ -165,7 +166,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in image coordinates; it may reach beyond the image."""
+    """A rectangle in image coordinates; it may extend beyond the image."""
 
     x0: float
     y0: float
@@ -185,10 +186,11 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """Part of a film at some resolution: uint16 (h, w), and where its pixels lie on the film.
+    """Part of a film at a resolution: uint16 (h, w), and the position of its pixels on the film.
 
-    Its pixels are squares of `step_px`, a power of two, of the film's: a point (x, y) of the area
-    is at `origin_px` + `step_px` × (x, y) of the film.
+    Each pixel of the area covers a square of `step_px` × `step_px` pixels of the film, where
+    `step_px` is a power of two: a point (x, y) of the area lies at `origin_px` + `step_px` × (x, y)
+    on the film.
     """
 
     pixels: NDArray[np.uint16]
@@ -196,44 +198,45 @@ class Area:
     step_px: int = 1
 
     def on_film(self, point: tuple[float, float]) -> tuple[float, float]:
-        """Return where a point (x, y) of the area lies on the film."""
+        """Convert a point (x, y) of the area to film coordinates."""
         x, y = self.origin_px
         return x + self.step_px * point[0], y + self.step_px * point[1]
 
     def spacing_mm(self, film_mm: tuple[float, float] | None) -> tuple[float, float] | None:
-        """Return how far the area's pixels are apart (rows, columns) by how far the film's are."""
+        """Return the pixel spacing (rows, columns) of the area, given that of the film."""
         return film_mm and (film_mm[0] * self.step_px, film_mm[1] * self.step_px)
 
 
 class Pixels(Protocol):
-    """A film's pixels, decoded when they are asked for and as far: bone bright, 0 to 65535."""
+    """The pixels of a film, decoded on demand and only as needed: bone bright, 0 to 65535."""
 
     def whole(self) -> NDArray[np.uint16]:
-        """Return all pixels (H, W), over the VOI's output range."""
+        """Return all pixels (H, W), scaled to the output range of the VOI transformation."""
 
     def area(self, box: Box, step_px: float) -> Area:
-        """Return the film's pixels around `box`, which meets it, at half of `step_px` or finer.
+        """Return the film's pixels around `box`, at half of `step_px` or finer.
 
-        The area reaches beyond the box, as far as the film does. Its brightness and contrast may be
-        others than those of the whole; in every lossless encoding of a film they are the same.
+        `box` must overlap the film. The area may extend beyond the box, but not beyond the film.
+        Its brightness and contrast may differ from those of `whole`, but are the same in every
+        lossless encoding of a film.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """A film and its pixels. To ask for pixels can raise `Refused`: `decode_failed`."""
+    """A film and its pixels. Accessing pixels can raise `Refused` (`decode_failed`)."""
 
     film: Film
     source: Pixels
 
     @property
     def pixels(self) -> NDArray[np.uint16]:
-        """All pixels: uint16 (H, W), bone bright, 0 to 65535 over the VOI's output range."""
+        """All pixels: uint16 (H, W), bone bright, 0 to 65535 over the output range of the VOI."""
         return self.source.whole()
 
     @cached_property
     def overview(self) -> Area:
-        """Return the whole film, at least `OVERVIEW_PX` along its longer side if it has as many."""
+        """The whole film, reduced to `OVERVIEW_PX` or more pixels along its longer side."""
         height, width = self.film.shape
         step_px = max(height, width) / OVERVIEW_PX
         return self.source.area(Box(0.0, 0.0, width, height), step_px)
@@ -241,10 +244,10 @@ class Radiograph:
 
 @dataclass(frozen=True)
 class CropGeometry:
-    """What the network sees of a hip: a square of `crop_mm`, resampled to `size_px` pixels.
+    """The crop that the network sees: a square of `crop_mm`, resampled to `size_px` pixels.
 
-    The square's centre lies `lateral_mm` and `distal_mm` from the femoral head's centre, so that
-    the trochanters are in it too.
+    The centre of the square lies `lateral_mm` lateral and `distal_mm` distal of the centre of the
+    femoral head, so that the crop includes the trochanters.
     """
 
     size_px: int
@@ -255,10 +258,10 @@ class CropGeometry:
 
 @dataclass(frozen=True)
 class Hip:
-    """One hip on a film: the patient's side, the femoral head's centre (x, y) and the crop's box.
+    """One hip on a film: the patient's side, the centre (x, y) of the femoral head, the crop's box.
 
-    `mirrored` says that the network sees it flipped left to right, as every left hip is. A hip of
-    unknown side is seen both ways; its own `mirrored` is False.
+    `mirrored` means that the crop is flipped horizontally for the network, as that of every left
+    hip is. A hip of unknown side is scored both ways; its `mirrored` is False.
     """
 
     side: Side
@@ -270,7 +273,7 @@ class Hip:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What the network sees: uint8 (1, S, S), and the 3×3 affine from there back to the film."""
+    """A crop as network input: uint8 (1, S, S), and the 3×3 affine matrix from crop to film."""
 
     pixels: NDArray[np.uint8]
     affine: NDArray[np.float64]
@@ -278,9 +281,9 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What the network says of one sample: logits (K,) and their activation maps (K, h, w).
+    """The network's output for one sample: logits (K,) and activation maps (K, h, w).
 
-    The sum of a map is its logit less the bias: a map shows where the logit came from.
+    The sum over a map is its logit less the bias: the map shows where the logit comes from.
     """
 
     logits: NDArray[np.float32]
@@ -291,8 +294,10 @@ class Scores:
 class Finding:
     """What was decided about one hip.
 
-    `probabilities` are calibrated and in the order of `CATEGORIES`. For a hip of unknown side
-    each is the higher of both ways it was seen (for normal the lower), so they need not sum to one.
+    `category` is the most probable one. `probabilities` are calibrated and in the order of
+    `CATEGORIES`. A hip of unknown side is scored both ways, and each probability is the higher of
+    the two (for normal the lower), so they need not sum to one. `uncertain` means that the highest
+    probability is below the model's `min_confidence`.
     """
 
     category: Category
@@ -310,7 +315,7 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class ScoredHip:
-    """A hip with the scores of each way it was seen: one, or for an unknown side two."""
+    """A hip with its scores: one, or two (plain and mirrored) if its side is unknown."""
 
     hip: Hip
     scores: tuple[Scores, ...]
@@ -318,7 +323,7 @@ class ScoredHip:
 
 @dataclass(frozen=True, eq=False)
 class Screened:
-    """A film that was read: its hips with their scores and findings, and its marks."""
+    """A film that was screened: its hips with their scores and findings, and its marks."""
 
     film: Film
     hips: tuple[ScoredHip, ...]
@@ -329,9 +334,9 @@ class Screened:
 
 @dataclass(frozen=True, eq=False)
 class Refusal:
-    """A file that was not read, and why. Never a negative result: work for a human.
+    """A file that was not screened, and why. Never a negative result: a person must look at it.
 
-    `film` is known where the header could be read. `detail` holds no patient data.
+    `film` is None if the header could not be read. `detail` holds no patient data.
     """
 
     source: Path
@@ -344,7 +349,7 @@ class Refusal:
 
     @classmethod
     def of_duplicate(cls, film: Film, timings_ms: Mapping[str, float]) -> Refusal:
-        """Refuse a film that was read, because one with its UID and pixels has been recorded."""
+        """Return the refusal of a film whose UID and pixels are those of a recorded one."""
         return cls(
             film.source,
             Code.SAME_PIXELS,
@@ -356,7 +361,7 @@ class Refusal:
 
     @property
     def stage(self) -> Stage:
-        """The stage of the line that refused."""
+        """The stage of the pipeline that refused the file."""
         return CODES[self.code].stage
 
     @property

@@ -218,7 +218,7 @@ def test_a_type_checker_sees_the_same_names_as_the_interpreter():
 
 
 def test_a_users_script_passes_a_strict_type_check(tmp_path):
-    script = "\n".join(code_blocks("docs/api.md")) + "\nreveal_type(draw(screened[0]))\n"
+    script = "\n".join(code_blocks("docs/api.md")) + "\nreveal_type(draw(cases[0]))\n"
     (tmp_path / "notebook.py").write_text(script)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "notebook.py")],

@@ -151,7 +151,7 @@ def test_flagged_prints_urgent_first_as_json_and_as_csv(incoming, capsys):
     capsys.readouterr()
     run("flagged", "--json")
     found = json.loads(capsys.readouterr().out)
-    priorities = [one["priority"] for one in found["flagged"]]
+    priorities = [hip["priority"] for hip in found["flagged"]]
     assert len(priorities) == 4
     assert priorities == sorted(priorities, reverse=True)  # urgent, then routine
     run("flagged", "--csv")
@@ -171,7 +171,7 @@ def test_new_thresholds_change_what_is_flagged_without_screening_again(incoming,
         capsys.readouterr()
         run("flagged", "--json")
         found = json.loads(capsys.readouterr().out)["flagged"]
-        assert sum("osteoarthritis" in one["flagged_for"] for one in found) == expected
+        assert sum("osteoarthritis" in hip["flagged_for"] for hip in found) == expected
     assert rows("hipedge.db", "select count(*) from hips") == [(4,)]
 
 
@@ -201,11 +201,13 @@ def test_no_name_of_a_file_keeps_a_list_from_being_printed_or_forges_it(
 ):
     monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
     done = [hipedge(*command) for command in commands]
-    assert [one.stderr for one in done if one.returncode] == []
-    said = "".join(one.stdout for one in done)
+    assert [process.stderr for process in done if process.returncode] == []
+    said = "".join(process.stdout for process in done)
     for name in (r"M\udcfcller.dcm", r"x\x1b[2J\x1b[1A\n\u202e.dcm", "[red] [bold].dcm"):
         assert name in said
-    assert [one for one in said if one != "\n" and not one.isprintable()] == []
+    assert [
+        character for character in said if character != "\n" and not character.isprintable()
+    ] == []
 
 
 def test_an_error_that_names_a_path_is_printable_too(site, capsys):
@@ -215,7 +217,7 @@ def test_an_error_that_names_a_path_is_printable_too(site, capsys):
 
 def test_show_draws_boxes_and_heat_over_the_film(incoming, capsys):
     run("screen", incoming, "--hips", "hips.csv")
-    assert run("show", incoming / "film0.png", "--png", "case.png") == 0
+    assert run("show", incoming / "film0.png", "-o", "case.png") == 0
     assert Path("case.png").stat().st_mode & 0o777 == 0o600
     picture = np.asarray(Image.open("case.png").convert("RGB")).astype(int)
     spread = picture.max(axis=2) - picture.min(axis=2)  # the film is grey, what we draw is not

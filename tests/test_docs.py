@@ -1,5 +1,6 @@
 """What the documents show is what happens."""
 
+import dataclasses
 import os
 import re
 import runpy
@@ -76,6 +77,20 @@ def test_the_settings_of_the_readme_are_valid(tmp_path):
     settings = load_settings({}, file, {})
     assert settings.operating_point == "sensitive"
     assert len(settings.thresholds) == 1
+
+
+def test_the_page_of_settings_has_each_setting_with_its_default(tmp_path):
+    from hipedge.config import Settings, load_settings
+
+    page = (ROOT / "docs/settings.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (?:–|`(.+?)`) \| ", page, re.MULTILINE)
+    names = {field.name for field in dataclasses.fields(Settings)} - {"calibration"}
+    assert sorted(name for name, _ in rows) == sorted(names)
+    without = {name for name in names if getattr(Settings(), name) in (None, {})}
+    assert {name for name, default in rows if not default} == without
+    environment = {f"HIPEDGE_{name.upper()}": default for name, default in rows if default}
+    (tmp_path / "empty.toml").touch()
+    assert load_settings({}, tmp_path / "empty.toml", environment) == Settings()
 
 
 def test_the_page_of_commands_is_what_the_commands_say():

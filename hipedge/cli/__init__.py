@@ -1,4 +1,4 @@
-"""The command line: parse, call once, render, exit; one file per command."""
+"""The command line, one file per command: parse the arguments, call one function, print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hipedge.cli.console import errors, printable_lines
 from hipedge.errors import HipedgeError
 from hipedge.files import set_home
 
-# Each is a file here, with a function of that name or, for a group of commands, an `app`.
+# Each is a module here, with a function of that name or, for a group of commands, an `app`.
 COMMANDS = (
     "demo",
     "screen",
@@ -43,7 +43,7 @@ COMMANDS = (
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, each imported when it is asked for: none waits for what others need."""
+    """The commands by name, each imported only when it is used, so that start-up is fast."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in COMMANDS:
@@ -89,14 +89,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Exit 0 when it did its work, 2 for errors, 130 when interrupted."""
+    """Run one command. Exits with 0 on success, 2 on errors, 130 when interrupted."""
     try:
         set_home()
         app(args=arguments, standalone_mode=True)

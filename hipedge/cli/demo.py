@@ -37,7 +37,7 @@ def demo(
     if case is None:
         output.print("No hip is flagged.")
         return
-    _echo(f"hipedge show {case.file_id} --db {db} --png {picture}")
+    _echo(f"hipedge show {case.file_id} --db {db} -o {picture}")
     write_picture(case, picture)
     truth = describe_truth(films / "truth.csv", case.path.name)
     output.print(plain(f"drawn as: {truth}"), soft_wrap=True)

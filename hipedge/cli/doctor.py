@@ -1,4 +1,4 @@
-"""`hipedge doctor`: what is installed, what would run here, what to do about what is missing."""
+"""`hipedge doctor`: check the installation and the settings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ STYLES = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]–[/]"}
 
 
 def doctor(db: DbOption = None, model: ModelOption = None, config: ConfigOption = None) -> None:
-    """Say what is installed, which backends would run, and what to do about what is missing.
+    """Check what is installed and which backends can run; say how to fix what is missing.
 
-    Exit 1 if `hipedge screen` would not run here as it is set up.
+    Exits with 1 if `hipedge screen` would fail with the present settings.
     """
     checks = examine(load_settings({"db": db, "model": model}, config))
     output.print(_table(checks))
@@ -26,7 +26,7 @@ def doctor(db: DbOption = None, model: ModelOption = None, config: ConfigOption 
 
 
 def _table(checks: list[Check]) -> Table:
-    table = Table("", "works", "what was found", "what to do")
+    table = Table("", "works", "found", "how to fix it")
     section = None
     for check in checks:
         if section not in (None, check.section):

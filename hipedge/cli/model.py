@@ -1,4 +1,4 @@
-"""`hipedge model`: make a model folder, or say what one is."""
+"""`hipedge model`: create a model folder, or show its card."""
 
 from __future__ import annotations
 
@@ -17,24 +17,31 @@ from hipedge.model.card import card_json
 from hipedge.model.readme import render_readme
 from hipedge.train.new_model import new_model
 
-app = typer.Typer(no_args_is_help=True, help="Make a model folder, or say what one is.")
+app = typer.Typer(no_args_is_help=True, help="Create a model folder, or show its card.")
 
 
 @app.command()
 def new(
-    folder: Annotated[Path, typer.Argument(help="The folder to make; it must not hold anything.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to create; it must be empty or not exist.")
+    ],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A training's checkpoint, whose weights to take.")
+        Path | None, typer.Option(help="Checkpoint of `hipedge train` to take the weights from.")
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**63 - 1, help="Draw untrained weights, to try things with."),
+        typer.Option(
+            min=0, max=2**63 - 1, help="Create an untrained model with random weights, for tests."
+        ),
     ] = None,
     locator: Annotated[
-        Path | None, typer.Option(help="The locator.onnx of `hipedge train --locator`.")
+        Path | None, typer.Option(help="locator.onnx of `hipedge train --locator`.")
     ] = None,
 ) -> None:
-    """Write a model folder from a checkpoint, or from a seed: an untrained one, which says so."""
+    """Create a model folder from a checkpoint, or an untrained one from a seed.
+
+    The outputs of an untrained model say that it is untrained.
+    """
     model = new_model(folder, checkpoint=checkpoint, seed=seed, locator=locator)
     text = f"{model.path}: {model.card.name}, {model.card.status_text}"
     errors.print(plain(text), soft_wrap=True)
@@ -44,12 +51,14 @@ def new(
 def show(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Model folder (default: the settings', or the reference model)."),
+        typer.Argument(
+            help="Model folder (default: that of the settings, or the reference model)."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The card itself.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print card.json.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print a model's card, after checking every byte of the folder against it."""
+    """Verify every byte of a model folder against its card, and print the card."""
     model = open_model(require_model(load_settings({"model": folder}, config).model))
     if as_json:
         sys.stdout.write(card_json(model.card).decode())

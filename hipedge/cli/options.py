@@ -1,4 +1,4 @@
-"""The options that several commands share; unset, they come from the environment or the TOML."""
+"""Options that several commands share. Their defaults come from the settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="Settings file (default: ./hipedge.toml, if there is one)."),
+    typer.Option("--config", help="Settings file (default: ./hipedge.toml, if it exists)."),
 ]
 DbOption = Annotated[
     Path | None, typer.Option("--db", help="SQLite database (default: ./hipedge.db).")
@@ -19,5 +19,5 @@ ModelOption = Annotated[
 ]
 OperatingPointOption = Annotated[
     str | None,
-    typer.Option("--operating-point", help="Thresholds of the card: sensitive or specific."),
+    typer.Option("--operating-point", help="Operating point of the model: sensitive or specific."),
 ]

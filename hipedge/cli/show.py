@@ -28,13 +28,13 @@ def show(
         str, typer.Argument(help="Row id, path, SOP Instance UID, or the start of a SHA-256.")
     ],
     db: DbOption = None,
-    png: Annotated[
+    target: Annotated[
         Path | None,
-        typer.Option(help="Where to write the picture (default: hipedge-<id>.png)."),
+        typer.Option("--output", "-o", help="PNG file to write (default: hipedge-<id>.png)."),
     ] = None,
     operating_point: OperatingPointOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object, and no picture unless --png is given.")
+        bool, typer.Option("--json", help="Print JSON; write no picture unless --output is given.")
     ] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -53,8 +53,8 @@ def show(
         sys.stdout.write("\n")
     else:
         _print_case(shown)
-    if shown.state is State.SCREENED and (png or not as_json):
-        target = png or Path(f"hipedge-{shown.file_id}.png")
+    if shown.state is State.SCREENED and (target or not as_json):
+        target = target or Path(f"hipedge-{shown.file_id}.png")
         write_picture(shown, target)
         errors.print(f"picture: {plain(target)}", soft_wrap=True)
 

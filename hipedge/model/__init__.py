@@ -1,4 +1,4 @@
-"""What a model folder is, and the reference model that ships."""
+"""Model folders, and the reference model that ships with the package."""
 
 from hipedge.model.card import Card, Status
 from hipedge.model.folder import Golden, ModelFolder, open_model

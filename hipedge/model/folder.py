@@ -1,4 +1,4 @@
-"""A model folder: a card, and the files whose hashes it holds."""
+"""A model folder: a card, and the files that the card holds the hashes of."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from hipedge.model.readme import render_readme
 
 CARD = "card.json"
 GOLDEN_SAMPLES = 64
-CURE = "copy the model folder again, or make it anew with `hipedge model new`"
+CURE = "copy the model folder again, or create a new one with `hipedge model new`"
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """Samples uint8 (64, 1, S, S) and their FP32 scores: logits (64, K) and maps (64, K, h, w)."""
+    """Golden samples: uint8 (64, 1, S, S) with FP32 logits (64, K) and maps (64, K, h, w)."""
 
     samples: NDArray[np.uint8]
     logits: NDArray[np.float32]
     maps: NDArray[np.float32]
 
     def save(self, path: Path) -> None:
-        """Write the arrays by their names; equal arrays give equal bytes."""
+        """Write the arrays to an .npz file; equal arrays give equal bytes."""
         np.savez_compressed(path, samples=self.samples, logits=self.logits, maps=self.maps)
 
     @classmethod
     def load(cls, path: Path) -> Golden:
-        """Read what `save` wrote; raise `ModelError` where it is something else."""
+        """Read a file of `save`. Raises `ModelError` if it is something else."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return cls(arrays["samples"], arrays["logits"], arrays["maps"])
@@ -53,9 +53,9 @@ class Golden:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A complete model folder whose files are what its card says.
+    """A complete model folder whose files match the hashes in its card.
 
-    `model_id` is the SHA-256 of the card and so, by the hashes in the card, of the whole content.
+    `model_id` is the SHA-256 of the card and thus, by the hashes in it, of the whole content.
     """
 
     path: Path
@@ -69,18 +69,18 @@ class ModelFolder:
 
     @property
     def locator(self) -> Path | None:
-        """The ONNX file of the locator, where the model has one."""
+        """The ONNX file of the locator, or None if the model has none."""
         return self.path / LOCATOR if LOCATOR in self.card.files else None
 
     def golden(self) -> Golden:
-        """Read the samples on which every backend is held to the FP32 scores."""
+        """Read the samples whose FP32 scores every backend must reproduce."""
         return Golden.load(self.path / GOLDEN)
 
 
 def open_model(path: Path) -> ModelFolder:
-    """Open a model folder; raise `ModelError` unless it is complete and unchanged in every byte.
+    """Open a model folder and verify every byte of it, which reads it once (some 60 MB).
 
-    Takes the time to read the folder once (some 60 MB).
+    Raises `ModelError` if it is incomplete or was changed.
     """
     if not path.is_dir():
         raise ModelError(f"{path} is not a model folder: {CURE}")
@@ -99,9 +99,9 @@ def open_model(path: Path) -> ModelFolder:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Complete the model folder with README.md and card.json, which hashes what lies there.
+    """Write README.md and card.json, with the hashes of all files, into a model folder.
 
-    Raises `ModelError` for a card that could not be read again.
+    Raises `ModelError` for a card that `parse_card` would reject.
     """
     (folder / README).write_text(render_readme(card), encoding="utf-8")
     names = [name for name in (*REQUIRED_FILES, *OPTIONAL_FILES) if (folder / name).exists()]

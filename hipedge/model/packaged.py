@@ -1,4 +1,4 @@
-"""The reference model, which ships as package data so that `hipedge screen` needs nothing else."""
+"""The reference model, which ships as package data: the default of every command."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ FOLDER = "reference"
 
 
 def require_model(chosen: Path | None) -> Path:
-    """Return the model folder to use: the one that the site chose, or else the reference model.
+    """Return the model folder to use: the chosen one, or else the reference model.
 
-    Raises `ConfigError` where there is neither.
+    Raises `ConfigError` if there is neither.
     """
     folder = chosen or packaged_model()
     if folder is None:
         raise ConfigError(
             "no model: name one with --model DIR (`hipedge model new DIR --seed 0` "
-            "makes an untrained one to try things with)"
+            "creates an untrained one for tests)"
         )
     return folder
 
 
 def packaged_model() -> Path | None:
-    """Return the folder of the reference model; None in an installation that has none.
+    """Return the folder of the reference model, or None if this installation has none.
 
-    It is a real folder, since runtimes open its files by path: a package that is imported from
-    within an archive has no reference model.
+    Runtimes open its files by path, so it must be a real folder: a package that is imported from a
+    zip archive has no reference model.
     """
     folder = Path(str(files("hipedge.model") / FOLDER))
     return folder if (folder / CARD).is_file() else None

@@ -1,4 +1,4 @@
-"""The model card for people: what `card.json` says, in Markdown."""
+"""README.md of a model folder: the content of `card.json` in Markdown, for people."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hipedge.model.card import OPERATING_POINTS, Card
 from hipedge.types import ABNORMAL
 
-# A metric's interval is in two metrics of the same name with these behind it.
-ENDS = ("_low", "_high")
+# The limits of a metric's interval are two metrics of the same name with these suffixes.
+LIMITS = ("_low", "_high")
 
 
 def render_readme(card: Card) -> str:
@@ -49,12 +49,12 @@ def render_readme(card: Card) -> str:
 
 
 def _metric_rows(metrics: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
-    """Yield a row a metric; those that are the ends of another's interval go with that one."""
+    """Yield a row per metric; the limits of its interval are in the same row."""
     for name, value in metrics.items():
-        if name.endswith(ENDS) and name.rpartition("_")[0] in metrics:
+        if name.endswith(LIMITS) and name.rpartition("_")[0] in metrics:
             continue
-        ends = [metrics[name + end] for end in ENDS if name + end in metrics]
-        yield name, f"{value:.4g}", " to ".join(f"{end:.4g}" for end in ends)
+        limits = [metrics[name + suffix] for suffix in LIMITS if name + suffix in metrics]
+        yield name, f"{value:.4g}", " to ".join(f"{limit:.4g}" for limit in limits)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""What a model without training data is made of: its card, its geometry, synthetic crops."""
+"""An untrained model: its card, its crop geometry, synthetic golden samples."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hipedge.types import ABNORMAL, CropGeometry
 
 DEFAULT_GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
-# The standard deviation of a synthetic crop's pixels, of a radiograph's order of magnitude.
+# Standard deviation of the pixels of a synthetic crop: the order of magnitude of a radiograph's.
 SYNTHETIC_CONTRAST = 1000.0
 
 
 def untrained_card(seed: int, geometry: CropGeometry) -> Card:
-    """Return the card of a model that has learned nothing; its thresholds are placeholders."""
+    """Return the card of an untrained model; its thresholds are placeholders."""
     return Card(
         name=f"untrained-{seed}",
         version="0",
@@ -38,8 +38,8 @@ def untrained_card(seed: int, geometry: CropGeometry) -> Card:
 def synthetic_crops(size_px: int) -> NDArray[np.uint8]:
     """Return 64 random fields, uint8 (64, 1, S, S), with the spectra and contrast of radiographs.
 
-    The power of a radiograph falls with spatial frequency as f^-β, β about 3 (Burgess, 1999,
-    doi:10.1364/JOSAA.16.000633, for mammograms); here β goes from 2 to 4.
+    The power spectrum of a radiograph falls as f^-β with spatial frequency f, β about 3 (Burgess,
+    1999, doi:10.1364/JOSAA.16.000633, for mammograms); here β ranges from 2 to 4.
     """
     rng = np.random.default_rng(0)
     rows, columns = np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]

@@ -33,8 +33,9 @@ def flag_rate_tables(
     rows: list[tuple[Cell, ...]] = []
     for point in points:
         margins = point.margins(scored.probabilities, hardware=flag_hardware)
-        flagged = (margins >= 0).any(axis=1)
-        urgent = (margins[:, [CATEGORIES.index(c) for c in ACUTE_FRACTURES]] >= 0).any(axis=1)
+        flagged: Mask = np.asarray((margins >= 0).any(axis=1))
+        acute = margins[:, [CATEGORIES.index(c) for c in ACUTE_FRACTURES]]
+        urgent: Mask = np.asarray((acute >= 0).any(axis=1))
         film_flagged: Mask = np.asarray(np.bincount(film, flagged) > 0)
         rows.append(
             (
