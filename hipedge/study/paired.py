@@ -171,7 +171,7 @@ def model_versus_readers(paired: PairedBootstrap) -> Table:
         "Model less each reader",
         ("reader", "phase", "metric", "model", "of the reader", "difference"),
         comparisons,
-        "PairedBootstrap bootstrap by patient."
+        "Paired bootstrap by patient."
         + (" McNemar's test is left out: some patients have several hips." if clustered else ""),
         exact=not clustered,
     )
