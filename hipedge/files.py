@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-# What a spreadsheet may take for a formula, however many apostrophes hide it already, and what is
-# a number all the same.
+# Text that a spreadsheet may evaluate, with any apostrophes that already escape it; numbers are
+# not escaped.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write a file under, and rename it to `path` at the end.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` at the end.
 
-    A reader sees the old file or the new one. Each name is another, so that processes which share
-    a folder do not write into one another's files; where the writing fails, nothing is left.
+    Readers see the old file or the new one. The name is unique, so that processes that share a
+    folder do not write to the same file. If writing fails, nothing is left behind.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file, and flush it to the disk before it is there."""
+    """Write a file and flush it to the disk before it appears under its name."""
     with replacing(path) as partial, partial.open("xb") as file:
         file.write(data)
         file.flush()

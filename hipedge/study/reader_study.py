@@ -102,7 +102,7 @@ def match_reads(reads: Sequence[Read], labels: Sequence[Label], cases: Cases) ->
         _if_complete(confidence[:, :, kept]),
         seconds[:, :, kept] if np.isfinite(seconds[:, :, kept]).any() else None,
         excluded={
-            "labelled, but read by nobody": int(np.sum(~by_any)),
+            "labelled, but not read": int(np.sum(~by_any)),
             "a reader's answer is missing": int(np.sum(by_any & ~by_all)),
             "no answer by the model": int(np.sum(by_all & ~cases.answered)),
         },
