@@ -91,8 +91,8 @@ def multi_reader_tables(results: dict[str, ObuchowskiRockette]) -> list[Table]:
             ("figure", "readers", "alone", "assisted", "difference", "degrees of freedom", "p"),
             tuple(rows),
             "Obuchowski and Rockette 1995, Hillis 2007; covariances by the jackknife over "
-            "patients. Random readers: the result generalises to other readers. Fixed: it holds for "
-            "these readers. "
+            "patients. Random readers: the result generalises to other readers. Fixed: it holds "
+            "for these readers. "
             "A reader's rating is the confidence in the answer, negated if the answer is no.",
         ),
         Table(

@@ -183,7 +183,8 @@ def _methods(evaluation: Evaluation) -> Markup:
     return bullets_html(
         [
             f"Bootstrap: {settings.replicates:,} replicates, resampling patients with all their "
-            "hips; percentile and BCa intervals (Efron 1987). A category that is absent from a replicate "
+            "hips; percentile and BCa intervals (Efron 1987). A category that is absent from a "
+            "replicate "
             "leaves its own metrics undefined there, and macro averages run over the categories "
             "that are defined; a metric that is undefined in more than 5 % of replicates gets no "
             "bootstrap interval.",

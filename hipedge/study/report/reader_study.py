@@ -184,8 +184,8 @@ def _methods(results: ReaderResults) -> list[str]:
             "percentile interval for the rest."
         )
         if results.non_inferiority
-        else "Non-inferiority is not judged: it compares the model with readers alone, and none read "
-        "alone."
+        else "Non-inferiority is not judged: it compares the model with readers alone, and none "
+        "read alone."
     )
     return [
         "Model and readers are compared on the hips that all of them answered.",
