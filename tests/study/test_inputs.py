@@ -504,3 +504,8 @@ def test_labels_and_reads_without_a_common_column_are_refused(table):
     reads = read_reads(table("r.csv", [row | {"path": "a.dcm"}]))
     with pytest.raises(InputError, match="labels and reads have no column in common"):
         match_reads(reads, labels, cases)
+
+
+def test_an_empty_probability_among_others_is_refused(table):
+    with pytest.raises(InputError, match="a probability that is not a number from 0 to 1: row 2"):
+        list(read_predictions(table("p.csv", [prediction("1") | {"osteoarthritis": ""}])))

@@ -207,6 +207,8 @@ def test_non_inferiority_to_a_group_is_by_the_paired_bootstrap(results):
         [accuracy_replicates((reader, "alone")) for reader in READERS], axis=0
     )
     found = verdicts["all readers", "accuracy"]
+    mean = np.mean([correct((reader, "alone")).mean() for reader in READERS])
+    assert found.difference == pytest.approx(correct("model").mean() - mean)
     low, high = np.quantile(replicates, [0.025, 0.975])
     assert (found.interval.low, found.interval.high) == pytest.approx((low, high))
     assert found.p_value == (1 + np.sum(replicates <= -0.05)) / (1 + replicates.size)
