@@ -140,6 +140,7 @@ def test_a_grade_is_the_mean_of_its_readers_in_every_replicate(results):
     replicates = accuracy_replicates("model") - np.mean(
         [accuracy_replicates(rater) for rater in raters], axis=0
     )
+    assert (row[4].value, row[5].value) == pytest.approx((correct("model").mean(), mean))
     assert_is_difference(row[6], correct("model").mean(), mean, replicates)
     names = list(dict.fromkeys(r[:2] for r in rows_of(results, "model-less-grades")))
     assert names == [("junior", 2), ("senior", 1), ("all readers", 3)]
