@@ -87,8 +87,8 @@ def _summary(evaluation: Evaluation, note: str) -> Markup:
         headline = [
             ("accuracy", data.overall["accuracy"]),
             ("macro F1", data.overall["macro F1"]),
-            ("fractures recognised", fracture["sensitivity"]),
-            ("without fracture, left alone", fracture["specificity"]),
+            ("fracture sensitivity", fracture["sensitivity"]),
+            ("fracture specificity", fracture["specificity"]),
         ]
         if "macro AUC" in data.overall:
             headline.insert(2, ("macro AUC", data.overall["macro AUC"]))
