@@ -119,16 +119,16 @@ def test_the_verdict_on_all_readers_is_put_into_words(low, high, words):
 @pytest.mark.parametrize(
     ("value", "interval", "words"),
     [
-        (0.05, Interval(-0.01, 0.11), "gained 5.0 points of accuracy (with other readers and cases: −1.0 "
-         "to 11.0)."),
-        (-0.05, Interval(-0.11, 0.01), "lost 5.0 points of accuracy (with other readers and cases: −11.0 to "
-         "1.0)."),
+        (0.05, Interval(-0.01, 0.11), "gained 5.0 points of accuracy ({0} −1.0 to 11.0)."),
+        (-0.05, Interval(-0.11, 0.01), "lost 5.0 points of accuracy ({0} −11.0 to 1.0)."),
         (0.0, None, "gained 0.0 points."),
     ],
-)  # fmt: skip
+)
 def test_the_effect_of_assistance_is_put_into_words(value, interval, words):
     tested = Difference(value, 0.01, 10.0, 0.1, interval)
     gain = ObuchowskiRockette(
         np.empty((2, 2)), ErrorCovariances(0, 0, 0, 0), 0.0, 0.0, tested, tested
     )
-    assert plain_language_readers(reader_results(gain=gain))[-1].endswith(words)
+    assert plain_language_readers(reader_results(gain=gain))[-1].endswith(
+        words.format("with other readers and cases:")
+    )
