@@ -15,8 +15,8 @@ from typing import TextIO
 
 from hipedge.errors import InstallationError
 
-# What a spreadsheet may take for a formula, however many apostrophes hide it already, and what is
-# a number all the same.
+# Text that a spreadsheet may evaluate, with any apostrophes that already escape it; numbers are
+# not escaped.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 

@@ -1,9 +1,9 @@
-"""Hips that a person has marked: `--hips hips.csv`.
+"""Hips marked by a person: `--hips hips.csv`.
 
-A row names one hip: its film by `path`, `sha256` or `sop_instance_uid`; its `side` (right, left or
-unknown); and either the femoral head's centre, `x` and `y`, or the box to look at, `x0`, `y0`,
-`x1` and `y1`. Coordinates are in pixels of the film as stored, from its top left corner. A path
-is absolute or relative to the CSV's folder.
+A row is one hip: its film by `path`, `sha256` or `sop_instance_uid`; its `side` (right, left or
+unknown); and either the femoral head's centre, `x` and `y`, or the box to screen, `x0`, `y0`, `x1`
+and `y1`. Coordinates are in pixels of the stored image, from its top left corner. A path is
+absolute or relative to the folder of the CSV file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TABLE = Columns(
 
 @dataclass(frozen=True)
 class GivenHip:
-    """One hip as a person marked it: the femoral head's centre (x, y), or the box to look at."""
+    """A hip marked by a person: the femoral head's centre (x, y), or the box to screen."""
 
     side: Side
     marked: tuple[float, float] | Box
@@ -37,20 +37,20 @@ class GivenHip:
 
 @dataclass(frozen=True)
 class GivenHips:
-    """All hips of a CSV, by the film's SHA-256, absolute path or SOP Instance UID."""
+    """The hips of a CSV file, by the film's SHA-256, absolute path or SOP Instance UID."""
 
     by_film: Mapping[str, tuple[GivenHip, ...]] = field(default_factory=dict)
 
     def of(self, film: Film) -> tuple[GivenHip, ...]:
-        """Return a film's hips under the first of its names that the CSV has: bytes, path, UID."""
+        """Return a film's hips, matched by SHA-256, else by path, else by UID."""
         names = (film.sha256, str(film.source.resolve()), film.sop_instance_uid or "")
         return next((self.by_film[name] for name in names if name in self.by_film), ())
 
 
 def read_hips_csv(path: Path) -> GivenHips:
-    """Read the hips of `path`.
+    """Read marked hips from a CSV file.
 
-    Raises `InputError`, which names the file and the line, for the first row that cannot be used.
+    Raises `InputError`, naming file and line, for the first row that cannot be used.
     """
     by_film: dict[str, tuple[GivenHip, ...]] = {}
     for line, cells in read_rows(path, TABLE):

@@ -35,8 +35,8 @@ def flow_table(cases: Cases) -> Table:
     ]
     reasons = Counter(cases.reasons.values())
     rows += [(f"no answer: {why.replace('_', ' ')}", n) for why, n in reasons.most_common()]
-    rows.append(("predictions without a label, left out", cases.unlabelled))
-    return Table("flow", "Who is in the analysis", ("", "number"), tuple(rows))
+    rows.append(("predictions without a label, excluded", cases.unlabelled))
+    return Table("flow", "Cases in the analysis", ("", "number"), tuple(rows))
 
 
 def overall_table(overall: Mapping[str, Estimate], errors: Mapping[str, Estimate]) -> Table:
@@ -138,8 +138,8 @@ def patient_table(cases: Cases, estimator: Estimator) -> Table:
         "Per patient",
         ("any hip with", "patients with it", "accuracy", *BINARY),
         tuple(rows),
-        "A patient is positive where any hip is. A patient with an unread hip and no positive "
-        "call has no answer, which counts as an error.",
+        "A patient is positive where any hip is. A patient with an unanswered hip and no positive "
+        "answer has no answer, which counts as an error.",
     )
 
 
@@ -176,7 +176,7 @@ def operating_tables(
         ("operating point", "flag as a test for", *BINARY,
          "sensitivity, no answer an error", "specificity, no answer an error"),
         tuple(rows),
-        "" if flag_hardware else "Implants are recorded but raise no flag at this site.",
+        "" if flag_hardware else "Implants are recorded but not flagged at this site.",
     )  # fmt: skip
     return [flag_table, *_threshold_tables(cases, points, estimator)]
 
@@ -259,7 +259,7 @@ def reliability_tables(curve: Reliability | None) -> list[Table]:
         Table(
             "reliability",
             "Reliability of the top probability",
-            ("hips", "mean probability", "share right"),
+            ("hips", "mean probability", "accuracy"),
             tuple((int(n), Estimate(float(c)), Estimate(float(r))) for n, c, r in rows if n),
         )
     ]
@@ -291,7 +291,15 @@ def disagreements_table(cases: Cases) -> Table:
     return Table(
         "disagreements",
         "Hips where model and truth disagree",
-        ("film", "side", "truth", "model", "probability of the model's", "of the truth", "remark"),
+        (
+            "film",
+            "side",
+            "truth",
+            "model",
+            "probability of the model's answer",
+            "probability of the truth",
+            "remark",
+        ),
         tuple(rows),
         "Missed fractures first, then by the model's confidence.",
     )

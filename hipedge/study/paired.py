@@ -169,10 +169,10 @@ def model_versus_readers(paired: PairedBootstrap) -> Table:
     return _comparison_table(
         "model-less-readers",
         "Model less each reader",
-        ("reader", "phase", "metric", "model", "of the reader", "difference"),
+        ("reader", "phase", "metric", "model", "reader's", "difference"),
         comparisons,
-        "PairedBootstrap bootstrap by patient."
-        + (" McNemar's test is left out: some patients have several hips." if clustered else ""),
+        "Paired bootstrap by patient."
+        + (" McNemar's test is omitted: some patients have several hips." if clustered else ""),
         exact=not clustered,
     )
 
@@ -189,9 +189,9 @@ def model_versus_grades(paired: PairedBootstrap) -> Table:
     return _comparison_table(
         "model-less-grades",
         "Model less the mean of each grade",
-        ("grade", "readers", "phase", "metric", "model", "of the grade", "difference"),
+        ("grade", "readers", "phase", "metric", "model", "grade's mean", "difference"),
         comparisons,
-        "The readers of this study are taken as they are; cases are drawn.",
+        "Readers are fixed; cases are resampled.",
     )
 
 
@@ -229,7 +229,7 @@ def verdicts_table(verdicts: tuple[tuple[str, str, NonInferiority], ...], margin
     """Report difference, interval, margin and conclusion of each test."""
     return Table(
         "non-inferiority",
-        "Is the model non-inferior?",
+        "Non-inferiority of the model",
         ("against", "metric", "difference", "margin", "p (one-sided)", "verdict"),
         tuple(
             (name, metric, Estimate(v.difference, {"percentile": v.interval}, unit=POINTS),

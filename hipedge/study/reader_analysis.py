@@ -120,11 +120,11 @@ def _flow_table(study: ReaderStudy) -> Table:
         ("phases", ", ".join(study.phases)),
         ("hips", len(study.cases)),
         ("patients", int(np.unique(study.cases.patients).size)),
-        *((f"left out: {why}", n) for why, n in study.excluded.items()),
+        *((f"excluded: {why}", n) for why, n in study.excluded.items()),
     ]
     if study.confidence is None:
-        rows.append(("confidence", "not taken for every read: no AUC of readers"))
-    return Table("reader-flow", "Who is in the reader study", ("", "number"), tuple(rows))
+        rows.append(("confidence", "not recorded for every read: no AUC of readers"))
+    return Table("reader-flow", "Readers and cases in the analysis", ("", "number"), tuple(rows))
 
 
 _RATER_METRICS = (

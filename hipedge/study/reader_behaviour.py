@@ -70,11 +70,12 @@ def automation_bias_table(study: ReaderStudy) -> Table:
         rows.append((reader, study.grades[r], *misled, *helped))
     return Table(
         "automation-bias",
-        "What the model's answer did",
-        ("reader", "grade", "misled", "share misled", "helped", "share helped"),
+        "Automation bias",
+        ("reader", "grade", "misled", "proportion misled", "helped", "proportion helped"),
         tuple(rows),
-        "Misled: of the hips right alone where the model was wrong, those wrong assisted. Helped: "
-        "of the hips wrong alone where the model was right, those right assisted.",
+        "Misled: of the hips answered correctly alone and wrongly by the model, those answered "
+        "wrongly when assisted. Helped: of the hips answered wrongly alone and correctly by the "
+        "model, those answered correctly when assisted.",
     )
 
 

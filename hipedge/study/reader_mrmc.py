@@ -91,12 +91,13 @@ def multi_reader_tables(results: dict[str, ObuchowskiRockette]) -> list[Table]:
             ("figure", "readers", "alone", "assisted", "difference", "degrees of freedom", "p"),
             tuple(rows),
             "Obuchowski and Rockette 1995, Hillis 2007; covariances by the jackknife over "
-            "patients. Random readers: holds for other readers too. Fixed: for these readers. "
-            "A reader's rating is the confidence in the answer, negative where the answer is no.",
+            "patients. Random readers: the result generalises to other readers. Fixed: it holds "
+            "for these readers. "
+            "A reader's rating is the confidence in the answer, negated if the answer is no.",
         ),
         Table(
             "multi-reader-variance",
-            "Its variance components",
+            "Variance components",
             ("figure", "reader", "reader × phase", "error", "Cov1", "Cov2", "Cov3"),
             tuple(components),
             "Estimates by analysis of variance, which may be negative.",

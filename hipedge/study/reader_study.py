@@ -75,12 +75,12 @@ def match_reads(reads: Sequence[Read], labels: Sequence[Label], cases: Cases) ->
     confidence, seconds = np.full(shape, np.nan), np.full(shape, np.nan)
     problems = Problems("the reads")
     for read, hip in zip(reads, hips, strict=True):
-        where = readers.index(read.reader), phases.index(read.phase), hip
-        if answers[where] >= 0:
+        index = readers.index(read.reader), phases.index(read.phase), hip
+        if answers[index] >= 0:
             problems.add(read.row, "a second read of a hip by the same reader in the same phase")
-        answers[where] = read.answer
-        confidence[where] = np.nan if read.confidence is None else read.confidence
-        seconds[where] = np.nan if read.seconds is None else read.seconds
+        answers[index] = read.answer
+        confidence[index] = np.nan if read.confidence is None else read.confidence
+        seconds[index] = np.nan if read.seconds is None else read.seconds
     problems.raise_by_message()
     missing = [
         f"{readers[r]} has no reads {phases[p]}" for r, p in np.argwhere((answers < 0).all(axis=2))
@@ -102,7 +102,7 @@ def match_reads(reads: Sequence[Read], labels: Sequence[Label], cases: Cases) ->
         _if_complete(confidence[:, :, kept]),
         seconds[:, :, kept] if np.isfinite(seconds[:, :, kept]).any() else None,
         excluded={
-            "labelled, but read by nobody": int(np.sum(~by_any)),
+            "labelled, but not read": int(np.sum(~by_any)),
             "a reader's answer is missing": int(np.sum(by_any & ~by_all)),
             "no answer by the model": int(np.sum(by_all & ~cases.answered)),
         },

@@ -1,12 +1,12 @@
-"""The manifest: a CSV with one hip a row, what it shows, and whom it belongs to.
+"""The training manifest: a CSV file with one hip per row.
 
     path,side,category,patient[,site][,age][,sex][,x,y | x0,y0,x1,y1][,split]
 
-`path` is absolute or relative to the CSV's folder, `side` is right or left, `category` one of the
-eight, `age` in years. The femoral head's centre (`x`, `y`) or a box is in pixels of the film as
-stored; where a row has both, the centre counts, and where it has none the hip is looked for.
-`split` is train, val, test or external (another hospital's test), in every row or in none. Other
-columns are left unread.
+`path` is absolute or relative to the folder of the file, `side` is right or left, `category` a
+value of `Category`, `age` in years. The femoral head's centre (`x`, `y`) or a box is in pixels of
+the stored image; if a row has both, the centre is used, and if it has neither, the hip is located.
+`split` is train, val, test or external (a test set of another hospital), in all rows or in none.
+Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CENTRE, BOX = ("x", "y"), ("x0", "y0", "x1", "y1")
 
 TRAIN, VAL, TEST, EXTERNAL = "train", "val", "test", "external"
 SPLITS = (TRAIN, VAL, TEST, EXTERNAL)
-# Where the manifest splits nothing: parts of the patients for validation and for the test.
+# The fractions of patients for validation and test if the manifest has no split.
 VAL_SHARE, TEST_SHARE = 0.15, 0.15
 
 OLDEST_YEARS = 120
@@ -45,7 +45,7 @@ OLDEST_YEARS = 120
 
 @dataclass(frozen=True)
 class Row:
-    """One hip of the manifest; `line` is where it stands in the file, whose first line is 1."""
+    """A hip of the manifest; `line` is its line in the file, counted from 1."""
 
     line: int
     path: Path
@@ -60,29 +60,29 @@ class Row:
 
     @property
     def given(self) -> tuple[GivenHip, ...]:
-        """The hip as a person marked it, for `hipedge.locate`; empty where nobody did."""
+        """The mark as input of `hipedge.locate`; empty if the hip is not marked."""
         return () if self.marked is None else (GivenHip(self.side, self.marked),)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The rows of a manifest, each in its split; where the file is, and its SHA-256."""
+    """The rows of a manifest, each with its split; the path of the file and its SHA-256."""
 
     path: Path
     rows: tuple[Row, ...]
     sha256: str
 
     def of(self, split: str) -> tuple[Row, ...]:
-        """Return the rows of one split, in the file's order."""
+        """Return the rows of a split, in the order of the file."""
         return tuple(row for row in self.rows if row.split == split)
 
 
 def read_manifest(path: Path, *, seed: int = 0) -> Manifest:
-    """Read and check a manifest, and split it by patient where it does not say how.
+    """Read and validate a manifest, and split it by patient if it has no split.
 
-    Raises `InputError`, which names every bad row: of an unknown side or category, without a
-    file or a patient, marked outside what numbers can be, the same hip twice, or a patient in two
-    splits. What only the pixels can show (copies, hips not found) is checked when they are read.
+    Raises `InputError` naming every invalid row: an unknown side or category, a missing file or
+    patient, an invalid mark, a repeated hip, or a patient in two splits. Copies of films and hips
+    that cannot be located are detected when the pixels are read.
     """
     problems = Problems(path)
     try:
@@ -104,7 +104,7 @@ def read_manifest(path: Path, *, seed: int = 0) -> Manifest:
 
 
 def split_of(patient: str, seed: int) -> str:
-    """Return the split of a patient by a hash of the name: rows may be added, none then moves."""
+    """Return the split of a patient by a hash of the name, so that added rows move no others."""
     digest = hashlib.sha256(f"{seed} {patient}".encode()).digest()
     part = int.from_bytes(digest[:8], "big") / 2**64
     if part < TEST_SHARE:
@@ -202,7 +202,7 @@ def _split(text: str) -> str:
 
 
 def _check_together(rows: Sequence[Row], problems: Problems) -> None:
-    """Note what is wrong between rows: half a split, a hip twice, a patient in two splits."""
+    """Check across rows: an incomplete split, a repeated hip, a patient in two splits."""
     first: dict[str, Row] = {}
     some_split = any(row.split for row in rows)
     for line, other_line in repeated_rows((r.line, (r.path.resolve(), r.side)) for r in rows):

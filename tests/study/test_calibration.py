@@ -185,11 +185,16 @@ NO_SITE_FILES = [
     '{"format": 1, "operating_points": {"sensitive": {"knee": 0.5}}}',
     '{"format": 2, "flag_criterion": "taste", "model": null, "temperature_factor": 1,'
     ' "operating_points": {}}',
+    *(
+        f'{{"format": 1, "model": null, "operating_points": {{}}, "temperature_factor": {factor}}}'
+        for factor in ("0", "-1.5", "Infinity", "NaN", "null", '"hot"')
+    ),
 ]
 
 
 @pytest.mark.parametrize("text", NO_SITE_FILES)
 def test_a_file_that_is_no_site_file_is_an_input_error(tmp_path, text):
+    """A temperature factor of 0 would make every probability 0 or 1, or undefined."""
     path = tmp_path / SITE_CALIBRATION_FILE
     path.write_text(text)
     with pytest.raises(InputError):

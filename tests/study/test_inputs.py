@@ -286,3 +286,226 @@ def test_selecting_hips_keeps_their_reasons(table):
     chosen = cases.select(np.array([False, True]))
     assert chosen.reasons == {0: "truncated"}
     assert chosen.films == ["2"]
+
+
+def test_every_optional_cell_of_a_label_is_read_and_an_empty_one_is_none(table):
+    filled = {"site": "A", "sex": "F", "age": "0", "vendor": "V", "split": "internal"}
+    found = read_labels(table("l.csv", [label("1", **filled)]))[0]
+    assert (found.row, found.film, found.side) == (2, FilmName(case="1"), Side.RIGHT)
+    assert (found.category, found.patient) == (0, "p1")
+    assert (found.site, found.sex, found.age_years) == ("A", "F", 0.0)
+    assert (found.vendor, found.split) == ("V", "internal")
+    empty = read_labels(table("l.csv", [label("1", **dict.fromkeys(filled, ""))]))[0]
+    assert {empty.site, empty.sex, empty.age_years, empty.vendor, empty.split} == {None}
+
+
+def test_a_film_keeps_every_identifier_that_its_row_has(table):
+    row = label("c", sha256="s", sop_instance_uid="u", path="p")
+    assert read_labels(table("l.csv", [row]))[0].film == FilmName("s", "u", "p", "c")
+
+
+@pytest.mark.parametrize("column", ["age"])
+@pytest.mark.parametrize("value", ["-1", "inf", "old"])
+def test_a_number_that_cannot_be_is_refused(table, column, value):
+    with pytest.raises(InputError, match=f"a value of {column} that is not a number of 0 or more"):
+        read_labels(table("l.csv", [label("1", **{column: value})]))
+
+
+def test_predictions_without_rows_are_refused(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text(",".join(["case", "side", *NAMES]) + "\n")
+    with pytest.raises(InputError, match="has no rows under its header"):
+        list(read_predictions(path))
+
+
+def test_predictions_need_probabilities_or_a_category(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("case,side\n1,right\n")
+    with pytest.raises(InputError, match="neither probability columns"):
+        list(read_predictions(path))
+
+
+def test_a_prediction_has_the_most_probable_category_unless_it_names_another(table):
+    rows = [prediction("1", category="osteoarthritis"), prediction("2") | {"category": NAMES[3]}]
+    rows[0]["category"] = ""
+    found = list(read_predictions(table("p.csv", rows)))
+    assert [(p.category, p.side, p.code, p.row) for p in found] == [
+        (1, Side.RIGHT, None, 2),
+        (3, Side.RIGHT, None, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "flagged"),
+    [("1", True), ("True", True), ("0", False), ("false", False), ("", None)],
+)
+def test_a_flag_is_true_false_or_not_known(table, text, flagged):
+    assert (
+        next(read_predictions(table("p.csv", [prediction("1", flagged=text)]))).flagged is flagged
+    )
+
+
+def test_a_model_that_is_certain_has_probabilities_of_0_and_1(table):
+    certain = dict.fromkeys(NAMES, "0") | {"osteoarthritis": "1"}
+    found = next(read_predictions(table("p.csv", [prediction("1") | certain])))
+    assert found.probabilities == (0.0, 1.0, *[0.0] * 6)
+
+
+@pytest.mark.parametrize("value", ["1.001", "-0.001"])
+def test_a_probability_outside_0_to_1_is_refused(table, value):
+    with pytest.raises(InputError, match="a probability that is not a number from 0 to 1: row 2"):
+        list(read_predictions(table("p.csv", [prediction("1") | {"osteoarthritis": value}])))
+
+
+def test_rounded_probabilities_may_miss_one_by_a_little(table):
+    row = prediction("1") | {"normal": "0.926"}
+    assert next(read_predictions(table("p.csv", [row]))).category == 0
+    for off in ("0.924", "0.936"):
+        rows = [prediction("1") | {"normal": off}]
+        with pytest.raises(InputError, match="do not sum to one"):
+            list(read_predictions(table("p.csv", rows)))
+
+
+def test_a_film_that_was_not_read_needs_no_side_but_an_answer_does(table):
+    empty = dict.fromkeys(NAMES, "")
+    unread = next(read_predictions(table("p.csv", [prediction("1", "") | empty])))
+    assert (unread.side, unread.category, unread.code) == (None, None, "not_read")
+    with pytest.raises(InputError, match="a side that is not"):
+        list(read_predictions(table("p.csv", [prediction("1", "")])))
+    with pytest.raises(InputError, match="a side that is not"):
+        list(read_predictions(table("p.csv", [prediction("1", "up") | empty])))
+
+
+def test_a_similar_category_is_suggested(table):
+    with pytest.raises(InputError, match=r"'osteoarthritus' \(did you mean osteoarthritis\?\)"):
+        read_labels(table("l.csv", [label("1", category="osteoarthritus")]))
+
+
+def test_every_cell_of_a_read_is_read(table):
+    row = read_of("1", answer="Femoral neck fracture", confidence="80", seconds="12.5")
+    found = read_reads(table("r.csv", [row]))[0]
+    assert (found.row, found.reader, found.grade, found.phase) == (2, "R1", "senior", "alone")
+    assert (found.answer, found.confidence, found.seconds) == (3, 80.0, 12.5)
+    ungraded = read_reads(table("r.csv", [read_of("1") | {"grade": ""}]))[0]
+    assert (ungraded.grade, ungraded.confidence, ungraded.seconds) == ("ungraded", None, None)
+
+
+def test_a_read_without_a_reader_and_a_table_without_reads_are_refused(table, tmp_path):
+    with pytest.raises(InputError, match="no reader: row 2"):
+        read_reads(table("r.csv", [read_of("1", reader="")]))
+    path = tmp_path / "empty.csv"
+    path.write_text("reader,grade,phase,case,side,answer\n")
+    with pytest.raises(InputError, match="has no rows"):
+        read_reads(path)
+
+
+def test_reads_keep_their_times_where_not_every_read_has_one(table):
+    timed = [read_of("1", seconds="3"), read_of("2", seconds="")]
+    found = reads_of(table, timed).seconds[0, 0]
+    assert found[0] == 3.0
+    assert np.isnan(found[1])
+    untimed = [read_of("1", seconds=""), read_of("2", seconds="")]
+    assert reads_of(table, untimed).seconds is None
+
+
+def test_hips_left_out_of_a_reader_study_are_counted_by_reason(table):
+    labels = read_labels(table("l.csv", [label(str(i)) for i in range(1, 7)]))
+    made = [Prediction(FilmName(case=str(i)), Side.RIGHT, 0) for i in range(1, 6)]
+    cases = match_predictions(labels, [*made, Prediction(FilmName(case="6"), None, code="x")])
+    rows = [read_of(c, r) for c in "126" for r in ("R1", "R2")] + [read_of("3", "R1")]
+    study = match_reads(read_reads(table("r.csv", rows)), labels, cases)
+    assert study.cases.films == ["1", "2"]
+    assert study.excluded == {
+        "labelled, but not read": 2,
+        "a reader's answer is missing": 1,
+        "no answer by the model": 1,
+    }
+
+
+def test_reads_are_stored_by_reader_phase_and_hip(table):
+    rows = [
+        read_of(case, reader, phase, answer)
+        for reader, phase, answers in (
+            ("R2", "assisted", (NAMES[1], NAMES[2])),
+            ("R2", "alone", (NAMES[3], NAMES[4])),
+            ("R1", "alone", (NAMES[5], NAMES[6])),
+            ("R1", "assisted", (NAMES[7], NAMES[0])),
+        )
+        for case, answer in zip("12", answers, strict=True)
+    ]
+    study = reads_of(table, rows)
+    assert (study.readers, study.phases) == (("R2", "R1"), ("alone", "assisted"))
+    assert study.answers.tolist() == [[[3, 4], [1, 2]], [[5, 6], [7, 0]]]
+
+
+def test_a_study_whose_hips_nobody_shares_has_nothing_to_compare(table):
+    with pytest.raises(InputError, match="no hip was answered by every reader"):
+        reads_of(table, [read_of("1", "R1"), read_of("2", "R2")])
+
+
+def test_selected_hips_keep_everything_that_belongs_to_them(table):
+    labels = read_labels(
+        table("l.csv", [label("1", site="A"), label("2", "left", site="B"), label("3", site="A")])
+    )
+    share = (0.3, *[0.1] * 7)
+    made = [
+        Prediction(FilmName(case="1"), Side.RIGHT, 1, share, flagged=True),
+        Prediction(FilmName(case="2"), Side.UNKNOWN, 2, share, flagged=False),
+        Prediction(FilmName(case="3"), None, code="truncated"),
+    ]
+    cases = match_predictions(labels, made)
+    assert cases.flagged.tolist() == [1, 0, -1]
+    assert cases.merged.tolist() == [False, True, False]
+    assert cases.answered.tolist() == cases.scored.tolist() == [True, True, False]
+    assert not cases.clustered
+    chosen = cases.select(np.array([False, True, True]))
+    assert chosen.sides == [Side.LEFT, Side.RIGHT]
+    assert chosen.films == ["2", "3"]
+    assert (chosen.answer.tolist(), chosen.flagged.tolist()) == ([2, -1], [0, -1])
+    assert chosen.merged.tolist() == [True, False]
+    assert chosen.patients.tolist() == [1, 2]
+    assert chosen.groups["site"] == (("A", "B"), pytest.approx([1, 0]))
+    assert chosen.reasons == {1: "truncated"}
+
+
+def test_two_hips_of_a_patient_make_a_clustered_sample(table):
+    labels = read_labels(table("l.csv", [label("1"), label("1", "left")]))
+    made = [Prediction(FilmName(case="1"), side, 0) for side in (Side.RIGHT, Side.LEFT)]
+    assert match_predictions(labels, made).clustered
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [("0", "0 to 17"), ("17.9", "0 to 17"), ("18", "18 to 39"), ("40", "40 to 59"),
+     ("60", "60 to 79"), ("79.9", "60 to 79"), ("80", "80 and over"), ("230", "80 and over")],
+)  # fmt: skip
+def test_ages_fall_into_bands(table, age, band):
+    labels = read_labels(table("l.csv", [label("1", age=age)]))
+    cases = match_predictions(labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0, age_years=5)])
+    assert cases.groups["age"][0] == (band,)
+
+
+def test_an_unread_film_describes_its_hips_too(table):
+    labels = read_labels(table("l.csv", [label("1"), label("2")]))
+    made = [
+        Prediction(FilmName(case="1"), None, code="truncated", vendor="v"),
+        Prediction(FilmName(case="2"), Side.RIGHT, 0),
+    ]
+    groups = match_predictions(labels, made).groups
+    assert groups["vendor"][0] == ("v",)
+    assert groups["vendor"][1].tolist() == [0, -1]
+    assert "sex" not in groups
+
+
+def test_labels_and_reads_without_a_common_column_are_refused(table):
+    labels = read_labels(table("l.csv", [label("1")]))
+    cases = match_predictions(labels, [Prediction(FilmName(case="1"), Side.RIGHT, 0)])
+    row = {name: value for name, value in read_of("1").items() if name != "case"}
+    reads = read_reads(table("r.csv", [row | {"path": "a.dcm"}]))
+    with pytest.raises(InputError, match="labels and reads have no column in common"):
+        match_reads(reads, labels, cases)
+
+
+def test_an_empty_probability_among_others_is_refused(table):
+    with pytest.raises(InputError, match="a probability that is not a number from 0 to 1: row 2"):
+        list(read_predictions(table("p.csv", [prediction("1") | {"osteoarthritis": ""}])))

@@ -17,9 +17,10 @@ from hipedge.study.evaluate import EvaluationSettings, evaluate
 from hipedge.study.inputs import read_reads
 from hipedge.study.reader_analysis import ReaderSettings, analyse_readers
 from hipedge.study.reader_study import match_reads
-from hipedge.study.report.checklist import CHECKLISTS
+from hipedge.study.report.checklist import CHECKLISTS, checklists_html
 from hipedge.study.report.evaluation import write_evaluation
-from hipedge.study.report.html import cell_html, number, table_html
+from hipedge.study.report.export import slug, write_json, write_tables
+from hipedge.study.report.html import cell_html, number, sentence, table_html
 from hipedge.study.report.pictures import FolderPictures, NoPictures, disagreement_gallery
 from hipedge.study.report.reader_study import write_reader_study
 from hipedge.study.sources import load_inputs, split_cases
@@ -263,3 +264,112 @@ def test_each_checklist_numbers_its_items_once():
 def test_the_documented_examples_have_every_section(name, sections):
     headings = Page((EXAMPLES / name).read_text(encoding="utf-8")).headings
     assert [heading for heading in headings if not heading.startswith("Operating")] == sections
+
+
+PERCENTAGE = Estimate(0.5, {"wilson": Interval(0.4, 0.6), "bca": None}, 20)
+UNDEFINED = Estimate(float("nan"), {"percentile": None}, 0)
+RESULTS = Table(
+    "k",
+    "t",
+    ("name", "x", "n"),
+    (("=cmd|' /C calc'!A0", PERCENTAGE, 1234), ("-b", UNDEFINED, None), ("-0.5", None, -3)),
+    "note",
+)
+
+
+def test_a_table_as_csv_has_full_precision_and_no_formulas(tmp_path):
+    write_tables(tmp_path / "tables", {"Data set 1": [RESULTS]})
+    with (tmp_path / "tables" / "data-set-1-k.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["name", "x", "x wilson low", "x wilson high", "x bca low", "x bca high",
+             "x percentile low", "x percentile high", "n"],
+            ["'=cmd|' /C calc'!A0", "0.5", "0.4", "0.6", "", "", "", "", "1234"],
+            ["'-b", "undefined", "", "", "", "", "", "", ""],
+            ["-0.5", "", "", "", "", "", "", "", "-3"],
+        ]  # fmt: skip
+
+
+def test_a_table_as_json_has_every_interval_and_null_for_what_is_undefined(tmp_path):
+    write_json(tmp_path / "results.json", {"seed": 3}, {"all": [RESULTS]})
+    content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert content["seed"] == 3
+    table = content["results"]["all"]["k"]
+    assert (table["title"], table["note"]) == ("t", "note")
+    assert table["rows"][0] == {
+        "name": "=cmd|' /C calc'!A0",
+        "x": {"value": 0.5, "n": 20, "intervals": {"wilson": [0.4, 0.6], "bca": None}},
+        "n": 1234,
+    }
+    assert table["rows"][1]["x"] == {"value": None, "n": 0, "intervals": {"percentile": None}}
+
+
+def test_a_name_becomes_a_file_name():
+    assert slug("Hospital 3: Zürich/West") == "hospital-3-z-rich-west"
+    assert slug("…") == "data"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.1234, "\N{NO-BREAK SPACE}%", "12.3\N{NO-BREAK SPACE}%"),
+        (-0.1, POINTS, "−10.0\N{NO-BREAK SPACE}points"),
+        (12.34567, PLAIN, "12.346"),
+        (-0.0004, PLAIN, "0.000"),
+        (float("inf"), PLAIN, "undefined"),
+    ],
+)
+def test_a_number_has_the_digits_and_the_minus_of_print(value, unit, text):
+    assert number(value, unit) == text
+
+
+def test_an_estimate_in_a_sentence_has_its_interval_and_its_denominator():
+    space = "\N{NO-BREAK SPACE}"
+    assert sentence(PERCENTAGE) == f"50.0{space}% (95 % CI 40.0 to 60.0{space}%; n = 20)"
+    assert sentence(Estimate(0.5, {}, 1200)) == f"50.0{space}% (n = 1,200)"
+    assert sentence(Estimate(0.5, {}, unit=PLAIN)) == "0.500"
+    assert sentence(UNDEFINED) == "undefined"
+
+
+def test_a_long_table_shows_its_first_rows_and_says_how_many_are_left():
+    table = Table("k", "t", ("a",), tuple((str(i),) for i in range(1003)), "Remark.")
+    found = table_html(table, max_rows=2)
+    assert found.count("<tr>") == 3
+    assert "Remark. 1,001 more rows are in the CSV file." in found
+    assert "more rows" not in table_html(table)
+    assert "more rows" not in table_html(table, max_rows=1003)
+
+
+def test_columns_of_words_are_set_to_the_left_and_columns_of_numbers_are_not():
+    rows = (("Bern", "< 0.0001", "3 of 4", None), ("", "undefined", "12 of 20", 5))
+    found = table_html(Table("k", "t", ("site", "p", "events", "n"), rows))
+    assert re.findall(r'<th( class="words")?>(\w+)', found) == [
+        (' class="words"', "site"), ("", "p"), ("", "events"), ("", "n"),
+    ]  # fmt: skip
+    assert '<td class="words">Bern</td><td>&lt; 0.0001</td><td>3 of 4</td><td></td>' in found
+
+
+def test_only_names_that_are_too_long_for_a_cell_are_cut():
+    assert "title" not in cell_html("a" * 44)
+    assert cell_html("a" * 45) == f'<span title="{"a" * 45}">{"a" * 22}…</span>'
+    assert cell_html("/" + "b" * 50) == f'<span title="/{"b" * 50}">…{"b" * 44}</span>'
+    assert cell_html("c:\\" + "d" * 50).endswith(f'">…{"d" * 44}</span>')
+
+
+def test_a_gallery_shows_at_most_two_dozen_pictures(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"any side")
+    rows = tuple(("a", "left", "normal", "osteoarthritis", None, None, "") for _ in range(30))
+    table = Table("disagreements", "t", ("film", "side", "truth", "model", "p", "q", "r"), rows)
+    found = disagreement_gallery(table, FolderPictures(tmp_path))
+    assert found.count("<figure>") == 24
+    assert "a, left: osteoarthritis, in truth normal" in found
+    assert "agree on every hip" in disagreement_gallery(
+        Table("disagreements", "t", table.columns, ()), NoPictures()
+    )
+
+
+def test_a_checklist_counts_what_the_data_answer():
+    found = checklists_html({"flow": "See 'Cases'.", "limits": "<b>", "software": ""})
+    assert "2 of 34 items are filled in" in found
+    assert "&lt;b&gt;" in found
+    assert found.count("See &#39;Cases&#39;.") == 5
+    assert found.count("to be filled in") == 34 + 52 + 42 - 8

@@ -14,8 +14,8 @@ from hipedge.study.report.html import Section, page_html
 
 REPORT, NUMBERS, TABLES = "report.html", "results.json", "tables"
 RESEARCH_ONLY = (
-    "Research use only: not a medical device. The figures hold for cases like those labelled here, "
-    "and for the model, thresholds and software that made these predictions."
+    "Research use only: not a medical device. The results apply to cases like those labelled here, "
+    "and to the model, thresholds and software that made these predictions."
 )
 
 

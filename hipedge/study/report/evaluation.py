@@ -87,8 +87,8 @@ def _summary(evaluation: Evaluation, note: str) -> Markup:
         headline = [
             ("accuracy", data.overall["accuracy"]),
             ("macro F1", data.overall["macro F1"]),
-            ("fractures recognised", fracture["sensitivity"]),
-            ("without fracture, left alone", fracture["specificity"]),
+            ("fracture sensitivity", fracture["sensitivity"]),
+            ("fracture specificity", fracture["specificity"]),
         ]
         if "macro AUC" in data.overall:
             headline.insert(2, ("macro AUC", data.overall["macro AUC"]))
@@ -150,8 +150,8 @@ def _data_sections(data: DataSet, pictures: Pictures, suffix: str) -> list[Secti
                 f"Calibration{suffix}",
                 figure_html(
                     figures.reliability_figure(data.reliability),
-                    "How often the model is right, by how sure it is. On the diagonal it is as "
-                    "often right as it says.",
+                    "Accuracy by the probability of the top category. A calibrated model lies on "
+                    "the diagonal.",
                 )
                 + details_html("As a table", tables_of("reliability")),
             )
@@ -182,8 +182,9 @@ def _methods(evaluation: Evaluation) -> Markup:
     clustered = any(data.cases.clustered for data in evaluation.data_sets)
     return bullets_html(
         [
-            f"Bootstrap: {settings.replicates:,} replicates, drawing patients with all their hips; "
-            "percentile and BCa intervals (Efron 1987). A category that is absent from a replicate "
+            f"Bootstrap: {settings.replicates:,} replicates, resampling patients with all their "
+            "hips; percentile and BCa intervals (Efron 1987). A category that is absent from a "
+            "replicate "
             "leaves its own metrics undefined there, and macro averages run over the categories "
             "that are defined; a metric that is undefined in more than 5 % of replicates gets no "
             "bootstrap interval.",
@@ -204,8 +205,8 @@ def _methods(evaluation: Evaluation) -> Markup:
             "Tables show Wilson's interval for proportions, the AUC's own for AUC, BCa for ECE "
             "(which resampling inflates) and the percentile interval for the rest. The JSON and "
             "CSV files have all of them.",
-            "A hip without an answer (film refused, or hip not found) is left out of the main "
-            "figures and counted as an error in those marked so (intention to diagnose).",
+            "A hip without an answer (film refused, or hip not found) is excluded from the main "
+            "results and counted as an error in those marked so (intention to diagnose).",
         ]
     )
 
@@ -224,10 +225,10 @@ def _answers(evaluation: Evaluation) -> dict[str, str]:
     groups = sorted({g for data in sets for g in data.cases.groups if g != "split"})
     return {
         "software": f"hipedge {__version__}; {len(CATEGORY_LABELS)} categories per hip.",
-        "design": "Validation of a classifier that was fixed before.",
+        "design": "Validation of a classifier that was fixed beforehand.",
         "flow": _lead(evaluation) + " See 'Cases'.",
         "groups": f"By {', '.join(groups)}: see 'Sub-groups'." if groups else "",
-        "missing": f"{unread:,} hips without an answer; reported left out and counted as errors.",
+        "missing": f"{unread:,} hips without an answer; excluded, and counted as errors.",
         "thresholds": _thresholds(settings),
         "metrics": "Accuracy, balanced accuracy, F1, sensitivity, specificity, PPV, NPV, AUC, "
         "average precision, Brier score, ECE; see 'How it was done'.",
@@ -240,7 +241,7 @@ def _answers(evaluation: Evaluation) -> dict[str, str]:
         "failures": "See 'Disagreements'.",
         "external": f"Data sets: {names}." if len(sets) > 1 else "",
         "limits": ("No case of " + ", ".join(absent) + ". " if absent else "")
-        + "The figures hold for cases like these.",
+        + "The results apply to similar cases.",
     }
 
 

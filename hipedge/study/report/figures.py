@@ -60,7 +60,7 @@ def roc_figure(rocs: Sequence[RocCurve]) -> str:
                 )  # fmt: skip
         whole.plot([0, 1], [0, 1], color=GRID_COLOUR, lw=1, zorder=0)
         whole.set(title="ROC curves", xlim=(-0.02, 1), ylim=(0, 1.02))
-        corner.set(title="The upper left corner", xlim=(-0.006, 0.3), ylim=(0.7, 1.006))
+        corner.set(title="Upper left corner", xlim=(-0.006, 0.3), ylim=(0.7, 1.006))
         for axes in (whole, corner):
             axes.set(xlabel="1 − specificity", ylabel="sensitivity")
             axes.grid(color=GRID_COLOUR, lw=0.5)
@@ -79,7 +79,7 @@ def reliability_figure(curve: Reliability) -> str:
             curve.confidence[nonempty], curve.accuracy[nonempty], "o-", color=COLOURS[0], ms=4,
             lw=1.5, label="model",
         )  # fmt: skip
-        axes.set(title="Reliability", ylabel="share right", ylim=(0, 1.03))
+        axes.set(title="Reliability", ylabel="accuracy", ylim=(0, 1.03))
         axes.grid(color=GRID_COLOUR, lw=0.5)
         axes.legend(loc="upper left")
         centres = (np.arange(N_BINS) + 0.5) / N_BINS

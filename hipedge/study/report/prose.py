@@ -18,16 +18,16 @@ def plain_language_evaluation(data: DataSet) -> list[str]:
     sentences = [
         f"Of 100 hips that the model answered, it put {_per_100(data.overall['accuracy'])} into "
         f"the right one of {len(CATEGORY_LABELS)} categories.",
-        f"Of 100 hips with a fresh fracture it called {_per_100(fracture['sensitivity'])} a "
-        f"fracture; of 100 without one it left {_per_100(fracture['specificity'])} alone.",
-        f"Of 100 abnormal hips it called {_per_100(abnormal['sensitivity'])} abnormal; of 100 "
-        f"normal hips it called {_per_100(abnormal['specificity'])} normal.",
+        f"Of 100 hips with an acute fracture it detected {_per_100(fracture['sensitivity'])}; of "
+        f"100 without, it reported no fracture in {_per_100(fracture['specificity'])}.",
+        f"Of 100 abnormal hips it recognised {_per_100(abnormal['sensitivity'])} as abnormal; of "
+        f"100 normal hips, {_per_100(abnormal['specificity'])} as normal.",
     ]
     if unanswered:
-        share = 100 * unanswered / len(data.cases)
+        percentage = 100 * unanswered / len(data.cases)
         sentences.append(
-            f"For {unanswered:,} of {len(data.cases):,} hips ({share:.1f} %) the model gave no "
-            f"answer. Counting each of these as an error, it was right for "
+            f"For {unanswered:,} of {len(data.cases):,} hips ({percentage:.1f} %) the model gave "
+            f"no answer. Counting each of these as an error, it was right for "
             f"{_per_100(data.as_errors['accuracy'])} of 100."
         )
     return sentences
@@ -51,7 +51,7 @@ def plain_language_readers(results: ReaderResults) -> list[str]:
         points = f"{100 * verdict.margin:g} points"
         sentences.append(
             {
-                "superior": "Taken together, the readers were right less often than the model.",
+                "superior": "On average, the readers were right less often than the model.",
                 "non-inferior": f"The model is not worse than the readers' mean by {points} or "
                 "more, in accuracy.",
                 "inferior": f"The model is worse than the readers' mean by more than {points}.",

@@ -184,19 +184,20 @@ def _methods(results: ReaderResults) -> list[str]:
             "percentile interval for the rest."
         )
         if results.non_inferiority
-        else "Non-inferiority is not judged: it is against readers alone, and none read alone."
+        else "Non-inferiority is not judged: it compares the model with readers alone, and none "
+        "read alone."
     )
     return [
-        "Model and readers are judged on the hips that all of them answered.",
+        "Model and readers are compared on the hips that all of them answered.",
         f"Comparisons: paired bootstrap, {settings.replicates:,} replicates drawing patients with "
         "all their hips, for model, readers and phases together; Holm's correction within each "
-        "table; McNemar's exact test where every hip is another patient's.",
+        "table; McNemar's exact test if each patient has one hip.",
         non_inferiority,
         "Agreement: Cohen's κ of each pair, Fleiss' κ and Gwet's AC1 of all, over "
         f"{len(CATEGORY_LABELS)} categories.",
         "Assisted against alone, over readers and cases: Obuchowski and Rockette 1995 with "
-        "Hillis' degrees of freedom (2007), jackknifing patients. With few readers this asks "
-        "much, as it must: it speaks of readers who were not in the study.",
+        "Hillis' degrees of freedom (2007), jackknifing patients. With few readers its "
+        "power is low, since the result generalises to readers who were not in the study.",
         "Tables show Wilson's interval for proportions and the percentile interval for the rest. "
         "The JSON and CSV files have all of them.",
     ]
@@ -212,9 +213,9 @@ def _answers(results: ReaderResults) -> dict[str, str]:
         "software": f"hipedge {__version__}; {len(CATEGORY_LABELS)} categories per hip.",
         "design": f"Reader study, {' and '.join(study.phases)}"
         f"{margin if results.non_inferiority else ''}.",
-        "flow": f"{_lead(results)} {excluded:,} labelled hips are left out: see 'Cases and "
+        "flow": f"{_lead(results)} {excluded:,} labelled hips are excluded: see 'Cases and "
         "readers'.",
-        "missing": "Hips that a reader or the model did not answer are left out and counted.",
+        "missing": "Hips that a reader or the model did not answer are excluded and counted.",
         "metrics": "Accuracy, F1, sensitivity, specificity; paired differences; multi-reader "
         "multi-case analysis; see 'How it was done'.",
         "intervals": f"95 % intervals; paired bootstrap by patient with "
@@ -225,5 +226,5 @@ def _answers(results: ReaderResults) -> dict[str, str]:
         "readers": f"{len(study.readers)} readers, {' and '.join(study.phases)}; see 'What "
         "assistance changed'.",
         "agreement": "See 'Agreement'.",
-        "limits": "The figures hold for cases and readers like these.",
+        "limits": "The results apply to similar cases and readers.",
     }
