@@ -177,6 +177,10 @@ class Area:
 class Pixels(Protocol):
     """A film's pixels, decoded when they are asked for and as far: bone bright, 0 to 65535."""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the decoder noticed damage to what has been asked for so far."""
+
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), over the VOI's output range."""
 
@@ -199,6 +203,12 @@ class Radiograph:
     def pixels(self) -> NDArray[np.uint16]:
         """All pixels: uint16 (H, W), bone bright, 0 to 65535 over the VOI's output range."""
         return self.source.whole()
+
+    @property
+    def marks(self) -> frozenset[Mark]:
+        """The film's marks, and that its pixels are damaged, as far as they have been decoded."""
+        damaged = frozenset({Mark.DAMAGED_PIXELS}) if self.source.damaged else frozenset()
+        return self.film.marks | damaged
 
     @cached_property
     def overview(self) -> Area:

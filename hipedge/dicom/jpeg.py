@@ -178,17 +178,18 @@ def _predicted(row: NDArray[Any], above: NDArray[Any], predictor: int) -> NDArra
 def _dct_ends_wrong(samples: Samples, scan: Scan) -> bool:
     fill = 1 << (scan.bits - 1)
     whole_rows = len(samples) // scan.mcu_rows
-    filled = [_filled_mcus(samples, scan, row, fill) for row in range(whole_rows - 2, whole_rows)]
-    added = filled.pop()
+    ends = range(whole_rows - 2, whole_rows)
+    filled = [_filled_mcus(samples, scan, row, fill) for row in ends]
+    last, added = filled if len(filled) == 2 else (np.zeros(1, np.bool_), *filled)
     if not added[0]:  # the MCU in which the data ended
         return not added[1:].all()
-    if not added.all():
-        return True
-    if filled and filled[0].all():
+    if last.all():
         raise Refused(Code.TRUNCATED, "rows missing")
-    last = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
+    if not added.all() or last[-1]:
+        return True
+    block = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
     # A film that ends in mid-gray looks as if the data had ended one MCU too early.
-    return abs(float(last.mean()) - fill) > 1
+    return abs(float(block.mean()) - fill) > 1
 
 
 def _filled_mcus(samples: Samples, scan: Scan, mcu_row: int, fill: int) -> NDArray[np.bool_]:
