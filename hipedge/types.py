@@ -85,14 +85,18 @@ class Mark(str, Enum):
     CONFLICT = "conflict"
     DAMAGED_PIXELS = "damaged_pixels"
     HEADER_DISAGREES = "header_disagrees"
+    MORE_PICTURES = "more_pictures"
     ONE_HIP_FOUND = "one_hip_found"
     OUTSIDE_POPULATION = "outside_population"
+    POLARITY_DOUBTFUL = "polarity_doubtful"
     POLYGLOT = "polyglot"
     SIDE_UNCLEAR = "side_unclear"
     # Counterclockwise, for the network; the film's coordinates are those of the turned image.
     TURNED_90 = "turned_90"
     TURNED_180 = "turned_180"
     TURNED_270 = "turned_270"
+    # The header's window or VOI LUT shows nothing of the film, so it was not used.
+    WINDOW_UNUSABLE = "window_unusable"
 
 
 # What the hash of a codestream begins with: it and that of values cannot be compared.

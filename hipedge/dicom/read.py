@@ -150,10 +150,16 @@ def _marks(data: bytes) -> frozenset[Mark]:
 
 
 def _read_picture(path: Path, payload: Payload) -> Radiograph:
-    values = decode_picture(payload.data)
-    height, width = values.shape
-    film = Film(path, payload.sha256, hash_pixels(values), (height, width))
-    return Radiograph(film, WholePixels(render(values, 16, Grayscale())))
+    picture = decode_picture(payload.data)
+    pixels = WholePixels(render(picture.values, 16, Grayscale()), picture.damaged)
+    film = Film(
+        source=path,
+        sha256=payload.sha256,
+        pixel_hash=hash_pixels(picture.values),
+        shape=pixels.pixels.shape,
+        marks=picture.marks,
+    )
+    return Radiograph(film, pixels)
 
 
 def values_hash(path: Path) -> str:
