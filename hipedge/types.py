@@ -116,14 +116,18 @@ class Mark(str, Enum):
     CONFLICT = "conflict"
     DAMAGED_PIXELS = "damaged_pixels"
     HEADER_DISAGREES = "header_disagrees"
+    MORE_PICTURES = "more_pictures"
     ONE_HIP_FOUND = "one_hip_found"
     OUTSIDE_POPULATION = "outside_population"
+    POLARITY_DOUBTFUL = "polarity_doubtful"
     POLYGLOT = "polyglot"
     SIDE_UNCLEAR = "side_unclear"
     # The film was rotated counterclockwise; all its coordinates are those of the rotated image.
     TURNED_90 = "turned_90"
     TURNED_180 = "turned_180"
     TURNED_270 = "turned_270"
+    # The header's window or VOI LUT shows nothing of the film, so it was not used.
+    WINDOW_UNUSABLE = "window_unusable"
 
 
 # Prefix of the hash of a codestream, which cannot be compared with a hash of pixel values.
@@ -210,6 +214,10 @@ class Area:
 class Pixels(Protocol):
     """The pixels of a film, decoded on demand and only as needed: bone bright, 0 to 65535."""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the decoder noticed damage to what has been asked for so far."""
+
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), scaled to the output range of the VOI transformation."""
 
@@ -233,6 +241,12 @@ class Radiograph:
     def pixels(self) -> NDArray[np.uint16]:
         """All pixels: uint16 (H, W), bone bright, 0 to 65535 over the output range of the VOI."""
         return self.source.whole()
+
+    @property
+    def marks(self) -> frozenset[Mark]:
+        """The film's marks, and that its pixels are damaged, as far as they have been decoded."""
+        damaged = frozenset({Mark.DAMAGED_PIXELS}) if self.source.damaged else frozenset()
+        return self.film.marks | damaged
 
     @cached_property
     def overview(self) -> Area:

@@ -27,6 +27,7 @@ DECODER_ERRORS = (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueEr
 Samples = NDArray[np.integer[Any]]
 
 _RLE_HEADER_BYTES = 64
+_PREDICTABLE_TERMINATION = 0x10  # of the code-blocks' style, T.800 table A.19
 
 
 class DecodedFrame(NamedTuple):
@@ -62,15 +63,33 @@ def _jpeg2k(frame: bytes, stream: Codestream) -> DecodedFrame:
     # a third of the time, but fills what is missing of a frame in silence, and the one in
     # imagecodecs 2026.3.6 ends the process, or never returns, on some damaged frames.
     if openjpeg.library() and not stream.wrapped:
-        return DecodedFrame(*openjpeg.decode(with_end_marker(frame, stream)))
+        decoded = openjpeg.decode(checkable(frame, stream))
+        return DecodedFrame(decoded.samples, decoded.damaged or ends_in_data(frame, stream))
     return DecodedFrame(imagecodecs.jpeg2k_decode(frame))
 
 
-def with_end_marker(frame: bytes, stream: Codestream) -> bytes:
-    """Append a missing end marker: OpenJPEG takes its absence for a truncated frame."""
-    if frame[stream.end : stream.end + len(END_MARKER)] == END_MARKER:
-        return frame
-    return frame[: stream.end] + END_MARKER
+def checkable(frame: bytes, stream: Codestream) -> bytes:
+    """Return a JPEG 2000 codestream as OpenJPEG can check it.
+
+    With an end marker, whose absence it takes for a truncated frame; and with predictable
+    termination in the style of its code-blocks (T.800 D.4.2), for which OpenJPEG warns where one
+    ends long before its data or goes on long after them, as damaged ones do. Nothing else depends
+    on that flag.
+    """
+    body = frame[: stream.end]
+    at = stream.style_at
+    if at and not stream.high_throughput:
+        body = body[:at] + bytes([body[at] | _PREDICTABLE_TERMINATION]) + body[at + 1 :]
+    return body + END_MARKER
+
+
+def ends_in_data(frame: bytes, stream: Codestream) -> bool:
+    """Say whether the last tile-part is followed by something else than the end marker or nothing.
+
+    Then bytes were inserted before its end.
+    """
+    rest = frame[stream.end :]
+    return not rest.startswith(END_MARKER) and bool(rest.strip(b"\0"))
 
 
 def decode_rle(frame: bytes, dtype: np.dtype[Any], size: int) -> NDArray[Any]:

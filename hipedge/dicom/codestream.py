@@ -30,7 +30,7 @@ class Codestream:
     may not be; `origin` is where its first pixel (x, y) lies on the grid that is halved; `tiled`
     says that it has several tiles, `wrapped` that it lies in a JP2 file, `high_throughput` that it
     is HTJ2K, by its code-blocks and not by its name. `end` is where its last tile-part ends, with
-    the end marker or without.
+    the end marker or without; `style_at` is where the code-blocks' style stands, 0 where nowhere.
     """
 
     rows: int
@@ -46,6 +46,7 @@ class Codestream:
     wrapped: bool = False
     high_throughput: bool = False
     end: int = 0
+    style_at: int = 0
 
 
 def describe_jpeg(frame: bytes) -> Codestream:
@@ -119,6 +120,7 @@ def describe_jpeg2000(frame: bytes) -> Codestream:
         wrapped=wrapped,
         high_throughput=header.high_throughput,
         end=end,
+        style_at=header.style_at,
     )
 
 
@@ -128,11 +130,12 @@ class _MainHeader:
     component_transform: bool = False
     levels: int = 0
     high_throughput: bool = False
+    style_at: int = 0
 
 
 def _main_header(frame: bytes, offset: int, components: int) -> _MainHeader:
     """Walk the main header from SIZ's length to the first tile-part: COD and COC (A.6.1, A.6.2)."""
-    component_transform, levels, styles = False, b"", b""
+    component_transform, levels, styles, style_at = False, b"", b"", 0
     while offset + 4 <= len(frame):
         (length,) = struct.unpack_from(">H", frame, offset)
         offset += length
@@ -141,10 +144,13 @@ def _main_header(frame: bytes, offset: int, components: int) -> _MainHeader:
             break
         if marker == _SOT:
             high_throughput = any(style & _HIGH_THROUGHPUT for style in styles)
-            return _MainHeader(offset, component_transform, min(levels, default=0), high_throughput)
+            return _MainHeader(
+                offset, component_transform, min(levels, default=0), high_throughput, style_at
+            )
         if marker in (_COD, _COC):
             if marker == _COD:
                 component_transform = frame[offset + 8 : offset + 9] == b"\x01"
+                style_at = offset + 12
             at = offset + (9 if marker == _COD else 6 if components < 257 else 7)
             levels += frame[at : at + 1]
             styles += frame[at + 3 : at + 4]

@@ -33,6 +33,8 @@ SECONDARY_CAPTURE_CLASSES = frozenset(
     }
 )
 
+DIGITISED_FILM = "DF"  # Conversion Type (0008,0064), PS3.3 C.8.6.1
+
 # Modality (0008,0060), PS3.3 C.7.3.1.1.1. Not listed, so let through: CR, DX, RG, OT, retired
 # and local terms.
 OTHER_MODALITIES = frozenset(
@@ -150,12 +152,16 @@ def gate(header: Header) -> None:
 
 
 def _check_object(header: Header) -> None:
-    """Refuse by SOP Class (0008,0016); private and unknown ones pass, as the class is silent."""
+    """Refuse by SOP Class (0008,0016); private and unknown ones pass, as the class is silent.
+
+    Film digitisers write Secondary Captures: those of Conversion Type DF are radiographs.
+    """
     sop_class = header.sop_class_uid
-    if sop_class in SECONDARY_CAPTURE_CLASSES:
+    is_capture = sop_class in SECONDARY_CAPTURE_CLASSES
+    if is_capture and header.conversion_type != DIGITISED_FILM:
         raise Refused(Code.SECONDARY_CAPTURE)
     registered = UID(sop_class or "", IGNORE)
-    if registered.type and sop_class not in RADIOGRAPH_CLASSES:
+    if registered.type and not is_capture and sop_class not in RADIOGRAPH_CLASSES:
         is_image = "Image Storage" in registered.name
         raise Refused(Code.WRONG_MODALITY if is_image else Code.WRONG_OBJECT)
     if header.modality in OBJECT_MODALITIES:

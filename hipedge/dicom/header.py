@@ -32,6 +32,7 @@ KEYWORDS = (
     "BodyPartExamined",
     "Columns",
     "ContributingEquipmentSequence",
+    "ConversionType",
     "DerivationAlgorithmSequence",
     "DerivationCodeSequence",
     "EstimatedRadiographicMagnificationFactor",
@@ -105,6 +106,7 @@ class Header:
     sop_instance_uid: str | None
     study_instance_uid: str | None
     modality: str | None
+    conversion_type: str | None
     image_type: tuple[str, ...]
     number_of_frames: int
     body_parts: tuple[str, ...]
@@ -142,6 +144,7 @@ def _header(parsed: Parsed) -> Header:
         or elements.uid(meta, "MediaStorageSOPInstanceUID"),
         study_instance_uid=elements.uid(ds, "StudyInstanceUID"),
         modality=elements.text(ds, "Modality"),
+        conversion_type=elements.text(ds, "ConversionType"),
         image_type=elements.texts(ds, "ImageType"),
         number_of_frames=elements.integer(ds, "NumberOfFrames") or 1,
         body_parts=elements.texts(ds, "BodyPartExamined"),

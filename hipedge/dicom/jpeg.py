@@ -17,6 +17,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.dicom.seams import has_seam
 from hipedge.errors import Code, Refused
 
 Samples = NDArray[np.integer[Any]]
@@ -74,9 +75,8 @@ def _scan(frame: bytes, header: int, sos: int, restarts: int) -> Scan | None:
     bits, rows, columns, components = struct.unpack_from(">BHHB", frame, header + 4)
     (length,) = struct.unpack_from(">H", frame, sos + 2)
     data_at = sos + 2 + length
-    interleaved = frame[sos + 4] == components
-    if not interleaved or frame.find(b"\xff\xda", data_at) >= 0:
-        return None
+    if frame[sos + 4] != components:
+        return None  # the other components come in scans of their own
     lossless = frame[header + 1] == _SOF_LOSSLESS
     factors = [frame[header + 11 + 3 * n] for n in range(components)]
     # In a scan of one component an MCU is one block, whatever its factors say (A.2.2).
@@ -111,17 +111,36 @@ def decode(frame: bytes, components: int) -> tuple[Samples, bool]:
 
     Raises `Refused` (`truncated`) where rows are missing, and imagecodecs' errors.
     """
-    scan = find_scan(frame)
-    longer = extended(frame, scan) if scan else None
     # Equal colour spaces in and out: the components as they are stored, not converted.
     space = "RGB" if components == 3 else None
+    return _decode(frame, space, space)
+
+
+def decode_luminance(frame: bytes) -> tuple[Samples, bool]:
+    """Return the luminance (H, W) of a gray or YCbCr JPEG, and whether it is damaged.
+
+    Raises as `decode` does.
+    """
+    return _decode(frame, None, "GRAYSCALE")
+
+
+def _decode(frame: bytes, space: str | None, out_space: str | None) -> tuple[Samples, bool]:
+    scan = find_scan(frame)
+    longer = extended(frame, scan) if scan else None
     samples: Samples = imagecodecs.jpeg8_decode(
-        longer or frame, colorspace=space, outcolorspace=space
+        longer or frame, colorspace=space, outcolorspace=out_space
     )
     if scan is None or longer is None:
         return samples, False
-    damaged = ends_wrong(samples if samples.ndim == 2 else samples[..., 0], scan)
-    return samples[: scan.rows], damaged or _restarts_wrong(frame, scan)
+    first = samples if samples.ndim == 2 else samples[..., 0]
+    image = first[: scan.rows]
+    damaged = (
+        ends_wrong(first, scan)
+        or _restarts_wrong(frame, scan)
+        # The sum of damaged differences leaves the range; the DCT's samples are limited to it.
+        or (int(image.max()) >> scan.bits > 0 if scan.lossless else has_seam(image, scan.bits))
+    )
+    return samples[: scan.rows], damaged
 
 
 def ends_wrong(samples: Samples, scan: Scan) -> bool:
@@ -178,17 +197,18 @@ def _predicted(row: NDArray[Any], above: NDArray[Any], predictor: int) -> NDArra
 def _dct_ends_wrong(samples: Samples, scan: Scan) -> bool:
     fill = 1 << (scan.bits - 1)
     whole_rows = len(samples) // scan.mcu_rows
-    filled = [_filled_mcus(samples, scan, row, fill) for row in range(whole_rows - 2, whole_rows)]
-    added = filled.pop()
+    ends = range(whole_rows - 2, whole_rows)
+    filled = [_filled_mcus(samples, scan, row, fill) for row in ends]
+    last, added = filled if len(filled) == 2 else (np.zeros(1, np.bool_), *filled)
     if not added[0]:  # the MCU in which the data ended
         return not added[1:].all()
-    if not added.all():
-        return True
-    if filled and filled[0].all():
+    if last.all():
         raise Refused(Code.TRUNCATED, "rows missing")
-    last = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
+    if not added.all() or last[-1]:
+        return True
+    block = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
     # A film that ends in mid-gray looks as if the data had ended one MCU too early.
-    return abs(float(last.mean()) - fill) > 1
+    return abs(float(block.mean()) - fill) > 1
 
 
 def _filled_mcus(samples: Samples, scan: Scan, mcu_row: int, fill: int) -> NDArray[np.bool_]:
@@ -203,7 +223,8 @@ def _restarts_wrong(frame: bytes, scan: Scan) -> bool:
     """Say whether restart markers (T.81 B.2.1) are missing, too many or out of order."""
     if not scan.restarts:
         return False
-    data = np.frombuffer(frame, np.uint8, offset=scan.data_at)
+    end = frame.find(b"\xff\xd9", scan.data_at)
+    data = np.frombuffer(frame[scan.data_at : end], np.uint8)
     after = data[1:][data[:-1] == 0xFF]
     found = after[(after >= 0xD0) & (after <= 0xD7)] - 0xD0
     mcus = -(-scan.rows // scan.mcu_rows) * -(-scan.columns // scan.mcu_columns)

@@ -9,13 +9,14 @@ no mean, and with few bits rounded means are too coarse.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.dicom.codecs import DECODER_ERRORS, with_end_marker
+from hipedge.area import WholePixels, band_origin, halvings, lines_around, low_band
+from hipedge.dicom.codecs import DECODER_ERRORS, checkable, ends_in_data
 from hipedge.dicom.grayscale import (
     Grayscale,
     StoredValues,
@@ -24,7 +25,7 @@ from hipedge.dicom.grayscale import (
     render,
 )
 from hipedge.dicom.header import Header
-from hipedge.dicom.pixels import CodedFrame, PixelFormat, decode_codestream
+from hipedge.dicom.pixels import CodedFrame, Decoded, PixelFormat, decode_codestream
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import (
     WholePixels,
@@ -69,11 +70,11 @@ def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
     )
 
 
-def from_values(gray: StoredValues, form: PixelFormat, grayscale: Grayscale) -> Pixels:
-    """Return a film's pixels by its stored gray values (H, W)."""
+def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Pixels:
+    """Return the pixels of a film that was decoded whole."""
     if not can_be_averaged(form, grayscale):
-        return WholePixels(render(gray, form.bits_stored, grayscale))
-    return StoredPixels(gray, form, grayscale)
+        return WholePixels(render(decoded.gray, form.bits_stored, grayscale), decoded.damaged)
+    return StoredPixels(decoded, form, grayscale)
 
 
 class _Bands(Protocol):
@@ -112,8 +113,9 @@ def _area_table(form: PixelFormat, grayscale: Grayscale) -> NDArray[np.uint16]:
 class StoredPixels:
     """Pixels by all of the film's stored values (H, W), rendered area by area (`Pixels`)."""
 
-    def __init__(self, values: StoredValues, form: PixelFormat, grayscale: Grayscale) -> None:
-        self.values = values
+    def __init__(self, decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> None:
+        self.values = decoded.gray
+        self.damaged = decoded.damaged
         self._form = form
         self._grayscale = grayscale
         self._table = _area_table(form, grayscale)
@@ -136,24 +138,26 @@ class CodedPixels:
 
     The overview is decoded when the film is read, so that a film which cannot be decoded is
     refused then. For it the decoder parses all markers and packet headers, as for the whole film.
-    What it does not see is the content of code-blocks of finer levels or other areas: that has no
-    checksum, so that a full decoder does not notice damage to it either.
+    `damaged` says whether the decoder noticed damage so far: it does not look at the content of
+    code-blocks of finer levels or other areas than those that were asked for.
     """
 
     def __init__(self, coded: CodedFrame, grayscale: Grayscale) -> None:
-        self._coded = replace(coded, data=with_end_marker(coded.data, coded.stream))
+        self._coded = coded
+        self._data = checkable(coded.data, coded.stream)
         self._form = coded.form
         self._grayscale = grayscale
         self._table = _area_table(coded.form, grayscale)
         self._coarsest = _coarsest(coded.form)
         self._whole_bands: dict[int, StoredValues] = {}
-        self.damaged = False
+        self.damaged = ends_in_data(coded.data, coded.stream)
         self._whole_band(self._coarsest)
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), decoded in full and rendered. Raises `Refused`."""
-        gray = decode_codestream(self._coded).gray
-        return render(gray, self._form.bits_stored, self._grayscale)
+        decoded = decode_codestream(self._coded)
+        self.damaged = self.damaged or decoded.damaged
+        return render(decoded.gray, self._form.bits_stored, self._grayscale)
 
     def area(self, box: Box, step_px: float) -> Area:
         """Return the film's pixels around `box`, at most half as coarse as `step_px`.
@@ -183,7 +187,7 @@ class CodedPixels:
         decode_area = self._coded.codec.decode_area
         assert decode_area is not None
         try:
-            decoded = decode_area(self._coded.data, count, rows, columns)
+            decoded = decode_area(self._data, count, rows, columns)
         except DECODER_ERRORS as error:
             raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
         step = 1 << count
@@ -191,6 +195,6 @@ class CodedPixels:
             -(-s.stop // step) - -(-s.start // step) for s in (rows, columns)
         ):
             raise Refused(Code.DECODE_FAILED, "shape")
-        self.damaged = self.damaged or decoded.warned
+        self.damaged = self.damaged or decoded.damaged
         values: StoredValues = decoded.samples
         return values

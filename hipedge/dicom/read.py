@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from blake3 import blake3
@@ -90,9 +89,9 @@ def read(path: Path, payload: Payload | None = None) -> Radiograph:
 
 def _read_dicom(path: Path, payload: Payload) -> Radiograph:
     element, form, header = _checked(payload.data)
-    source = _source(element, form, header)
-    film = _film(path, payload, header, source.pixel_hash, (form.rows, form.columns))
-    return Radiograph(replace(film, marks=film.marks | source.marks), source.pixels)
+    source, pixel_hash = _pixels(element, form, header)
+    film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
+    return Radiograph(film, source)
 
 
 def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
@@ -107,30 +106,17 @@ def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
     return header.pixels, form, header
 
 
-class _Source(NamedTuple):
-    """A film's pixels, and the hash of its stored values, or else of its codestream."""
-
-    pixels: Pixels
-    pixel_hash: str
-    marks: frozenset[Mark]
-
-
-def _source(element: PixelElement, form: PixelFormat, header: Header) -> _Source:
+def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Pixels, str]:
+    """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
     coded = open_codestream(element, form, header.transfer_syntax_uid)
     if coded is not None and can_be_decoded_in_part(coded, header):
-        partial = CodedPixels(coded, header.grayscale)
         pixel_hash = CODESTREAM_HASH + blake3(coded.data).hexdigest()
-        return _Source(partial, pixel_hash, _damage(partial.damaged))
+        return CodedPixels(coded, header.grayscale), pixel_hash
     if coded is not None:
         decoded = decode_codestream(coded)
     else:
         decoded = decode(element, form, header.transfer_syntax_uid)
-    pixels = from_values(decoded.gray, form, header.grayscale)
-    return _Source(pixels, hash_pixels(decoded.values), _damage(decoded.damaged))
-
-
-def _damage(damaged: bool) -> frozenset[Mark]:
-    return frozenset({Mark.DAMAGED_PIXELS}) if damaged else frozenset()
+    return from_values(decoded, form, header.grayscale), hash_pixels(decoded.values)
 
 
 def _film(
@@ -164,10 +150,16 @@ def _marks(data: bytes) -> frozenset[Mark]:
 
 
 def _read_picture(path: Path, payload: Payload) -> Radiograph:
-    values = decode_picture(payload.data)
-    height, width = values.shape
-    film = Film(path, payload.sha256, hash_pixels(values), (height, width))
-    return Radiograph(film, WholePixels(render(values, 16, Grayscale())))
+    picture = decode_picture(payload.data)
+    pixels = WholePixels(render(picture.values, 16, Grayscale()), picture.damaged)
+    film = Film(
+        source=path,
+        sha256=payload.sha256,
+        pixel_hash=hash_pixels(picture.values),
+        shape=pixels.pixels.shape,
+        marks=picture.marks,
+    )
+    return Radiograph(film, pixels)
 
 
 def values_hash(path: Path) -> str:

@@ -30,6 +30,7 @@ class WholePixels:
     """A film's pixels (H, W), all in memory and rendered (`Pixels`)."""
 
     pixels: NDArray[np.uint16]
+    damaged: bool = False
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W)."""
@@ -53,6 +54,11 @@ class TurnedPixels:
 
     pixels: Pixels
     width: int
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the decoder noticed damage to what has been asked for so far."""
+        return self.pixels.damaged
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels, turned: (W, H)."""

@@ -73,7 +73,7 @@ class Preprocessor:
                 samples = prepare_hips(radiograph, located.hips, self.geometry.size_px)
             hips = tuple(zip(located.hips, samples, strict=True))
             core_s = time.process_time() - start_core
-            return Prepared(film, hips, film.marks | located.marks, timings_ms, core_s)
+            return Prepared(film, hips, radiograph.marks | located.marks, timings_ms, core_s)
         except Refused as refused:
             code, detail = refused.code, refused.detail
         except MemoryError:

@@ -11,6 +11,7 @@ from hipedge.dicom.header import read_header
 from hipedge.errors import CODES, Code, Refused, Stage
 
 PIXELS = np.zeros((8, 8), np.uint8)
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def verdict(**elements):
@@ -44,6 +45,17 @@ def test_radiographs_and_local_terms_pass(modality):
 @pytest.mark.parametrize("modality", ["CT", "MR", "US", "NM", "PT", "MG", "XA", "RF", "IO", "PX"])
 def test_another_modality_is_refused(modality):
     assert verdict(Modality=modality) is Code.WRONG_MODALITY
+
+
+@pytest.mark.parametrize("uid", [SECONDARY_CAPTURE, SECONDARY_CAPTURE + ".2"])
+def test_a_digitised_film_passes_though_it_is_a_secondary_capture(uid):
+    """PS3.3 C.8.6.1: Conversion Type DF, as film digitisers write it."""
+    film = {"SOPClassUID": uid, "Modality": "OT", "ConversionType": "DF"}
+    assert verdict(**film) is None
+    assert verdict(**film | {"BodyPartExamined": "CHEST"}) is Code.WRONG_BODY_PART
+    assert verdict(**film | {"Modality": "CT"}) is Code.WRONG_MODALITY
+    for other in ("WSD", "SYN", "SD", "DI", ""):
+        assert verdict(**film | {"ConversionType": other}) is Code.SECONDARY_CAPTURE
 
 
 @pytest.mark.parametrize("modality", ["SR", "PR", "KO", "SEG", "DOC", "RTSTRUCT", "RTPLAN"])
