@@ -22,6 +22,7 @@ from hipedge.watch.settle import FileStat
 from hipedge.watch.status import read_status
 from tests.builders import RULE, film, scored_hip, screened, sha
 from tests.store.test_store import start
+from tests.watch import faults
 from tests.watch.clinic import dicom
 
 RULES = {"model": RULE}
@@ -107,6 +108,25 @@ def test_prune_removes_old_results_and_nothing_that_is_not_finished(store):
     Outbox(store).mark_delivered(message)
     assert queue.prune(LATER) == 1
     assert queue.unfinished() == {film("open").source: 1}
+
+
+@pytest.mark.promise(15)
+@pytest.mark.parametrize("pruned_first", ["original", "both"])
+def test_an_original_is_pruned_though_its_duplicate_is_younger(store, pruned_first):
+    finish(store, screened(film("original", uid="1.2.3")))
+    between = datetime.now(timezone.utc)
+    finish(store, screened(film("duplicate", uid="1.2.3")))
+    states = "select state, duplicate_of from files order by id"
+    assert store.query(states) == [
+        {"state": "screened", "duplicate_of": None},
+        {"state": "duplicate", "duplicate_of": 1},
+    ]
+    if pruned_first == "original":
+        assert Queue(store).prune(between) == 1
+        assert store.query(states) == [{"state": "duplicate", "duplicate_of": None}]
+    assert Queue(store).prune(LATER) == (1 if pruned_first == "original" else 2)
+    assert store.query(states) == []
+    assert store.query("select count(*) as n from decisions") == [{"n": 0}]
 
 
 @pytest.mark.promise(15)
@@ -279,6 +299,43 @@ def test_a_moved_film_is_read_where_it_lies_also_when_its_name_is_in_use_again(s
     assert paths == {1: done / "IM1", 2: done / "IM2", 3: name}
     assert retry(store) == RetryResult(queued=(1, 2, 3), missing=())
     assert set(queue.unfinished()) == {done / "IM1", done / "IM2", name}
+
+
+def test_the_refusal_of_a_folder_that_can_be_listed_again_is_withdrawn(clinic):
+    films = clinic.incoming / "folder"
+    films.mkdir()
+    (films / "film.dcm").write_bytes(dicom(1))
+    (clinic.incoming / "other").mkdir()
+    marker = clinic.folder / "locked"
+    marker.touch()
+    with clinic.service(unlistable, marker) as service:
+        clinic.wait(lambda: clinic.outcomes() == {"folder": "unreadable", "other": "unreadable"})
+        marker.unlink()
+        clinic.wait(lambda: clinic.outcomes() == {"film.dcm": "screened"})
+        assert clinic.rows("select state from files") == [("screened",)]
+        marker.touch()  # as often as it happens
+        clinic.wait(lambda: clinic.outcomes().get("other") == "unreadable")
+        assert service.is_alive()
+    (clinic.incoming / "other").rmdir()
+    marker.unlink()
+    with clinic.service() as service:
+        clinic.wait_until_up(service)
+    # What was in a folder that is gone, nobody knows.
+    assert clinic.outcomes() == {"film.dcm": "screened", "other": "unreadable"}
+
+
+def unlistable(marker):
+    """No folder below the watched one can be listed for as long as a file exists."""
+
+    def make(scandir):
+        def faulty(path):
+            if marker.exists() and Path(path).parent.name == "incoming":
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        return faulty
+
+    faults.replace(os, "scandir", make)
 
 
 def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_anew(store, tmp_path):

@@ -123,7 +123,7 @@ def test_a_database_that_cannot_be_written_is_a_clear_refusal_to_start(clinic):
 
 def read_only():
     def connect(original):
-        return lambda uri, **options: original(uri.replace("=rwc", "=ro"), **options)
+        return lambda database, **options: original(database.replace("=rwc", "=ro"), **options)
 
     faults.replace(sqlite3, "connect", connect)
 
@@ -220,6 +220,15 @@ def test_without_a_fallback_a_lost_backend_is_an_alarm_and_films_wait(clinic):
     with clinic.service():
         clinic.wait_for(1)
     assert clinic.outcomes() == {"film.dcm": "screened"}
+
+
+def test_what_needs_no_backend_is_recorded_while_it_is_lost(clinic):
+    with clinic.service(lose_it_for_good, clinic.folder, ends=False) as process:
+        clinic.wait_until_up(process)
+        clinic.drop("film.dcm", dicom(1))
+        clinic.drop("chest.dcm", dicom(2, BodyPartExamined="CHEST"))
+        clinic.wait(lambda: clinic.rows("select code from files") == [("wrong_body_part",)])
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("backend_lost",)])
 
 
 UNMARKED = 99  # a film whose hips the clinic's CSV does not mark: the locator must look

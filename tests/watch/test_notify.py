@@ -5,18 +5,22 @@ import hashlib
 import hmac
 import http.server
 import json
+import os
+import socket
 import socketserver
+import ssl
 import threading
 import time
 import urllib.request
 from functools import partial
 
 import pytest
+import trustme
 
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, StoreUnavailable
 from hipedge.store import Outbox, Store
-from hipedge.types import Category
+from hipedge.types import Category, Side
 from hipedge.watch import notify
 from hipedge.watch.notify import (
     DeliveryError,
@@ -266,19 +270,77 @@ def test_a_spooled_message_is_whole_and_twice_is_once(store, tmp_path):
         Spool(tmp_path / "none").deliver("key", {})
 
 
+def test_a_message_of_two_flagged_hips_has_the_urgency_of_the_more_urgent_one(store, receiver):
+    hips = scored_hip(ROUTINE, Side.LEFT), scored_hip(URGENT, Side.RIGHT)
+    case = screened(film("both", uid="1.9"), *hips, scored_hip(Category.NORMAL))
+    record(store, ROUTINE)
+    store.record(start(store), [case], RULE, ["webhook"])
+    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    first, second = receiver.cases.values()
+    assert (first["priority"], second["priority"]) == ("urgent", "routine")
+    assert [hip["priority"] for hip in first["hips"]] == ["routine", "urgent"]
+
+
+class Broken(Spool):
+    """Fails on one case in a way that no channel should."""
+
+    def deliver(self, key, body):
+        if body["case"] == 1:
+            raise ZeroDivisionError
+        super().deliver(key, body)
+
+
+def test_a_message_that_cannot_be_delivered_for_a_fault_of_ours_keeps_no_other_back(
+    store, tmp_path, caplog
+):
+    record(store, URGENT, ROUTINE, channels=["spool"])
+    notifier = courier(store, Broken(tmp_path), Clock())
+    notifier.dispatch()
+    assert Outbox(store).waiting() == {"spool": 1}
+    assert not notifier.failing  # the last message was delivered
+    (logged,) = caplog.records
+    assert logged.fields == {"channel": "spool", "reason": "ZeroDivisionError"}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_spooled_message_can_be_read_by_the_folders_group_at_most(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        Spool(tmp_path).deliver("key", {"case": 1})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key.json").stat().st_mode & 0o777 == 0o640 & ~umask
+
+
 class Relay(socketserver.StreamRequestHandler):
-    """As much of RFC 5321 as one message needs."""
+    """As much of RFC 5321 as one message needs, and of RFC 3207 where the server has a context."""
+
+    def finish(self):
+        super().finish()
+        self.request.close()
 
     def handle(self):
         self.wfile.write(b"220 relay\r\n")
         while line := self.rfile.readline():
             verb = line[:4].upper()
+            if verb == b"EHLO" and getattr(self.server, "context", None):
+                self.wfile.write(b"250-relay\r\n250 STARTTLS\r\n")
+                continue
+            if verb == b"STAR":
+                self.wfile.write(b"220 go on\r\n")
+                try:
+                    self.request = self.server.context.wrap_socket(self.request, server_side=True)
+                except ssl.SSLError:
+                    return
+                self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
+                continue
             if verb == b"DATA":
                 self.wfile.write(b"354 go on\r\n")
                 text = b""
                 while (line := self.rfile.readline()) != b".\r\n":
                     text += line
                 self.server.mails.append(text.decode())
+                self.server.encrypted = isinstance(self.request, ssl.SSLSocket)
             self.wfile.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
             if verb == b"QUIT":
                 return
@@ -298,6 +360,69 @@ def test_an_e_mail_tells_of_the_case_and_names_no_patient(store):
     assert "femoral_neck_fracture" in text
     assert "1.2.0" not in text
     assert Outbox(store).waiting() == {}
+
+
+REMOTE = "relay.example.org"
+
+
+@pytest.fixture
+def remote_relay(monkeypatch, tmp_path):
+    """A relay that is reached by a name of another machine, and a certificate authority."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest, **options: resolve("127.0.0.1", *rest, **options)
+    )
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        relay.mails, relay.authority = [], authority
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        yield relay
+        relay.shutdown()
+
+
+def serve_tls(relay, name):
+    relay.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    relay.authority.issue_cert(name).configure_cert(relay.context)
+
+
+def send_to(relay, store):
+    record(store, URGENT, channels=["email"])
+    mail = Mail(REMOTE, relay.server_address[1], "hipedge@example.org", "doctor@example.org")
+    courier(store, mail, Clock()).dispatch()
+    return Outbox(store).waiting()
+
+
+def test_a_mail_to_a_relay_elsewhere_is_encrypted(store, remote_relay):
+    serve_tls(remote_relay, REMOTE)
+    assert send_to(remote_relay, store) == {}
+    assert len(remote_relay.mails) == 1
+    assert remote_relay.encrypted
+
+
+@pytest.mark.parametrize("name", [None, "other.example.org"])
+def test_a_relay_elsewhere_without_tls_or_with_a_wrong_name_gets_no_mail(store, remote_relay, name):
+    if name is not None:
+        serve_tls(remote_relay, name)
+    assert send_to(remote_relay, store) == {"email": 1}
+    assert remote_relay.mails == []
+
+
+@pytest.mark.parametrize(
+    "address", ["", "doctor", "@", "doctor@", "a@b.org\nBcc: c@d.org", "ä@b.org", "a b@c.org", "<>"]
+)
+@pytest.mark.parametrize("name", ["email_to", "email_from"])
+def test_what_is_no_address_is_an_error_at_the_start(name, address):
+    settings = {"email_to": "a@b.org", "email_from": "c@d.org"} | {name: address}
+    with pytest.raises(ConfigError, match=f"{name} must be an e-mail address"):
+        channels_of(Settings(**settings))
+
+
+@pytest.mark.parametrize("address", ["a@b.org", "Dr. A <a@b.org>", "a@b.org, c@d.org", "a@b"])
+def test_each_form_of_an_address_is_taken(address):
+    (mail,) = channels_of(Settings(email_to=address, email_from="c@d.org", smtp="relay:2525"))
+    assert mail == Mail("relay", 2525, "c@d.org", address)
 
 
 @pytest.mark.parametrize(
