@@ -223,7 +223,7 @@ def pending(store, channel="spool"):
 
 
 def deliver_all(store):
-    messages = [one for channel in CHANNELS for one in pending(store, channel)]
+    messages = [message for channel in CHANNELS for message in pending(store, channel)]
     for message in messages:
         Outbox(store).mark_delivered(message)
     return len(messages)
@@ -234,7 +234,7 @@ def test_what_a_new_rule_flags_is_told_of_though_somebody_looked_first(store, db
         start(store), [screened(film(), scored_hip(URGENT), rule=NOTHING)], NOTHING, CHANNELS
     )
     assert Outbox(store).waiting() == {}
-    with Store(db) as reader:  # `hipedge flagged`, before the service is told
+    with Store(db) as reader:  # `hipedge flagged`, before the service reloads
         assert reader.apply_rule("model", RULE) == 1
     assert store.apply_rule("model", RULE, CHANNELS) == 0
     assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
@@ -317,7 +317,7 @@ def test_a_message_that_waits_gives_way_to_a_more_urgent_one_of_its_case(store):
     (message,) = pending(store)
     assert message.rule_id == RULE.rule_id
     Outbox(store).mark_delivered(under_way)  # it was being delivered meanwhile
-    assert pending(store) == [message]  # and has told of less
+    assert pending(store) == [message]  # and has reported less
 
 
 def test_a_content_of_which_one_model_told_is_told_of_again_only_if_another_finds_worse(store):
@@ -547,7 +547,7 @@ def test_a_film_that_is_sent_again_corrected_is_no_duplicate_but_a_conflict(stor
     assert stands.code is Code.SAME_PIXELS
 
 
-def test_what_is_to_be_read_anew_is_not_known(store):
+def test_what_is_queued_to_be_read_again_is_not_known(store):
     run = start(store)
     store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
     assert sha("one") in store.contents(run.model_id)

@@ -1,4 +1,4 @@
-"""Promise 15, and the commands around the service: status, retry, prune, backup."""
+"""Promise 15, and the commands for the service: status, retry, prune, backup."""
 
 import json
 import os
@@ -42,12 +42,12 @@ def store(db):
 
 def hipedge(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
-        main([str(one) for one in arguments])
+        main([str(argument) for argument in arguments])
     return ended.value.code or 0, capsys.readouterr()
 
 
 def finish(store, *outcomes, channels=()):
-    store.claim([getattr(one, "source", None) or one.film.source for one in outcomes])
+    store.claim([getattr(o, "source", None) or o.film.source for o in outcomes])
     store.record(start(store), outcomes, RULE, channels)
 
 
@@ -58,7 +58,7 @@ def quarantined(name, code=Code.DECODE_FAILED):
 def test_the_table_in_the_database_is_the_table_in_the_code(store):
     rows = store.query("select from_state, to_state from transitions")
     found = {(PathState(row["from_state"]), PathState(row["to_state"])) for row in rows}
-    assert found == {(one, other) for one, then in TRANSITIONS.items() for other in then}
+    assert found == {(state, after) for state, then in TRANSITIONS.items() for after in then}
 
 
 @pytest.mark.parametrize("start_", PathState)
@@ -236,17 +236,17 @@ def write(path, content=b"a film"):
     return path
 
 
-def test_retry_lets_quarantined_files_be_read_anew_by_code_or_id(store, tmp_path):
-    one, two = write(tmp_path / "one"), write(tmp_path / "two")
-    refuse(store, one)
-    refuse(store, two, Code.TRUNCATED)
+def test_retry_lets_quarantined_files_be_read_again_by_code_or_id(store, tmp_path):
+    first, second = write(tmp_path / "one"), write(tmp_path / "two")
+    refuse(store, first)
+    refuse(store, second, Code.TRUNCATED)
     finish(store, screened(film("three")))
     queue = Queue(store)
     assert retry(store, code=Code.TRUNCATED) == RetryResult(queued=(2,), missing=())
-    assert queue.unfinished() == {two: 0}
+    assert queue.unfinished() == {second: 0}
     assert retry(store, [3]) == RetryResult(queued=(), missing=())  # screened: nothing to try again
     assert retry(store, [1]) == RetryResult(queued=(1,), missing=())
-    assert queue.unfinished() == {one: 0, two: 0}
+    assert queue.unfinished() == {first: 0, second: 0}
 
 
 def test_a_quarantined_case_keeps_its_row_until_its_new_attempt_is_recorded(store, tmp_path):
@@ -338,7 +338,7 @@ def unlistable(marker):
     faults.replace(os, "scandir", make)
 
 
-def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_anew(store, tmp_path):
+def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_again(store, tmp_path):
     refuse(store, tmp_path, Code.UNREADABLE)
     assert retry(store) == RetryResult(queued=(), missing=(1,))
 
@@ -355,7 +355,7 @@ def test_a_move_that_was_cut_short_overwrites_nothing_that_came_there_since(stor
     assert (others.read_bytes(), (done / "film-2").read_bytes()) == (b"of others", b"a film")
 
 
-def test_a_quarantined_film_that_was_moved_is_read_anew_by_the_running_service(
+def test_a_quarantined_film_that_was_moved_is_read_again_by_the_running_service(
     clinic_with_done_dir, capsys
 ):
     clinic, done = clinic_with_done_dir(patience_s=0.1)

@@ -179,7 +179,7 @@ def test_a_lost_gpu_gives_no_result_and_each_hip_gets_exactly_one(clinic):
 
 
 class Lost:
-    """Opens one backend that works once, then none any more."""
+    """Opens a backend that fails at once, and no other after it."""
 
     def __init__(self, folder, name):
         self.folder, self.name = folder, name
@@ -239,11 +239,11 @@ def test_a_locator_that_cannot_be_opened_is_no_fault_of_the_film(tmp_path, last_
     path = tmp_path / "film.dcm"
     path.write_bytes(dicom(UNMARKED))
     geometry = CropGeometry(64, 160.0, 10.0, 20.0)
-    front = SettledPreprocessor(
+    preprocess = SettledPreprocessor(
         Preprocessor(geometry, GivenHips(), frozenset(), tmp_path / "none.onnx")
     )
     with pytest.raises(InstallationError, match="locator"):
-        front(Settled(path, FileStat.at(path), last_chance))
+        preprocess(Settled(path, FileStat.at(path), last_chance))
 
 
 def break_the_locator():
@@ -318,7 +318,7 @@ def test_what_is_inferred_in_another_process_is_what_the_backend_says():
     batch = np.random.default_rng(0).integers(0, 255, (3, 1, 64, 64), np.uint8)
     with Inference(partial(FakeBackend, 64)) as elsewhere:
         found = elsewhere.infer(batch)
-    for one, other in zip(found, FakeBackend(64).infer(batch), strict=True):
-        np.testing.assert_array_equal(one.logits, other.logits)
-        np.testing.assert_array_equal(one.maps, other.maps)
+    for scores, expected in zip(found, FakeBackend(64).infer(batch), strict=True):
+        np.testing.assert_array_equal(scores.logits, expected.logits)
+        np.testing.assert_array_equal(scores.maps, expected.maps)
     assert elsewhere.fingerprint == FakeBackend(64).fingerprint

@@ -40,7 +40,7 @@ URGENT, ROUTINE = Category.FEMORAL_NECK_FRACTURE, Category.OSTEOARTHRITIS
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """A webhook on loopback that behaves as it is told, and tells repetitions by their key."""
+    """A webhook on loopback with scripted behaviour, which recognises repetitions by their key."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
@@ -55,7 +55,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/hook?site=1"
 
     def handle_error(self, request, client_address):
-        """A client that has given up is none of our faults."""
+        """Ignore clients that have given up."""
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -111,7 +111,7 @@ def record(store, *categories, channels=("webhook",)):
     store.record(run, cases, RULE, channels)
 
 
-def courier(store, channel, clock):
+def dispatcher(store, channel, clock):
     return Dispatcher(store, [channel], patient_data=False, clock=clock)
 
 
@@ -121,7 +121,7 @@ def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_fi
 ):
     record(store, ROUTINE, Category.NORMAL, ROUTINE, URGENT)
     channel, clock = Webhook(receiver.url, SECRET, timeout_s=0.3), Clock()
-    notifier = courier(store, channel, clock)
+    notifier = dispatcher(store, channel, clock)
     receiver.behaviours = [500, 503, "hang", 404] * 1000
     while clock.now < 3600:
         notifier.dispatch()
@@ -144,7 +144,7 @@ def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_fi
 @pytest.mark.promise(13)
 def test_what_is_delivered_is_signed_and_names_no_patient(store, receiver):
     record(store, URGENT)
-    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     ((_, headers, body),) = receiver.attempts
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     signature = base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
@@ -164,7 +164,7 @@ def test_a_site_may_have_paths_and_uids_told(store, receiver):
 def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
     record(store, URGENT)
     receiver.behaviours = [302]
-    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     assert len(receiver.attempts) == 1
     assert Outbox(store).waiting() == {"webhook": 1}
 
@@ -172,7 +172,7 @@ def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
 def test_a_message_that_is_always_refused_does_not_keep_the_others_back(store, receiver):
     record(store, URGENT, ROUTINE)
     receiver.behaviours = [400]
-    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     assert [case["priority"] for case in receiver.cases.values()] == ["routine"]
     assert Outbox(store).waiting() == {"webhook": 1}
 
@@ -183,7 +183,7 @@ def test_messages_that_are_always_refused_keep_no_other_back(store, receiver, re
     record(store, *[URGENT] * refused, ROUTINE, ROUTINE, URGENT)
     receiver.refused = range(1, refused + 1)
     clock = Clock()
-    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), clock)
     while len(receiver.cases) < 3:
         notifier.dispatch()
         clock.now += 10
@@ -205,7 +205,7 @@ def test_a_new_urgent_message_goes_before_those_that_are_always_refused(store, r
     record(store, *[URGENT] * 5)
     receiver.refused = range(1, 6)
     clock = Clock()
-    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), clock)
     while clock.now < 3600:
         notifier.dispatch()
         clock.now += 10
@@ -219,7 +219,7 @@ def test_a_new_urgent_message_goes_before_those_that_are_always_refused(store, r
 
 def test_where_an_attempt_cannot_be_noted_nothing_is_sent(store, receiver):
     record(store, URGENT)
-    notifier = courier(store, Webhook(receiver.url, SECRET), Clock())
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), Clock())
     with store.transaction():
         store.execute(
             "create trigger full before update on outbox"
@@ -232,7 +232,7 @@ def test_where_an_attempt_cannot_be_noted_nothing_is_sent(store, receiver):
 
 
 class Overtaken(Webhook):
-    """A channel during whose first delivery the other messages give way."""
+    """A channel during whose first delivery the other messages are removed."""
 
     def deliver(self, key, body):
         super().deliver(key, body)
@@ -244,7 +244,7 @@ def test_a_message_that_gave_way_is_not_sent(store, receiver):
     record(store, URGENT, URGENT)
     channel = Overtaken(receiver.url, SECRET)
     object.__setattr__(channel, "db", store.path)
-    courier(store, channel, Clock()).dispatch()
+    dispatcher(store, channel, Clock()).dispatch()
     assert len(receiver.attempts) == 1
 
 
@@ -275,7 +275,7 @@ def test_a_message_of_two_flagged_hips_has_the_urgency_of_the_more_urgent_one(st
     case = screened(film("both", uid="1.9"), *hips, scored_hip(Category.NORMAL))
     record(store, ROUTINE)
     store.record(start(store), [case], RULE, ["webhook"])
-    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     first, second = receiver.cases.values()
     assert (first["priority"], second["priority"]) == ("urgent", "routine")
     assert [hip["priority"] for hip in first["hips"]] == ["routine", "urgent"]
@@ -294,7 +294,7 @@ def test_a_message_that_cannot_be_delivered_for_a_fault_of_ours_keeps_no_other_b
     store, tmp_path, caplog
 ):
     record(store, URGENT, ROUTINE, channels=["spool"])
-    notifier = courier(store, Broken(tmp_path), Clock())
+    notifier = dispatcher(store, Broken(tmp_path), Clock())
     notifier.dispatch()
     assert Outbox(store).waiting() == {"spool": 1}
     assert not notifier.failing  # the last message was delivered
@@ -353,7 +353,7 @@ def test_an_e_mail_tells_of_the_case_and_names_no_patient(store):
         threading.Thread(target=relay.serve_forever, daemon=True).start()
         port = relay.server_address[1]
         mail = Mail("127.0.0.1", port, "hipedge@example.org", "doctor@example.org")
-        courier(store, mail, Clock()).dispatch()
+        dispatcher(store, mail, Clock()).dispatch()
         relay.shutdown()
     (text,) = relay.mails
     assert "Subject: hipedge: urgent, case 1" in text
@@ -390,7 +390,7 @@ def serve_tls(relay, name):
 def send_to(relay, store):
     record(store, URGENT, channels=["email"])
     mail = Mail(REMOTE, relay.server_address[1], "hipedge@example.org", "doctor@example.org")
-    courier(store, mail, Clock()).dispatch()
+    dispatcher(store, mail, Clock()).dispatch()
     return Outbox(store).waiting()
 
 
