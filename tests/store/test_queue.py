@@ -117,13 +117,16 @@ def test_finished_are_the_unchanged_paths_of_the_last_scan_that_have_a_result(st
 def test_a_move_changes_where_a_file_is_and_no_other_file(store, queue):
     queue.observe({A: "1", B: "1"})
     finish(store, A, B)
+    store.record(start(store), [Refusal(D, Code.UNREADABLE)], RULE)
     queue.record_moves({A: C})
     assert [row["path"] for row in store.query("select path from files order by id")] == [
         "/in/c",
         "/in/b",
+        "/in/d",
     ]
     assert [row["moved_to"] for row in store.query("select moved_to from paths")] == [
         "/in/c",
+        None,
         None,
     ]
 
@@ -166,6 +169,29 @@ def test_a_requeued_file_keeps_its_id_and_starts_at_its_present_path(store, queu
         ("/in/b", "quarantined", "1", 0, 2, None),
     ]
     assert store.query("select path from files where id = 1") == [{"path": "/in/c"}]
+
+
+def test_of_a_file_with_two_paths_only_that_which_exists_is_requeued(store, queue):
+    run = start(store)
+    finish(store, A, C)
+    store.claim([B])
+    store.link(run, {B: sha("a")})
+    queue.requeue({1: {B: B}})
+    states = {path: row[0] for path, row in paths_of(store).items()}
+    assert states == {A: "quarantined", B: "seen", C: "quarantined"}
+    assert [row["path"] for row in store.query("select path from files order by id")] == [
+        "/in/b",
+        "/in/c",
+    ]
+
+
+def test_a_file_that_vanished_on_its_way_starts_again_from_no_attempt(store, queue):
+    finish(store, A)
+    queue.requeue({1: {A: A}})
+    store.claim([A], {A: "1"})
+    queue.mark_vanished([A])
+    queue.requeue({1: {A: A}})
+    assert queue.unfinished() == {A: 0}
 
 
 def test_a_file_whose_path_was_forgotten_is_requeued_too(store, queue):

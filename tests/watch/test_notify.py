@@ -169,6 +169,59 @@ def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
     assert Outbox(store).waiting() == {"webhook": 1}
 
 
+@pytest.mark.parametrize(("status", "waiting"), [(200, {}), (299, {}), (300, {"webhook": 1})])
+def test_only_an_answer_of_success_is_a_delivery(store, receiver, status, waiting):
+    record(store, URGENT)
+    receiver.behaviours = [status]
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    assert Outbox(store).waiting() == waiting
+
+
+def test_a_channel_is_left_alone_twice_as_long_after_each_failure_until_it_works(store, receiver):
+    clock = Clock()
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), clock)
+    moments = []
+
+    def attempt(*behaviours):
+        """Let time pass until each behaviour was met; return how long that took each time."""
+        receiver.behaviours = list(behaviours)
+        for _ in behaviours:
+            so_far, begin = len(receiver.attempts), clock.now
+            while len(receiver.attempts) == so_far:
+                clock.now += 1
+                notifier.dispatch()
+            moments.append(clock.now - begin)
+
+    record(store, URGENT)
+    attempt(*[500] * 11)
+    assert notifier.failing
+    assert moments == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    attempt(200)
+    assert not notifier.failing
+    store.record(
+        start(store), [screened(film("new", uid="1.9"), scored_hip(URGENT))], RULE, ["webhook"]
+    )
+    moments.clear()
+    attempt(500, 500, 500)
+    assert moments == [1, 2, 4]
+
+
+@pytest.mark.parametrize(("name", "cases"), [("localhost", 1), ("other.example.org", 0)])
+def test_a_webhook_by_https_must_have_a_certificate_of_its_name(
+    store, receiver, monkeypatch, tmp_path, name, cases
+):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    record(store, URGENT)
+    url = receiver.url.replace("http://127.0.0.1", "https://localhost")
+    dispatcher(store, Webhook(url, SECRET, timeout_s=5.0), Clock()).dispatch()
+    assert len(receiver.cases) == cases
+
+
 def test_a_message_that_is_always_refused_does_not_keep_the_others_back(store, receiver):
     record(store, URGENT, ROUTINE)
     receiver.behaviours = [400]
@@ -432,6 +485,8 @@ def test_each_form_of_an_address_is_taken(address):
         ({"webhook_url": "https://example.org/hook"}, "webhook_secret_file"),
         ({"email_to": "a@example.org"}, "email_from"),
         ({"email_to": "a@b.org", "email_from": "c@d.org", "smtp": "relay"}, "host:port"),
+        ({"email_to": "a@b.org", "email_from": "c@d.org", "smtp": ":25"}, "host:port"),
+        ({"email_to": "a@b.org", "email_from": "c@d.org", "smtp": "relay:smtp"}, "host:port"),
         ({"spool_dir": "/nowhere/at/all"}, "spool_dir"),
     ],
 )
@@ -446,6 +501,13 @@ def test_a_short_secret_is_refused_and_a_standard_one_is_decoded(tmp_path):
     file.write_text("short\n")
     with pytest.raises(ConfigError, match="at least 16"):
         channels_of(Settings(webhook_url=url, webhook_secret_file=file))
+    file.write_bytes(b"not only ASCII: \xe4\xe4\xe4\xe4")
+    with pytest.raises(ConfigError, match="secret cannot be read: UnicodeDecodeError"):
+        channels_of(Settings(webhook_url=url, webhook_secret_file=file))
+    with pytest.raises(ConfigError, match="none cannot be read: FileNotFoundError"):
+        channels_of(Settings(webhook_url=url, webhook_secret_file=tmp_path / "none"))
+    file.write_text("sixteen letters.\n")
+    assert channels_of(Settings(webhook_url=url, webhook_secret_file=file))
     file.write_text("whsec_" + base64.b64encode(SECRET).decode() + "\n")
     (webhook,) = channels_of(Settings(webhook_url=url, webhook_secret_file=file))
     assert webhook.secret == SECRET
