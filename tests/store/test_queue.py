@@ -92,6 +92,7 @@ def test_a_released_claim_counts_no_attempt_and_settles_again(store, queue):
 def test_an_unfinished_path_vanishes_and_is_new_when_it_comes_back(store, queue):
     queue.observe({A: "1", B: "1", C: "1"})
     finish(store, C)
+    store.claim([A], {A: "1"})
     queue.mark_vanished([A, C])
     assert {path: row[0] for path, row in paths_of(store).items()} == {
         A: "vanished",
@@ -112,6 +113,24 @@ def test_finished_are_the_unchanged_paths_of_the_last_scan_that_have_a_result(st
     assert queue.finished({}) == [Finished(A, "1", None), Finished(B, "1", Path("/done/b"))]
     queue.observe({A: "2", B: "1"})
     assert queue.finished({}) == [Finished(B, "1", Path("/done/b"))]
+
+
+def test_a_pruned_result_is_no_longer_finished_so_that_its_film_stays_where_it_is(store, queue):
+    found = {A: "1", B: "1"}
+    queue.observe(found)
+    finish(store, A)
+    queue.prune(datetime.now(timezone.utc) + timedelta(days=1))
+    queue.observe(found)
+    assert queue.finished(found) == []
+    assert paths_of(store)[A][0] == "quarantined"
+
+
+def test_a_film_that_could_not_be_read_is_moved_too(store, queue):
+    store.record(start(store), [Refusal(A, Code.EMPTY_FILE)], RULE)
+    with store.transaction():
+        store.execute("delete from paths")  # as after a vanished path was forgotten
+    queue.record_moves({A: C})
+    assert store.query("select path from files") == [{"path": "/in/c"}]
 
 
 def test_a_move_changes_where_a_file_is_and_no_other_file(store, queue):
@@ -223,7 +242,10 @@ def test_results_are_pruned_by_the_time_of_their_recording(store, queue):
     finish(store, A)
     between = datetime.now(timezone.utc)
     finish(store, B)
+    (recorded,) = store.query("select recorded_at from files where id = 2")
+    moment = datetime.fromisoformat(recorded["recorded_at"].replace("Z", "+00:00"))
     assert queue.prune(between) == 1
+    assert queue.prune(moment) == 0
     assert [row["path"] for row in store.query("select path from files")] == ["/in/b"]
     assert set(paths_of(store)) == {A, B}
     queue.requeue({2: {B: B}})

@@ -5,8 +5,10 @@ import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from hipedge.backends.fake import FakeBackend
 from hipedge.errors import (
     BackendError,
     BackendLost,
@@ -15,6 +17,7 @@ from hipedge.errors import (
     InstallationError,
     StoreUnavailable,
 )
+from hipedge.pipeline.batching import Scored
 from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import WorkerCrash
 from hipedge.store import Outbox, Queue, Service, Store
@@ -26,6 +29,7 @@ from hipedge.watch.loop import WatchLimits, WatchLoop
 from hipedge.watch.metrics import ServiceCounters
 from hipedge.watch.settle import FileStat, Settling, Unsettled
 from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.pipeline.test_batching import prepared
 from tests.store.test_store import start
 
 URGENT = Category.FEMORAL_NECK_FRACTURE
@@ -64,6 +68,7 @@ class Batches:
 
     def __init__(self):
         self.is_full, self.error, self.retries, self.films = False, None, 0, []
+        self.scored = []
 
     def submit(self, films):
         assert list(films) == []
@@ -71,7 +76,8 @@ class Batches:
     def collect(self):
         if self.error is not None:
             raise self.error
-        return []
+        scored, self.scored = self.scored, []
+        return scored
 
     def retry(self):
         self.retries += 1
@@ -202,6 +208,16 @@ def test_a_film_that_was_not_ready_counts_no_attempt_and_is_read_later(site):
     assert site.codes() == {}
 
 
+def test_a_film_that_was_not_ready_once_is_claimed_for_as_long_as_it_is_read(site):
+    site.add("a")
+    site.pool.answer = lambda item: Unsettled(item.path) if len(site.pool.submitted) == 1 else None
+    site.limits = replace(site.limits, drain_s=0.0)
+    states = []
+    site.run(20, lambda step: len(site.pool.submitted) == 2 and states.append(site.states()["a"]))
+    assert len(states) > 2
+    assert set(states) == {"claimed"}
+
+
 def test_a_film_that_was_in_progress_at_two_crashes_of_the_service_is_read_alone(site):
     site.add("a", "b", "c")
     site.interrupt("b", 2)
@@ -309,6 +325,25 @@ def test_no_film_is_claimed_while_the_backend_is_lost(site):
     assert site.pool.submitted == []
 
 
+def test_a_backend_that_works_again_ends_its_alarm(site):
+    backend, waiting = FakeBackend(64), prepared("scored", hips=1)
+    pixels = np.stack([sample.pixels for _, views in waiting.hips for sample in views])
+    site.batches.error = BackendLost("device removed")
+
+    def each(step):
+        if step == 4:
+            site.batches.error = None
+        if step == 5:
+            assert site.alarms.names == {"backend_lost"}  # it has not shown yet that it works
+            site.batches.scored = [Scored(waiting, backend.infer(pixels), {})]
+            site.store.claim([waiting.film.source])
+
+    site.run(each=each)
+    assert site.alarms.names == frozenset()
+    assert site.store.query("select state from files") == [{"state": "screened"}]
+    assert site.commits == 1
+
+
 def test_a_fallback_is_used_once_it_can_be_opened(site):
     attempts, spare = [], Batches()
 
@@ -406,6 +441,28 @@ def test_what_is_no_file_is_refused_once(site):
     assert site.codes() == {"pipe": ("unreadable", "not a regular file")}
     assert site.counters.files == {("quarantined", "unreadable"): 1}
     assert site.pool.submitted == []
+
+
+def test_a_folder_is_refused_each_time_that_it_cannot_be_listed_any_more(site, monkeypatch):
+    folder = site.incoming / "folder"
+    folder.mkdir()
+    scandir, locked, states = os.scandir, [], []
+
+    def faulty(path):
+        if locked and str(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def each(step):
+        states.append(site.states())
+        locked[:] = [True] if step in (0, 1, 4, 5) else []
+
+    monkeypatch.setattr(os, "scandir", faulty)
+    site.run(each=each)
+    assert [state == {"folder": "quarantined"} for state in states] == [
+        False, True, True, False, False, True, True, False,
+    ]  # fmt: skip
+    assert site.counters.files == {("quarantined", "unreadable"): 2}
 
 
 def test_without_events_the_next_scan_waits_for_its_time(site):
