@@ -157,7 +157,7 @@ def make_source(dataset: pydicom.Dataset, syntax: str, frame: bytes, bits: int) 
     dataset.BitsStored, dataset.HighBit = bits, bits - 1
     if syntax.endswith(".50"):
         dataset.WindowCenter, dataset.WindowWidth = 128, 256
-    for tag in [tag for tag in dataset.keys() if tag >= 0x7FE0_0010]:
+    for tag in [tag for tag in dataset.keys() if tag >= 0x7FE0_0010]:  # noqa: SIM118  # a data set yields its elements
         del dataset[tag]
     dtype = np.dtype("u1" if bits == 8 else "<u2")
     header, plain = header_bytes(dataset, syntax), header_bytes(dataset, NATIVE)

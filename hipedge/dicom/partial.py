@@ -14,8 +14,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.dicom.codecs import DECODER_ERRORS, with_end_marker
-from hipedge.area import WholePixels, band_origin, halvings, lines_around, low_band
 from hipedge.dicom.codecs import DECODER_ERRORS, checkable, ends_in_data
 from hipedge.dicom.grayscale import (
     Grayscale,
@@ -27,13 +25,7 @@ from hipedge.dicom.grayscale import (
 from hipedge.dicom.header import Header
 from hipedge.dicom.pixels import CodedFrame, Decoded, PixelFormat, decode_codestream
 from hipedge.errors import Code, Refused
-from hipedge.imaging.area import (
-    WholePixels,
-    band_origin,
-    halvings,
-    lines_around,
-    low_band,
-)
+from hipedge.imaging.area import WholePixels, band_origin, halvings, lines_around, low_band
 from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
 
 # With 8 bits probabilities differ by 0.007 at most, as with 10.

@@ -71,7 +71,8 @@ class Connection:
 
     def table(self, name: str) -> Table:
         """Return a table of sqlite-utils; write to it within a `transaction`."""
-        return self._db.table(name)
+        with self._translated():  # sqlite-utils reads the schema here
+            return self._db.table(name)
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Execute a statement; return the number of rows that it changed."""

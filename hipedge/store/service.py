@@ -63,8 +63,8 @@ class Service:
 
     def set_alarms(self, names: frozenset[str]) -> None:
         """Record the alarms that are on; one that was on already keeps the time of its start."""
-        alarms = self._connection.table("alarms")
         with self._connection.transaction():
+            alarms = self._connection.table("alarms")
             alarms.delete_where(f"name not in ({placeholders(names)})", sorted(names))
             alarms.insert_all(
                 ({"name": name, "since": now_text()} for name in sorted(names)), ignore=True

@@ -21,6 +21,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.errors import ObsoleteHeaderDefect
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,8 @@ def _is_address(text: str) -> bool:
         addresses = header["To"].addresses
     except (ValueError, IndexError):  # the parser raises IndexError for `doctor@`
         return False
-    return bool(addresses) and not header["To"].defects
+    defects = header["To"].defects
+    return bool(addresses) and all(isinstance(found, ObsoleteHeaderDefect) for found in defects)
 
 
 def compose(case: Case, message: Message, *, patient_data: bool) -> dict[str, Any]:

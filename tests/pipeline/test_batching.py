@@ -143,6 +143,22 @@ def test_an_error_reaches_the_caller_and_the_films_can_be_tried_again():
     assert {id(one.film) for one in scored} == {id(one) for one in films}
 
 
+def test_films_that_were_finished_before_an_error_come_back_before_it_is_raised():
+    failures = [None, BackendError("lost")]
+    with BatchScheduler(lambda: Recording(failures=failures)) as batches:
+        first, second = prepared("first", hips=32), prepared("second", hips=32)
+        batches.submit([first, second])
+        deadline = time.monotonic() + 30
+        while batches.waiting != 32 or batches.usage.batches != 1:  # the second one waits again
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        assert [scored.film for scored in batches.collect()] == [first]
+        with pytest.raises(BackendError, match="lost"):
+            batches.collect()
+        batches.retry()
+        assert [scored.film for scored in await_films(batches, 1)] == [second]
+
+
 def test_a_backend_that_cannot_be_opened_says_so():
     def fail():
         raise BackendError("no device")

@@ -116,6 +116,21 @@ def test_the_same_image_under_other_bytes_is_a_duplicate_of_the_first(store):
     store.record(run, [refusal], RULE)
     (case,) = store.find(RULES, packed.sha256)
     assert case.state is State.DUPLICATE
+    with closing(sqlite3.connect(store.path)) as connection:
+        rows = connection.execute("select duplicate_of from files where duplicate_of > 0")
+        assert rows.fetchall() == [(first,)]
+
+
+def test_of_a_film_that_is_scored_twice_the_second_result_is_a_duplicate_of_the_first(store, db):
+    films = [screened(film(name, uid="1.2.3"), scored_hip(URGENT)) for name in ("raw", "packed")]
+    first, second = store.record(start(store), films, RULE, ["spool"])
+    assert first is films[0]
+    assert second.code is Code.SAME_PIXELS
+    assert one_row(db, "select state, code, duplicate_of from files where id = 2") == (
+        "duplicate", "same_pixels", 1,
+    )  # fmt: skip
+    assert one_row(db, "select count(*) from hips") == (1,)
+    assert Outbox(store).waiting() == {"spool": 1}
 
 
 def test_images_without_an_instance_uid_are_no_duplicates_of_each_other(store):
@@ -167,6 +182,16 @@ def test_attempts_are_counted_by_what_was_claimed(store, db):
     assert one_row(db, "select attempts from files") == (2,)
 
 
+def test_attempts_are_counted_from_one_for_new_content(store, db):
+    path = Path("/in/film.dcm")
+    attempts = []
+    for signature in ("old", "old", "new", "new", "new"):
+        store.claim([path], {path: signature})
+        attempts += one_row(db, "select attempts from paths")
+    assert attempts == [1, 2, 1, 2, 3]
+    assert one_row(db, "select state, signature from paths") == ("claimed", "new")
+
+
 def test_a_claim_is_committed_before_anything_else_happens(store, db):
     store.claim([Path("/in/film.dcm")])
     row = one_row(db, "select path, file_id, attempts from paths")
@@ -216,7 +241,7 @@ def pending(store, channel="spool"):
 
 
 def deliver_all(store):
-    messages = [one for channel in CHANNELS for one in pending(store, channel)]
+    messages = [message for channel in CHANNELS for message in pending(store, channel)]
     for message in messages:
         Outbox(store).mark_delivered(message)
     return len(messages)
@@ -227,7 +252,7 @@ def test_what_a_new_rule_flags_is_told_of_though_somebody_looked_first(store, db
         start(store), [screened(film(), scored_hip(URGENT), rule=NOTHING)], NOTHING, CHANNELS
     )
     assert Outbox(store).waiting() == {}
-    with Store(db) as reader:  # `hipedge flagged`, before the service is told
+    with Store(db) as reader:  # `hipedge flagged`, before the service reloads
         assert reader.apply_rule("model", RULE) == 1
     assert store.apply_rule("model", RULE, CHANNELS) == 0
     assert Outbox(store).waiting() == {"spool": 1, "webhook": 1}
@@ -287,6 +312,21 @@ def test_a_case_that_becomes_more_urgent_is_told_again_and_one_that_becomes_less
     assert Outbox(store).waiting() == {}
 
 
+@pytest.mark.parametrize("order", [(URGENT, ROUTINE), (ROUTINE, URGENT)])
+def test_a_film_with_two_flagged_hips_is_as_urgent_as_the_more_urgent_one(store, order):
+    routine = screened(film("routine", uid="1.1"), scored_hip(ROUTINE))
+    both = screened(film("both", uid="1.2"), *map(scored_hip, order))
+    store.record(start(store), [routine, both], RULE, CHANNELS)
+    assert [store.case(m.file_id, m.rule_id).path.stem for m in pending(store)] == [
+        "both",
+        "routine",
+    ]
+    deliver_all(store)
+    # Of the same case, under another rule: its urgent hip was reported already.
+    store.apply_rule("model", under(internal_fixation=0.31), CHANNELS)
+    assert Outbox(store).waiting() == {}
+
+
 def test_a_message_that_waits_gives_way_to_a_more_urgent_one_of_its_case(store):
     calm = under(femoral_neck_fracture=0.9)
     store.record(start(store), [screened(film(), both_kinds(), rule=calm)], calm, CHANNELS)
@@ -295,7 +335,7 @@ def test_a_message_that_waits_gives_way_to_a_more_urgent_one_of_its_case(store):
     (message,) = pending(store)
     assert message.rule_id == RULE.rule_id
     Outbox(store).mark_delivered(under_way)  # it was being delivered meanwhile
-    assert pending(store) == [message]  # and has told of less
+    assert pending(store) == [message]  # and has reported less
 
 
 def test_a_content_of_which_one_model_told_is_told_of_again_only_if_another_finds_worse(store):
@@ -375,6 +415,27 @@ def test_a_database_that_is_not_ours_is_an_error(db):
     db.write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreError, match="not a database"):
         Store(db)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_new_database_and_its_journal_are_private_whatever_the_umask(db, umask):
+    before = os.umask(umask)
+    try:
+        with Store(db) as store, store.transaction():
+            store.execute("create table more (a)")
+            files = {path.name: path.stat().st_mode & 0o777 for path in db.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert len(files) > 1
+    assert set(files.values()) == {0o600}
+
+
+def test_a_database_keeps_the_permissions_that_a_site_has_given_it(db):
+    Store(db).__exit__(None, None, None)
+    db.chmod(0o640)
+    with Store(db) as store:
+        store.record(start(store), [screened(film())], RULE)
+    assert db.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_database_in_a_folder_that_does_not_exist_is_an_error(tmp_path):
@@ -507,7 +568,7 @@ def test_a_film_that_is_sent_again_corrected_is_no_duplicate_but_a_conflict(stor
     assert stands.code is Code.SAME_PIXELS
 
 
-def test_what_is_to_be_read_anew_is_not_known(store):
+def test_what_is_queued_to_be_read_again_is_not_known(store):
     run = start(store)
     store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
     assert sha("one") in store.contents(run.model_id)

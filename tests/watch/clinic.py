@@ -1,4 +1,4 @@
-"""A clinic in a temporary folder, and its watch service as a process that can be hurt."""
+"""A site in a temporary folder, and its watch service as a process for fault injection."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ TERMINAL = ("screened", "not_applicable", "duplicate", "quarantined", "vanished"
 
 
 def paint(category, noise=0):
-    """Pixels that the fake backend puts into a category; `noise` makes them unlike others."""
+    """Return pixels that the fake backend puts into a category; `noise` makes them unique."""
     pixels = np.zeros((SIZE_PX, SIZE_PX), np.uint16)
     row = SIZE_PX // len(CATEGORIES) * CATEGORIES.index(category)
     pixels[row : row + SIZE_PX // len(CATEGORIES)] = 4000
@@ -34,7 +34,7 @@ def paint(category, noise=0):
 
 
 def dicom(number, category=Category.NORMAL, syntax=EXPLICIT, noise=None, **elements):
-    """A film whose hip is marked in the clinic's CSV; another one for each number."""
+    """Return a film whose hip is given in the clinic's CSV; each number gives another film."""
     pixels = paint(category, number if noise is None else noise)
     uid = f"{ROOT_UID}.{number}"
     return film(pixels, syntax, bits=12, **{"SOPInstanceUID": uid, **elements})
@@ -44,8 +44,8 @@ class Clinic:
     def __init__(self, folder, model, films=64, **settings):
         self.folder = folder
         self.incoming, self.spool = folder / "incoming", folder / "spool"
-        for one in (self.incoming, self.spool):
-            one.mkdir()
+        for made in (self.incoming, self.spool):
+            made.mkdir()
         self.db, self.log = folder / "cases.db", folder / "log"
         self.log.touch()
         rows = (f"{ROOT_UID}.{n},right,0,0,{SIZE_PX},{SIZE_PX}\n" for n in range(films))
@@ -68,7 +68,7 @@ class Clinic:
         self.settings = replace(self.settings, **settings)
 
     def drop(self, name, data):
-        """Put a file in place at once."""
+        """Put a complete file in place by renaming it."""
         path = self.incoming / name
         path.parent.mkdir(parents=True, exist_ok=True)
         hidden = self.folder / "arriving"
@@ -77,12 +77,12 @@ class Clinic:
         return path
 
     def drop_by_copy(self, name, data):
-        """Write a file where it shall lie, as to another file system."""
+        """Write a file in place, as a copy from another file system does."""
         (self.incoming / name).write_bytes(data)
 
     @contextlib.contextmanager
     def service(self, fault=None, *arguments, ends=True):
-        """The service at work, with a fault built in before it starts; ended by SIGTERM."""
+        """Run the service, with a fault injected before it starts, and end it by SIGTERM."""
         process = self.start(fault, *arguments)
         try:
             yield process
@@ -110,7 +110,7 @@ class Clinic:
         return dict(self.rows("select state, count(*) from paths group by state"))
 
     def outcomes(self):
-        """What became of each file: its name, and its state or code."""
+        """Return the code or state of each file by its name."""
         rows = self.rows(
             "select paths.path, paths.state, code from paths left join files on file_id = files.id"
         )
@@ -120,7 +120,7 @@ class Clinic:
         return [json.loads(path.read_text()) for path in sorted(self.spool.glob("*.json"))]
 
     def wait(self, condition, timeout_s=60):
-        """Wait until something holds; say what there is if it never does."""
+        """Wait until a condition holds; fail with the outcomes and the log if it does not."""
         deadline = time.monotonic() + timeout_s
         while True:
             with contextlib.suppress(sqlite3.OperationalError):
@@ -134,7 +134,7 @@ class Clinic:
         self.wait(lambda: self.rows("select 1 from service where pid = ?", process.pid))
 
     def wait_for(self, count, timeout_s=60):
-        """Wait until there are so many paths, all of them at their end."""
+        """Wait until there are `count` paths, all in a terminal state."""
 
         def done():
             states = self.states()
@@ -149,7 +149,7 @@ class Clinic:
 
 
 def serve(settings, roots, hips, log, fault, arguments):
-    """Run the service in this process, all that it says going to a file."""
+    """Run the service in this process, with its output in a file."""
     file = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -165,7 +165,7 @@ def serve(settings, roots, hips, log, fault, arguments):
 
 
 def read_changes(db):
-    """Settings that a test has written beside the database: thresholds, or what cannot be."""
+    """Return the settings that a test has written beside the database, valid or not."""
     file = db.with_name("thresholds.json")
     values = json.loads(file.read_text()) if file.exists() else {}
     if "operating_point" in values:

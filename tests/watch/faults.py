@@ -1,4 +1,4 @@
-"""Faults that are built into the service's process before it starts, by replacing a function."""
+"""Faults that are injected into the service's process by replacing functions."""
 
 import functools
 import os
@@ -12,13 +12,13 @@ def die():
 
 
 def replace(owner, name, make):
-    """Put `make(original)` in the place of a function."""
+    """Replace a function by `make(original)`."""
     original = getattr(owner, name)
     setattr(owner, name, functools.wraps(original)(make(original)))
 
 
 def before(owner, name, act):
-    """Let something happen before each call of a function."""
+    """Call `act` before each call of a function."""
 
     def make(original):
         def faulty(*arguments, **options):
@@ -31,7 +31,7 @@ def before(owner, name, act):
 
 
 def after(owner, name, act):
-    """Let something happen after each call of a function."""
+    """Call `act` after each call of a function."""
 
     def make(original):
         def faulty(*arguments, **options):

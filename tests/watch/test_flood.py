@@ -113,6 +113,81 @@ def test_without_events_the_scan_finds_all(clinic, fault):
         assert "events_unavailable" in clinic.log.read_text()
 
 
+class Events:
+    """Stands in for watchfiles: yields or raises what a test has put in."""
+
+    def __init__(self, *results):
+        self.results = list(results)
+        self.calls = 0
+
+    def __call__(self, *roots, stop_event, yield_on_timeout, **_):
+        assert yield_on_timeout
+        self.calls += 1
+        while self.results:
+            result = self.results.pop(0)
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+        stop_event.set()
+
+
+def run_events(monkeypatch, *results):
+    """What the thread reports, and how long it pauses before each restart."""
+    reports, pauses, pending = [], [], []
+    source = Events(*results)
+    monkeypatch.setattr(watchfiles, "watch", source)
+    thread = FileEvents([Path("/")], reports.append)
+    thread.pending.set = lambda: pending.append(True)
+    monkeypatch.setattr(threading.Event, "wait", lambda event, pause_s: pauses.append(pause_s))
+    thread.run()
+    return source.calls, reports, pauses, len(pending)
+
+
+CHANGE, TIMEOUT = {("added", "/film")}, set()
+
+
+def test_events_that_fail_are_an_alarm_until_they_work_again(monkeypatch):
+    error = OSError("OS file watch limit reached")
+    calls, reports, pauses, pending = run_events(
+        monkeypatch, CHANGE, error, error, BaseException("panic"), TIMEOUT, error, CHANGE
+    )
+    assert calls == 5
+    assert reports == [False, True, True, True, False, True, False]
+    assert pauses == [1.0, 2.0, 4.0, 1.0]
+    assert pending == 2 + 4  # each event, and each restart, since events may be missed
+
+
+def test_pauses_between_restarts_have_a_limit(monkeypatch):
+    _, _, pauses, _ = run_events(monkeypatch, *[OSError("no more watches")] * 9)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+
+
+def test_a_name_that_is_not_utf8_is_an_event_and_no_alarm(monkeypatch):
+    error = RuntimeError('Unable to decode path "/in/\\xFF.dcm" to string')
+    calls, reports, pauses, pending = run_events(monkeypatch, error, error, TIMEOUT)
+    assert (calls, reports, pauses, pending) == (3, [False], [1.0, 1.0], 2)
+
+
+@pytest.mark.promise(4)
+def test_a_file_name_that_is_not_utf8_does_not_end_the_events(new_clinic):
+    clinic = new_clinic(rescan_s=3600.0)
+    names = [os.fsdecode(b"\xff\xfe.dcm"), "film.dcm"]
+    with clinic.service() as service:
+        clinic.wait_until_up(service)
+        for number, name in enumerate(names):
+            clinic.drop(name, dicom(number))
+            clinic.wait_for(number + 1)
+        assert clinic.rows("select name from alarms") == []
+    assert set(clinic.outcomes().values()) == {"screened"}
+
+
+@pytest.mark.promise(4)
+def test_failed_events_are_an_alarm(clinic):
+    with clinic.service(failing_events) as service:
+        clinic.wait_until_up(service)
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("events_unavailable",)])
+
+
 def test_an_event_brings_the_scan_forward(new_clinic):
     clinic = new_clinic(rescan_s=3600.0)
     with clinic.service() as service:

@@ -25,10 +25,10 @@ GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)
 
 
 def read_all(paths, limits=None, count=1):
-    """What the workers of the service make of files that may wait no longer."""
-    front = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
+    """Yield the results of the service's workers for files that may wait no longer."""
+    preprocess = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
     items = [Settled(path, FileStat.at(path), last_chance=True) for path in paths]
-    with Workers(front, count, limits) as workers:
+    with Workers(preprocess, count, limits) as workers:
         yield from (pair for batch in workers.run(items, lambda _: None) for pair in batch)
 
 

@@ -1,4 +1,4 @@
-"""Promise 15, and the commands around the service: status, retry, prune, backup."""
+"""Promise 15, and the commands for the service: status, retry, prune, backup."""
 
 import json
 import os
@@ -22,6 +22,7 @@ from hipedge.watch.settle import FileStat
 from hipedge.watch.status import read_status
 from tests.builders import RULE, film, scored_hip, screened, sha
 from tests.store.test_store import start
+from tests.watch import faults
 from tests.watch.clinic import dicom
 
 RULES = {"model": RULE}
@@ -41,12 +42,12 @@ def store(db):
 
 def hipedge(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
-        main([str(one) for one in arguments])
+        main([str(argument) for argument in arguments])
     return ended.value.code or 0, capsys.readouterr()
 
 
 def finish(store, *outcomes, channels=()):
-    store.claim([getattr(one, "source", None) or one.film.source for one in outcomes])
+    store.claim([getattr(o, "source", None) or o.film.source for o in outcomes])
     store.record(start(store), outcomes, RULE, channels)
 
 
@@ -57,7 +58,7 @@ def quarantined(name, code=Code.DECODE_FAILED):
 def test_the_table_in_the_database_is_the_table_in_the_code(store):
     rows = store.query("select from_state, to_state from transitions")
     found = {(PathState(row["from_state"]), PathState(row["to_state"])) for row in rows}
-    assert found == {(one, other) for one, then in TRANSITIONS.items() for other in then}
+    assert found == {(state, after) for state, then in TRANSITIONS.items() for after in then}
 
 
 @pytest.mark.parametrize("start_", PathState)
@@ -107,6 +108,25 @@ def test_prune_removes_old_results_and_nothing_that_is_not_finished(store):
     Outbox(store).mark_delivered(message)
     assert queue.prune(LATER) == 1
     assert queue.unfinished() == {film("open").source: 1}
+
+
+@pytest.mark.promise(15)
+@pytest.mark.parametrize("pruned_first", ["original", "both"])
+def test_an_original_is_pruned_though_its_duplicate_is_younger(store, pruned_first):
+    finish(store, screened(film("original", uid="1.2.3")))
+    between = datetime.now(timezone.utc)
+    finish(store, screened(film("duplicate", uid="1.2.3")))
+    states = "select state, duplicate_of from files order by id"
+    assert store.query(states) == [
+        {"state": "screened", "duplicate_of": None},
+        {"state": "duplicate", "duplicate_of": 1},
+    ]
+    if pruned_first == "original":
+        assert Queue(store).prune(between) == 1
+        assert store.query(states) == [{"state": "duplicate", "duplicate_of": None}]
+    assert Queue(store).prune(LATER) == (1 if pruned_first == "original" else 2)
+    assert store.query(states) == []
+    assert store.query("select count(*) as n from decisions") == [{"n": 0}]
 
 
 @pytest.mark.promise(15)
@@ -216,17 +236,17 @@ def write(path, content=b"a film"):
     return path
 
 
-def test_retry_lets_quarantined_files_be_read_anew_by_code_or_id(store, tmp_path):
-    one, two = write(tmp_path / "one"), write(tmp_path / "two")
-    refuse(store, one)
-    refuse(store, two, Code.TRUNCATED)
+def test_retry_lets_quarantined_files_be_read_again_by_code_or_id(store, tmp_path):
+    first, second = write(tmp_path / "one"), write(tmp_path / "two")
+    refuse(store, first)
+    refuse(store, second, Code.TRUNCATED)
     finish(store, screened(film("three")))
     queue = Queue(store)
     assert retry(store, code=Code.TRUNCATED) == RetryResult(queued=(2,), missing=())
-    assert queue.unfinished() == {two: 0}
+    assert queue.unfinished() == {second: 0}
     assert retry(store, [3]) == RetryResult(queued=(), missing=())  # screened: nothing to try again
     assert retry(store, [1]) == RetryResult(queued=(1,), missing=())
-    assert queue.unfinished() == {one: 0, two: 0}
+    assert queue.unfinished() == {first: 0, second: 0}
 
 
 def test_a_quarantined_case_keeps_its_row_until_its_new_attempt_is_recorded(store, tmp_path):
@@ -281,7 +301,44 @@ def test_a_moved_film_is_read_where_it_lies_also_when_its_name_is_in_use_again(s
     assert set(queue.unfinished()) == {done / "IM1", done / "IM2", name}
 
 
-def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_anew(store, tmp_path):
+def test_the_refusal_of_a_folder_that_can_be_listed_again_is_withdrawn(clinic):
+    films = clinic.incoming / "folder"
+    films.mkdir()
+    (films / "film.dcm").write_bytes(dicom(1))
+    (clinic.incoming / "other").mkdir()
+    marker = clinic.folder / "locked"
+    marker.touch()
+    with clinic.service(unlistable, marker) as service:
+        clinic.wait(lambda: clinic.outcomes() == {"folder": "unreadable", "other": "unreadable"})
+        marker.unlink()
+        clinic.wait(lambda: clinic.outcomes() == {"film.dcm": "screened"})
+        assert clinic.rows("select state from files") == [("screened",)]
+        marker.touch()  # as often as it happens
+        clinic.wait(lambda: clinic.outcomes().get("other") == "unreadable")
+        assert service.is_alive()
+    (clinic.incoming / "other").rmdir()
+    marker.unlink()
+    with clinic.service() as service:
+        clinic.wait_until_up(service)
+    # What was in a folder that is gone, nobody knows.
+    assert clinic.outcomes() == {"film.dcm": "screened", "other": "unreadable"}
+
+
+def unlistable(marker):
+    """No folder below the watched one can be listed for as long as a file exists."""
+
+    def make(scandir):
+        def faulty(path):
+            if marker.exists() and Path(path).parent.name == "incoming":
+                raise PermissionError(13, "Permission denied", str(path))
+            return scandir(path)
+
+        return faulty
+
+    faults.replace(os, "scandir", make)
+
+
+def test_a_folder_that_could_not_be_listed_is_no_film_to_be_read_again(store, tmp_path):
     refuse(store, tmp_path, Code.UNREADABLE)
     assert retry(store) == RetryResult(queued=(), missing=(1,))
 
@@ -298,7 +355,7 @@ def test_a_move_that_was_cut_short_overwrites_nothing_that_came_there_since(stor
     assert (others.read_bytes(), (done / "film-2").read_bytes()) == (b"of others", b"a film")
 
 
-def test_a_quarantined_film_that_was_moved_is_read_anew_by_the_running_service(
+def test_a_quarantined_film_that_was_moved_is_read_again_by_the_running_service(
     clinic_with_done_dir, capsys
 ):
     clinic, done = clinic_with_done_dir(patience_s=0.1)

@@ -15,7 +15,7 @@ from hipedge.watch.notify import Spool
 from tests.watch import faults
 from tests.watch.clinic import dicom
 
-# Those that a nightly run adds are each near to one of the others.
+# Only in a slow run: each of these is close to another point.
 NIGHTLY = {
     "before what was seen is committed",
     "before it is noted that files settle",
@@ -23,7 +23,7 @@ NIGHTLY = {
     "before the transaction's end",
     "before a message is delivered",
     "before it is committed where a film goes",
-    "before the pulse is committed",
+    "before the heartbeat is committed",
     "before the run is closed",
 }
 POINTS = {
@@ -41,11 +41,11 @@ POINTS = {
     "before the transaction's end": (faults.after, Store, "execute"),
     "after the results are committed": (faults.after, Store, "record"),
     "before a message is delivered": (faults.before, Spool, "deliver"),
-    "before a message is ticked off": (faults.before, Outbox, "mark_delivered"),
+    "before a message is marked as delivered": (faults.before, Outbox, "mark_delivered"),
     "before it is committed where a film goes": (faults.before, Queue, "record_moves"),
     "before the film goes there": (faults.after, Queue, "record_moves"),
     "after the film went there": (faults.after, DoneDir, "move"),
-    "before the pulse is committed": (faults.before, Service, "beat"),
+    "before the heartbeat is committed": (faults.before, Service, "beat"),
     "before the run is closed": (faults.before, Store, "finish_run"),
 }
 
@@ -80,7 +80,7 @@ def move_and_die(put, move, queue, targets):
 @pytest.mark.promise(1)
 @pytest.mark.parametrize(
     "point",
-    [pytest.param(one, marks=[pytest.mark.slow] if one in NIGHTLY else []) for one in POINTS],
+    [pytest.param(point, marks=[pytest.mark.slow] if point in NIGHTLY else []) for point in POINTS],
 )
 def test_killed_at_any_point_every_file_has_one_end(new_clinic, point):
     clinic = new_clinic()

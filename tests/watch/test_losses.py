@@ -123,7 +123,7 @@ def test_a_database_that_cannot_be_written_is_a_clear_refusal_to_start(clinic):
 
 def read_only():
     def connect(original):
-        return lambda uri, **options: original(uri.replace("=rwc", "=ro"), **options)
+        return lambda database, **options: original(database.replace("=rwc", "=ro"), **options)
 
     faults.replace(sqlite3, "connect", connect)
 
@@ -179,7 +179,7 @@ def test_a_lost_gpu_gives_no_result_and_each_hip_gets_exactly_one(clinic):
 
 
 class Lost:
-    """Opens one backend that works once, then none any more."""
+    """Opens a backend that fails at once, and no other after it."""
 
     def __init__(self, folder, name):
         self.folder, self.name = folder, name
@@ -222,6 +222,15 @@ def test_without_a_fallback_a_lost_backend_is_an_alarm_and_films_wait(clinic):
     assert clinic.outcomes() == {"film.dcm": "screened"}
 
 
+def test_what_needs_no_backend_is_recorded_while_it_is_lost(clinic):
+    with clinic.service(lose_it_for_good, clinic.folder, ends=False) as process:
+        clinic.wait_until_up(process)
+        clinic.drop("film.dcm", dicom(1))
+        clinic.drop("chest.dcm", dicom(2, BodyPartExamined="CHEST"))
+        clinic.wait(lambda: clinic.rows("select code from files") == [("wrong_body_part",)])
+        clinic.wait(lambda: clinic.rows("select name from alarms") == [("backend_lost",)])
+
+
 UNMARKED = 99  # a film whose hips the clinic's CSV does not mark: the locator must look
 
 
@@ -230,11 +239,11 @@ def test_a_locator_that_cannot_be_opened_is_no_fault_of_the_film(tmp_path, last_
     path = tmp_path / "film.dcm"
     path.write_bytes(dicom(UNMARKED))
     geometry = CropGeometry(64, 160.0, 10.0, 20.0)
-    front = SettledPreprocessor(
+    preprocess = SettledPreprocessor(
         Preprocessor(geometry, GivenHips(), frozenset(), tmp_path / "none.onnx")
     )
     with pytest.raises(InstallationError, match="locator"):
-        front(Settled(path, FileStat.at(path), last_chance))
+        preprocess(Settled(path, FileStat.at(path), last_chance))
 
 
 def break_the_locator():
@@ -309,7 +318,7 @@ def test_what_is_inferred_in_another_process_is_what_the_backend_says():
     batch = np.random.default_rng(0).integers(0, 255, (3, 1, 64, 64), np.uint8)
     with Inference(partial(FakeBackend, 64)) as elsewhere:
         found = elsewhere.infer(batch)
-    for one, other in zip(found, FakeBackend(64).infer(batch), strict=True):
-        np.testing.assert_array_equal(one.logits, other.logits)
-        np.testing.assert_array_equal(one.maps, other.maps)
+    for scores, expected in zip(found, FakeBackend(64).infer(batch), strict=True):
+        np.testing.assert_array_equal(scores.logits, expected.logits)
+        np.testing.assert_array_equal(scores.maps, expected.maps)
     assert elsewhere.fingerprint == FakeBackend(64).fingerprint

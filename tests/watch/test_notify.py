@@ -5,18 +5,22 @@ import hashlib
 import hmac
 import http.server
 import json
+import os
+import socket
 import socketserver
+import ssl
 import threading
 import time
 import urllib.request
 from functools import partial
 
 import pytest
+import trustme
 
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, StoreUnavailable
 from hipedge.store import Outbox, Store
-from hipedge.types import Category
+from hipedge.types import Category, Side
 from hipedge.watch import notify
 from hipedge.watch.notify import (
     DeliveryError,
@@ -36,7 +40,7 @@ URGENT, ROUTINE = Category.FEMORAL_NECK_FRACTURE, Category.OSTEOARTHRITIS
 
 
 class Receiver(http.server.ThreadingHTTPServer):
-    """A webhook on loopback that behaves as it is told, and tells repetitions by their key."""
+    """A webhook on loopback with scripted behaviour, which recognises repetitions by their key."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
@@ -51,7 +55,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/hook?site=1"
 
     def handle_error(self, request, client_address):
-        """A client that has given up is none of our faults."""
+        """Ignore clients that have given up."""
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -107,7 +111,7 @@ def record(store, *categories, channels=("webhook",)):
     store.record(run, cases, RULE, channels)
 
 
-def courier(store, channel, clock):
+def dispatcher(store, channel, clock):
     return Dispatcher(store, [channel], patient_data=False, clock=clock)
 
 
@@ -117,7 +121,7 @@ def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_fi
 ):
     record(store, ROUTINE, Category.NORMAL, ROUTINE, URGENT)
     channel, clock = Webhook(receiver.url, SECRET, timeout_s=0.3), Clock()
-    notifier = courier(store, channel, clock)
+    notifier = dispatcher(store, channel, clock)
     receiver.behaviours = [500, 503, "hang", 404] * 1000
     while clock.now < 3600:
         notifier.dispatch()
@@ -140,7 +144,7 @@ def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_fi
 @pytest.mark.promise(13)
 def test_what_is_delivered_is_signed_and_names_no_patient(store, receiver):
     record(store, URGENT)
-    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     ((_, headers, body),) = receiver.attempts
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     signature = base64.b64encode(hmac.digest(SECRET, signed, hashlib.sha256)).decode()
@@ -160,15 +164,68 @@ def test_a_site_may_have_paths_and_uids_told(store, receiver):
 def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
     record(store, URGENT)
     receiver.behaviours = [302]
-    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     assert len(receiver.attempts) == 1
     assert Outbox(store).waiting() == {"webhook": 1}
+
+
+@pytest.mark.parametrize(("status", "waiting"), [(200, {}), (299, {}), (300, {"webhook": 1})])
+def test_only_an_answer_of_success_is_a_delivery(store, receiver, status, waiting):
+    record(store, URGENT)
+    receiver.behaviours = [status]
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    assert Outbox(store).waiting() == waiting
+
+
+def test_a_channel_is_left_alone_twice_as_long_after_each_failure_until_it_works(store, receiver):
+    clock = Clock()
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), clock)
+    moments = []
+
+    def attempt(*behaviours):
+        """Let time pass until each behaviour was met; return how long that took each time."""
+        receiver.behaviours = list(behaviours)
+        for _ in behaviours:
+            so_far, begin = len(receiver.attempts), clock.now
+            while len(receiver.attempts) == so_far:
+                clock.now += 1
+                notifier.dispatch()
+            moments.append(clock.now - begin)
+
+    record(store, URGENT)
+    attempt(*[500] * 11)
+    assert notifier.failing
+    assert moments == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    attempt(200)
+    assert not notifier.failing
+    store.record(
+        start(store), [screened(film("new", uid="1.9"), scored_hip(URGENT))], RULE, ["webhook"]
+    )
+    moments.clear()
+    attempt(500, 500, 500)
+    assert moments == [1, 2, 4]
+
+
+@pytest.mark.parametrize(("name", "cases"), [("localhost", 1), ("other.example.org", 0)])
+def test_a_webhook_by_https_must_have_a_certificate_of_its_name(
+    store, receiver, monkeypatch, tmp_path, name, cases
+):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    record(store, URGENT)
+    url = receiver.url.replace("http://127.0.0.1", "https://localhost")
+    dispatcher(store, Webhook(url, SECRET, timeout_s=5.0), Clock()).dispatch()
+    assert len(receiver.cases) == cases
 
 
 def test_a_message_that_is_always_refused_does_not_keep_the_others_back(store, receiver):
     record(store, URGENT, ROUTINE)
     receiver.behaviours = [400]
-    courier(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     assert [case["priority"] for case in receiver.cases.values()] == ["routine"]
     assert Outbox(store).waiting() == {"webhook": 1}
 
@@ -179,7 +236,7 @@ def test_messages_that_are_always_refused_keep_no_other_back(store, receiver, re
     record(store, *[URGENT] * refused, ROUTINE, ROUTINE, URGENT)
     receiver.refused = range(1, refused + 1)
     clock = Clock()
-    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), clock)
     while len(receiver.cases) < 3:
         notifier.dispatch()
         clock.now += 10
@@ -201,7 +258,7 @@ def test_a_new_urgent_message_goes_before_those_that_are_always_refused(store, r
     record(store, *[URGENT] * 5)
     receiver.refused = range(1, 6)
     clock = Clock()
-    notifier = courier(store, Webhook(receiver.url, SECRET), clock)
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), clock)
     while clock.now < 3600:
         notifier.dispatch()
         clock.now += 10
@@ -215,7 +272,7 @@ def test_a_new_urgent_message_goes_before_those_that_are_always_refused(store, r
 
 def test_where_an_attempt_cannot_be_noted_nothing_is_sent(store, receiver):
     record(store, URGENT)
-    notifier = courier(store, Webhook(receiver.url, SECRET), Clock())
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), Clock())
     with store.transaction():
         store.execute(
             "create trigger full before update on outbox"
@@ -228,7 +285,7 @@ def test_where_an_attempt_cannot_be_noted_nothing_is_sent(store, receiver):
 
 
 class Overtaken(Webhook):
-    """A channel during whose first delivery the other messages give way."""
+    """A channel during whose first delivery the other messages are removed."""
 
     def deliver(self, key, body):
         super().deliver(key, body)
@@ -240,7 +297,7 @@ def test_a_message_that_gave_way_is_not_sent(store, receiver):
     record(store, URGENT, URGENT)
     channel = Overtaken(receiver.url, SECRET)
     object.__setattr__(channel, "db", store.path)
-    courier(store, channel, Clock()).dispatch()
+    dispatcher(store, channel, Clock()).dispatch()
     assert len(receiver.attempts) == 1
 
 
@@ -266,19 +323,77 @@ def test_a_spooled_message_is_whole_and_twice_is_once(store, tmp_path):
         Spool(tmp_path / "none").deliver("key", {})
 
 
+def test_a_message_of_two_flagged_hips_has_the_urgency_of_the_more_urgent_one(store, receiver):
+    hips = scored_hip(ROUTINE, Side.LEFT), scored_hip(URGENT, Side.RIGHT)
+    case = screened(film("both", uid="1.9"), *hips, scored_hip(Category.NORMAL))
+    record(store, ROUTINE)
+    store.record(start(store), [case], RULE, ["webhook"])
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    first, second = receiver.cases.values()
+    assert (first["priority"], second["priority"]) == ("urgent", "routine")
+    assert [hip["priority"] for hip in first["hips"]] == ["routine", "urgent"]
+
+
+class Broken(Spool):
+    """Fails on one case in a way that no channel should."""
+
+    def deliver(self, key, body):
+        if body["case"] == 1:
+            raise ZeroDivisionError
+        super().deliver(key, body)
+
+
+def test_a_message_that_cannot_be_delivered_for_a_fault_of_ours_keeps_no_other_back(
+    store, tmp_path, caplog
+):
+    record(store, URGENT, ROUTINE, channels=["spool"])
+    notifier = dispatcher(store, Broken(tmp_path), Clock())
+    notifier.dispatch()
+    assert Outbox(store).waiting() == {"spool": 1}
+    assert not notifier.failing  # the last message was delivered
+    (logged,) = caplog.records
+    assert logged.fields == {"channel": "spool", "reason": "ZeroDivisionError"}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_spooled_message_can_be_read_by_the_folders_group_at_most(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        Spool(tmp_path).deliver("key", {"case": 1})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key.json").stat().st_mode & 0o777 == 0o640 & ~umask
+
+
 class Relay(socketserver.StreamRequestHandler):
-    """As much of RFC 5321 as one message needs."""
+    """As much of RFC 5321 as one message needs, and of RFC 3207 where the server has a context."""
+
+    def finish(self):
+        super().finish()
+        self.request.close()
 
     def handle(self):
         self.wfile.write(b"220 relay\r\n")
         while line := self.rfile.readline():
             verb = line[:4].upper()
+            if verb == b"EHLO" and getattr(self.server, "context", None):
+                self.wfile.write(b"250-relay\r\n250 STARTTLS\r\n")
+                continue
+            if verb == b"STAR":
+                self.wfile.write(b"220 go on\r\n")
+                try:
+                    self.request = self.server.context.wrap_socket(self.request, server_side=True)
+                except ssl.SSLError:
+                    return
+                self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", 0)
+                continue
             if verb == b"DATA":
                 self.wfile.write(b"354 go on\r\n")
                 text = b""
                 while (line := self.rfile.readline()) != b".\r\n":
                     text += line
                 self.server.mails.append(text.decode())
+                self.server.encrypted = isinstance(self.request, ssl.SSLSocket)
             self.wfile.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 ok\r\n")
             if verb == b"QUIT":
                 return
@@ -291,13 +406,76 @@ def test_an_e_mail_tells_of_the_case_and_names_no_patient(store):
         threading.Thread(target=relay.serve_forever, daemon=True).start()
         port = relay.server_address[1]
         mail = Mail("127.0.0.1", port, "hipedge@example.org", "doctor@example.org")
-        courier(store, mail, Clock()).dispatch()
+        dispatcher(store, mail, Clock()).dispatch()
         relay.shutdown()
     (text,) = relay.mails
     assert "Subject: hipedge: urgent, case 1" in text
     assert "femoral_neck_fracture" in text
     assert "1.2.0" not in text
     assert Outbox(store).waiting() == {}
+
+
+REMOTE = "relay.example.org"
+
+
+@pytest.fixture
+def remote_relay(monkeypatch, tmp_path):
+    """A relay that is reached by a name of another machine, and a certificate authority."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest, **options: resolve("127.0.0.1", *rest, **options)
+    )
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        relay.mails, relay.authority = [], authority
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        yield relay
+        relay.shutdown()
+
+
+def serve_tls(relay, name):
+    relay.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    relay.authority.issue_cert(name).configure_cert(relay.context)
+
+
+def send_to(relay, store):
+    record(store, URGENT, channels=["email"])
+    mail = Mail(REMOTE, relay.server_address[1], "hipedge@example.org", "doctor@example.org")
+    dispatcher(store, mail, Clock()).dispatch()
+    return Outbox(store).waiting()
+
+
+def test_a_mail_to_a_relay_elsewhere_is_encrypted(store, remote_relay):
+    serve_tls(remote_relay, REMOTE)
+    assert send_to(remote_relay, store) == {}
+    assert len(remote_relay.mails) == 1
+    assert remote_relay.encrypted
+
+
+@pytest.mark.parametrize("name", [None, "other.example.org"])
+def test_a_relay_elsewhere_without_tls_or_with_a_wrong_name_gets_no_mail(store, remote_relay, name):
+    if name is not None:
+        serve_tls(remote_relay, name)
+    assert send_to(remote_relay, store) == {"email": 1}
+    assert remote_relay.mails == []
+
+
+@pytest.mark.parametrize(
+    "address", ["", "doctor", "@", "doctor@", "a@b.org\nBcc: c@d.org", "ä@b.org", "a b@c.org", "<>"]
+)
+@pytest.mark.parametrize("name", ["email_to", "email_from"])
+def test_what_is_no_address_is_an_error_at_the_start(name, address):
+    settings = {"email_to": "a@b.org", "email_from": "c@d.org"} | {name: address}
+    with pytest.raises(ConfigError, match=f"{name} must be an e-mail address"):
+        channels_of(Settings(**settings))
+
+
+@pytest.mark.parametrize("address", ["a@b.org", "Dr. A <a@b.org>", "a@b.org, c@d.org", "a@b"])
+def test_each_form_of_an_address_is_taken(address):
+    (mail,) = channels_of(Settings(email_to=address, email_from="c@d.org", smtp="relay:2525"))
+    assert mail == Mail("relay", 2525, "c@d.org", address)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +485,8 @@ def test_an_e_mail_tells_of_the_case_and_names_no_patient(store):
         ({"webhook_url": "https://example.org/hook"}, "webhook_secret_file"),
         ({"email_to": "a@example.org"}, "email_from"),
         ({"email_to": "a@b.org", "email_from": "c@d.org", "smtp": "relay"}, "host:port"),
+        ({"email_to": "a@b.org", "email_from": "c@d.org", "smtp": ":25"}, "host:port"),
+        ({"email_to": "a@b.org", "email_from": "c@d.org", "smtp": "relay:smtp"}, "host:port"),
         ({"spool_dir": "/nowhere/at/all"}, "spool_dir"),
     ],
 )
@@ -321,6 +501,13 @@ def test_a_short_secret_is_refused_and_a_standard_one_is_decoded(tmp_path):
     file.write_text("short\n")
     with pytest.raises(ConfigError, match="at least 16"):
         channels_of(Settings(webhook_url=url, webhook_secret_file=file))
+    file.write_bytes(b"not only ASCII: \xe4\xe4\xe4\xe4")
+    with pytest.raises(ConfigError, match="secret cannot be read: UnicodeDecodeError"):
+        channels_of(Settings(webhook_url=url, webhook_secret_file=file))
+    with pytest.raises(ConfigError, match="none cannot be read: FileNotFoundError"):
+        channels_of(Settings(webhook_url=url, webhook_secret_file=tmp_path / "none"))
+    file.write_text("sixteen letters.\n")
+    assert channels_of(Settings(webhook_url=url, webhook_secret_file=file))
     file.write_text("whsec_" + base64.b64encode(SECRET).decode() + "\n")
     (webhook,) = channels_of(Settings(webhook_url=url, webhook_secret_file=file))
     assert webhook.secret == SECRET

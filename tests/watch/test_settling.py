@@ -265,12 +265,12 @@ def test_a_film_that_screen_has_finished_may_be_taken_away_from_under_the_servic
 
 
 def test_a_film_that_goes_after_its_patience_has_vanished_and_is_not_refused(tmp_path):
-    front = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
+    preprocess = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
     gone = tmp_path / "film.dcm.part"
     gone.write_bytes(b"a film")
     item = Settled(gone, settle.FileStat.at(gone), last_chance=True)
     gone.unlink()
-    assert front(item) == Unsettled(gone)
+    assert preprocess(item) == Unsettled(gone)
 
 
 def mounted(incoming):

@@ -1,4 +1,4 @@
-"""What the service does on a good day."""
+"""The service without faults."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def test_the_watched_folder_is_only_read(clinic):
     before = path.stat()
     with clinic.service():
         clinic.wait_for(1)
-    assert [one.name for one in clinic.incoming.iterdir()] == ["film.dcm"]
+    assert [path.name for path in clinic.incoming.iterdir()] == ["film.dcm"]
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -140,7 +140,7 @@ def test_settings_that_cannot_be_read_again_are_an_alarm_and_the_old_ones_stay(c
 
 
 class SlowPreprocessor(Preprocessor):
-    """Takes its time, so that something is left when the service is told to end."""
+    """Takes its time, so that films are in progress when the service is stopped."""
 
     def __call__(self, path):
         time.sleep(0.1)
