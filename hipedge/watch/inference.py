@@ -47,7 +47,7 @@ class Opener:
         """Return the backend; raise `BackendError` where it disagrees with the FP32 scores."""
         backend = open_backend(self.name, self.model, threads=self.threads)
         if BACKENDS[self.name].automatic:  # the test double has no model
-            found = parity.check(backend, self.model)
+            found = parity.check_parity(backend, self.model)
             if not found.agrees:
                 raise BackendError(
                     f"{self.name} disagrees with the model's golden scores: "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.dicom import ends_in_zeros, is_whole
 from hipedge.errors import Code, InstallationError
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor, where
+from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor, error_location
 from hipedge.types import Refusal
 
 # How often a file is looked at, at least, before it is taken.
@@ -163,7 +163,7 @@ class SettledPreprocessor:
             raise  # as in the front: it would cost every film
         except Exception as error:
             # As in the front: a fault of ours costs one film.
-            return Refusal(item.path, Code.UNEXPECTED_ERROR, where(error))
+            return Refusal(item.path, Code.UNEXPECTED_ERROR, error_location(error))
 
     def _read(self, item: Settled) -> Prepared | Refusal | Unsettled:
         if FileStat.at(item.path) != item.look:

@@ -65,7 +65,7 @@ def test_each_film_comes_back_once_with_the_scores_of_its_own_hips():
 
 def test_a_full_batch_starts_at_once():
     backend = Recording()
-    with BatchScheduler(lambda: backend, longest_wait_s=60.0) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=60.0) as batches:
         batches.submit([prepared(str(number)) for number in range(16)])
         assert len(await_films(batches, 16)) == 16
     assert backend.sizes == [32]
@@ -73,7 +73,7 @@ def test_a_full_batch_starts_at_once():
 
 def test_a_batch_that_is_not_full_starts_when_its_oldest_hip_has_waited_long_enough():
     backend = Recording()
-    with BatchScheduler(lambda: backend, longest_wait_s=0.3) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=0.3) as batches:
         start = time.perf_counter()
         batches.submit([prepared("early")])
         time.sleep(0.1)
@@ -85,7 +85,7 @@ def test_a_batch_that_is_not_full_starts_when_its_oldest_hip_has_waited_long_eno
 
 def test_what_comes_while_the_device_is_busy_goes_into_one_batch():
     backend = Recording(latency_s=0.3)
-    with BatchScheduler(lambda: backend, longest_wait_s=0.0) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=0.0) as batches:
         batches.submit([prepared("first")])
         while not backend.sizes:
             time.sleep(0.01)
@@ -118,7 +118,7 @@ def test_it_says_that_it_is_full_before_much_memory_is_taken():
 
 
 def test_the_time_that_a_film_waited_and_its_share_of_the_batches_are_noted():
-    with BatchScheduler(lambda: Recording(latency_s=0.2), longest_wait_s=0.1) as batches:
+    with BatchScheduler(lambda: Recording(latency_s=0.2), max_wait_s=0.1) as batches:
         batches.submit([prepared("one"), prepared("other")])
         for one in await_films(batches, 2):
             assert one.timings_ms["queue"] >= 100
@@ -130,7 +130,7 @@ def test_the_time_that_a_film_waited_and_its_share_of_the_batches_are_noted():
 def test_an_error_reaches_the_caller_and_the_films_can_be_tried_again():
     backend = Recording(failures=[None, BackendError("no memory")])
     films = [prepared(str(number)) for number in range(20)]
-    with BatchScheduler(lambda: backend, longest_wait_s=0.2) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=0.2) as batches:
         batches.submit(films)
         scored = await_films(batches, 16)
         with pytest.raises(BackendError, match="no memory"):

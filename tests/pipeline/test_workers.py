@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hipedge.errors import InstallationError
-from hipedge.pipeline.workers import FAILED_STARTS, Limits, WorkerCrash, Workers
+from hipedge.pipeline.workers import MAX_FAILED_STARTS, Limits, WorkerCrash, Workers
 
 
 def square(number):
@@ -248,7 +248,7 @@ def test_a_worker_that_is_killed_amid_its_result_costs_no_more_than_that_item():
 
 def test_failed_starts_do_not_add_up_over_years():
     with Workers(square, 1) as workers:
-        workers._failed_starts = FAILED_STARTS - 1
+        workers._failed_starts = MAX_FAILED_STARTS - 1
         assert [pair for batch in workers.run([3], lambda _: None) for pair in batch] == [(3, 9)]
         assert workers._failed_starts == 0
 
