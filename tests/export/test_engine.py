@@ -187,7 +187,7 @@ def test_a_target_that_no_gpu_would_be_found_under_is_an_error(target):
 
 @pytest.mark.parametrize("name", ["x.plan", "engine"])
 def test_an_engine_is_not_written_where_it_would_not_be_found(reference_model, tmp_path, name):
-    with pytest.raises(ConfigError, match=r"give a name that ends in \.engine"):
+    with pytest.raises(ConfigError, match=r"use a name that ends in \.engine"):
         export_engine(reference_model, Recipe(RTX), device=None, output=tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
