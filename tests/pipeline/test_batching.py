@@ -143,6 +143,37 @@ def test_an_error_reaches_the_caller_and_the_films_can_be_tried_again():
     assert {id(one.film) for one in scored} == {id(one) for one in films}
 
 
+def test_films_that_were_complete_before_an_error_are_returned_first():
+    backend = Recording(failures=[None, BackendError("no memory")])
+    films = [prepared(str(number)) for number in range(20)]
+    with BatchScheduler(lambda: backend, max_wait_s=0.1) as batches:
+        batches.submit(films)
+        deadline = time.monotonic() + 30
+        while len(backend.sizes) < 2 or batches.waiting != 8:  # failed, and queued again
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert [scored.film for scored in batches.collect()] == films[:16]
+        assert batches.is_busy
+        with pytest.raises(BackendError, match="no memory"):
+            batches.collect()
+        batches.retry()
+        assert {id(one.film) for one in await_films(batches, 4)} == {id(one) for one in films[16:]}
+        assert not batches.is_busy
+
+
+def test_a_film_scored_in_part_before_an_error_is_scored_whole_after_it():
+    backend = Recording(failures=[None, BackendError("no memory")])
+    with BatchScheduler(lambda: backend, max_wait_s=0.1) as batches:
+        batches.submit([prepared(hips=40, brightness=7)])
+        with pytest.raises(BackendError, match="no memory"):
+            await_films(batches, 1)
+        batches.retry()
+        (scored,) = await_films(batches, 1)
+    assert backend.sizes == [32, 8, 32, 8]
+    assert len(scored.scores) == 40
+    assert scored.timings_ms["infer"] < 1e3 * (time.perf_counter() - backend.starts[2])
+
+
 def test_a_backend_that_cannot_be_opened_says_so():
     def fail():
         raise BackendError("no device")
@@ -202,6 +233,53 @@ class TwoSlots(Pipelined):
         done_at, batch = self.flight.pop(0)
         time.sleep(max(0.0, done_at - time.perf_counter()))
         return FakeBackend(SIZE_PX).infer(batch), Timing(0, 0, self.compute_s * 1e3, 0)
+
+
+class FailingOnce(TwoSlots):
+    """A device that fails once, at a call of `submit` or `collect`, and counts its free slots."""
+
+    def __init__(self, call, number):
+        super().__init__(0.01)
+        self.call, self.number, self.calls = call, number, {"submit": 0, "collect": 0}
+
+    def submit(self, batch):
+        if len(self.flight) == self.slots:
+            raise BackendError("all slots are in flight: collect a batch first")
+        self.fail("submit")
+        return super().submit(batch)
+
+    def collect_timed(self, ticket):
+        result = super().collect_timed(ticket)
+        self.fail("collect")
+        return result
+
+    def fail(self, call):
+        self.calls[call] += 1
+        if (call, self.calls[call]) == (self.call, self.number):
+            raise BackendError("no memory")
+
+
+def collect_into(found, batches):
+    while True:
+        select.select([batches], [], [], 30.0)
+        found += batches.collect()
+
+
+@pytest.mark.parametrize(
+    ("call", "number"), [("submit", 1), ("submit", 2), ("submit", 3), ("collect", 1)]
+)
+def test_an_error_leaves_no_slot_of_the_device_in_flight(call, number):
+    device = FailingOnce(call, number)
+    films = [prepared(str(number)) for number in range(20)]
+    found = []
+    with BatchScheduler(lambda: device) as batches:
+        batches.submit(films)
+        with pytest.raises(BackendError, match="no memory"):
+            collect_into(found, batches)
+        assert device.flight == []
+        batches.retry()
+        found += await_films(batches, 20 - len(found))
+    assert {id(one.film) for one in found} == {id(one) for one in films}
 
 
 def test_a_device_with_two_slots_has_the_next_full_batch_before_the_last_is_fetched():
