@@ -35,7 +35,7 @@ from hipedge.errors import BackendError, HipedgeError
 from hipedge.export.engine import Recipe, export_engine
 from hipedge.machine import machine
 from hipedge.model import ModelFolder, open_model
-from hipedge.perf.inference import LEAST_BATCHES, Point, Sweep, measure, sweep
+from hipedge.perf.inference import MIN_BATCHES, Point, Sweep, measure, sweep
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 CUDA = "CUDAExecutionProvider"
@@ -67,7 +67,7 @@ def measure_bare(backend: Pipelined, batch: NDArray[np.uint8], seconds: float) -
     """Run one batch at a time for `seconds`, and as long before, unmeasured."""
     timings: list[Timing] = []
     start = time.perf_counter()
-    while (now := time.perf_counter() - start) < 2 * seconds or len(timings) < LEAST_BATCHES:
+    while (now := time.perf_counter() - start) < 2 * seconds or len(timings) < MIN_BATCHES:
         _, timing = backend.collect_timed(backend.submit(batch))
         if now >= seconds:
             timings.append(timing)

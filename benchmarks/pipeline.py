@@ -24,7 +24,7 @@ from hipedge.backends.base import Backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.config import Settings
 from hipedge.model import ModelFolder, open_model
-from hipedge.perf.throughput import LineFigures, measure_line
+from hipedge.perf.throughput import Throughput, measure_throughput
 from hipedge.pipeline.discover import discover
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
@@ -43,9 +43,9 @@ def measure(
     films: Path,
     open_backend: Callable[[], Backend],
     repeats: int,
-) -> LineFigures:
-    """Measure the line with two workers."""
-    return measure_line(
+) -> Throughput:
+    """Measure the pipeline with two workers."""
+    return measure_throughput(
         discover([films]).files,
         model=model,
         open_backend=open_backend,
@@ -56,7 +56,7 @@ def measure(
     )
 
 
-def figures(one: LineFigures) -> dict[str, object]:
+def figures(one: Throughput) -> dict[str, object]:
     """Return what the aims are about."""
     pairs = zip(one.together, one.alone, strict=True)
     return {

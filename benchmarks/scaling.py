@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.environment import environment
 from benchmarks.peers.films import SYNTAXES, Film, in_syntax, pelvis
 from benchmarks.screen_syntaxes import copies
-from hipedge.perf.throughput import family
+from hipedge.perf.throughput import process_tree
 from hipedge.phantom.film import develop
 from hipedge.phantom.write import write_film
 
@@ -68,7 +68,7 @@ def screened(folder: Path, db: Path, model: Path, workers: int) -> Watched:
         [*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
         while run.poll() is None:
-            resident = [_resident_mb(pid) for pid in family(run.pid)]
+            resident = [_resident_mb(pid) for pid in process_tree(run.pid)]
             found.resident_mb.append(round(sum(resident), 1))
             found.processes = max(found.processes, len(resident))
             with contextlib.suppress(subprocess.TimeoutExpired):

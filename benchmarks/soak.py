@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import environment
-from hipedge.perf.throughput import family
+from hipedge.perf.throughput import process_tree
 
 KILL_EVERY_S = (4.0, 16.0)
 TERMINAL = ("screened", "not_applicable", "duplicate", "quarantined", "vanished")
@@ -94,7 +94,7 @@ class Soak:
         """Kill the service, or one of its processes; start it again if it is dead."""
         assert self.service is not None
         # Not the fork server and the resource tracker, the first two, without which nothing starts.
-        workers = sorted(family(self.service.pid) - {self.service.pid})[2:]
+        workers = sorted(process_tree(self.service.pid) - {self.service.pid})[2:]
         victim = self.chance.choice(["service", *["worker"] * bool(workers)])
         pid = self.service.pid if victim == "service" else self.chance.choice(workers)
         with contextlib.suppress(ProcessLookupError):

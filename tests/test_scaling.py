@@ -5,7 +5,7 @@ import os
 import pytest
 
 from benchmarks.scaling import measured, rates, small_film
-from hipedge.perf.throughput import family
+from hipedge.perf.throughput import process_tree
 
 
 def test_rates_are_of_equal_parts_of_the_films():
@@ -14,8 +14,8 @@ def test_rates_are_of_equal_parts_of_the_films():
 
 
 def test_a_process_belongs_to_its_parents_family_but_its_parent_not_to_its_own():
-    assert os.getpid() in family(os.getppid())
-    assert os.getppid() not in family(os.getpid())
+    assert os.getpid() in process_tree(os.getppid())
+    assert os.getppid() not in process_tree(os.getpid())
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,4 +1,4 @@
-"""`hipedge benchmark`: how fast the backends are here, in `trtexec`'s terms."""
+"""`hipedge benchmark`: latency and throughput of backends, or of the whole pipeline."""
 
 from __future__ import annotations
 
@@ -30,41 +30,42 @@ def benchmark(
         typer.Argument(help="Model folder (default: the settings', or the reference model)."),
     ] = None,
     backend: Annotated[
-        str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")
+        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
     ] = None,
     compare: Annotated[
-        str, typer.Option(help="Other backends to measure too, with commas between.")
+        str, typer.Option(help="Further backends to measure, separated by commas.")
     ] = "",
     batches: Annotated[
-        str, typer.Option("--batch", help="Batch sizes, with commas between.")
+        str, typer.Option("--batch", help="Batch sizes, separated by commas.")
     ] = "1,8,32",
-    duration: Annotated[float, typer.Option(min=0, help="Seconds for each batch size.")] = 3.0,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds before, unmeasured.")] = 1.0,
+    duration: Annotated[float, typer.Option(min=0, help="Seconds per batch size.")] = 3.0,
+    warm_up: Annotated[float, typer.Option(min=0, help="Unmeasured seconds before each.")] = 1.0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of a backend on the CPU (default: all).")
     ] = None,
     require: Annotated[
         list[str] | None,
-        typer.Option(help="Exit 1 unless it holds, as 'p99_ms<=8'; may be repeated."),
+        typer.Option(help="Exit 1 unless this holds, e.g. 'p99_ms<=8'; may be repeated."),
     ] = None,
     end_to_end: Annotated[
-        Path | None, typer.Option(help="Measure the whole line on the films in this folder.")
+        Path | None, typer.Option(help="Measure the whole pipeline on the films in this folder.")
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="With it: how soon `watch` has recorded a film.")
+        bool,
+        typer.Option("--watch", help="With --end-to-end: also the latency of `hipedge watch`."),
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Reading processes (default: as tuned or one a core)."),
+        typer.Option(min=1, help="Worker processes (default: as tuned, or one per core)."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Passes over the films.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Measure the latency and throughput of a backend with a model, for several batch sizes.
+    """Measure the latency and throughput of a backend with a model, at several batch sizes.
 
-    A requirement is put to every batch size of the first backend. With --end-to-end the whole line
-    is measured instead, from files to rows of a database that is then deleted.
+    Requirements apply to every batch size of the first backend. With --end-to-end the whole
+    pipeline is measured instead, from files to rows of a temporary database.
     """
     if end_to_end is not None:
         settings = load_settings({"model": model, "backend": backend, "workers": workers}, config)
@@ -78,10 +79,10 @@ def benchmark(
     name, reason = backends.choose(settings.backend)
     errors.print(f"backend [bold]{name}[/]: {escape(reason)}", soft_wrap=True)
     sweeps = []
-    for one in [name, *filter(None, compare.split(","))]:
-        with backends.open_backend(one, folder, threads=threads) as opened:
+    for measured in [name, *filter(None, compare.split(","))]:
+        with backends.open_backend(measured, folder, threads=threads) as opened:
             sweeps.append(sweep(opened, samples, sizes, warmup_s=warm_up, duration_s=duration))
-    broken = [
+    violations = [
         text
         for requirement in requirements
         for point in sweeps[0].points
@@ -94,8 +95,8 @@ def benchmark(
             "model": {"name": folder.card.name, "id": folder.model_id},
             "warm_up_s": warm_up,
             "duration_s": duration,
-            "sweeps": [_record(one) for one in sweeps],
-            "broken": broken,
+            "sweeps": [_record(each) for each in sweeps],
+            "broken": violations,
         }
         json.dump(content, sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -103,11 +104,11 @@ def benchmark(
         for fact, value in where.items():
             output.print(f"{fact}: {value}", soft_wrap=True, markup=False)
         output.print(_throughput(sweeps))
-        for measured in sweeps:
-            _print_latency(measured)
-    for text in broken:
+        for each in sweeps:
+            _print_latency(each)
+    for text in violations:
         errors.print(f"[red]required:[/] {text}", soft_wrap=True)
-    if broken:
+    if violations:
         raise typer.Exit(1)
 
 
@@ -118,38 +119,38 @@ def _sizes(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _record(one: Sweep) -> dict[str, object]:
-    points = [{**asdict(point), "warnings": point.warnings} for point in one.points]
-    return {**asdict(one), "points": points}
+def _record(measured: Sweep) -> dict[str, object]:
+    points = [{**asdict(point), "warnings": point.warnings} for point in measured.points]
+    return {**asdict(measured), "points": points}
 
 
 def _throughput(sweeps: list[Sweep]) -> Table:
-    """Return images a second, and how many times the first backend's that is."""
+    """Return images per second, and their ratio to those of the first backend."""
     table = Table("images/s at batch", *(str(point.batch) for point in sweeps[0].points))
-    for one in sweeps:
-        pairs = zip(one.points, sweeps[0].points, strict=True)
+    for measured in sweeps:
+        pairs = zip(measured.points, sweeps[0].points, strict=True)
         rates = [
             f"{point.images_per_s:.1f} (×{point.images_per_s / first.images_per_s:.2f})"
             for point, first in pairs
         ]
-        table.add_row(fingerprint_lines(one.backend), *rates)
+        table.add_row(fingerprint_lines(measured.backend), *rates)
     return table
 
 
-def _print_latency(one: Sweep) -> None:
-    graphs = " with CUDA graphs" if one.cuda_graphs else ""
+def _print_latency(measured: Sweep) -> None:
+    graphs = " with CUDA graphs" if measured.cuda_graphs else ""
     table = Table("batch", "ms", *STATISTICS, box=box.SIMPLE_HEAD, pad_edge=False,
-                  title=f"{one.backend}{graphs}", title_justify="left")  # fmt: skip
-    for point in one.points:
+                  title=f"{measured.backend}{graphs}", title_justify="left")  # fmt: skip
+    for point in measured.points:
         for name, times in {"latency": point.latency, **point.parts}.items():
             figures = [_short(getattr(times, statistic)) for statistic in STATISTICS]
             table.add_row(str(point.batch), name, *figures)
     output.print(table)
-    for point in one.points:
+    for point in measured.points:
         for text in point.warnings:
             errors.print(f"batch {point.batch}: {text}", soft_wrap=True)
 
 
 def _short(milliseconds: float) -> str:
-    """Return four digits, so that seven columns fit a terminal."""
+    """Format with at most four digits, so that seven columns fit into a terminal."""
     return f"{milliseconds:.2f}" if milliseconds < 100 else f"{milliseconds:.0f}"

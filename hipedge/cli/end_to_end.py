@@ -1,4 +1,4 @@
-"""`hipedge benchmark --end-to-end`: how fast the whole line is here, and what limits it."""
+"""`hipedge benchmark --end-to-end`: the throughput of the pipeline, and what limits it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hipedge.errors import InputError
 from hipedge.machine import machine
 from hipedge.model import open_model, require_model
 from hipedge.perf.inference import Distribution
-from hipedge.perf.throughput import LineFigures, measure_line
+from hipedge.perf.throughput import Throughput, measure_throughput
 from hipedge.perf.watch_latency import measure_watch
 from hipedge.pipeline.cpu_allocation import tuned_allocation
 from hipedge.pipeline.discover import discover
@@ -35,20 +35,22 @@ def measure_end_to_end(
     watch: bool,
     as_json: bool,
 ) -> None:
-    """Measure the line on the films of a folder, and print what came of it."""
+    """Measure the pipeline on the films of a folder, and print the results."""
     model = open_model(require_model(settings.model))
     name, _ = backends.choose(settings.backend)
     files = discover([folder]).files
     if not files:
         raise InputError(f"{folder} has no films in it")
-    shares = tuned_allocation(model, name, settings.workers)
+    allocation = tuned_allocation(model, name, settings.workers)
     rule, where = site_rule(model.card, settings), machine()
-    figures = measure_line(
+    figures = measure_throughput(
         files,
         model=model,
-        open_backend=partial(backends.open_backend, name, model, threads=threads or shares.threads),
+        open_backend=partial(
+            backends.open_backend, name, model, threads=threads or allocation.threads
+        ),
         rule=rule,
-        workers=shares.workers,
+        workers=allocation.workers,
         limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
         repeats=repeats,
     )
@@ -70,12 +72,12 @@ def measure_end_to_end(
     output.print(summary_table(figures, latency))
 
 
-def record(figures: LineFigures) -> dict[str, object]:
-    """Return the figures for JSON: those of each pass, and what they come to."""
+def record(figures: Throughput) -> dict[str, object]:
+    """Return the measurements for JSON: those of each pass, and their summary."""
     return {
         **asdict(figures),
         "films_per_s": figures.films_per_s,
-        "hips_per_s": median(one.hips_per_s for one in figures.together),
+        "hips_per_s": median(run.hips_per_s for run in figures.together),
         "limit_films_per_s": figures.limit,
         "limits_films_per_s": figures.limits,
         "bottleneck": figures.bottleneck,
@@ -83,38 +85,38 @@ def record(figures: LineFigures) -> dict[str, object]:
     }
 
 
-def stages_table(figures: LineFigures) -> Table:
-    """Return what a film costs in each stage, and how busy each part of the line was."""
+def stages_table(figures: Throughput) -> Table:
+    """Return the time per film in each stage, and how busy each part of the pipeline was."""
     passes = figures.together
-    table = Table("stage", "ms a film", title="The line", title_justify="left")
+    table = Table("stage", "ms per film", title="Pipeline", title_justify="left")
     for name in passes[0].stages_ms:
-        table.add_row(name, f"{median(one.stages_ms.get(name, 0.0) for one in passes):.2f}")
+        table.add_row(name, f"{median(run.stages_ms.get(name, 0.0) for run in passes):.2f}")
     table.add_section()
     for name in passes[0].busy:
-        table.add_row(f"{name} busy", f"{median(one.busy[name] for one in passes):.0%}")
+        table.add_row(f"{name} busy", f"{median(run.busy[name] for run in passes):.0%}")
     return table
 
 
-def summary_table(figures: LineFigures, latency: Distribution | None) -> Table:
-    """Return the rates, the limit that the parts imply, and what was waiting."""
+def summary_table(figures: Throughput, latency: Distribution | None) -> Table:
+    """Return throughput, the limit that the parts imply, and the lengths of the queues."""
     passes = figures.together
     table = Table("", "", show_header=False, title=f"{figures.films} films", title_justify="left")
     table.add_row("films/s", f"{figures.films_per_s:.1f}")
-    table.add_row("hips/s", f"{median(one.hips_per_s for one in passes):.1f}")
+    table.add_row("hips/s", f"{median(run.hips_per_s for run in passes):.1f}")
     for name in figures.limits[0]:
         table.add_row(
-            f"{name} alone, films/s" if name != "processor" else "all on this processor, films/s",
-            f"{median(one[name] for one in figures.limits):.1f}",
+            f"{name} alone, films/s" if name != "processor" else "all on this CPU, films/s",
+            f"{median(limits[name] for limits in figures.limits):.1f}",
         )
     table.add_row("bottleneck", figures.bottleneck)
     table.add_row("efficiency", f"{figures.efficiency:.2f} of the limit {figures.limit:.1f}")
-    for text, one in (
+    for text, (mean, most) in (
         ("films in work", passes[-1].films_in_work),
         ("hips waiting", passes[-1].hips_waiting),
     ):
-        table.add_row(text, f"{one[0]:.1f} on average, {one[1]} at most")
-    table.add_row("hips a batch", f"{median(one.hips_per_batch for one in passes):.1f}")
-    table.add_row("memory of all, MB", f"{max(one.memory_mb for one in passes):.0f}")
+        table.add_row(text, f"{mean:.1f} on average, {most} at most")
+    table.add_row("hips per batch", f"{median(run.hips_per_batch for run in passes):.1f}")
+    table.add_row("memory in total, MB", f"{max(run.memory_mb for run in passes):.0f}")
     if latency is not None:
         table.add_row(
             "watch: settled to committed, ms", f"p50 {latency.median:.0f}, p99 {latency.p99:.0f}"

@@ -1,4 +1,4 @@
-"""`hipedge export`: build an engine, or hold backends to the model's FP32 scores."""
+"""`hipedge export`: build an engine, or verify backends against the model's FP32 scores."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ from hipedge.export.engine import Progress as Report
 from hipedge.export.engine import Recipe, export_engine
 from hipedge.model import open_model, require_model
 
-app = typer.Typer(
-    no_args_is_help=True, help="Build an engine for this device, or prove that backends agree."
-)
+app = typer.Typer(no_args_is_help=True, help="Build an engine for this device, or verify backends.")
 
 ModelArgument = Annotated[
     Path | None,
@@ -42,28 +40,28 @@ def engine(
     model: ModelArgument = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", help="Where to write it, as NAME.engine (default: the cache)."
-        ),
+        typer.Option("-o", "--output", help="File to write, NAME.engine (default: in the cache)."),
     ] = None,
     flavour: Annotated[str, typer.Option(help="auto, tensorrt or rtx.")] = "auto",
     batch: Annotated[
-        str, typer.Option(help="Batch sizes: the least, the one to be fastest at, the most.")
+        str, typer.Option(help="Batch sizes, LEAST:BEST:MOST; the engine is optimised for BEST.")
     ] = "1:8:32",
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Compute capability to build for, as 8.9; may be repeated. RTX only."),
+        typer.Option(help="Compute capability to build for, e.g. 8.9; may be repeated. RTX only."),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="File of measured tactics to take and bring up to date.")
+        Path | None, typer.Option(help="File of timings to reuse and update.")
     ] = None,
     optimization_level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="TensorRT's, from 0 to 5.")
+        int | None, typer.Option(min=0, max=5, help="TensorRT's builder optimization level.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build it though it is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build even if the engine exists.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Build an FP16 engine of a model, for the GPU at hand or with RTX for any.
+    """Build an FP16 engine of a model for this machine's GPU, or with RTX a portable one.
 
     An engine is used only after it has agreed with the model's FP32 scores on its GPU.
     """
@@ -76,7 +74,7 @@ def engine(
         timing_cache=timing_cache,
     )
     with build_progress() as report:
-        made = export_engine(
+        engine = export_engine(
             folder,
             recipe,
             device=None if recipe.flavour.builds_without_gpu else str(first_gpu()),
@@ -84,12 +82,12 @@ def engine(
             force=force,
             progress=report,
         )
-    if made.built:
-        errors.print(f"{made.path}: built in {made.sidecar.build_s:.1f} s", soft_wrap=True)
+    if engine.built:
+        errors.print(f"{engine.path}: built in {engine.sidecar.build_s:.1f} s", soft_wrap=True)
     else:
-        errors.print(f"{made.path}: there already, --force builds it anew", soft_wrap=True)
-    if not made.sidecar.devices_verified(folder.model_id):
-        errors.print("It is not verified on a GPU yet: its first use there does that, as does")
+        errors.print(f"{engine.path}: exists already; --force rebuilds it", soft_wrap=True)
+    if not engine.sidecar.devices_verified(folder.model_id):
+        errors.print("It is not verified on a GPU yet. Its first use there verifies it, as does")
     engines = f"HIPEDGE_ENGINES={quote(str(out.absolute().parent))} " if out else ""
     command = f"hipedge export verify {quote(str(folder.path))} --backend tensorrt"
     output.print(engines + command, soft_wrap=True)
@@ -100,20 +98,20 @@ def verify(
     model: ModelArgument = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="Which to hold to the scores; may be repeated (default: all here)."),
+        typer.Option(help="Backend to verify; may be repeated (default: all that can run)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Hold backends to the FP32 scores of the model's golden samples. Exit 1 if one disagrees."""
+    """Compare backends with the model's FP32 golden scores. Exit 1 if one disagrees."""
     folder = open_model(require_model(load_settings({"model": model}, config).model))
     found: dict[str, Parity] = {}
     for name in backend or _runnable():
         try:
             with backends.open_backend(name, folder) as opened:
                 found[str(opened.fingerprint)] = check_parity(opened, folder)
-        except ParityError as refusal:
-            found[str(refusal.fingerprint)] = refusal.parity
+        except ParityError as error:
+            found[str(error.fingerprint)] = error.parity
     if as_json:
         records = {
             name: {**asdict(parity), "agrees": parity.agrees, "faults": parity.faults}
@@ -128,14 +126,14 @@ def verify(
 
 
 def _runnable() -> Iterator[str]:
-    """Yield each backend that can run here, and say why the others cannot."""
+    """Yield each backend that can run here; print why the others cannot."""
     for name, row in backends.BACKENDS.items():
         if not row.automatic:
             continue
         if (reason := backends.obstacle(name)) is None:
             yield name
         else:
-            errors.print(f"left out: {reason}", soft_wrap=True, markup=False)
+            errors.print(f"skipped: {reason}", soft_wrap=True, markup=False)
 
 
 def _table(found: dict[str, Parity]) -> Table:

@@ -36,21 +36,22 @@ def screen(
     db: DbOption = None,
     model: ModelOption = None,
     backend: Annotated[
-        str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")
+        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
     ] = None,
     operating_point: OperatingPointOption = None,
     hips: Annotated[
-        Path | None, typer.Option(help="CSV of femoral-head centres or boxes that win over ours.")
+        Path | None,
+        typer.Option(help="CSV of femoral-head centres or boxes, used instead of the locator."),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Reading processes (default: as tuned or one a core)."),
+        typer.Option(min=1, help="Worker processes (default: as tuned, or one per core)."),
     ] = None,
     require_gpu: Annotated[
         bool, typer.Option("--require-gpu", help="Never run on the CPU.")
     ] = False,
     build_engine: Annotated[
-        bool, typer.Option("--build-engine", help="Build TensorRT's engine where it is missing.")
+        bool, typer.Option("--build-engine", help="Build a missing TensorRT engine first.")
     ] = False,
     fail_on_flag: Annotated[
         bool, typer.Option("--fail-on-flag", help="Exit 1 if a hip is flagged.")
@@ -61,7 +62,7 @@ def screen(
 
     Screening a folder again adds nothing but what is new in it.
     """
-    start_fork_server("hipedge.pipeline.preprocess")  # it imports while we do
+    start_fork_server("hipedge.pipeline.preprocess")  # imports in parallel with this process
     from hipedge import backends
     from hipedge.config import load_settings
     from hipedge.locate import GivenHips, read_hips_csv
@@ -90,25 +91,25 @@ def screen(
 
         with build_progress() as report:
             ensure_engine(folder, report)
-    shares = tuned_allocation(folder, name, settings.workers)
+    allocation = tuned_allocation(folder, name, settings.workers)
     card = folder.card
     errors.print(f"model [bold]{plain(card.name)}[/]: {plain(card.status_text)}", soft_wrap=True)
 
-    def say(fingerprint: Fingerprint) -> None:
+    def report_backend(fingerprint: Fingerprint) -> None:
         text = f"backend [bold]{plain(str(fingerprint))}[/]: {plain(reason)}"
         errors.print(text, soft_wrap=True)
 
     with BatchScheduler(
-        partial(backends.open_backend, name, folder, threads=shares.threads)
+        partial(backends.open_backend, name, folder, threads=allocation.threads)
     ) as batches:
-        # The model is being loaded; so long the rest can be imported.
-        from hipedge.pipeline.screen import screen as run_line
+        # Import the rest while the inference thread loads the model.
+        from hipedge.pipeline.screen import screen as run_pipeline
         from hipedge.store import Store
 
         with Store(settings.db) as store, _progress() as bar:
             task = bar.add_task("screening", total=None)
             try:
-                summary = run_line(
+                summary = run_pipeline(
                     paths,
                     model=folder,
                     batches=batches,
@@ -116,25 +117,27 @@ def screen(
                     store=store,
                     rule=rule,
                     given_hips=given_hips,
-                    workers=shares.workers,
+                    workers=allocation.workers,
                     limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
-                    opened=say,
+                    opened=report_backend,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
                 )
             except KeyboardInterrupt:
                 bar.stop()
-                errors.print("interrupted: what was recorded stays, and the same command goes on")
+                errors.print(
+                    "interrupted: recorded results are kept; run the same command to resume"
+                )
                 raise typer.Exit(130) from None
     output.print(summary_table(summary))
     if summary.flagged:
-        said = f"see them with: hipedge flagged --db {settings.db}"
-        errors.print(printable(said), markup=False, soft_wrap=True)
+        hint = f"see them with: hipedge flagged --db {settings.db}"
+        errors.print(printable(hint), markup=False, soft_wrap=True)
     if fail_on_flag and summary.flagged:
         raise typer.Exit(1)
 
 
 def summary_table(summary: Summary) -> Table:
-    """Return what a run did as a table: screened, flagged, not read by reason."""
+    """Return a run's counts as a table: screened, flagged, and not read by reason."""
     from hipedge.types import Priority
 
     table = Table("", "files", "hips", title="Summary", title_justify="left")
@@ -156,7 +159,7 @@ def summary_table(summary: Summary) -> Table:
 
 
 class _RateColumn(ProgressColumn):
-    """Files a second."""
+    """Files per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

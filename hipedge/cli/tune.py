@@ -1,4 +1,4 @@
-"""`hipedge tune`: how this machine's cores are best shared between reading and inference."""
+"""`hipedge tune`: find the fastest allocation of the cores to preprocessing and inference."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from hipedge.rules.site_rule import site_rule
 
 
 def tune(
-    folder: Annotated[Path, typer.Argument(help="A folder of this site's films, a hundred or so.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A folder with about a hundred films of this site.")
+    ],
     model: ModelOption = None,
     backend: Annotated[
-        str | None, typer.Option(help="auto, or one of those that `hipedge doctor` lists.")
+        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Passes over the films.")] = 3,
     config: ConfigOption = None,
 ) -> None:
-    """Find out how many processes should read here and on how many threads the network runs.
+    """Measure how many worker processes and inference threads are the fastest here.
 
-    `screen` and `watch` then use what was found for this model, unless they are told otherwise.
+    `screen` and `watch` use the result for this model, unless their settings say otherwise.
     """
     settings = load_settings({"model": model, "backend": backend}, config)
     opened = open_model(require_model(settings.model))
@@ -43,23 +45,24 @@ def tune(
     if not files:
         raise InputError(f"{folder} has no films in it")
 
-    def say(shares: CpuAllocation, films_per_s: float) -> None:
-        errors.print(f"{in_words(shares)}: {films_per_s:.1f} films/s", highlight=False)
+    def report(allocation: CpuAllocation, films_per_s: float) -> None:
+        errors.print(f"{describe(allocation)}: {films_per_s:.1f} films/s", highlight=False)
 
     rule = site_rule(opened.card, settings)
     limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
-    best = measure(files, opened, name, rule, limits=limits, repeats=repeats, progress=say)
-    output.print(f"fastest: {in_words(best)}")
+    best = measure(files, opened, name, rule, limits=limits, repeats=repeats, progress=report)
+    output.print(f"fastest: {describe(best)}")
     try:
         save_allocation(opened, name, best)
     except OSError as error:
         raise ConfigError(
-            f"it cannot be remembered: {error.strerror} ({cache_folder()});"
-            " make that folder writable, or name another by XDG_CACHE_HOME"
+            f"the result cannot be saved: {error.strerror} ({cache_folder()});"
+            " make that folder writable, or set XDG_CACHE_HOME"
         ) from error
 
 
-def in_words(shares: CpuAllocation) -> str:
-    """Say what is shared how."""
-    threads = "" if shares.threads is None else f", inference on {shares.threads} threads"
-    return f"{shares.workers} reading{threads}"
+def describe(allocation: CpuAllocation) -> str:
+    """Return an allocation as text."""
+    threads = allocation.threads
+    inference = "" if threads is None else f", {threads} inference threads"
+    return f"{allocation.workers} workers{inference}"

@@ -1,1 +1,1 @@
-"""From a trained network to the files that run: ONNX, engines, and the proof that they agree."""
+"""Export of trained networks to ONNX, and of ONNX to TensorRT engines."""

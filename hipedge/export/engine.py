@@ -1,9 +1,8 @@
-"""From `classifier.onnx` to an engine of TensorRT, by one path for every version and flavour.
+"""Building a TensorRT engine of `classifier.onnx`, by the same code for all versions and flavours.
 
-Networks are strongly typed: each tensor has the precision that the ONNX file gives it, so there
-are no precision flags, which TensorRT 11 no longer has. What differs between the flavours is in
-the table of `hipedge.backends.tensorrt.flavours`; between versions 10.3 and 11 nothing
-that is used here does.
+Networks are strongly typed: each tensor has the precision that the ONNX file gives it. So no
+precision flags are needed, which TensorRT 11 has removed. Differences between the flavours are in
+the table of `hipedge.backends.tensorrt.flavours`; the API used here is the same from 10.3 to 11.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hipedge.tensorrt")
 
-# A phase of the build, how many of its steps are done, and how many it has.
+# Called with a phase of the build, the number of its finished steps, and their total.
 Progress = Callable[[str, int, int], None]
 
-# The classifier takes a tenth of this at a batch of 32; a Jetson shares its memory with the rest.
+# Ten times what the classifier needs at a batch of 32; a Jetson's GPU shares the main memory.
 WORKSPACE_BYTES = 1 << 30
 
 DEFAULT_PROFILE = Profile(least=1, best=8, most=32)
@@ -58,10 +57,11 @@ DEFAULT_PROFILE = Profile(least=1, best=8, most=32)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to build: the flavour, the batch sizes, and what the user set.
+    """How to build an engine: the flavour, the batch sizes, and the user's options.
 
     `targets` are compute capabilities such as `8.6`, for a flavour whose engines are portable;
-    `timing_cache` is a file of measured tactics that is read and brought up to date.
+    `timing_cache` is a file of measured tactics that is read and updated. Raises `ConfigError` for
+    options that the flavour does not have.
     """
 
     flavour: Flavour
@@ -72,17 +72,19 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.targets and not self.flavour.builds_without_gpu:
-            raise ConfigError("TensorRT builds for the GPU at hand: --target is for flavour rtx")
+            raise ConfigError(
+                "TensorRT builds for the GPU of this machine: --target is for flavour rtx"
+            )
         for target in self.targets:
             if not re.fullmatch("[0-9]+[.][0-9]+", target):
                 raise ConfigError(f"target {target!r} is not a compute capability such as 8.6")
         if self.timing_cache and not self.flavour.has_timing_cache:
-            raise ConfigError("TensorRT for RTX has no timing cache: leave out --timing-cache")
+            raise ConfigError("TensorRT for RTX has no timing cache: omit --timing-cache")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine in its place. `built` is False where it was there already."""
+    """An engine on disk. `built` is False where it existed already."""
 
     path: Path
     sidecar: Sidecar
@@ -98,20 +100,20 @@ def export_engine(
     force: bool = False,
     progress: Progress = lambda phase, done, total: None,
 ) -> Engine:
-    """Build an engine of `model` into the cache, or to `output`, unless it is there already.
+    """Build an engine of `model` into the cache, or to `output`, unless it exists already.
 
-    One that was built at another optimization level than the recipe's is built again.
+    An engine that was built at another optimization level than the recipe's is rebuilt.
 
-    `device` is the GPU that it is for, None for a portable one. A second process that builds the
-    same waits for the first and takes its engine. Ctrl-C stops the build as its current step ends;
-    `progress` may raise to stop it too.
+    `device` is the GPU that it is for, None for a portable engine. A second process that builds
+    the same engine waits for the first and uses its result. Ctrl-C stops the build at the end of
+    its current step, and so does an exception of `progress`.
 
     Raises `ModelError`, naming the node, where TensorRT cannot read the model; `BackendError`
     where it cannot build or the engine cannot be written; `InstallationError` without TensorRT;
-    `ConfigError` for an `output` under whose name no engine is looked for.
+    `ConfigError` for an `output` without the suffix of engines.
     """
     if output is not None and output.suffix != ENGINE_SUFFIX:
-        raise ConfigError(f"{output} is never found: give a name that ends in {ENGINE_SUFFIX}")
+        raise ConfigError(f"{output} would never be found: use a name that ends in {ENGINE_SUFFIX}")
     module = load(recipe.flavour)
     key = EngineKey(
         onnx_sha256=model.card.files[CLASSIFIER],
@@ -148,7 +150,7 @@ def export_engine(
 
 
 def ensure_engine(model: ModelFolder, progress: Progress) -> None:
-    """Build an engine of `model` for the GPU here, unless the cache has one that fits.
+    """Build an engine of `model` for this machine's GPU, unless the cache has one.
 
     Raises as `TensorRtBackend.open` and `export_engine` do.
     """
@@ -161,13 +163,13 @@ def ensure_engine(model: ModelFolder, progress: Progress) -> None:
 
 
 def _present(path: Path, key: EngineKey, recipe: Recipe) -> Sidecar | None:
-    """Return what the JSON says of an engine of this key that is there, whole and as asked for."""
+    """Return the sidecar of an existing engine that is intact and fulfils the recipe, else None."""
     if not sidecar_of(path).exists():
         return None
     _, sidecar = read_engine(path)
     if sidecar.key != key:
-        raise BackendError(f"{path} holds an engine of another kind: --force replaces it")
-    # At any level it is the same network: only who asks for a level can tell engines apart.
+        raise BackendError(f"{path} is an engine with another key: --force replaces it")
+    # Any level computes the same network, so a recipe without a level accepts every engine.
     if recipe.optimization_level not in (None, sidecar.optimization_level):
         return None
     return sidecar
@@ -175,12 +177,12 @@ def _present(path: Path, key: EngineKey, recipe: Recipe) -> Sidecar | None:
 
 def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progress) -> bytes:
     """Return the serialized engine of an ONNX file, built by TensorRT's Python `module`."""
-    said, monitor = open_log(module), _monitor(module, progress)
+    build_log, monitor = open_log(module), _monitor(module, progress)
     with _interrupt_stops(monitor):
-        builder: tensorrt.Builder = module.Builder(said)
+        builder: tensorrt.Builder = module.Builder(build_log)
         network = builder.create_network(_creation_flags(module))
-        # The network refers to weights that the parser owns.
-        parser: tensorrt.OnnxParser = module.OnnxParser(network, said)
+        # Must outlive the network, which refers to weights that the parser owns.
+        parser: tensorrt.OnnxParser = module.OnnxParser(network, build_log)
         _parse(parser, onnx)
         _check_tensors(network, module, onnx)
         config = builder.create_builder_config()
@@ -195,13 +197,14 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
     if monitor.stopped_by is not None:
         raise monitor.stopped_by
     if serialized is None:
-        raise BackendError(f"TensorRT cannot build {onnx}: {'; '.join(said.errors) or 'no reason'}")
+        reasons = "; ".join(build_log.errors) or "unknown reason"
+        raise BackendError(f"TensorRT cannot build {onnx}: {reasons}")
     _write_timing_cache(config, recipe)
     return bytes(serialized)
 
 
 def _creation_flags(module: Any) -> int:
-    """Ask for a strongly typed network where that is not the only kind there is."""
+    """Return the flag for a strongly typed network, or 0 where TensorRT has no other kind."""
     flag = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -211,7 +214,7 @@ def _parse(parser: tensorrt.OnnxParser, onnx: Path) -> None:
         return
     errors = [parser.get_error(i) for i in range(parser.num_errors)]
     reasons = [_reason(error) for error in errors]
-    raise ModelError(f"TensorRT cannot read {onnx}: {'; '.join(reasons) or 'no reason'}")
+    raise ModelError(f"TensorRT cannot read {onnx}: {'; '.join(reasons) or 'unknown reason'}")
 
 
 def _reason(error: tensorrt.ParserError) -> str:
@@ -221,36 +224,38 @@ def _reason(error: tensorrt.ParserError) -> str:
 
 
 def _check_tensors(network: tensorrt.INetworkDefinition, module: Any, onnx: Path) -> None:
-    """Make sure that bytes go in and single precision comes out: the backend relies on it."""
+    """Raise `ModelError` unless input and outputs have the names and types of a classifier."""
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     outputs = [network.get_output(i) for i in range(network.num_outputs)]
     found = {tensor.name: tensor.dtype for tensor in [*inputs, *outputs]}
     kinds = module.DataType
     if found != {"pixels": kinds.UINT8, "logits": kinds.FLOAT, "maps": kinds.FLOAT}:
-        raise ModelError(f"{onnx} has other tensors than a classifier of hipedge: export it again")
+        raise ModelError(f"{onnx} lacks the tensors of a hipedge classifier: export it again")
 
 
 def _profile(
     builder: tensorrt.Builder, profile: Profile, size_px: int
 ) -> tensorrt.IOptimizationProfile:
-    # TensorRT takes tuples for its `Dims`, which its stubs do not know.
+    # TensorRT accepts tuples for its `Dims`, unlike its stubs.
     shapes: list[Any] = [
         (size, 1, size_px, size_px) for size in (profile.least, profile.best, profile.most)
     ]
-    made = builder.create_optimization_profile()
-    made.set_shape("pixels", *shapes)
-    return made
+    optimization_profile = builder.create_optimization_profile()
+    optimization_profile.set_shape("pixels", *shapes)
+    return optimization_profile
 
 
 def _set_targets(config: Any, recipe: Recipe, module: Any) -> None:
-    """Name the compute capabilities to build for; only TensorRT for RTX has these calls."""
+    """Set the compute capabilities to build for; only TensorRT for RTX has these calls."""
     if not recipe.targets:
         return
     config.num_compute_capabilities = len(recipe.targets)
     for index, target in enumerate(recipe.targets):
         capability = getattr(module.ComputeCapability, f"SM{target.replace('.', '')}", None)
         if capability is None or not config.set_compute_capability(capability, index):
-            raise ConfigError(f"this TensorRT for RTX builds for no compute capability {target!r}")
+            raise ConfigError(
+                f"this TensorRT for RTX cannot build for compute capability {target!r}"
+            )
 
 
 def _read_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
@@ -262,34 +267,34 @@ def _read_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
     except OSError as error:
         raise ConfigError(f"timing cache {path} cannot be read: {error.strerror}") from error
     cache = config.create_timing_cache(data)
-    # A cache of another device or version is refused; a damaged one may not even be made.
+    # TensorRT rejects a cache of another device or version, and may return None for a damaged one.
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        log.warning("timing cache %s is of another device or version: it is made anew", path)
+        log.warning("timing cache %s is of another device or version: it is replaced", path)
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _write_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
-    """Keep the timings; where that fails, the engine that took minutes to build is kept still."""
+    """Save the timings; a failure is only logged, so that the engine itself is not lost."""
     path = recipe.timing_cache
     if path is None:
         return
-    # Both may be None, which TensorRT's stubs do not know.
+    # Both may be None, unlike in TensorRT's stubs.
     cache: Any = config.get_timing_cache()
     data = None if cache is None else cache.serialize()
     if data is None:
-        log.warning("the timings are not kept: TensorRT gives none")
+        log.warning("the timings are not saved: TensorRT returned none")
         return
     try:
         write_atomically(path, bytes(data))
     except OSError as error:
-        log.warning("the timings are not kept: %s: %s", path, error.strerror)
+        log.warning("the timings are not saved: %s: %s", path, error.strerror)
 
 
 def _monitor(module: Any, progress: Progress) -> Any:
     """Return an `IProgressMonitor` that reports to `progress`.
 
-    No exception can pass through TensorRT: what `progress` raises stops the build, and is kept in
-    `stopped_by` to be raised after it.
+    An exception cannot propagate through TensorRT: one that `progress` raises stops the build and
+    is stored in `stopped_by`, to be raised afterwards.
     """
 
     class Monitor(module.IProgressMonitor):  # type: ignore[misc]  # known at run time alone
@@ -322,15 +327,15 @@ def _monitor(module: Any, progress: Progress) -> Any:
 
 @contextmanager
 def _interrupt_stops(monitor: Any) -> Iterator[None]:
-    """Let Ctrl-C stop the build by way of `monitor`, wherever TensorRT is as it comes.
+    """Let Ctrl-C stop the build through `monitor`.
 
-    Python raises a pending interrupt as the next callback starts, before any `try` in it; TensorRT
-    then prints and forgets it.
+    Without this handler Python raises `KeyboardInterrupt` at the start of the next callback, before
+    any `try` in it, and TensorRT prints and discards it.
     """
-    before = signal.getsignal(signal.SIGINT)
+    previous = signal.getsignal(signal.SIGINT)
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # Signals are the main thread's alone; an ignored one, as under nohup, stays ignored.
-    if not in_main_thread or not callable(before):
+    # Only the main thread handles signals; one that is ignored, as under nohup, stays ignored.
+    if not in_main_thread or not callable(previous):
         yield
         return
 
@@ -341,4 +346,4 @@ def _interrupt_stops(monitor: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

@@ -1,4 +1,4 @@
-"""From the networks to `classifier.onnx`, typed half precision, and `locator.onnx`."""
+"""Export of the networks: `classifier.onnx` in half precision, and `locator.onnx`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 import hipedge
 from hipedge.locate.learned import THUMBNAIL_PX
 
-# What torch's exporter writes without conversion. JetPack's TensorRT 10.3 reads opsets to 20,
-# Python 3.10's last ONNX Runtime (1.23.2) reads opsets to 23 and IR versions to 11.
+# The opset of torch's exporter, without conversion. JetPack's TensorRT 10.3 reads opsets up to 20;
+# ONNX Runtime 1.23.2, the last for Python 3.10, opsets up to 23 and IR versions up to 11.
 OPSET = 18
 
 
 def export_classifier(network: nn.Module, path: Path, *, size_px: int) -> None:
     """Write `network` as an ONNX file: uint8 `pixels` (N, 1, S, S) in, `logits` and `maps` out.
 
-    `network` is a `HipNet`: a module with a `backbone` of its own, before pooling and head.
-    The backbone is in half precision, GeM and head in single: features go up to 65504 there, and
-    their cubes beyond. Equal networks give equal bytes.
+    `network` is a `HipNet`: a module with a submodule `backbone`, followed by pooling and head.
+    The backbone is in half precision; GeM pooling and head are in single, because the cubes of
+    features exceed 65504, the largest number of half precision. Equal networks give equal bytes.
     """
     classifier = copy.deepcopy(network).cpu().eval()
-    # In single precision: running variances overflow half precision, or vanish in it.
+    # Before `half`: running variances may overflow or underflow half precision.
     backbone = classifier.get_submodule("backbone")
     _fold_batch_norms(backbone)
     backbone.half()
@@ -34,9 +34,10 @@ def export_classifier(network: nn.Module, path: Path, *, size_px: int) -> None:
 
 
 def export_locator(network: nn.Module, path: Path) -> None:
-    """Write the locator's network as an ONNX file, in single precision: it runs on CPUs alone.
+    """Write the locator as an ONNX file in single precision: it runs only on CPUs.
 
-    uint8 `pixels` (N, 1, 256, 256) in; out are `heat`, `present`, `turns` and `log_distance`.
+    Input is uint8 `pixels` (N, 1, 256, 256); outputs are `heat`, `present`, `turns` and
+    `log_distance`.
     """
     locator = copy.deepcopy(network).cpu().eval()
     _fold_batch_norms(locator)
@@ -59,7 +60,7 @@ def _export(network: nn.Module, path: Path, *, size_px: int, outputs: tuple[str,
         opset_version=OPSET,
         verbose=False,
     )
-    assert program is not None  # it is, where `dynamo` is set
+    assert program is not None  # `dynamo` is set
     model = program.model_proto
     _strip_traces(model)
     model.producer_name, model.producer_version = "hipedge", hipedge.__version__
@@ -68,22 +69,22 @@ def _export(network: nn.Module, path: Path, *, size_px: int, outputs: tuple[str,
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch normalisation into the convolution before it, all the way down."""
-    before, convolution = "", None
+    """Fold each batch normalisation into the convolution before it, recursively."""
+    previous, convolution = "", None
     for name, child in list(module.named_children()):
         if isinstance(convolution, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
-            setattr(module, before, fuse_conv_bn_eval(convolution, child))
-            # timm's layers of normalisation bring their activation with them.
+            setattr(module, previous, fuse_conv_bn_eval(convolution, child))
+            # The normalisation layers of timm include their activation.
             setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
             _fold_batch_norms(child)
-        before, convolution = name, child
+        previous, convolution = name, child
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: they hold source lines and the paths of this machine."""
+    """Remove the exporter's metadata: it holds source lines and paths of this machine."""
     graph = model.graph
-    noted = [*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]
-    for part in (model, graph, *noted):
+    annotated = [*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]
+    for part in (model, graph, *annotated):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")

@@ -1,4 +1,4 @@
-"""What is installed here, which backends would run, and what to do about what is missing."""
+"""The self-check of an installation: packages, backends, model and database, with cures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
 from hipedge.versions import CORE, package_version
 
-# What each extra brings: the packages to look for and what they are for.
+# The packages of each extra.
 EXTRAS = {
     "train": ("torch", "timm", "onnx", "onnxscript", "matplotlib"),
     "phantom": ("numba", "scipy", "xraylib"),
@@ -33,7 +33,7 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. `works` is None where it is optional and absent."""
+    """The result of one check. `works` is None where an optional part is absent."""
 
     section: str
     name: str
@@ -44,7 +44,7 @@ class Check:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Look at everything that `hipedge screen` needs under these settings, and at the extras."""
+    """Check everything that `hipedge screen` needs with these settings, and the extras."""
     return [
         *_machine(),
         *_packages(),
@@ -86,7 +86,7 @@ def _backends() -> Iterator[Check]:
         name, reason = backends.choose("auto")
         yield Check("backend", "auto", True, f"{name}: {reason}")
     except HipedgeError as error:
-        yield Check("backend", "auto", False, "none would run", str(error))
+        yield Check("backend", "auto", False, "none can run", str(error))
 
 
 def _site(settings: Settings) -> Iterator[Check]:
@@ -105,8 +105,8 @@ def _site(settings: Settings) -> Iterator[Check]:
     if not settings.db.exists():
         folder = settings.db.absolute().parent
         works = os.access(folder, os.W_OK)
-        cure = "" if works else f"make {folder} a folder that you may write"
-        yield Check("site", "database", works, f"{settings.db} will be made", cure)
+        cure = "" if works else f"make {folder} a writable folder"
+        yield Check("site", "database", works, f"{settings.db} will be created", cure)
         return
     try:
         with Store(settings.db):
@@ -118,7 +118,7 @@ def _site(settings: Settings) -> Iterator[Check]:
 def _extras() -> Iterator[Check]:
     for extra, packages in EXTRAS.items():
         versions = {name: package_version(name) for name in packages}
-        lacks = [name for name, version in versions.items() if version is None]
+        absent = [name for name, version in versions.items() if version is None]
         found = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
-        cure = f"pip install 'hipedge[{extra}]'" if lacks else ""
-        yield Check("extra", extra, None if lacks else True, found, cure, required=False)
+        cure = f"pip install 'hipedge[{extra}]'" if absent else ""
+        yield Check("extra", extra, None if absent else True, found, cure, required=False)

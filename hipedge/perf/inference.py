@@ -1,4 +1,4 @@
-"""How fast a backend is by batch size: latency and throughput, in the terms of `trtexec`."""
+"""Latency and throughput of a backend by batch size, in the terms of NVIDIA's `trtexec`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from hipedge.backends.base import Backend
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
 from hipedge.errors import ConfigError
 
-# Above these a figure is doubtful, or bound by something else than the GPU's computation; the
-# share of enqueueing is `trtexec`'s.
+# Above these a figure is unreliable, or limited by something other than the GPU's computation;
+# the limit for enqueueing is that of `trtexec`.
 UNSTABLE_VARIATION = 0.025
 ENQUEUE_BOUND_SHARE = 0.8
 
-# Fewer make no percentile.
-LEAST_BATCHES = 10
+# The fewest measurements of which percentiles are given.
+MIN_BATCHES = 10
 
 STATISTICS = ("min", "max", "mean", "median", "p90", "p95", "p99")
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What repeated measurements of one time came to, in milliseconds."""
+    """Statistics of repeated measurements of a time, in milliseconds."""
 
     min: float
     max: float
@@ -62,11 +62,11 @@ PARTS = ("enqueue", "h2d", "compute", "d2h")
 
 @dataclass(frozen=True)
 class Point:
-    """One batch size of a sweep: throughput, and the latency of a batch.
+    """Throughput and latency at one batch size.
 
-    Latency is from handing a batch in to having its scores; on a GPU, as in `trtexec`, from the
-    start of the copy there to the end of the copy back, and `parts` holds what it consists of and
-    the host's time to enqueue.
+    On a CPU, latency is the duration of a call. On a GPU it is, as in `trtexec`, the time from the
+    start of the copy to the device to the end of the copy back; `parts` has its components and the
+    host's time to enqueue.
     """
 
     batch: int
@@ -78,7 +78,7 @@ class Point:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes the figures doubtful, or bounds the throughput other than computation."""
+        """Reasons why the figures are unreliable, or limited by other things than computation."""
         found = []
         variation = self.parts.get("compute", self.latency).variation
         if variation > UNSTABLE_VARIATION:
@@ -95,7 +95,7 @@ class Point:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Every figure by the name that a requirement has for it, as `p99_ms`, `compute_p99_ms`."""
+        """All figures by their names in requirements, such as `p99_ms` or `compute_p99_ms`."""
         figures = {"images_per_s": self.images_per_s}
         for prefix, times in {"": self.latency, **self.parts}.items():
             start = f"{prefix}_" if prefix else ""
@@ -105,7 +105,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One backend over several batch sizes; copies are always in, CUDA graphs where it says so."""
+    """The measurements of one backend at several batch sizes, including copies to the device."""
 
     backend: str
     cuda_graphs: bool
@@ -120,59 +120,57 @@ def sweep(
     warmup_s: float,
     duration_s: float,
 ) -> Sweep:
-    """Measure `backend` on `samples`, uint8 (N, 1, S, S), repeated to batches of each size.
+    """Measure `backend` on `samples`, uint8 (N, 1, S, S), repeated to fill batches of each size.
 
-    Each size runs for `warmup_s` unmeasured, then for `duration_s` and at least `LEAST_BATCHES`.
+    Each size runs for `warmup_s` unmeasured, then for `duration_s` and at least `MIN_BATCHES`.
     Raises `BackendError` where the backend fails.
     """
-    made = (np.resize(samples, (size, *samples.shape[1:])) for size in batches)
+    inputs = (np.resize(samples, (size, *samples.shape[1:])) for size in batches)
     if isinstance(backend, Pipelined):
-        points = tuple(measure_pipelined(backend, one, warmup_s, duration_s) for one in made)
+        points = tuple(measure_pipelined(backend, batch, warmup_s, duration_s) for batch in inputs)
         return Sweep(str(backend.fingerprint), backend.uses_graphs, points)
-    points = tuple(measure(backend, one, warmup_s, duration_s) for one in made)
+    points = tuple(measure(backend, batch, warmup_s, duration_s) for batch in inputs)
     return Sweep(str(backend.fingerprint), False, points)
 
 
 def measure(
     backend: Backend, batch: NDArray[np.uint8], warmup_s: float, duration_s: float
 ) -> Point:
-    """Measure one batch after the other, each waited for."""
-    for _ in _for(warmup_s):
+    """Measure batches one at a time."""
+    for _ in _repeat(warmup_s):
         backend.infer(batch)
     latencies_ms = []
     start = time.perf_counter()
-    for began in _for(duration_s):
+    for batch_start in _repeat(duration_s):
         backend.infer(batch)
-        latencies_ms.append((time.perf_counter() - began) * 1e3)
+        latencies_ms.append((time.perf_counter() - batch_start) * 1e3)
     return _point(len(batch), time.perf_counter() - start, latencies_ms)
 
 
 def measure_pipelined(
     backend: Pipelined, batch: NDArray[np.uint8], warmup_s: float, duration_s: float
 ) -> Point:
-    """Measure with every slot of the backend in flight, as the line runs it."""
-    for _ in _for(warmup_s):
+    """Measure with all slots of the backend in flight, as in the pipeline."""
+    for _ in _repeat(warmup_s):
         backend.infer(batch)
     timings: list[Timing] = []
     flight = deque[Ticket]()
     start = time.perf_counter()
-    for _ in _for(duration_s):
+    for _ in _repeat(duration_s):
         if len(flight) == backend.slots:
             timings.append(backend.collect_timed(flight.popleft())[1])
         flight.append(backend.submit(batch))
     timings.extend(backend.collect_timed(ticket)[1] for ticket in flight)
     seconds = time.perf_counter() - start
-    parts = {
-        name: Distribution.of([getattr(one, f"{name}_ms") for one in timings]) for name in PARTS
-    }
-    return _point(len(batch), seconds, [one.latency_ms for one in timings], parts)
+    parts = {name: Distribution.of([getattr(t, f"{name}_ms") for t in timings]) for name in PARTS}
+    return _point(len(batch), seconds, [timing.latency_ms for timing in timings], parts)
 
 
-def _for(seconds: float) -> Iterator[float]:
-    """Yield the time until it is over, and at least `LEAST_BATCHES` times."""
+def _repeat(seconds: float) -> Iterator[float]:
+    """Yield the current time until `seconds` are over, and at least `MIN_BATCHES` times."""
     start = time.perf_counter()
     count = 0
-    while (now := time.perf_counter()) - start < seconds or count < LEAST_BATCHES:
+    while (now := time.perf_counter()) - start < seconds or count < MIN_BATCHES:
         yield now
         count += 1
 
@@ -190,7 +188,7 @@ def _point(
 
 @dataclass(frozen=True)
 class Requirement:
-    """A bound on a figure, such as `p99_ms<=8`; it holds for every batch size measured."""
+    """A bound on a figure, such as `p99_ms<=8`, for every batch size measured."""
 
     text: str
     metric: str
@@ -199,19 +197,19 @@ class Requirement:
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """Read METRIC<=NUMBER, or with <, >= or >; raise `ConfigError` where it is another."""
+        """Parse METRIC<=NUMBER, or with <, >= or >; raise `ConfigError` for any other text."""
         parts = re.fullmatch(r"\s*(\w+)\s*(<=|>=|<|>)\s*([0-9.]+)\s*", text)
         if parts is None or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", parts[3]):
             raise ConfigError(f"{text!r} is not a requirement such as 'p99_ms<=8'")
         return cls(text, parts[1], parts[2], float(parts[3]))
 
     def broken_by(self, point: Point) -> str | None:
-        """Say how a point breaks the requirement, or return None where it does not.
+        """Return a message where a point violates the requirement, else None.
 
-        Raises `ConfigError` for a figure that this backend does not have.
+        Raises `ConfigError` for a figure that was not measured for this backend.
         """
         if self.metric not in point.metrics:
-            raise ConfigError(f"{self.text!r}: there is only {', '.join(point.metrics)}")
+            raise ConfigError(f"{self.text!r}: the figures here are {', '.join(point.metrics)}")
         value = point.metrics[self.metric]
         if COMPARISONS[self.comparison](value, self.bound):
             return None

@@ -1,8 +1,8 @@
-"""How fast the whole line is on some films, and how near to what its stages imply.
+"""The throughput of the pipeline, and how close it comes to the limit that its parts imply.
 
-In one run, on the same processes and the same films: reading alone, inference alone, recording
-alone, and all of them together. Processes have started and the model is loaded before the clock
-starts, which a command pays once.
+On the same worker processes and the same films are measured: preprocessing alone, inference alone,
+recording alone, and the whole pipeline. The start of the processes and the loading of the model,
+which a command pays for once, are not measured.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from hipedge.store import Store
 from hipedge.types import Outcome, Refusal, Screened
 
 READING = ("load", "hash", "read", "locate", "prepare")
-MEMORY_EVERY_S = 5.0  # looking takes long, where a process has much
+MEMORY_INTERVAL_S = 5.0  # reading smaps_rollup is slow for a large process
 
 Pool = Workers[Path, Prepared | Refusal | Known]
 Result = Prepared | Refusal | Known | WorkerCrash
 
 
 @dataclass(frozen=True)
-class Alone:
-    """Films a second of each part of the line by itself, and the processor's time of a film.
+class PartRates:
+    """Throughput of each part alone in films per second, and its CPU time per film.
 
-    A part may wait too: reading for a network, inference for a device, recording for the disk.
+    CPU time is counted apart because a part may also wait: preprocessing for the network,
+    inference for a device, recording for the disk.
     """
 
     reading: float
@@ -53,11 +54,12 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Together:
-    """One pass of the whole line.
+class PipelineRun:
+    """One pass of the whole pipeline.
 
-    `stages_ms` is the mean time of a film in each stage; `busy` the share of the time for which
-    each part was at work: the workers, the device, the main process while it records.
+    `stages_ms` is the mean time of a film in each stage; `busy` the fraction of the time for which
+    each part was busy: the workers, the device, the main process while it records.
+    `films_in_work` and `hips_waiting` are mean and maximum.
     """
 
     seconds: float
@@ -72,8 +74,8 @@ class Together:
 
 
 @dataclass(frozen=True)
-class LineFigures:
-    """All passes."""
+class Throughput:
+    """The measurements of all passes: each part alone, and the pipeline with all together."""
 
     films: int
     hips: int
@@ -81,15 +83,15 @@ class LineFigures:
     workers: int
     cores: int
     backend: str
-    alone: tuple[Alone, ...]
-    together: tuple[Together, ...]
+    alone: tuple[PartRates, ...]
+    together: tuple[PipelineRun, ...]
 
     @property
     def limits(self) -> tuple[Mapping[str, float], ...]:
-        """Films a second that each part allows, and that all cores allow for all parts together."""
-        return tuple(self._limits(one) for one in self.alone)
+        """By pass, the films per second that each part allows, and that the CPU allows for all."""
+        return tuple(self._limits(rates) for rates in self.alone)
 
-    def _limits(self, alone: Alone) -> Mapping[str, float]:
+    def _limits(self, alone: PartRates) -> Mapping[str, float]:
         core_s = alone.reading_core_s + alone.inference_core_s + alone.recording_core_s
         return {
             "reading": alone.reading,
@@ -100,36 +102,36 @@ class LineFigures:
 
     @property
     def limit(self) -> float:
-        """Films a second that the parts alone imply: the median over the passes."""
-        return median(min(one.values()) for one in self.limits)
+        """The films per second that the parts alone imply: the median over the passes."""
+        return median(min(limits.values()) for limits in self.limits)
 
     @property
     def bottleneck(self) -> str:
-        """The part that limits; `processor` where the parts share it, with its largest user."""
-        rates = {name: median(one[name] for one in self.limits) for name in self.limits[0]}
+        """The part that limits the throughput; for `processor`, with the part that uses it most."""
+        rates = {name: median(limits[name] for limits in self.limits) for name in self.limits[0]}
         first = min(rates, key=lambda name: rates[name])
         if first != "processor":
             return first
         users = {
-            "reading": median(one.reading_core_s for one in self.alone),
-            "inference": median(one.inference_core_s for one in self.alone),
-            "recording": median(one.recording_core_s for one in self.alone),
+            "reading": median(rates.reading_core_s for rates in self.alone),
+            "inference": median(rates.inference_core_s for rates in self.alone),
+            "recording": median(rates.recording_core_s for rates in self.alone),
         }
         return f"processor, mostly by {max(users, key=lambda name: users[name])}"
 
     @property
     def films_per_s(self) -> float:
-        """The median over the passes."""
-        return median(one.films_per_s for one in self.together)
+        """The pipeline's films per second: the median over the passes."""
+        return median(run.films_per_s for run in self.together)
 
     @property
     def efficiency(self) -> float:
-        """The line's rate as a share of the limit of the same pass: the median."""
+        """The pipeline's throughput as a fraction of the limit in the same pass: the median."""
         pairs = zip(self.together, self.limits, strict=True)
-        return median(one.films_per_s / min(limits.values()) for one, limits in pairs)
+        return median(run.films_per_s / min(limits.values()) for run, limits in pairs)
 
 
-def measure_line(
+def measure_throughput(
     files: Sequence[Path],
     *,
     model: ModelFolder,
@@ -138,30 +140,30 @@ def measure_line(
     workers: int,
     limits: Limits,
     repeats: int,
-) -> LineFigures:
-    """Measure the line and its parts on `files`, each `repeats` times, in turns.
+) -> Throughput:
+    """Measure the pipeline and its parts on `files`, alternating, each `repeats` times.
 
-    Raises `InputError` where none of them can be screened, and what the line raises.
+    Raises `InputError` where none of the files can be screened, and what the pipeline raises.
     """
     cores = len(os.sched_getaffinity(0))
-    front = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
-    with BatchScheduler(open_backend) as batches, Workers(front, workers, limits) as pool:
+    preprocessor = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
+    with BatchScheduler(open_backend) as batches, Workers(preprocessor, workers, limits) as pool:
         results, *_ = read_alone(pool, files)  # also starts the processes
-        films = [one for one in results if isinstance(one, Prepared)]
+        films = [result for result in results if isinstance(result, Prepared)]
         if not films:
             raise InputError("none of these films can be screened: name a folder with hip films")
         fingerprint = batches.fingerprint
         infer_alone(batches, films[:1])
-        alone, together = list[Alone](), list[Together]()
+        alone, together = list[PartRates](), list[PipelineRun]()
         for _ in range(repeats):
             _, reading_s, reading_core_s = read_alone(pool, files)
             inference_s, inference_core_s = infer_alone(batches, films)
             with open_results(batches, model, rule) as pipeline:
-                one, lots = run_together(pipeline, pool, files, workers)
+                run, committed = run_pipeline(pipeline, pool, files, workers)
             with open_results(batches, model, rule) as pipeline:
-                recording_s, recording_core_s = record_alone(pipeline, lots)
+                recording_s, recording_core_s = record_alone(pipeline, committed)
             alone.append(
-                Alone(
+                PartRates(
                     reading=len(files) / reading_s,
                     inference=len(files) / inference_s,
                     recording=len(files) / recording_s,
@@ -170,10 +172,10 @@ def measure_line(
                     recording_core_s=recording_core_s / len(files),
                 )
             )
-            together.append(one)
-    return LineFigures(
+            together.append(run)
+    return Throughput(
         films=len(files),
-        hips=sum(len(one.hips) for one in films),
+        hips=sum(len(film.hips) for film in films),
         refused=len(files) - len(films),
         workers=workers,
         cores=cores,
@@ -187,30 +189,27 @@ def measure_line(
 def open_results(
     batches: BatchScheduler, model: ModelFolder, rule: Rule
 ) -> Iterator[ResultPipeline]:
-    """Give a line into a database that is deleted afterwards."""
+    """Open a pipeline with a temporary database."""
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "cases.db") as store:
         run = start_run(store, model, batches.fingerprint, "benchmark")
         yield ResultPipeline(model, batches, store, run, rule)
 
 
 def read_alone(pool: Pool, files: Sequence[Path]) -> tuple[list[Result], float, float]:
-    """Read, locate and prepare.
+    """Preprocess the files without inference.
 
-    Returns the results, how long it took, and how much of the processor's time, in the workers and
-    here; of films that were refused that is not known.
+    Returns the results, the wall-clock time, and the CPU time of this process and of the workers;
+    the latter without that of refused films, which is not known.
     """
     start, start_core = time.perf_counter(), time.process_time()
-    results = [result for lot in pool.run(files, lambda _: None) for _, result in lot]
+    results = [result for batch in pool.run(files, lambda _: None) for _, result in batch]
     here_s = time.process_time() - start_core
-    core_s = sum(one.core_s for one in results if isinstance(one, Prepared))
+    core_s = sum(result.core_s for result in results if isinstance(result, Prepared))
     return results, time.perf_counter() - start, here_s + core_s
 
 
 def infer_alone(batches: BatchScheduler, films: Sequence[Prepared]) -> tuple[float, float]:
-    """Score the films as fast as the backend takes them.
-
-    Returns how long it took, and how much of the processor's time.
-    """
+    """Score the films as fast as the backend can; return wall-clock time and CPU time."""
     start, start_core = time.perf_counter(), time.process_time()
     batches.submit(films)
     while batches.is_busy:
@@ -220,72 +219,69 @@ def infer_alone(batches: BatchScheduler, films: Sequence[Prepared]) -> tuple[flo
 
 
 def record_alone(
-    pipeline: ResultPipeline, lots: Sequence[Sequence[Outcome]]
+    pipeline: ResultPipeline, transactions: Sequence[Sequence[Outcome]]
 ) -> tuple[float, float]:
-    """Claim and commit outcomes in the lots in which the line did.
-
-    Returns how long it took, and for how long of that it computed.
-    """
+    """Claim and commit outcomes in given transactions; return wall-clock and CPU time."""
     start, start_core = time.perf_counter(), time.thread_time()
-    for lot in lots:
-        pipeline.store.claim(source_of(one) for one in lot)
-        pipeline.record(lot)
+    for outcomes in transactions:
+        pipeline.store.claim(map(source_of, outcomes))
+        pipeline.record(outcomes)
     return time.perf_counter() - start, time.thread_time() - start_core
 
 
 def source_of(outcome: Outcome) -> Path:
-    """Return the file that an outcome is of."""
+    """Return the file of an outcome."""
     return outcome.film.source if isinstance(outcome, Screened) else outcome.source
 
 
-def run_together(
+def run_pipeline(
     pipeline: ResultPipeline, pool: Pool, files: Sequence[Path], workers: int
-) -> tuple[Together, list[list[Outcome]]]:
-    """Run the line as `screen` does; return what was seen of it, and what it committed."""
-    gauges = Gauges(pipeline.batches, pool)
+) -> tuple[PipelineRun, list[list[Outcome]]]:
+    """Run the pipeline as `screen` does; return the measurements and the transactions."""
+    queues = QueueSampler(pipeline.batches, pool)
     usage = pipeline.batches.usage
     busy_s, batches, hips = usage.busy_s, usage.batches, usage.hips
-    lots, recording_s = list[list[Outcome]](), 0.0
+    committed, recording_s = list[list[Outcome]](), 0.0
     start = time.perf_counter()
-    read = gauges.watch(pool.run(files, pipeline.store.claim, pipeline.batches))
+    read = queues.watch(pool.run(files, pipeline.store.claim, pipeline.batches))
     for outcomes, _ in transactions(pipeline, read):
         if not outcomes:
             continue
-        began = time.perf_counter()
+        record_start = time.perf_counter()
         pipeline.record(outcomes)
-        recording_s += time.perf_counter() - began
-        lots.append(outcomes)
+        recording_s += time.perf_counter() - record_start
+        committed.append(outcomes)
     seconds = time.perf_counter() - start
-    everything = list(chain.from_iterable(lots))
+    recorded = list(chain.from_iterable(committed))
     stages = Counter[str]()
-    for outcome in everything:
+    for outcome in recorded:
         stages.update(outcome.timings_ms)
     reading_s = sum(stages[name] for name in READING) / 1e3
-    done = usage.hips - hips
-    together = Together(
+    hips_scored = usage.hips - hips
+    run = PipelineRun(
         seconds=seconds,
         films_per_s=len(files) / seconds,
-        hips_per_s=done / seconds,
+        hips_per_s=hips_scored / seconds,
         stages_ms={
-            **{name: total / len(everything) for name, total in stages.items()},
-            "record": recording_s * 1e3 / len(everything),
+            **{name: total / len(recorded) for name, total in stages.items()},
+            "record": recording_s * 1e3 / len(recorded),
         },
         busy={
             "workers": reading_s / (seconds * workers),
             "device": (usage.busy_s - busy_s) / seconds,
             "recording": recording_s / seconds,
         },
-        films_in_work=gauges.films_in_work,
-        hips_waiting=gauges.hips_waiting,
-        hips_per_batch=done / max(1, usage.batches - batches),
-        memory_mb=gauges.memory_mb,
+        films_in_work=queues.films_in_work,
+        hips_waiting=queues.hips_waiting,
+        hips_per_batch=hips_scored / max(1, usage.batches - batches),
+        memory_mb=queues.memory_mb,
     )
-    return together, lots
+    return run, committed
 
 
 @dataclass
-class Gauges:
-    """What was waiting where, and the most memory that the processes held together."""
+class QueueSampler:
+    """Samples of the lengths of the queues, and the peak memory of all processes."""
 
     batches: BatchScheduler
     pool: Pool
@@ -297,54 +293,54 @@ class Gauges:
     def watch(
         self, read: Iterable[list[tuple[Path, Result]]]
     ) -> Iterator[list[tuple[Path, Result]]]:
-        """Pass results on, and look at the gauges whenever there are some."""
-        for lot in read:
+        """Pass batches of results on, and take a sample with each."""
+        for batch in read:
             self._in_work.append(self.pool.in_flight)
             self._waiting.append(self.batches.waiting)
             if time.monotonic() >= self._next_memory:
                 self.memory_mb = max(self.memory_mb, memory_mb())
-                self._next_memory = time.monotonic() + MEMORY_EVERY_S
-            yield lot
+                self._next_memory = time.monotonic() + MEMORY_INTERVAL_S
+            yield batch
         self.memory_mb = max(self.memory_mb, memory_mb())
 
     @property
     def films_in_work(self) -> tuple[float, int]:
-        """How many films the workers had, on average and at most."""
+        """Mean and maximum number of films in the workers."""
         return sum(self._in_work) / len(self._in_work), max(self._in_work)
 
     @property
     def hips_waiting(self) -> tuple[float, int]:
-        """How many hips waited for a batch, on average and at most."""
+        """Mean and maximum number of hips that waited for a batch."""
         return sum(self._waiting) / len(self._waiting), max(self._waiting)
 
 
 def memory_mb() -> float:
-    """Return the memory of this process and its descendants, what they share counted once."""
-    return sum(map(proportional_kb, family(os.getpid()))) / 1024
+    """Return the memory of this process and its descendants; shared pages are counted once."""
+    return sum(map(proportional_kb, process_tree(os.getpid()))) / 1024
 
 
-def family(pid: int) -> set[int]:
+def process_tree(pid: int) -> set[int]:
     """Return a process and its descendants."""
-    pids, fresh = set[int](), [pid]
-    while fresh:
-        pids.update(fresh)
-        fresh = [child for one in fresh for child in children(one)]
+    pids, parents = set[int](), [pid]
+    while parents:
+        pids.update(parents)
+        parents = [child for parent in parents for child in children(parent)]
     return pids
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, of all its threads (proc(5))."""
+    """Return the child processes of all threads of a process (proc(5))."""
     found = list[int]()
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             found.extend(map(int, file.read_text().split()))
         except OSError:
-            continue  # it has ended
+            continue  # the thread has ended
     return found
 
 
 def proportional_kb(pid: int) -> int:
-    """Return a process's proportional set size (proc(5)); 0 of one that has ended."""
+    """Return the proportional set size of a process (proc(5)), or 0 where it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

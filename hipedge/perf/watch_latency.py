@@ -1,8 +1,9 @@
-"""How soon a film that has come is in the database: the latency of `hipedge watch`.
+"""The latency of `hipedge watch`: from the arrival of a film to its row in the database.
 
-Films come in one by one, each when the one before is recorded. Counted is from the
-end of the settling time, `SETTLE_S` after the rename into place, to the moment in the committed
-row: the event, the looks, the claim, reading, inference and the waits between them are all in it.
+Films arrive one by one, each after the one before has been recorded. The latency is measured from
+the end of the settling time, `SETTLE_S` after the file is renamed into place, to the time in the
+committed row. It includes the file-system event, the scans, the claim, preprocessing, inference
+and all waits between them.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ TIMEOUT_S = 120.0
 def measure_watch(
     films: Sequence[Path], *, model: ModelFolder, backend: str, rule: Rule
 ) -> Distribution:
-    """Let the films come in, one after the other; return how long those screened have taken.
+    """Feed films to the service one after the other; return the latency of those screened.
 
-    Raises `InputError` where the service does not start, or a film has no end in two minutes.
+    Raises `InputError` where the service does not start, or does not finish a film in two minutes.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -43,14 +44,14 @@ def measure_watch(
         service = start_service(incoming, db, model.path, backend)
         try:
             await_start(db)
-            moments = dict[Path, float]()
+            arrivals = dict[Path, float]()
             for number, film in enumerate(films):
                 arriving, target = folder / "arriving", incoming / f"{number}{film.suffix}"
                 shutil.copyfile(film, arriving)
-                moments[target] = time.time()
+                arrivals[target] = time.time()
                 arriving.rename(target)
                 await_end(db, number + 1)
-            return Distribution.of(latencies_ms(db, moments, {model.model_id: rule}))
+            return Distribution.of(latencies_ms(db, arrivals, {model.model_id: rule}))
         finally:
             service.terminate()
             service.wait(60)
@@ -74,29 +75,36 @@ def await_start(db: Path) -> None:
 
 
 def await_end(db: Path, count: int) -> None:
-    """Wait until so many files have come to their end."""
-    _await(db, lambda store: sum(Queue(store).counts().get(one, 0) for one in TERMINAL) >= count)
+    """Wait until `count` files have reached a terminal state."""
+
+    def is_finished(store: Store) -> bool:
+        counts = Queue(store).counts()
+        return sum(counts.get(state, 0) for state in TERMINAL) >= count
+
+    _await(db, is_finished)
 
 
 def _await(db: Path, holds: Callable[[Store], bool]) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
-        with suppress(StoreError), Store(db, read_only=True) as store:  # not made yet, or at work
+        with suppress(StoreError), Store(db, read_only=True) as store:  # not created yet, or locked
             if holds(store):
                 return
         time.sleep(POLL_S)
-    raise InputError(f"`hipedge watch` did nothing for {TIMEOUT_S:g} s: see `hipedge doctor`")
+    raise InputError(f"`hipedge watch` made no progress for {TIMEOUT_S:g} s: run `hipedge doctor`")
 
 
-def latencies_ms(db: Path, moments: Mapping[Path, float], rules: Mapping[str, Rule]) -> list[float]:
-    """Return how long after its settling each film was recorded, of those that were screened."""
-    found = list[float]()
+def latencies_ms(
+    db: Path, arrivals: Mapping[Path, float], rules: Mapping[str, Rule]
+) -> list[float]:
+    """Return the latency of each screened film, from the end of its settling time."""
+    latencies = list[float]()
     with Store(db, read_only=True) as store:
-        for path, moment in moments.items():
+        for path, arrival in arrivals.items():
             for case in store.find(rules, str(path)):
                 if case.state is State.SCREENED:
                     recorded = datetime.fromisoformat(case.recorded_at.replace("Z", "+00:00"))
-                    found.append((recorded.timestamp() - moment - SETTLE_S) * 1e3)
-    if not found:
+                    latencies.append((recorded.timestamp() - arrival - SETTLE_S) * 1e3)
+    if not latencies:
         raise InputError("none of these films was screened: name a folder with hip films")
-    return found
+    return latencies

@@ -1,7 +1,7 @@
-"""infer, beside the line: hips of many films in batches, in a thread that owns the backend.
+"""Inference: the hips of many films in batches, in a thread that owns the backend.
 
 A batch starts when it is full, or when the device is idle and the oldest hip has waited long
-enough. Runtimes compute without Python's lock, so the main process goes on meanwhile.
+enough. Runtimes release Python's global lock while they compute, so the main thread continues.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.backends.base import Fingerprint
+from hipedge.backends.base import Backend, Fingerprint
 from hipedge.backends.pipelined import Pipelined
 from hipedge.errors import BackendError
 from hipedge.types import Sample, Scores
 
 if TYPE_CHECKING:
-    # The model is opened before the rest of the line is imported.
+    # Imported lazily, so that the backend opens while the rest of the pipeline is imported.
     from typing_extensions import Self
 
     from hipedge.pipeline.preprocess import Prepared
 
-# Long beside a batch on a GPU, short beside one film on a CPU.
-LONGEST_WAIT_S = 0.005
-# Hips for so many batches may wait; then no more films are read.
-BATCHES_WAITING = 4
+# Long compared with a batch on a GPU, short compared with a film on a CPU.
+MAX_WAIT_S = 0.005
+# Hips for this many batches may wait before no more films are read.
+MAX_WAITING_BATCHES = 4
 
 
-class Infers(Protocol):
-    """A backend, here or in a process of its own."""
+class InferenceBackend(Protocol):
+    """A backend in this process or in another one."""
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What computes."""
+        """Runtime, version and device."""
 
     @property
     def max_batch(self) -> int:
-        """The largest batch worth making."""
+        """The largest useful batch."""
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Scores, ...]:
         """Score a batch as `Backend.infer` does."""
@@ -55,9 +55,10 @@ class Infers(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """A film whose hips have their scores, in the order of its samples, and what that took.
+    """A film with the scores of its hips, in the order of its samples, and their timings.
 
-    `queue` is the wait of its first hip, `infer` its hips' shares of their batches.
+    The timing `queue` is the wait of its first hip, `infer` the sum over its hips of the time of
+    their batches divided by the batch size.
     """
 
     film: Prepared
@@ -67,7 +68,7 @@ class Scored:
 
 @dataclass
 class Usage:
-    """What the device has done so far, and how long it was at it."""
+    """The work of the device so far: its busy time, and the batches and hips that it has scored."""
 
     busy_s: float = 0.0
     batches: int = 0
@@ -75,21 +76,21 @@ class Usage:
 
 
 class BatchScheduler:
-    """Films in, films with their scores out, in no order; opened by `with`.
+    """Collects hips into batches, and returns films with their scores in no particular order.
 
-    `open_` is called in the thread, which alone uses what it returns, and closes it. The methods
-    are for one other thread.
+    A context manager. `open_` is called in the inference thread, which alone uses and closes the
+    backend that it returns. All methods must be called from one other thread.
     """
 
     def __init__(
         self,
-        open_: Callable[[], AbstractContextManager[Infers]],
+        open_: Callable[[], AbstractContextManager[InferenceBackend]],
         *,
-        longest_wait_s: float = LONGEST_WAIT_S,
+        max_wait_s: float = MAX_WAIT_S,
     ) -> None:
-        self._open, self._longest_wait_s = open_, longest_wait_s
-        self._opened = Future[Infers]()
-        self._most_waiting = BATCHES_WAITING * 8
+        self._open, self._max_wait_s = open_, max_wait_s
+        self._opened = Future[InferenceBackend]()
+        self._max_waiting = MAX_WAITING_BATCHES * Backend.max_batch  # until the backend is open
         self._films = list[_Film]()
         self._waiting = deque[_Hip]()
         self._scored = list[Scored]()
@@ -114,52 +115,53 @@ class BatchScheduler:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What computes; waits until that is open. Raises what opening it raised."""
+        """The backend's fingerprint. Waits until it is open; raises what opening it raised."""
         return self._opened.result().fingerprint
 
     @property
     def films(self) -> list[Prepared]:
-        """The films that have not come back."""
+        """The films that have been submitted and not been returned by `collect`."""
         with self._changed:
-            return [one.film for one in self._films] + [one.film for one in self._scored]
+            return [f.film for f in self._films] + [s.film for s in self._scored]
 
     @property
     def waiting(self) -> int:
-        """How many hips wait for a batch."""
+        """The number of hips that wait for a batch."""
         return len(self._waiting)
 
     @property
     def is_full(self) -> bool:
-        """Whether so many hips wait that no more should be made."""
-        return len(self._waiting) >= self._most_waiting
+        """Whether so many hips wait that no more films should be read."""
+        return len(self._waiting) >= self._max_waiting
 
     @property
     def is_busy(self) -> bool:
-        """Whether any film has not come back."""
+        """Whether `collect` has still to return a film or raise an error."""
         return bool(self._films or self._scored or self._error)
 
     def fileno(self) -> int:
-        """Return what can be read from when `collect` has something: an eventfd(2)."""
+        """Return an eventfd(2) that is readable when `collect` has a result or an error."""
         return self._event
 
     def wait(self) -> None:
-        """Wait until `collect` has something."""
+        """Wait until `collect` has a result or an error."""
         select.select([self], [], [])
 
     def submit(self, films: Iterable[Prepared]) -> None:
-        """Take films with one hip at least, each of which comes back by `collect`, once."""
+        """Queue films, each with at least one hip. `collect` returns each of them once."""
         now = time.perf_counter()
         with self._changed:
             for film in films:
-                one = _Film(film, now)
-                self._films.append(one)
-                self._waiting.extend(one.hips())
+                entry = _Film(film, now)
+                self._films.append(entry)
+                self._waiting.extend(entry.hips())
             self._changed.notify()
 
     def collect(self) -> list[Scored]:
-        """Return the films that have got their scores, without waiting.
+        """Return the films whose scores are complete, without waiting.
 
-        Raises what the backend raised; its films wait again, until `retry`.
+        Raises the backend's error once all films that were complete have been returned; the other
+        films are queued again, until `retry`.
         """
         with self._changed:
             with suppress(BlockingIOError):
@@ -170,13 +172,13 @@ class BatchScheduler:
             return scored
 
     def retry(self) -> None:
-        """Let the backend try again what it failed on."""
+        """Clear the error, and let the backend score the queued films."""
         with self._changed:
             self._error = None
             self._changed.notify()
 
     def close(self) -> None:
-        """End after the batch at work, and close the backend. Closing twice is harmless."""
+        """Stop after the current batch, and close the backend. May be called more than once."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
@@ -186,20 +188,20 @@ class BatchScheduler:
             os.close(self._event)
             self._event = -1
 
-    # in the thread
+    # The methods below run in the inference thread.
 
     def _work(self) -> None:
         try:
             with self._open() as backend:
-                self._most_waiting = BATCHES_WAITING * backend.max_batch
+                self._max_waiting = MAX_WAITING_BATCHES * backend.max_batch
                 self._opened.set_result(backend)
-                self._serve(backend if isinstance(backend, Pipelined) else _OneByOne(backend))
+                self._serve(backend if isinstance(backend, Pipelined) else _Sequential(backend))
         except Exception as error:
             if not self._opened.done():
                 self._opened.set_exception(error)
             self._fail(error)
 
-    def _serve(self, device: Pipelined | _OneByOne) -> None:
+    def _serve(self, device: Pipelined | _Sequential) -> None:
         flight = deque[tuple[list[_Hip], Any]]()
         busy_since = 0.0
         while not self._is_closed:
@@ -218,11 +220,11 @@ class BatchScheduler:
                     self._finish(hips, scores, now - busy_since)
                     busy_since = now
             except BackendError as error:
-                flight.clear()
+                _discard(device, flight)
                 self._fail(error)
 
     def _next(self, size: int, *, is_idle: bool) -> list[_Hip]:
-        """Wait for a batch and return it; none where the device has another one to finish first."""
+        """Wait for a batch and return its hips; none where the device must finish one first."""
         with self._changed:
             while not self._is_closed and not self._is_ready(size, is_idle):
                 if not is_idle:
@@ -238,25 +240,25 @@ class BatchScheduler:
 
     @property
     def _wait_s(self) -> float | None:
-        """How long the oldest hip is still to wait for others; None where there is none."""
+        """How much longer the oldest hip waits for others; None where no batch can start."""
         if self._error is not None or not self._waiting:
             return None
         waited_s = time.perf_counter() - self._waiting[0].film.since
-        return max(0.0, self._longest_wait_s - waited_s)
+        return max(0.0, self._max_wait_s - waited_s)
 
     def _finish(self, hips: Sequence[_Hip], scores: Sequence[Scores], took_s: float) -> None:
         with self._changed:
             self.usage.busy_s += took_s
             self.usage.batches += 1
             self.usage.hips += len(hips)
-            for hip, one in zip(hips, scores, strict=True):
-                hip.film.add(one, took_s / len(hips))
-            self._scored.extend(one.scored for one in self._films if one.is_done)
-            self._films = [one for one in self._films if not one.is_done]
-            self._tell()
+            for hip, hip_scores in zip(hips, scores, strict=True):
+                hip.film.add(hip_scores, took_s / len(hips))
+            self._scored.extend(film.scored for film in self._films if film.is_done)
+            self._films = [film for film in self._films if not film.is_done]
+            self._notify_owner()
 
     def _fail(self, error: Exception) -> None:
-        """Let every film wait again, for `retry`."""
+        """Queue every incomplete film again, for `retry`."""
         with self._changed:
             self._error = error
             self._waiting.clear()
@@ -264,15 +266,23 @@ class BatchScheduler:
                 film.scores.clear()
                 film.infer_s = 0.0
                 self._waiting.extend(film.hips())
-            self._tell()
+            self._notify_owner()
 
-    def _tell(self) -> None:
+    def _notify_owner(self) -> None:
         os.eventfd_write(self._event, 1)
+
+
+def _discard(device: Pipelined | _Sequential, flight: deque[tuple[list[_Hip], Any]]) -> None:
+    """Wait for all batches in flight and drop their scores, so that their slots are free again."""
+    while flight:
+        _, ticket = flight.popleft()
+        with suppress(BackendError):  # of a failure already reported; the films are queued again
+            device.collect(ticket)
 
 
 @dataclass(eq=False)
 class _Film:
-    """A film on its way: the scores that it has got so far, in its samples' order."""
+    """A film that is being scored: its scores so far, in the order of its samples."""
 
     film: Prepared
     since: float
@@ -282,7 +292,7 @@ class _Film:
 
     @property
     def samples(self) -> list[Sample]:
-        return [sample for _, ways in self.film.hips for sample in ways]
+        return [sample for _, views in self.film.hips for sample in views]
 
     @property
     def is_done(self) -> bool:
@@ -306,18 +316,18 @@ class _Film:
 
 
 class _Hip(NamedTuple):
-    """One way to see one hip of a film."""
+    """One sample of one film: a view of a hip."""
 
     film: _Film
     sample: Sample
 
 
-class _OneByOne:
-    """A backend without `submit`: a device with one slot, which computes while it is waited for."""
+class _Sequential:
+    """Gives a backend without `submit` that interface: one slot, which computes in `collect`."""
 
     slots = 1
 
-    def __init__(self, backend: Infers) -> None:
+    def __init__(self, backend: InferenceBackend) -> None:
         self._backend, self.max_batch = backend, backend.max_batch
 
     def submit(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:

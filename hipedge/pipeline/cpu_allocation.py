@@ -1,4 +1,4 @@
-"""How the cores are shared between reading and inference: as `hipedge tune` has found."""
+"""The allocation of CPU cores to preprocessing and inference, as measured by `hipedge tune`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hipedge.model.folder import ModelFolder
 
 @dataclass(frozen=True)
 class CpuAllocation:
-    """How many processes read, and on how many threads a backend on the CPU computes.
+    """The number of preprocessing workers, and of threads of a backend on the CPU.
 
-    `threads` is None for every core, and for backends that compute elsewhere.
+    `threads` is None for every core, and for backends that do not compute on the CPU.
     """
 
     workers: int
@@ -25,19 +25,20 @@ class CpuAllocation:
 
 
 def tuned_allocation(model: ModelFolder, backend: str, workers: int | None) -> CpuAllocation:
-    """Return the shares that are remembered for this machine, or all cores for each part.
+    """Return the cached allocation for this machine, or by default all cores for each part.
 
-    A site's own number of `workers` wins.
+    A number of `workers` that the site has set takes precedence.
     """
-    shares = _read(model, backend) or CpuAllocation(len(os.sched_getaffinity(0)))
-    return shares if workers is None else CpuAllocation(workers, shares.threads)
+    allocation = _read(model, backend) or CpuAllocation(len(os.sched_getaffinity(0)))
+    return allocation if workers is None else CpuAllocation(workers, allocation.threads)
 
 
-def save_allocation(model: ModelFolder, backend: str, shares: CpuAllocation) -> None:
-    """Write shares into the cache. Raises `OSError` where it cannot be written."""
+def save_allocation(model: ModelFolder, backend: str, allocation: CpuAllocation) -> None:
+    """Write an allocation to the cache. Raises `OSError` where it cannot be written."""
     path = _path(model, backend)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"of": _key(model, backend), **asdict(shares)}).encode())
+    content = {"of": _key(model, backend), **asdict(allocation)}
+    write_atomically(path, json.dumps(content).encode())
 
 
 def _key(model: ModelFolder, backend: str) -> str:
@@ -55,4 +56,4 @@ def _read(model: ModelFolder, backend: str) -> CpuAllocation | None:
         content = json.loads(_path(model, backend).read_bytes())
         return CpuAllocation(**content) if content.pop("of") == _key(model, backend) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # absent, or of another version of hipedge
+        return None  # absent, or written by another version of hipedge

@@ -1,4 +1,4 @@
-"""discover: which files to read, in a stable order, and which paths cannot be read at all."""
+"""The first stage: which files to read, in a stable order, and which paths cannot be read."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from hipedge.errors import Code, InputError
 from hipedge.types import Refusal
 
-# Files that lie beside radiographs and are none. A DICOM file under such a name is still read:
-# the name alone never loses a case.
+# Suffixes of files that are not radiographs. A DICOM file with such a name is still read, so that
+# no case is lost by its name alone.
 SIDECAR_SUFFIXES = frozenset(
     {".cfg", ".csv", ".db", ".db-journal", ".db-shm", ".db-wal", ".html", ".ini", ".json", ".log"}
     | {".md", ".pdf", ".py", ".sqlite", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 )
 
-# What was renamed or removed since its folder was listed: the next walk tells where it went.
+# Renamed or removed since its folder was listed: the next walk finds it under its new name.
 GONE = (FileNotFoundError, NotADirectoryError)
 
 
 @dataclass(frozen=True)
 class Discovered:
-    """The files to read, the paths that cannot be, and what is left aside.
+    """The files to read, the paths that cannot be read, and what is left aside.
 
-    That is the files that are no images, and hidden or linked folders with all that is in them.
+    Left aside are files that are not images by their names, and hidden or linked folders.
     """
 
     files: tuple[Path, ...]
@@ -35,20 +35,20 @@ class Discovered:
     folders_left_aside: tuple[Path, ...]
 
     def count_left_aside(self) -> int:
-        """Count the files left aside; those in folders are looked for only now.
+        """Count the files left aside. Folders that were not entered are walked now.
 
-        A link upwards leads to what was found already, and to no more than that.
+        The target of a link to a parent folder is not counted: it was walked already.
         """
-        inside = {file for folder in self.folders_left_aside for file in _files_behind(folder)}
+        inside = {file for folder in self.folders_left_aside for file in _files_in(folder)}
         return len(self.left_aside) + len(inside.difference(self.files, self.left_aside))
 
 
 def discover(paths: Iterable[Path]) -> Discovered:
-    """Find the files under `paths`, each a file or a folder, folders deeply and in name order.
+    """Find the files under `paths`, each a file or a folder; folders recursively, in name order.
 
-    A file that is reached twice is listed once; what is gone when it is reached is not listed.
-    Links to folders are not followed, so a loop cannot trap the walk. Raises `InputError` for a
-    path that does not exist: a mistyped name must not look like an empty folder.
+    A file that is reached twice is listed once; a file that has disappeared is not listed. Links
+    to folders are not followed, so that a loop of links cannot trap the walk. Raises `InputError`
+    for a path that does not exist: a mistyped name must not look like an empty folder.
     """
     files: dict[Path, None] = {}
     refusals: dict[Path, Refusal] = {}
@@ -57,10 +57,10 @@ def discover(paths: Iterable[Path]) -> Discovered:
     for top in paths:
         if not os.path.lexists(top):
             raise InputError(f"no such file or folder: {top}")
-        named = top.resolve()
-        for path in _walk(named, refusals, folders_left_aside):
+        root = top.resolve()
+        for path in _walk(root, refusals, folders_left_aside):
             if _is_regular(path):
-                is_aside = path != named and _is_sidecar(path)
+                is_aside = path != root and _is_sidecar(path)
                 (left_aside if is_aside else files)[path] = None
             elif not _is_gone(path):
                 refusals[path] = Refusal(path, Code.UNREADABLE, "not a regular file")
@@ -98,17 +98,17 @@ def listable_again(
 def _walk(
     top: Path, refusals: dict[Path, Refusal], folders_left_aside: list[Path]
 ) -> Iterator[Path]:
-    """Yield what is not a folder at or below `top`; note the folders that are not entered."""
+    """Yield all paths at or below `top` that are not folders; record folders not entered."""
     if not top.is_dir():
         yield top
         return
 
-    def note(error: OSError) -> None:
+    def refuse(error: OSError) -> None:
         if not isinstance(error, GONE):
             folder, detail = Path(error.filename), f"{type(error).__name__} on a folder"
             refusals[folder] = Refusal(folder, Code.UNREADABLE, detail)
 
-    for folder, subfolders, names in os.walk(top, onerror=note):
+    for folder, subfolders, names in os.walk(top, onerror=refuse):
         entered = list[str]()
         for name in sorted(subfolders):
             path = Path(folder, name)
@@ -121,8 +121,8 @@ def _walk(
         yield from (Path(folder, name) for name in sorted(names))
 
 
-def _files_behind(folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder, by where they really lie; none where it is a link upwards."""
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield the real paths of the files in a folder; none where it is a link to a parent."""
     real = folder.resolve()
     if not folder.is_relative_to(real) or real == folder:
         for inner, _, names in os.walk(real):
@@ -130,7 +130,7 @@ def _files_behind(folder: Path) -> Iterator[Path]:
 
 
 def _is_regular(path: Path) -> bool:
-    """Say whether opening the file is safe: a pipe or a device could block for ever."""
+    """Return whether a path is a regular file: a pipe or a device could block when opened."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
@@ -138,7 +138,7 @@ def _is_regular(path: Path) -> bool:
 
 
 def _is_gone(path: Path) -> bool:
-    """Say whether nothing lies there any more, not even a link that leads nowhere."""
+    """Return whether the path no longer exists, not even as a dangling link."""
     try:
         path.lstat()
     except GONE:
@@ -149,7 +149,7 @@ def _is_gone(path: Path) -> bool:
 
 
 def _is_sidecar(path: Path) -> bool:
-    """Say whether the name is hidden or a sidecar's, and the content does not contradict it."""
+    """Return whether the name is hidden or a sidecar's, and the content is not DICOM."""
     if not path.name.startswith(".") and path.suffix.lower() not in SIDECAR_SUFFIXES:
         return False
     try:

@@ -1,4 +1,4 @@
-"""The front half of the line, in a worker process: read → locate → prepare."""
+"""The first half of the pipeline, in a worker process: read → locate → prepare."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sa
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A film on its way from a worker to the model: its hips, each seen one way or both.
+    """A preprocessed film: its hips, each with one sample, or with two if its side is unclear.
 
-    `core_s` is the processor's time that it took; `timings_ms` are by the clock.
+    `core_s` is the CPU time that it took; `timings_ms` are wall-clock times by stage.
     """
 
     film: Film
@@ -36,7 +36,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Known:
-    """A content that already has its row: nothing to do but note where it was seen again."""
+    """A file whose content is recorded already: only its path is to be added."""
 
     source: Path
     sha256: str
@@ -44,7 +44,11 @@ class Known:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """read → locate → prepare: what a worker process does with one path."""
+    """read → locate → prepare: the function that worker processes apply to each path.
+
+    `known` holds the SHA-256 of contents that are recorded already; `locator` is the model's
+    ONNX locator, None for the template of a pelvis.
+    """
 
     geometry: CropGeometry
     given_hips: GivenHips
@@ -52,7 +56,10 @@ class Preprocessor:
     locator: Path | None = None
 
     def __call__(self, path: Path) -> Prepared | Refusal | Known:
-        """Return what became of the file: expected faults are values, never exceptions."""
+        """Return the outcome for one file. Expected faults are returned as `Refusal`s, not raised.
+
+        Raises `InstallationError`, which would affect every film.
+        """
         sha256, film, timings_ms = None, None, dict[str, float]()
         start_core = time.process_time()
         try:
@@ -79,19 +86,19 @@ class Preprocessor:
         except MemoryError:
             code, detail = Code.TOO_LARGE, "needs more memory than it may have"
         except InstallationError:
-            raise  # it would cost every film
+            raise
         except Exception as error:
-            # A fault of ours must cost one film, not the night's run: it is stated in its row.
-            code, detail = Code.UNEXPECTED_ERROR, where(error)
+            # A bug must cost one film, not the whole run: it is recorded in the film's row.
+            code, detail = Code.UNEXPECTED_ERROR, error_location(error)
         marks = film.marks if film else frozenset()
         return Refusal(
             path, code, detail, sha256=sha256, film=film, marks=marks, timings_ms=timings_ms
         )
 
     def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, FindHeads]:
-        """Return the film turned upright, and what finds its heads: learned, or a drawn pelvis.
+        """Return the film rotated upright, and the function that finds its femoral heads.
 
-        A film whose hips are given stays as it is, for they are where they are given.
+        A film whose hips are given is not rotated, since their coordinates refer to it as it is.
         """
         if self.locator is None or self.given_hips.of(radiograph.film):
             return radiograph, find_heads
@@ -103,7 +110,7 @@ class Preprocessor:
 
 @lru_cache(maxsize=1)
 def open_locator(path: Path) -> LearnedLocator:
-    """Open a model's locator, once in a process; others do without its runtime.
+    """Open a model's locator, once per process; without a locator ONNX Runtime is not imported.
 
     Raises `InstallationError` where it cannot be opened.
     """
@@ -117,7 +124,7 @@ def open_locator(path: Path) -> LearnedLocator:
 
 @contextmanager
 def timed(stage: str, timings_ms: dict[str, float]) -> Iterator[None]:
-    """Note how long the block took, also where it raises."""
+    """Add the duration of the block to `timings_ms`, also where it raises."""
     start = time.perf_counter()
     try:
         yield
@@ -125,7 +132,7 @@ def timed(stage: str, timings_ms: dict[str, float]) -> Iterator[None]:
         timings_ms[stage] = (time.perf_counter() - start) * 1e3
 
 
-def where(error: BaseException) -> str:
-    """Name an error's type and line, and nothing of its text, which could hold patient data."""
+def error_location(error: BaseException) -> str:
+    """Return an error's type, file and line. Its message is left out: it may hold patient data."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}"

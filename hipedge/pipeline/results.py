@@ -23,7 +23,7 @@ from hipedge.store import Run, Store
 from hipedge.types import Mark, Outcome, Priority, Refusal, ScoredHip, Screened
 from hipedge.versions import versions
 
-# Outcomes of this long are committed in one transaction, since each commit waits for the disk.
+# Outcomes are gathered this long for one transaction, since each commit waits for the disk.
 COMMIT_INTERVAL_S = 0.1
 
 # What a worker process returns for one file.
@@ -58,7 +58,7 @@ class Summary:
 class ResultPipeline:
     """Scores preprocessed films, decides on their hips and records the outcomes.
 
-    `channels` are the notification channels that are told about flagged cases.
+    `channels` are the notification channels on which flagged cases are reported.
     """
 
     model: ModelFolder
@@ -92,7 +92,7 @@ class ResultPipeline:
         return [decide_film(scored, self.rule, ages) for scored in self.batches.collect()]
 
     def record(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Commit outcomes in one transaction; return them as they stand in the database."""
+        """Commit outcomes in one transaction; return them as recorded in the database."""
         return self.store.record(self.run, outcomes, self.rule, self.channels) if outcomes else []
 
 
@@ -112,7 +112,7 @@ def start_run(store: Store, model: ModelFolder, fingerprint: Fingerprint, reason
 def transactions(
     pipeline: ResultPipeline, preprocessed: Iterable[Sequence[tuple[Path, Preprocessed]]]
 ) -> Iterator[tuple[list[Outcome], list[Known]]]:
-    """Yield the outcomes and the known files that are to be committed together."""
+    """Yield the outcomes and known files of one transaction after the other."""
     outcomes, known, since = list[Outcome](), list[Known](), 0.0
     for batch in preprocessed:
         results = [refuse_crash(path, result) for path, result in batch]
@@ -133,7 +133,7 @@ def refuse_crash(path: Path, result: Preprocessed) -> Prepared | Refusal | Known
 def decide_film(scored: Scored, rule: Rule, age_range_years: tuple[float, float] | None) -> Outcome:
     """Decide on all hips of a film; refuse it where a score is not finite."""
     prepared, scores = scored.film, iter(scored.scores)
-    hips = tuple(ScoredHip(hip, tuple(next(scores) for _ in ways)) for hip, ways in prepared.hips)
+    hips = tuple(ScoredHip(hip, tuple(next(scores) for _ in views)) for hip, views in prepared.hips)
     timings_ms = {**prepared.timings_ms, **scored.timings_ms}
     if not all(np.isfinite(view.logits).all() for view in scored.scores):
         return Refusal(

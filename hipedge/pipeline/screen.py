@@ -1,4 +1,4 @@
-"""The screening pipeline on a page: discover → read → locate → prepare → infer → decide → record.
+"""The screening pipeline: discover → read → locate → prepare → infer → decide → record.
 
 Worker processes read, locate and prepare; a thread infers; the main process passes films from the
 workers to the thread, decides and records.

@@ -1,7 +1,7 @@
-"""Memory that a worker shares with the main process: the large parts of its results lie there.
+"""Shared memory between a worker and the main process, for the large buffers of results.
 
-By pickle's protocol 5 (PEP 574) the pixels of a crop stay out of the pickle. They are copied once
-into a slot and once out of it, where a pipe takes two more copies and many system calls.
+With pickle protocol 5 (PEP 574) the pixels of a crop stay out of the pickle. They are copied once
+into a slot and once out of it; a pipe would need two more copies and many system calls.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import pickle
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-# Copying less than this takes no longer by the pipe.
+# Smaller buffers are copied through the pipe just as fast.
 SMALL_BYTES = 1024
 
 
 class Slots:
-    """`count` slots of `slot_bytes`, in memory that belongs to two processes and to no file.
+    """`count` slots of `slot_bytes`, in anonymous memory that two processes share.
 
-    Pickled while a process is being started, it is the same memory in there. It ends with the last
-    of the two (memfd_create(2)), so one that is killed leaves nothing behind. What finds no room in
-    its slot stays in the pickle.
+    An instance that is pickled while a process is being started refers to the same memory there.
+    The kernel frees it with the last of the two processes (memfd_create(2)), also where they are
+    killed. Buffers that do not fit into a slot stay in the pickle.
     """
 
     def __init__(self, count: int, slot_bytes: int, file: int | None = None) -> None:
@@ -33,40 +33,40 @@ class Slots:
         self._memory = mmap.mmap(file, count * slot_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (self._count, self._slot_bytes, DupFd(self._file))
+        return _reopen, (self._count, self._slot_bytes, DupFd(self._file))
 
     def pack(self, slot: int, value: object) -> bytes:
-        """Return a message that stands for `value` until its slot is packed again."""
+        """Return a message for `value`, which is valid until the slot is packed again."""
         start = slot % self._count * self._slot_bytes
         lengths = list[int]()
 
-        def stays(buffer: pickle.PickleBuffer) -> bool:
+        def in_band(buffer: pickle.PickleBuffer) -> bool:
             raw = buffer.raw()
-            taken = sum(lengths)
-            if raw.nbytes < SMALL_BYTES or taken + raw.nbytes > self._slot_bytes:
+            used = sum(lengths)
+            if raw.nbytes < SMALL_BYTES or used + raw.nbytes > self._slot_bytes:
                 return True
-            self._memory[start + taken : start + taken + raw.nbytes] = raw
+            self._memory[start + used : start + used + raw.nbytes] = raw
             lengths.append(raw.nbytes)
             return False
 
-        message = pickle.dumps(value, protocol=5, buffer_callback=stays)
+        message = pickle.dumps(value, protocol=5, buffer_callback=in_band)
         return pickle.dumps((lengths, message))
 
     def unpack(self, slot: int, message: bytes) -> Any:
-        """Return the value of a message, which then needs its slot no more."""
+        """Return the value of a message; its slot can be packed again afterwards."""
         lengths, pickled = pickle.loads(message)
-        at = slot % self._count * self._slot_bytes
+        offset = slot % self._count * self._slot_bytes
         buffers = list[bytearray]()
         for length in lengths:
-            buffers.append(bytearray(memoryview(self._memory)[at : at + length]))
-            at += length
+            buffers.append(bytearray(memoryview(self._memory)[offset : offset + length]))
+            offset += length
         return pickle.loads(pickled, buffers=buffers)
 
     def close(self) -> None:
-        """Give the memory up in this process."""
+        """Unmap the memory in this process."""
         self._memory.close()
         os.close(self._file)
 
 
-def _opened(count: int, slot_bytes: int, file: Any) -> Slots:
+def _reopen(count: int, slot_bytes: int, file: Any) -> Slots:
     return Slots(count, slot_bytes, file.detach())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.dicom import ends_in_zeros, is_whole
 from hipedge.errors import Code, InstallationError
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor, where
+from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor, error_location
 from hipedge.types import Refusal
 
 # The least number of checks of a file before it is read.
@@ -163,7 +163,7 @@ class SettledPreprocessor:
             raise  # it concerns every film, as in `Preprocessor`
         except Exception as error:
             # As in `Preprocessor`, a fault of hipedge costs no other film.
-            return Refusal(item.path, Code.UNEXPECTED_ERROR, where(error))
+            return Refusal(item.path, Code.UNEXPECTED_ERROR, error_location(error))
 
     def _read(self, item: Settled) -> Prepared | Refusal | Unsettled:
         if FileStat.at(item.path) != item.stat:

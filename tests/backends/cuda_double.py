@@ -154,7 +154,7 @@ class Double:
         self.network = network or FakeBackend(size_px)._infer
         self.calls, self.fail_at, self.live, self.capturing = [], None, 0, None
         self.numbers, self.streams, self.memory = itertools.count(1), {}, {}
-        self.runtime_config = None
+        self.runtime_config, self.gpu_name = None, "Test GPU"
         self.cuda = self._cuda()
         self.module = self._tensorrt()
 
@@ -184,7 +184,7 @@ class Double:
         cuda.init = lambda: self.call("init")
         cuda.get_driver_version = lambda: 13020
         cuda.Device = lambda index: SimpleNamespace(
-            name=lambda: "Test GPU",
+            name=lambda: self.gpu_name,
             compute_capability=lambda: (8, 9),
             retain_primary_context=lambda: SimpleNamespace(
                 push=lambda: self.call("push"), detach=lambda: self.calls.append(("detach",))

@@ -394,6 +394,22 @@ def test_a_new_card_over_the_same_network_is_proved_anew(model_on_gpu):
     assert "execute_async_v3" not in double.names(before)
 
 
+def test_each_gpu_has_a_proof_of_its_own_and_keeps_it(model_on_gpu):
+    """The engine is portable here, as one of TensorRT for RTX is."""
+    portable = replace(model_on_gpu.sidecar, key=replace(model_on_gpu.sidecar.key, device=None))
+    write_engine(model_on_gpu.path, b"engine", portable)
+    double, names = model_on_gpu.double, ("Test GPU", "Other GPU", "Test GPU", "Other GPU")
+    inferences = []
+    for name in names:
+        double.gpu_name = name
+        before = len(double.calls)
+        TensorRtBackend.open(model_on_gpu.model).close()
+        inferences.append("execute_async_v3" in double.names(before))
+    assert inferences == [True, True, False, False]
+    verified = json.loads(sidecar_of(model_on_gpu.path).read_text())["verified"]
+    assert set(verified) == {"Test GPU (8.9)", "Other GPU (8.9)"}
+
+
 def test_an_engine_that_replaces_another_during_its_proof_is_not_proved_by_it(model_on_gpu, caplog):
     """As `hipedge export engine --force` does."""
     double, truth = model_on_gpu.double, model_on_gpu.double.network

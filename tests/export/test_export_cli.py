@@ -37,7 +37,7 @@ def test_an_engine_is_built_and_the_next_command_is_printed(
     assert json.loads(sidecar.read_text())["key"]["targets"] == ["8.6", "12.0"]
     code, _, err = run(capsys, *command, "--target", "12.0")
     assert code == 0
-    assert "there already, --force builds it anew" in err
+    assert "exists already; --force rebuilds it" in err
 
 
 def test_an_engine_elsewhere_is_named_in_the_next_command(untrained_model, tmp_path, capsys):
@@ -90,7 +90,7 @@ def test_backends_are_verified_and_those_that_cannot_run_are_named(
     assert code == 0
     assert "onnxruntime=" in out
     assert "yes" in out
-    assert "left out: tensorrt needs pycuda: pip install 'hipedge[tensorrt]'" in err
+    assert "skipped: tensorrt needs pycuda: pip install 'hipedge[tensorrt]'" in err
 
 
 def test_a_backend_that_disagrees_exits_1(untrained_model, monkeypatch, capsys):

@@ -136,6 +136,15 @@ def test_a_flag_that_changes_is_a_fault_where_fp32_is_clear(card, fp32, faults, 
     assert (parity.flag_changes, parity.close_calls) == (faults, close_calls)
 
 
+@pytest.mark.parametrize(("fp32", "faults", "close_calls"), [(0.512, 1, 0), (0.505, 0, 1)])
+def test_a_confidence_that_falls_below_the_least_is_a_changed_flag(card, fp32, faults, close_calls):
+    """The category stays the same, but the hip would now be listed as uncertain."""
+    card = replace(card, min_confidence=0.5)
+    parity = one_sample(card, logits_of(normal=fp32), logits_of(normal=0.499))
+    assert parity.category_changes == 0
+    assert (parity.flag_changes, parity.close_calls) == (faults, close_calls)
+
+
 def test_a_change_in_one_pass_counts_once(card):
     clear = logits_of(normal=0.6)
     changed = logits_of(osteoarthritis=0.6)

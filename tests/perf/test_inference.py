@@ -153,7 +153,7 @@ def test_a_requirement_that_is_none_is_an_error(text):
 
 
 def test_a_requirement_of_a_figure_that_is_not_there_lists_those_that_are():
-    with pytest.raises(ConfigError, match="there is only images_per_s, min_ms"):
+    with pytest.raises(ConfigError, match="the figures here are images_per_s, min_ms"):
         Requirement.parse("compute_p99_ms<=8").broken_by(point())
 
 

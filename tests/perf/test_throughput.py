@@ -9,11 +9,11 @@ import pytest
 
 from hipedge.cli import main
 from hipedge.perf import throughput, tuning
-from hipedge.perf.throughput import Alone, Gauges, LineFigures, Together, memory_mb
+from hipedge.perf.throughput import PartRates, PipelineRun, QueueSampler, Throughput, memory_mb
 from hipedge.perf.tuning import candidates
 from hipedge.pipeline.cpu_allocation import CpuAllocation, tuned_allocation
 
-TOGETHER = Together(
+RUN = PipelineRun(
     seconds=10.0,
     films_per_s=9.0,
     hips_per_s=18.0,
@@ -25,7 +25,7 @@ TOGETHER = Together(
     memory_mb=500.0,
 )
 # Two workers read 20 films a second on two cores, so a film takes 0.1 s of a core.
-ALONE = Alone(
+RATES = PartRates(
     reading=20.0,
     inference=1000.0,
     recording=200.0,
@@ -33,54 +33,54 @@ ALONE = Alone(
     inference_core_s=0.0,
     recording_core_s=0.0,
 )
-DEVICE = LineFigures(
+MEASURED = Throughput(
     films=90,
     hips=180,
     refused=0,
     workers=2,
     cores=2,
     backend="",
-    alone=(ALONE,),
-    together=(TOGETHER,),
+    alone=(RATES,),
+    together=(RUN,),
 )
 
 
 def test_with_a_device_the_slowest_part_is_the_limit():
-    assert DEVICE.limit == 20.0
-    assert DEVICE.bottleneck == "reading"
-    assert DEVICE.efficiency == pytest.approx(9 / 20)
-    slow = replace(DEVICE, alone=(replace(ALONE, inference=10.0),))
+    assert MEASURED.limit == 20.0
+    assert MEASURED.bottleneck == "reading"
+    assert MEASURED.efficiency == pytest.approx(9 / 20)
+    slow = replace(MEASURED, alone=(replace(RATES, inference=10.0),))
     assert (slow.limit, slow.bottleneck) == (10.0, "inference")
     assert slow.efficiency == pytest.approx(0.9)
 
 
 def test_on_the_processor_the_parts_share_the_cores():
-    both_cores = replace(ALONE, inference=20.0, inference_core_s=0.1)
-    shared = replace(DEVICE, alone=(both_cores,))
+    both_cores = replace(RATES, inference=20.0, inference_core_s=0.1)
+    shared = replace(MEASURED, alone=(both_cores,))
     assert shared.limit == pytest.approx(10.0)
     assert shared.bottleneck.startswith("processor")
-    one_core = replace(DEVICE, alone=(replace(both_cores, inference_core_s=0.05),))
+    one_core = replace(MEASURED, alone=(replace(both_cores, inference_core_s=0.05),))
     assert one_core.limit == pytest.approx(2 / (0.1 + 0.05))
     assert one_core.bottleneck == "processor, mostly by reading"
 
 
 def test_waiting_for_a_network_takes_nothing_from_the_cores():
-    waits = replace(ALONE, reading_core_s=0.01, inference=20.0, inference_core_s=0.1)
-    shared = replace(DEVICE, alone=(waits,))
+    waits = replace(RATES, reading_core_s=0.01, inference=20.0, inference_core_s=0.1)
+    shared = replace(MEASURED, alone=(waits,))
     assert shared.limit == pytest.approx(2 / 0.11)
     assert shared.bottleneck == "processor, mostly by inference"
 
 
 def test_what_the_main_process_computes_is_taken_from_the_same_cores():
-    busy = replace(DEVICE, alone=(replace(ALONE, recording_core_s=0.1),))
+    busy = replace(MEASURED, alone=(replace(RATES, recording_core_s=0.1),))
     assert busy.limit == pytest.approx(2 / (0.1 + 0.1))
     assert busy.bottleneck == "processor, mostly by reading"
 
 
 def test_the_figures_are_medians_over_the_passes():
     rates = (9.0, 18.0, 10.0)
-    passes = tuple(replace(TOGETHER, films_per_s=rate) for rate in rates)
-    many = replace(DEVICE, together=passes, alone=(ALONE,) * 3)
+    passes = tuple(replace(RUN, films_per_s=rate) for rate in rates)
+    many = replace(MEASURED, together=passes, alone=(RATES,) * 3)
     assert many.films_per_s == 10.0
     assert many.efficiency == pytest.approx(0.5)
 
@@ -92,9 +92,9 @@ def test_memory_is_that_of_all_processes():
 def test_memory_is_looked_at_where_a_short_run_ends_too(monkeypatch):
     held = iter([100.0, 400.0])
     monkeypatch.setattr(throughput, "memory_mb", lambda: next(held))
-    gauges = Gauges(SimpleNamespace(waiting=0), SimpleNamespace(in_flight=1))
-    assert len(list(gauges.watch([[], [], []]))) == 3
-    assert gauges.memory_mb == 400.0
+    sampler = QueueSampler(SimpleNamespace(waiting=0), SimpleNamespace(in_flight=1))
+    assert len(list(sampler.watch([[], [], []]))) == 3
+    assert sampler.memory_mb == 400.0
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_the_command_prints_the_stages_and_names_the_bottleneck(untrained_model,
     options = ("--backend", "fake", "--workers", 1, "--repeats", 1)
     assert run("benchmark", untrained_model.path, "--end-to-end", films, *options) == 0
     said = capsys.readouterr().out
-    for word in ("ms a film", "workers busy", "bottleneck", "efficiency", "hips waiting"):
+    for word in ("ms per film", "workers busy", "bottleneck", "efficiency", "hips waiting"):
         assert word in said
 
 
@@ -162,9 +162,9 @@ def test_what_was_tuned_is_used_until_the_site_says_otherwise(
 ):
     rates = {CpuAllocation(2): 10.0, CpuAllocation(1): 20.0}
     monkeypatch.setattr(tuning, "candidates", lambda cores, on_cpu: list(rates))
-    monkeypatch.setattr(tuning, "_films_per_s", lambda *arguments: rates[arguments[-1]])
+    monkeypatch.setattr(tuning, "measure_allocation", lambda *arguments: rates[arguments[-1]])
     assert run("tune", films, "--model", untrained_model.path, "--backend", "fake") == 0
-    assert "fastest: 1 reading" in capsys.readouterr().out
+    assert "fastest: 1 workers" in capsys.readouterr().out
     assert tuned_allocation(untrained_model, "fake", None) == CpuAllocation(1)
     assert tuned_allocation(untrained_model, "fake", 5) == CpuAllocation(5)
     assert tuned_allocation(untrained_model, "onnxruntime", None).workers >= 1
@@ -175,18 +175,18 @@ def test_where_it_cannot_be_remembered_the_fastest_is_said_all_the_same(
 ):
     rates = {CpuAllocation(2): 10.0, CpuAllocation(1): 20.0}
     monkeypatch.setattr(tuning, "candidates", lambda cores, on_cpu: list(rates))
-    monkeypatch.setattr(tuning, "_films_per_s", lambda *arguments: rates[arguments[-1]])
+    monkeypatch.setattr(tuning, "measure_allocation", lambda *arguments: rates[arguments[-1]])
     (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert run("tune", films, "--model", untrained_model.path, "--backend", "fake") == 2
     said = capsys.readouterr()
-    assert "fastest: 1 reading" in said.out
+    assert "fastest: 1 workers" in said.out
     assert "XDG_CACHE_HOME" in said.err
 
 
 def test_a_difference_within_the_noise_changes_nothing(untrained_model, films, monkeypatch, capsys):
     rates = {CpuAllocation(2): 10.0, CpuAllocation(1): 10.2}
     monkeypatch.setattr(tuning, "candidates", lambda cores, on_cpu: list(rates))
-    monkeypatch.setattr(tuning, "_films_per_s", lambda *arguments: rates[arguments[-1]])
+    monkeypatch.setattr(tuning, "measure_allocation", lambda *arguments: rates[arguments[-1]])
     run("tune", films, "--model", untrained_model.path, "--backend", "fake")
-    assert "fastest: 2 reading" in capsys.readouterr().out
+    assert "fastest: 2 workers" in capsys.readouterr().out

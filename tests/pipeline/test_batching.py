@@ -65,7 +65,7 @@ def test_each_film_comes_back_once_with_the_scores_of_its_own_hips():
 
 def test_a_full_batch_starts_at_once():
     backend = Recording()
-    with BatchScheduler(lambda: backend, longest_wait_s=60.0) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=60.0) as batches:
         batches.submit([prepared(str(number)) for number in range(16)])
         assert len(await_films(batches, 16)) == 16
     assert backend.sizes == [32]
@@ -73,7 +73,7 @@ def test_a_full_batch_starts_at_once():
 
 def test_a_batch_that_is_not_full_starts_when_its_oldest_hip_has_waited_long_enough():
     backend = Recording()
-    with BatchScheduler(lambda: backend, longest_wait_s=0.3) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=0.3) as batches:
         start = time.perf_counter()
         batches.submit([prepared("early")])
         time.sleep(0.1)
@@ -85,7 +85,7 @@ def test_a_batch_that_is_not_full_starts_when_its_oldest_hip_has_waited_long_eno
 
 def test_what_comes_while_the_device_is_busy_goes_into_one_batch():
     backend = Recording(latency_s=0.3)
-    with BatchScheduler(lambda: backend, longest_wait_s=0.0) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=0.0) as batches:
         batches.submit([prepared("first")])
         while not backend.sizes:
             time.sleep(0.01)
@@ -118,7 +118,7 @@ def test_it_says_that_it_is_full_before_much_memory_is_taken():
 
 
 def test_the_time_that_a_film_waited_and_its_share_of_the_batches_are_noted():
-    with BatchScheduler(lambda: Recording(latency_s=0.2), longest_wait_s=0.1) as batches:
+    with BatchScheduler(lambda: Recording(latency_s=0.2), max_wait_s=0.1) as batches:
         batches.submit([prepared("one"), prepared("other")])
         for one in await_films(batches, 2):
             assert one.timings_ms["queue"] >= 100
@@ -130,7 +130,7 @@ def test_the_time_that_a_film_waited_and_its_share_of_the_batches_are_noted():
 def test_an_error_reaches_the_caller_and_the_films_can_be_tried_again():
     backend = Recording(failures=[None, BackendError("no memory")])
     films = [prepared(str(number)) for number in range(20)]
-    with BatchScheduler(lambda: backend, longest_wait_s=0.2) as batches:
+    with BatchScheduler(lambda: backend, max_wait_s=0.2) as batches:
         batches.submit(films)
         scored = await_films(batches, 16)
         with pytest.raises(BackendError, match="no memory"):
@@ -143,20 +143,35 @@ def test_an_error_reaches_the_caller_and_the_films_can_be_tried_again():
     assert {id(one.film) for one in scored} == {id(one) for one in films}
 
 
-def test_films_that_were_finished_before_an_error_come_back_before_it_is_raised():
-    failures = [None, BackendError("lost")]
-    with BatchScheduler(lambda: Recording(failures=failures)) as batches:
-        first, second = prepared("first", hips=32), prepared("second", hips=32)
-        batches.submit([first, second])
+def test_films_that_were_complete_before_an_error_are_returned_first():
+    backend = Recording(failures=[None, BackendError("no memory")])
+    films = [prepared(str(number)) for number in range(20)]
+    with BatchScheduler(lambda: backend, max_wait_s=0.1) as batches:
+        batches.submit(films)
         deadline = time.monotonic() + 30
-        while batches.waiting != 32 or batches.usage.batches != 1:  # the second one waits again
+        while len(backend.sizes) < 2 or batches.waiting != 8:  # failed, and queued again
             assert time.monotonic() < deadline
-            time.sleep(0.001)
-        assert [scored.film for scored in batches.collect()] == [first]
-        with pytest.raises(BackendError, match="lost"):
+            time.sleep(0.01)
+        assert [scored.film for scored in batches.collect()] == films[:16]
+        assert batches.is_busy
+        with pytest.raises(BackendError, match="no memory"):
             batches.collect()
         batches.retry()
-        assert [scored.film for scored in await_films(batches, 1)] == [second]
+        assert {id(one.film) for one in await_films(batches, 4)} == {id(one) for one in films[16:]}
+        assert not batches.is_busy
+
+
+def test_a_film_scored_in_part_before_an_error_is_scored_whole_after_it():
+    backend = Recording(failures=[None, BackendError("no memory")])
+    with BatchScheduler(lambda: backend, max_wait_s=0.1) as batches:
+        batches.submit([prepared(hips=40, brightness=7)])
+        with pytest.raises(BackendError, match="no memory"):
+            await_films(batches, 1)
+        batches.retry()
+        (scored,) = await_films(batches, 1)
+    assert backend.sizes == [32, 8, 32, 8]
+    assert len(scored.scores) == 40
+    assert scored.timings_ms["infer"] < 1e3 * (time.perf_counter() - backend.starts[2])
 
 
 def test_a_backend_that_cannot_be_opened_says_so():
@@ -218,6 +233,53 @@ class TwoSlots(Pipelined):
         done_at, batch = self.flight.pop(0)
         time.sleep(max(0.0, done_at - time.perf_counter()))
         return FakeBackend(SIZE_PX).infer(batch), Timing(0, 0, self.compute_s * 1e3, 0)
+
+
+class FailingOnce(TwoSlots):
+    """A device that fails once, at a call of `submit` or `collect`, and counts its free slots."""
+
+    def __init__(self, call, number):
+        super().__init__(0.01)
+        self.call, self.number, self.calls = call, number, {"submit": 0, "collect": 0}
+
+    def submit(self, batch):
+        if len(self.flight) == self.slots:
+            raise BackendError("all slots are in flight: collect a batch first")
+        self.fail("submit")
+        return super().submit(batch)
+
+    def collect_timed(self, ticket):
+        result = super().collect_timed(ticket)
+        self.fail("collect")
+        return result
+
+    def fail(self, call):
+        self.calls[call] += 1
+        if (call, self.calls[call]) == (self.call, self.number):
+            raise BackendError("no memory")
+
+
+def collect_into(found, batches):
+    while True:
+        select.select([batches], [], [], 30.0)
+        found += batches.collect()
+
+
+@pytest.mark.parametrize(
+    ("call", "number"), [("submit", 1), ("submit", 2), ("submit", 3), ("collect", 1)]
+)
+def test_an_error_leaves_no_slot_of_the_device_in_flight(call, number):
+    device = FailingOnce(call, number)
+    films = [prepared(str(number)) for number in range(20)]
+    found = []
+    with BatchScheduler(lambda: device) as batches:
+        batches.submit(films)
+        with pytest.raises(BackendError, match="no memory"):
+            collect_into(found, batches)
+        assert device.flight == []
+        batches.retry()
+        found += await_films(batches, 20 - len(found))
+    assert {id(one.film) for one in found} == {id(one) for one in films}
 
 
 def test_a_device_with_two_slots_has_the_next_full_batch_before_the_last_is_fetched():

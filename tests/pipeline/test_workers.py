@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hipedge.errors import InstallationError
-from hipedge.pipeline.workers import FAILED_STARTS, Limits, WorkerCrash, Workers
+from hipedge.pipeline.workers import MAX_FAILED_STARTS, Limits, WorkerCrash, Workers
 
 
 def square(number):
@@ -237,20 +237,71 @@ def huge(number):
     return bytes(5 << 20)
 
 
+def process_id_or_huge(number):
+    return huge(number) if number else os.getpid()
+
+
 def test_a_worker_that_is_killed_amid_its_result_costs_no_more_than_that_item():
-    with Workers(huge, 1) as workers:
+    with Workers(process_id_or_huge, 1) as workers:
+        ((_, pid),) = [pair for batch in workers.run([0], lambda _: None) for pair in batch]
         workers.submit([1])
         time.sleep(3)  # its result is larger than the pipe, so it now waits within it
-        os.kill(workers._workers[0]._process.pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         results = [pair for batch in workers.run([2], lambda _: None) for pair in batch]
     assert sorted(results) == [(1, bytes(5 << 20)), (2, bytes(5 << 20))]
 
 
-def test_failed_starts_do_not_add_up_over_years():
-    with Workers(square, 1) as workers:
-        workers._failed_starts = FAILED_STARTS - 1
-        assert [pair for batch in workers.run([3], lambda _: None) for pair in batch] == [(3, 9)]
-        assert workers._failed_starts == 0
+class DiesAtEveryOtherStart:
+    """A function whose process dies while it is loaded, each second time."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def __call__(self, item):
+        return item
+
+    def __reduce__(self):
+        return load_or_die, (self.log,)
+
+
+def load_or_die(log):
+    with open(log, "ab", buffering=0) as file:  # noqa: PTH123
+        file.write(b".")
+        if file.tell() % 2 == 1:
+            os.abort()
+    return DiesAtEveryOtherStart(log)
+
+
+def test_single_failed_starts_between_good_ones_do_not_add_up(tmp_path):
+    items = range(2 * MAX_FAILED_STARTS)
+    with Workers(DiesAtEveryOtherStart(tmp_path / "starts"), 1, Limits(items=1)) as workers:
+        results = [pair for batch in workers.run(items, lambda _: None) for pair in batch]
+    assert sorted(results) == [(number, number) for number in items]
+    assert (tmp_path / "starts").stat().st_size >= 4 * MAX_FAILED_STARTS - 1
+
+
+def use_cpu(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return os.getpid()
+
+
+def test_the_cpu_limit_ends_a_worker_long_before_its_wall_clock_limit():
+    start = time.monotonic()
+    with Workers(use_cpu, 1, Limits(cpu_s=1.0, wall_s=100.0)) as workers:
+        (batch,) = [found for found in workers.run([90.0], lambda _: None) if found]
+    assert batch == [(90.0, WorkerCrash())]
+    assert time.monotonic() - start < 60
+
+
+def test_the_cpu_limit_is_for_one_item_and_not_for_all():
+    with Workers(use_cpu, 1, Limits(cpu_s=1.0, wall_s=60.0)) as workers:
+        items = [0.51, 0.52, 0.53, 0.54, 0.55, 0.56]
+        found = dict(pair for batch in workers.run(items, lambda _: None) for pair in batch)
+    assert sorted(found) == items
+    assert len(set(found.values())) == 1
+    assert WorkerCrash() not in found.values()
 
 
 class Unloadable:
