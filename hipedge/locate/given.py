@@ -1,9 +1,9 @@
 """Hips that a person has marked: `--hips hips.csv`.
 
-A row names one hip: its film by `path`, `sha256` or `sop_instance_uid`; its `side` (right, left or
-unknown); and either the femoral head's centre, `x` and `y`, or the box to look at, `x0`, `y0`,
-`x1` and `y1`. Coordinates are in pixels of the film as stored, from its top left corner. A path
-is absolute or relative to the CSV's folder.
+A row is one hip: its film by `path`, `sha256` or `sop_instance_uid`; its `side` (right, left or
+unknown); and either the femoral head's centre, `x` and `y`, with its `radius` or without, or the
+box to crop, `x0`, `y0`, `x1` and `y1`. Coordinates are in pixels of the film as stored, from its
+top left corner. A path is absolute or relative to the CSV's folder.
 """
 
 from __future__ import annotations
@@ -20,27 +20,41 @@ from hipedge.types import Box, Film, Side
 FILM_COLUMNS = ("sha256", "path", "sop_instance_uid")
 CENTRE_COLUMNS = ("x", "y")
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
-COLUMNS = (*FILM_COLUMNS, "side", *CENTRE_COLUMNS, *BOX_COLUMNS)
+RADIUS_COLUMN = "radius"
+COLUMNS = (*FILM_COLUMNS, "side", *CENTRE_COLUMNS, RADIUS_COLUMN, *BOX_COLUMNS)
 
 
 @dataclass(frozen=True)
 class GivenHip:
-    """One hip as a person marked it: the femoral head's centre (x, y), or the box to look at."""
+    """One hip as a person marked it: the femoral head's centre (x, y), or the box to crop.
+
+    `radius_px` is the radius of the head, where the person marked it too.
+    """
 
     side: Side
     marked: tuple[float, float] | Box
+    radius_px: float | None = None
 
 
 @dataclass(frozen=True)
 class GivenHips:
-    """All hips of a CSV, by the film's SHA-256, absolute path or SOP Instance UID."""
+    """All hips of a CSV, by the film's SHA-256, absolute path or SOP Instance UID.
+
+    `lines` is, by the same names, the first line of the CSV with the film, and its name there.
+    """
 
     by_film: Mapping[str, tuple[GivenHip, ...]] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, film: Film) -> tuple[GivenHip, ...]:
         """Return a film's hips under the first of its names that the CSV has: bytes, path, UID."""
-        names = (film.sha256, str(film.source.resolve()), film.sop_instance_uid or "")
-        return next((self.by_film[name] for name in names if name in self.by_film), ())
+        return next((self.by_film[name] for name in film_names(film) if name in self.by_film), ())
+
+
+def film_names(film: Film) -> tuple[str, ...]:
+    """Return the names by which a CSV can refer to a film, the most specific first."""
+    names = (film.sha256, str(film.source.resolve()), film.sop_instance_uid)
+    return tuple(name for name in names if name)
 
 
 def read_hips_csv(path: Path) -> GivenHips:
@@ -48,7 +62,7 @@ def read_hips_csv(path: Path) -> GivenHips:
 
     Raises `InputError`, which names the file and the line, for the first row that cannot be used.
     """
-    by_film: dict[str, tuple[GivenHip, ...]] = {}
+    by_film, lines = dict[str, tuple[GivenHip, ...]](), dict[str, str]()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
@@ -56,13 +70,14 @@ def read_hips_csv(path: Path) -> GivenHips:
             for row in rows:
                 name, hip = _read_row(row, path.parent)
                 by_film[name] = _with(by_film.get(name, ()), hip)
+                lines.setdefault(name, f"line {rows.reader.line_num}: {_film_cell(row)}")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text") from error
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path}, line {rows.reader.line_num}: {error}") from error
-    return GivenHips(by_film)
+    return GivenHips(by_film, lines)
 
 
 def _check_columns(names: Iterable[str]) -> None:
@@ -83,7 +98,11 @@ def _read_row(row: Mapping[str | None, str | None], folder: Path) -> tuple[str, 
         side = Side(cells["side"].lower())
     except ValueError:
         raise ValueError("side must be right, left or unknown") from None
-    return _film_name(cells, folder), GivenHip(side, _marked(cells))
+    return _film_name(cells, folder), GivenHip(side, _marked(cells), _radius(cells))
+
+
+def _film_cell(row: Mapping[str, str | None]) -> str:
+    return next(cell.strip() for name in FILM_COLUMNS if (cell := row.get(name)) and cell.strip())
 
 
 def _film_name(cells: Mapping[str, str], folder: Path) -> str:
@@ -111,6 +130,17 @@ def _marked(cells: Mapping[str, str]) -> tuple[float, float] | Box:
             raise ValueError("a box needs x0 < x1 and y0 < y1")
         return Box(x0, y0, x1, y1)
     raise ValueError("must give either x and y, or x0, y0, x1 and y1")
+
+
+def _radius(cells: Mapping[str, str]) -> float | None:
+    if not cells.get(RADIUS_COLUMN):
+        return None
+    if not cells.get("x"):
+        raise ValueError("a radius needs a centre, x and y")
+    radius = _number(cells[RADIUS_COLUMN])
+    if radius <= 0:
+        raise ValueError("radius must be greater than 0")
+    return radius
 
 
 def _number(text: str) -> float:

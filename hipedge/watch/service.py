@@ -75,7 +75,13 @@ def watch(
         )
         store.apply_rule(run.model_id, rule, pipeline.channels)
         front = SettledPreprocessor(
-            Preprocessor(model.card.input, given_hips, frozenset(), model.locator)
+            Preprocessor(
+                model.card.input,
+                given_hips,
+                frozenset(),
+                model.locator,
+                model.card.age_range_years,
+            )
         )
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(front, shares.workers, limits))
