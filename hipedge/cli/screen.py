@@ -40,7 +40,8 @@ def screen(
     ] = None,
     operating_point: OperatingPointOption = None,
     hips: Annotated[
-        Path | None, typer.Option(help="CSV of femoral-head centres or boxes that win over ours.")
+        Path | None,
+        typer.Option(help="CSV of hips marked by hand; none is searched for on their films."),
     ] = None,
     workers: Annotated[
         int | None,
@@ -126,6 +127,12 @@ def screen(
                 errors.print("interrupted: what was recorded stays, and the same command goes on")
                 raise typer.Exit(130) from None
     output.print(summary_table(summary))
+    for line in summary.unmatched_hips:
+        errors.print(f"[yellow]warning:[/] {plain(f'{hips}, {line}: matches no film')}",
+                     highlight=False, soft_wrap=True)  # fmt: skip
+    if summary.hips_of_known:
+        text = f"{hips}: films recorded before, whose hips are unchanged: {summary.hips_of_known}"
+        errors.print(f"[yellow]warning:[/] {plain(text)}", highlight=False, soft_wrap=True)
     if summary.flagged:
         said = f"see them with: hipedge flagged --db {settings.db}"
         errors.print(printable(said), markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ searched in parts, and what is found in them counts where it says something else
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,7 +55,7 @@ def search(radiograph: Radiograph, find: Find) -> Search:
     picture as a whole showed none.
     """
     whole = find(radiograph)
-    parts = list(parts_of(radiograph))
+    parts = parts_of(radiograph)
     if not parts:
         return Search((whole,) if whole else ())
     found = _distinct([heads for part in parts if (heads := _find_in(radiograph, part, find))])
@@ -67,16 +67,44 @@ def search(radiograph: Radiograph, find: Find) -> Search:
     return Search(tuple(found), complete)
 
 
-def parts_of(radiograph: Radiograph) -> Iterator[Box]:
-    """Yield the parts of a picture that may be exposures of their own; none of an ordinary film."""
+def parts_of(radiograph: Radiograph) -> list[Box]:
+    """Return the parts of a picture to search besides the whole; [] for an ordinary film.
+
+    They are what may be exposures of their own, and squares along what is long, which overlap.
+    """
     height, width = radiograph.film.shape
-    picture = Box(0.0, 0.0, width, height)
-    exposures = _exposures(radiograph)
-    for part in exposures or [picture]:
-        if _elongation(part) > ELONGATED:
-            yield from _windows(part)
-        elif exposures:
-            yield part
+    bands = _between_bands(radiograph)
+    squares = [square for part in bands or [Box(0.0, 0.0, width, height)]
+               for square in _squares(part)]  # fmt: skip
+    return [*(bands or _halves(width, height)), *squares]
+
+
+def exposures_of(radiograph: Radiograph) -> list[Box]:
+    """Return what may be exposures of their own in a picture; [] for an ordinary film.
+
+    The parts between blank bands, or else the halves of a picture that is as long as two films.
+    """
+    height, width = radiograph.film.shape
+    return _between_bands(radiograph) or _halves(width, height)
+
+
+def _halves(width: float, height: float) -> list[Box]:
+    if height > ELONGATED * width:
+        return [Box(0.0, 0.0, width, height / 2), Box(0.0, height / 2, width, height)]
+    if width > ELONGATED * height:
+        return [Box(0.0, 0.0, width / 2, height), Box(width / 2, 0.0, width, height)]
+    return []
+
+
+def _squares(part: Box) -> list[Box]:
+    """Return overlapping squares along a part that is more than `LONG` times as long as wide."""
+    side, length = sorted((part.width, part.height))
+    if length <= LONG * side:
+        return []
+    starts = np.linspace(0.0, length - side, math.ceil((length - side) / (STRIDE * side)) + 1)
+    if part.width > part.height:
+        return [Box(part.x0 + x, part.y0, part.x0 + x + side, part.y1) for x in starts]
+    return [Box(part.x0, part.y0 + y, part.x1, part.y0 + y + side) for y in starts]
 
 
 def cropped(radiograph: Radiograph, part: Box) -> Radiograph:
@@ -87,7 +115,7 @@ def cropped(radiograph: Radiograph, part: Box) -> Radiograph:
     return Radiograph(film, CroppedPixels(radiograph.source, (x, y), shape))
 
 
-def _exposures(radiograph: Radiograph) -> list[Box]:
+def _between_bands(radiograph: Radiograph) -> list[Box]:
     """Return the parts between blank bands that run across a picture; [] where there are none."""
     height, width = radiograph.film.shape
     overview = radiograph.overview.pixels
@@ -114,24 +142,6 @@ def _lively_runs(lines: NDArray[Any]) -> list[tuple[int, int]]:
         for start, stop in zip(edges[::2], edges[1::2], strict=True)
         if stop - start >= SHORTEST_PART * len(lines)
     ]
-
-
-def _elongation(box: Box) -> float:
-    return max(box.width, box.height) / min(box.width, box.height)
-
-
-def _windows(part: Box) -> Iterator[Box]:
-    """Yield the halves of an elongated part, as of two films, and squares along a long one."""
-    short, long = sorted((part.width, part.height))
-    spans = [(0.0, long / 2), (long / 2, long)]
-    if long > LONG * short:
-        count = math.ceil((long - short) / (STRIDE * short)) + 1
-        spans += [(start, start + short) for start in np.linspace(0.0, long - short, count)]
-    for start, stop in spans:
-        if part.width > part.height:
-            yield Box(part.x0 + start, part.y0, part.x0 + stop, part.y1)
-        else:
-            yield Box(part.x0, part.y0 + start, part.x1, part.y0 + stop)
 
 
 def _find_in(radiograph: Radiograph, part: Box, find: Find) -> Heads | None:

@@ -53,7 +53,14 @@ class GivenHips:
 
 def film_names(film: Film) -> tuple[str, ...]:
     """Return the names by which a CSV can refer to a film, the most specific first."""
-    names = (film.sha256, str(film.source.resolve()), film.sop_instance_uid)
+    return file_names(film.source, film.sha256, film.sop_instance_uid)
+
+
+def file_names(
+    path: Path, sha256: str | None = None, sop_instance_uid: str | None = None
+) -> tuple[str, ...]:
+    """Return the names by which a CSV can refer to a file, without those that are not known."""
+    names = (sha256, str(path.resolve()), sop_instance_uid)
     return tuple(name for name in names if name)
 
 

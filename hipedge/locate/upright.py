@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hipedge.imaging.area import TurnedPixels
 from hipedge.imaging.geometry import is_turned
-from hipedge.locate.exposures import cropped, parts_of
+from hipedge.locate.exposures import cropped, exposures_of
 from hipedge.types import Mark, Radiograph
 
 # By quarter turns counterclockwise.
@@ -25,10 +25,10 @@ QuarterTurns = Callable[[NDArray[np.uint16], "tuple[float, float] | None"], int]
 def quarter_turns(radiograph: Radiograph, turns: QuarterTurns) -> int:
     """Return by how many quarter turns counterclockwise a film is upright.
 
-    `turns` answers for pixels (H, W) and their spacing in mm. Of a picture with several parts all
-    must agree: as a whole it is unlike any film.
+    `turns` answers for pixels (H, W) and their spacing in mm. Of a picture with several
+    exposures all must agree: as a whole it is unlike any film.
     """
-    films = [cropped(radiograph, part) for part in parts_of(radiograph)] or [radiograph]
+    films = [cropped(radiograph, part) for part in exposures_of(radiograph)] or [radiograph]
     agreed: int | None = None
     for film in films:
         overview = film.overview

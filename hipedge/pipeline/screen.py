@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from hipedge.backends.base import Fingerprint
-from hipedge.locate import GivenHips
+from hipedge.locate import GivenHips, file_names
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.discover import discover
@@ -20,6 +20,7 @@ from hipedge.pipeline.results import ResultPipeline, Summary, start_run, transac
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store import Store
+from hipedge.types import Outcome, Screened
 
 
 def screen(
@@ -48,7 +49,11 @@ def screen(
     store.require_writable()  # before hours of work that could not be recorded
     store.claim(refusal.source for refusal in found.refusals)
     preprocessor = Preprocessor(
-        model.card.input, given_hips, store.contents(model.model_id), model.locator
+        model.card.input,
+        given_hips,
+        store.contents(model.model_id),
+        model.locator,
+        model.card.age_range_years,
     )
     with Workers(preprocessor, min(workers, max(1, len(found.files))), limits) as pool:
         preprocessed = pool.run(found.files, store.claim, batches)
@@ -57,15 +62,36 @@ def screen(
         opened(batches.fingerprint)
         results = ResultPipeline(model, batches, store, run, rule)
         summary.add(results.record(found.refusals))
-        done = 0
+        done, recorded = 0, set[str]()
+        used = {name for refusal in found.refusals for name in _names(refusal)}
         for outcomes, known in transactions(results, chain([first], preprocessed)):
             progress(done, len(found.files))
             summary.add(results.record(outcomes))
             store.link(run, {file.source: file.sha256 for file in known})
             summary.known += len(known)
+            if given_hips.lines:
+                used.update(name for outcome in outcomes for name in _names(outcome))
+                recorded.update(
+                    name for file in known for name in file_names(file.source, file.sha256)
+                )
             done += len(outcomes) + len(known)
         progress(done, len(found.files))
+    lines = {name: line for name, line in given_hips.lines.items() if name not in used}
+    summary.unmatched_hips = tuple(
+        line
+        for name, line in lines.items()
+        if name not in recorded and not store.has_instance(name)
+    )
+    summary.hips_of_known = len(lines) - len(summary.unmatched_hips)
     store.finish_run(run)
     # Counted last: folders that were not entered may hold many files.
     summary.left_aside = found.count_left_aside()
     return summary
+
+
+def _names(outcome: Outcome) -> tuple[str, ...]:
+    """Return the names by which a CSV of hips can refer to the file of an outcome."""
+    uid = outcome.film.sop_instance_uid if outcome.film else None
+    if isinstance(outcome, Screened):
+        return file_names(outcome.film.source, outcome.film.sha256, uid)
+    return file_names(outcome.source, outcome.sha256, uid)
