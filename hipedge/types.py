@@ -116,12 +116,16 @@ class Mark(str, Enum):
     CONFLICT = "conflict"
     DAMAGED_PIXELS = "damaged_pixels"
     HEADER_DISAGREES = "header_disagrees"
+    # Several exposures in one picture, or a long film: there may be hips that were not found.
+    HIPS_MAY_BE_MISSING = "hips_may_be_missing"
     MORE_PICTURES = "more_pictures"
     ONE_HIP_FOUND = "one_hip_found"
     OUTSIDE_POPULATION = "outside_population"
     POLARITY_DOUBTFUL = "polarity_doubtful"
     POLYGLOT = "polyglot"
     SIDE_UNCLEAR = "side_unclear"
+    # The scale is not the header's: that contradicts the anatomy, or nothing on the film gave one.
+    SPACING_DOUBTFUL = "spacing_doubtful"
     # The film was rotated counterclockwise; all its coordinates are those of the rotated image.
     TURNED_90 = "turned_90"
     TURNED_180 = "turned_180"

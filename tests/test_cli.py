@@ -133,6 +133,26 @@ def test_every_row_says_which_model_thresholds_and_backend_produced_it(incoming,
     assert operating_point == "sensitive"
 
 
+def test_rows_of_hips_that_no_film_uses_are_named(incoming, capsys):
+    marks = incoming.parent / "hips.csv"
+    unknown = "1.2.826.0.1.3680043.8.498.7"
+    marks.write_text(
+        "path,sop_instance_uid,side,x,y\nfilm0.png,,right,130,200\nincoming/film0.png,,left,350,200\n"
+        f",{unknown},right,1,1\nincoming/film1.png,,left,350,200\nincoming/\x1b[2J,,left,1,1\n"
+    )
+    assert run("screen", incoming, "--hips", "hips.csv") == 0
+    said = capsys.readouterr().err
+    assert "line 2: film0.png: matches no film" in said
+    assert f"line 4: {unknown}: matches no film" in said
+    assert r"line 6: incoming/\x1b[2J: matches no film" in said
+    assert said.count("matches no film") == 3
+    assert "hips are unchanged" not in said
+    run("screen", incoming, "--hips", "hips.csv")
+    said = capsys.readouterr().err
+    assert said.count("matches no film") == 3
+    assert "films recorded before, whose hips are unchanged: 2" in said
+
+
 def test_an_untrained_model_says_so_in_every_output(incoming, capsys):
     run("screen", incoming, "--hips", "hips.csv")
     assert "random" in capsys.readouterr().err

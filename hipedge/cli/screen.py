@@ -41,7 +41,7 @@ def screen(
     operating_point: OperatingPointOption = None,
     hips: Annotated[
         Path | None,
-        typer.Option(help="CSV of femoral-head centres or boxes, used instead of the locator."),
+        typer.Option(help="CSV of hips marked by hand; none is searched for on their films."),
     ] = None,
     workers: Annotated[
         int | None,
@@ -129,6 +129,12 @@ def screen(
                 )
                 raise typer.Exit(130) from None
     output.print(summary_table(summary))
+    for line in summary.unmatched_hips:
+        errors.print(f"[yellow]warning:[/] {plain(f'{hips}, {line}: matches no film')}",
+                     highlight=False, soft_wrap=True)  # fmt: skip
+    if summary.hips_of_known:
+        text = f"{hips}: films recorded before, whose hips are unchanged: {summary.hips_of_known}"
+        errors.print(f"[yellow]warning:[/] {plain(text)}", highlight=False, soft_wrap=True)
     if summary.flagged:
         hint = f"see them with: hipedge flagged --db {settings.db}"
         errors.print(printable(hint), markup=False, soft_wrap=True)

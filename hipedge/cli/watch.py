@@ -25,7 +25,7 @@ def watch(
     operating_point: OperatingPointOption = None,
     hips: Annotated[
         Path | None,
-        typer.Option(help="CSV of femoral-head centres or boxes, used instead of the locator's."),
+        typer.Option(help="CSV of hips marked by hand; none is searched for on their films."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")

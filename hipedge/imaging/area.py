@@ -75,6 +75,35 @@ class TurnedPixels:
         return Area(np.ascontiguousarray(np.rot90(area.pixels)), (y, self.width - x), area.step_px)
 
 
+@dataclass(frozen=True, eq=False)
+class CroppedPixels:
+    """The part of a film's pixels with its first pixel at `origin_px` (x, y), `shape` (H, W)."""
+
+    pixels: Pixels
+    origin_px: tuple[int, int]
+    shape: tuple[int, int]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the decoder noticed damage to what has been asked for so far."""
+        return self.pixels.damaged
+
+    def whole(self) -> NDArray[np.uint16]:
+        """Return all pixels of the part (H, W)."""
+        (x, y), (height, width) = self.origin_px, self.shape
+        return self.pixels.whole()[y : y + height, x : x + width]
+
+    def area(self, box: Box, step_px: float) -> Area:
+        """Return the film's pixels around `box`, a box of the part, no coarser than `step_px`.
+
+        The area may reach beyond the part, by pixels of its own.
+        """
+        x, y = self.origin_px
+        area = self.pixels.area(Box(box.x0 + x, box.y0 + y, box.x1 + x, box.y1 + y), step_px)
+        origin = area.origin_px[0] - x, area.origin_px[1] - y
+        return Area(area.pixels, origin, area.step_px)
+
+
 def halvings(step_px: float) -> int:
     """Return how often a film may be halved so that its pixels are no coarser than `step_px`."""
     return min(MAX_HALVINGS, max(0, math.floor(math.log2(step_px))))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hipedge.types import Box, CropGeometry, Side
 
-# Without a believable spacing the body itself is the ruler; a child's hips then fill the crop as
-# an adult's do. An adult's hip joint centres lie 166 mm apart (mean of the LLP26 shape model) to
+# Without a credible spacing the scale comes from the body; a child's hips then fill the crop as an
+# adult's do. An adult's hip joint centres lie 166 mm apart (mean of the LLP26 shape model) to
 # 173 mm (Harrington et al., J Biomech 40:595, 2007, for anterior superior iliac spines 240 mm
-# apart), and a film at about 1 m magnifies them by some 15 %. The widths are what usual films show.
+# apart), the radius of a femoral head is 24 mm (the same model), and a film at a distance of about
+# 1 m magnifies both by some 15 %. The widths are those of usual films.
 HEAD_DISTANCE_MM = 195.0
+HEAD_RADIUS_MM = 28.0
 PELVIC_FILM_WIDTH_MM = 400.0
 SINGLE_HIP_FILM_WIDTH_MM = 240.0
 

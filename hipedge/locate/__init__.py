@@ -1,6 +1,6 @@
-"""locate: where the hips are on a radiograph, and whose side each is."""
+"""locate: where the hips are on a radiograph, and which side each is."""
 
-from hipedge.locate.given import GivenHip, GivenHips, read_hips_csv
+from hipedge.locate.given import GivenHip, GivenHips, file_names, read_hips_csv
 from hipedge.locate.heads import Heads, find_heads
 from hipedge.locate.rules import Located, locate
 
@@ -9,6 +9,7 @@ __all__ = [
     "GivenHips",
     "Heads",
     "Located",
+    "file_names",
     "find_heads",
     "locate",
     "read_hips_csv",

@@ -1,9 +1,9 @@
 """Hips marked by a person: `--hips hips.csv`.
 
 A row is one hip: its film by `path`, `sha256` or `sop_instance_uid`; its `side` (right, left or
-unknown); and either the femoral head's centre, `x` and `y`, or the box to screen, `x0`, `y0`, `x1`
-and `y1`. Coordinates are in pixels of the stored image, from its top left corner. A path is
-absolute or relative to the folder of the CSV file.
+unknown); and either the femoral head's centre, `x` and `y`, with its `radius` or without, or the
+box to crop, `x0`, `y0`, `x1` and `y1`. Coordinates are in pixels of the stored image, from its top
+left corner. A path is absolute or relative to the folder of the CSV file.
 """
 
 from __future__ import annotations
@@ -19,32 +19,53 @@ from hipedge.types import Box, Film, Side
 FILM_COLUMNS = ("sha256", "path", "sop_instance_uid")
 CENTRE_COLUMNS = ("x", "y")
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
+RADIUS_COLUMN = "radius"
 TABLE = Columns(
     required=("side",),
     any_of=FILM_COLUMNS,
-    allowed=(*FILM_COLUMNS, "side", *CENTRE_COLUMNS, *BOX_COLUMNS),
+    allowed=(*FILM_COLUMNS, "side", *CENTRE_COLUMNS, RADIUS_COLUMN, *BOX_COLUMNS),
     pad_short_rows=True,
 )
 
 
 @dataclass(frozen=True)
 class GivenHip:
-    """A hip marked by a person: the femoral head's centre (x, y), or the box to screen."""
+    """A hip marked by a person: the femoral head's centre (x, y), or the box to crop.
+
+    `radius_px` is the radius of the head, where the person marked it too.
+    """
 
     side: Side
     marked: tuple[float, float] | Box
+    radius_px: float | None = None
 
 
 @dataclass(frozen=True)
 class GivenHips:
-    """The hips of a CSV file, by the film's SHA-256, absolute path or SOP Instance UID."""
+    """The hips of a CSV file, by the film's SHA-256, absolute path or SOP Instance UID.
+
+    `lines` maps the same names to the first line of the CSV file with the film, and its name there.
+    """
 
     by_film: Mapping[str, tuple[GivenHip, ...]] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, film: Film) -> tuple[GivenHip, ...]:
         """Return a film's hips, matched by SHA-256, else by path, else by UID."""
-        names = (film.sha256, str(film.source.resolve()), film.sop_instance_uid or "")
-        return next((self.by_film[name] for name in names if name in self.by_film), ())
+        return next((self.by_film[name] for name in film_names(film) if name in self.by_film), ())
+
+
+def film_names(film: Film) -> tuple[str, ...]:
+    """Return the names by which a CSV file can refer to a film, the most specific first."""
+    return file_names(film.source, film.sha256, film.sop_instance_uid)
+
+
+def file_names(
+    path: Path, sha256: str | None = None, sop_instance_uid: str | None = None
+) -> tuple[str, ...]:
+    """Return the names by which a CSV file can refer to a file, without those that are unknown."""
+    names = (sha256, str(path.resolve()), sop_instance_uid)
+    return tuple(name for name in names if name)
 
 
 def read_hips_csv(path: Path) -> GivenHips:
@@ -52,14 +73,15 @@ def read_hips_csv(path: Path) -> GivenHips:
 
     Raises `InputError`, naming file and line, for the first row that cannot be used.
     """
-    by_film: dict[str, tuple[GivenHip, ...]] = {}
+    by_film, lines = dict[str, tuple[GivenHip, ...]](), dict[str, str]()
     for line, cells in read_rows(path, TABLE):
         try:
             name, hip = _read_row(cells, path.parent)
             by_film[name] = _with(by_film.get(name, ()), hip)
         except ValueError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
-    return GivenHips(by_film)
+        lines.setdefault(name, f"line {line}: {_film_cell(cells)}")
+    return GivenHips(by_film, lines)
 
 
 def box_between(x0: float, y0: float, x1: float, y1: float) -> Box:
@@ -74,7 +96,11 @@ def _read_row(cells: Mapping[str, str], folder: Path) -> tuple[str, GivenHip]:
         side = Side(cells["side"].lower())
     except ValueError:
         raise ValueError("side must be right, left or unknown") from None
-    return _film_name(cells, folder), GivenHip(side, _marked(cells))
+    return _film_name(cells, folder), GivenHip(side, _marked(cells), _radius(cells))
+
+
+def _film_cell(cells: Mapping[str, str]) -> str:
+    return next(cells[name] for name in FILM_COLUMNS if cells.get(name))
 
 
 def _film_name(cells: Mapping[str, str], folder: Path) -> str:
@@ -99,6 +125,17 @@ def _marked(cells: Mapping[str, str]) -> tuple[float, float] | Box:
     if len(box) == len(BOX_COLUMNS) and not centre:
         return box_between(*(_number(box[name]) for name in BOX_COLUMNS))
     raise ValueError("must give either x and y, or x0, y0, x1 and y1")
+
+
+def _radius(cells: Mapping[str, str]) -> float | None:
+    if not cells.get(RADIUS_COLUMN):
+        return None
+    if not cells.get("x"):
+        raise ValueError("a radius needs a centre, x and y")
+    radius = _number(cells[RADIUS_COLUMN])
+    if radius <= 0:
+        raise ValueError("radius must be greater than 0")
+    return radius
 
 
 def _number(text: str) -> float:

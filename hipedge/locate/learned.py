@@ -128,7 +128,7 @@ class LearnedLocator:
         """Return the heads on a film (H, W) with bone bright; None where the network sees none."""
         thumbnail = make_thumbnail(pixels, spacing_mm)
         scores = self._look(thumbnail.pixels)
-        self._seen.clear()
+        self._seen = {thumbnail.pixels.tobytes(): scores}
         return read_heads(scores, thumbnail)
 
     def quarter_turns(

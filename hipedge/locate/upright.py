@@ -1,12 +1,16 @@
-"""A film that lies on its side or its head, turned upright for the network, and marked as such."""
+"""Films that lie on their side or upside down: turned upright for the network, and marked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hipedge.imaging.area import TurnedPixels
 from hipedge.imaging.geometry import is_turned
+from hipedge.locate.exposures import cropped, exposures_of
 from hipedge.types import Mark, Radiograph
 
 # By quarter turns counterclockwise.
@@ -15,11 +19,31 @@ MARKS = {1: Mark.TURNED_90, 2: Mark.TURNED_180, 3: Mark.TURNED_270}
 OPPOSITE = str.maketrans("ALHPRF", "PRFALH")
 
 
-def turn_upright(radiograph: Radiograph, quarter_turns: int) -> Radiograph:
-    """Return a radiograph turned counterclockwise, with a mark that says by how much.
+QuarterTurns = Callable[[NDArray[np.uint16], "tuple[float, float] | None"], int]
 
-    Spacing and Patient Orientation turn with the pixels. Where the header then still says that the
-    film is not upright, it disagrees with the pixels and is marked: the sides are then unclear.
+
+def quarter_turns(radiograph: Radiograph, turns: QuarterTurns) -> int:
+    """Return by how many quarter turns counterclockwise a film is upright.
+
+    `turns` answers for pixels (H, W) and their spacing in mm. Of a picture with several
+    exposures all must agree: as a whole it is unlike any film.
+    """
+    films = [cropped(radiograph, part) for part in exposures_of(radiograph)] or [radiograph]
+    agreed: int | None = None
+    for film in films:
+        overview = film.overview
+        answer = turns(overview.pixels, overview.spacing_mm(radiograph.film.spacing_mm))
+        if agreed not in (None, answer):
+            return 0
+        agreed = answer
+    return agreed or 0
+
+
+def turn_upright(radiograph: Radiograph, quarter_turns: int) -> Radiograph:
+    """Return a radiograph turned counterclockwise, with the mark of that turn.
+
+    Spacing and Patient Orientation turn with the pixels. Where the film is still not upright by the
+    header, header and pixels disagree: the film is marked, and its sides are unclear.
     """
     film, turns = radiograph.film, quarter_turns % 4
     if not turns and not is_turned(film.orientation):

@@ -16,7 +16,7 @@ from hipedge.imaging.prepare import prepare_hips
 from hipedge.locate import GivenHips, find_heads, locate
 from hipedge.locate.learned import LearnedLocator
 from hipedge.locate.rules import FindHeads
-from hipedge.locate.upright import turn_upright
+from hipedge.locate.upright import quarter_turns, turn_upright
 from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sample
 
 
@@ -54,6 +54,7 @@ class Preprocessor:
     given_hips: GivenHips
     known: frozenset[str]
     locator: Path | None = None
+    age_range_years: tuple[float, float] | None = None
 
     def __call__(self, path: Path) -> Prepared | Refusal | Known:
         """Return the outcome for one file. Expected faults are returned as `Refusal`s, not raised.
@@ -75,7 +76,13 @@ class Preprocessor:
             with timed("locate", timings_ms):
                 radiograph, find = self._upright(radiograph)
                 film = radiograph.film
-                located = locate(radiograph, self.geometry, self.given_hips.of(film), find=find)
+                located = locate(
+                    radiograph,
+                    self.geometry,
+                    self.given_hips.of(film),
+                    find=find,
+                    age_range_years=self.age_range_years,
+                )
             with timed("prepare", timings_ms):
                 samples = prepare_hips(radiograph, located.hips, self.geometry.size_px)
             hips = tuple(zip(located.hips, samples, strict=True))
@@ -99,13 +106,15 @@ class Preprocessor:
         """Return the film rotated upright, and the function that finds its femoral heads.
 
         A film whose hips are given is not rotated, since their coordinates refer to it as it is.
+        Its scale may need the locator, which is opened only then.
         """
-        if self.locator is None or self.given_hips.of(radiograph.film):
+        if self.locator is None:
             return radiograph, find_heads
+        if self.given_hips.of(radiograph.film):
+            locator = self.locator
+            return radiograph, lambda pixels, spacing_mm: open_locator(locator)(pixels, spacing_mm)
         find = open_locator(self.locator)
-        overview = radiograph.overview
-        spacing_mm = overview.spacing_mm(radiograph.film.spacing_mm)
-        return turn_upright(radiograph, find.quarter_turns(overview.pixels, spacing_mm)), find
+        return turn_upright(radiograph, quarter_turns(radiograph, find.quarter_turns)), find
 
 
 @lru_cache(maxsize=1)

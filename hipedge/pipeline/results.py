@@ -32,7 +32,11 @@ Preprocessed = Prepared | Refusal | Known | WorkerCrash
 
 @dataclass
 class Summary:
-    """Counts of one run. `refused` counts files by code, `flagged` hips by priority."""
+    """Counts of one run. `refused` counts files by code, `flagged` hips by priority.
+
+    `unmatched_hips` are the lines of `--hips` that match no file of the run, `hips_of_known` counts
+    the films in it whose hips were recorded before and stay as they are.
+    """
 
     screened: int = 0
     known: int = 0
@@ -41,6 +45,8 @@ class Summary:
     refused: Counter[Code] = field(default_factory=Counter)
     marks: Counter[Mark] = field(default_factory=Counter)
     left_aside: int = 0
+    unmatched_hips: tuple[str, ...] = ()
+    hips_of_known: int = 0
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
         """Count outcomes."""

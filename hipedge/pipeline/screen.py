@@ -15,6 +15,7 @@ from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.discover import discover, listable_again
+from hipedge.pipeline.given_usage import GivenUsage
 from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.pipeline.results import ResultPipeline, Summary, start_run, transactions
 from hipedge.pipeline.workers import Limits, Workers
@@ -53,7 +54,11 @@ def screen(
     queue = Queue(store)
     queue.withdraw(listable_again(queue.unread(), paths, found.refusals))
     preprocessor = Preprocessor(
-        model.card.input, given_hips, store.contents(model.model_id), model.locator
+        model.card.input,
+        given_hips,
+        store.contents(model.model_id),
+        model.locator,
+        model.card.age_range_years,
     )
     with Workers(preprocessor, min(workers, max(1, len(found.files))), limits) as pool:
         preprocessed = pool.run(found.files, store.claim, batches)
@@ -68,14 +73,18 @@ def screen(
             recorded(stored)
 
         record(found.refusals)
+        usage = GivenUsage(given_hips)
+        usage.add(found.refusals)
         done = 0
         for outcomes, known in transactions(results, chain([first], preprocessed)):
             progress(done, len(found.files))
             record(outcomes)
             store.link(run, {file.source: file.sha256 for file in known})
             summary.known += len(known)
+            usage.add(outcomes, known)
             done += len(outcomes) + len(known)
         progress(done, len(found.files))
+    summary.unmatched_hips, summary.hips_of_known = usage.unmatched(store)
     store.finish_run(run)
     # Counted last: folders that were not entered may hold many files.
     summary.left_aside = found.count_left_aside()

@@ -245,6 +245,11 @@ class Store(Connection):
             rules,
         )
 
+    def has_instance(self, sop_instance_uid: str) -> bool:
+        """Return whether a file with this SOP Instance UID is recorded."""
+        sql = "select 1 from files where sop_instance_uid = ? limit 1"
+        return bool(self.query(sql, [sop_instance_uid]))
+
     def find(self, rules: Mapping[str, Rule], key: str) -> list[Case]:
         """Return the cases with this row id, path, SOP Instance UID, or start of a SHA-256.
 

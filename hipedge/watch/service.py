@@ -76,7 +76,13 @@ def watch(
         )
         store.apply_rule(run.model_id, rule, pipeline.channels)
         preprocessor = SettledPreprocessor(
-            Preprocessor(model.card.input, given_hips, frozenset(), model.locator)
+            Preprocessor(
+                model.card.input,
+                given_hips,
+                frozenset(),
+                model.locator,
+                model.card.age_range_years,
+            )
         )
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(preprocessor, cpu.workers, limits))

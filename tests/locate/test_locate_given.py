@@ -41,6 +41,21 @@ def test_one_file_may_hold_both_kinds(written):
     assert [type(hip.marked) for hip in hips_of(path)] == [tuple, Box]
 
 
+def test_a_centre_may_come_with_the_heads_radius(written):
+    path = written("path,side,x,y,radius\nfilm.dcm,left,5,6,61.5\nfilm.dcm,right,9,6,\n")
+    assert [hip.radius_px for hip in hips_of(path)] == [61.5, None]
+
+
+def test_each_film_of_the_csv_has_the_line_where_it_first_stands(written, tmp_path):
+    path = written(
+        f"path,sha256,side,x,y\n b.dcm ,,left,1,2\n,{sha('c').upper()},left,1,2\nb.dcm,,right,3,4\n"
+    )
+    assert read_hips_csv(path).lines == {
+        str(tmp_path / "b.dcm"): "line 2: b.dcm",
+        sha("c"): f"line 3: {sha('c').upper()}",
+    }
+
+
 def test_a_path_is_relative_to_the_csv_or_absolute(written, tmp_path):
     relative = written("path,side,x,y\n./night/../film.dcm,right,1,2\n")
     assert hips_of(relative)
@@ -101,6 +116,9 @@ def test_without_a_csv_no_hip_is_given():
         ("path,side,x,y\nfilm.dcm,right,nan,2\n", 2, "not a finite number"),
         ("path,side,x0,y0,x1,y1\nfilm.dcm,right,9,0,0,9\n", 2, "x0 < x1"),
         ("path,side,x,y\nfilm.dcm,right,1,2,3\n", 2, "more cells than columns"),
+        ("path,side,x,y,radius\nfilm.dcm,right,1,2,0\n", 2, "radius must be greater than 0"),
+        ("path,side,x,y,radius\nfilm.dcm,right,1,2,inf\n", 2, "not a finite number"),
+        ("path,side,x0,y0,x1,y1,radius\nfilm.dcm,right,0,0,9,9,4\n", 2, "needs a centre"),
         ("path,side,x,y\nfilm.dcm,right,1,2\nfilm.dcm,left,1,2\n", 3, "same hip twice"),
         ("path,side,x,y\nfilm.dcm,right,1,2\nfilm.dcm,right,3,4\n", 3, "second right hip"),
         (

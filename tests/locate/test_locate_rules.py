@@ -1,11 +1,16 @@
-"""locate: how many hips, whose side, what the network sees of each, and what a person must know."""
+"""locate: how many hips, the side and box of each, and the marks of the film."""
 
 import numpy as np
 import pytest
 
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import WholePixels
-from hipedge.imaging.geometry import HEAD_DISTANCE_MM, crop_box, is_mirrored
+from hipedge.imaging.geometry import (
+    HEAD_DISTANCE_MM,
+    HEAD_RADIUS_MM,
+    crop_box,
+    is_mirrored,
+)
 from hipedge.locate import GivenHip, Heads, locate
 from hipedge.types import Box, CropGeometry, Laterality, Mark, Radiograph, Side
 from tests.builders import film
@@ -209,9 +214,120 @@ def test_one_given_centre_is_measured_by_the_pelvis_on_the_film():
     assert hip.box.width == pytest.approx(150 / HEAD_DISTANCE_MM * 900)
 
 
-def test_one_given_centre_without_a_pelvis_is_measured_by_the_films_width():
-    (hip,) = located(None, GivenHip(Side.RIGHT, (300.0, 400.0))).hips
-    assert hip.box.width == pytest.approx(150 / 240 * 1760)
+def test_one_given_centre_without_a_pelvis_is_measured_by_the_films_width_and_marked():
+    result = located(None, GivenHip(Side.RIGHT, (300.0, 400.0)))
+    assert result.hips[0].box.width == pytest.approx(150 / 240 * 1760)
+    assert result.marks == {Mark.SPACING_DOUBTFUL}
+    lying = Radiograph(film(shape=(1760, 2140)), WholePixels(np.zeros((1760, 2140), np.uint16)))
+    given = [GivenHip(Side.RIGHT, (300.0, 400.0))]
+    (hip,) = locate(lying, GEOMETRY, given, find=lambda *_: None).hips
+    assert hip.box.width == pytest.approx(150 / 400 * 2140)
+
+
+def given_result(*given, find=never, **header):
+    return locate(radiograph(**header), GEOMETRY, given, find=find)
+
+
+def test_a_given_radius_is_a_ruler_and_goes_before_the_distance():
+    right = GivenHip(Side.RIGHT, (300.0, 400.0), 56.0)
+    left = GivenHip(Side.LEFT, (990.0, 400.0), 84.0)
+    for given, radius_px in (((right,), 56.0), ((left,), 84.0), ((right, left), 70.0)):
+        result = given_result(*given)
+        for hip in result.hips:
+            assert hip.box.width == pytest.approx(150 / HEAD_RADIUS_MM * radius_px)
+        assert not result.marks
+
+
+def test_a_box_is_a_ruler_for_the_hip_beside_it_and_goes_before_the_radius():
+    box = Box(1000, 200, 1600, 750)
+    right = GivenHip(Side.RIGHT, (300.0, 400.0), 56.0)
+    beside, boxed = given_result(right, GivenHip(Side.LEFT, box)).hips
+    assert beside.box.width == pytest.approx(600)
+    assert beside.box.height == pytest.approx(600)
+    assert boxed.box == Box(1000, 175, 1600, 775)
+
+
+def test_given_centres_with_a_spacing_that_fits_them_need_no_other_ruler():
+    right = GivenHip(Side.RIGHT, (300.0, 400.0), 140.0)  # 28 mm
+    left = GivenHip(Side.LEFT, (1250.0, 400.0))  # 190 mm apart
+    result = given_result(right, left, spacing_mm=(0.2, 0.2))
+    assert [hip.box.width for hip in result.hips] == pytest.approx([750, 750])
+    assert not result.marks
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+@pytest.mark.parametrize(
+    ("given", "side_px"),
+    [
+        ((GivenHip(Side.RIGHT, (300.0, 400.0), 140.0),), 150 / HEAD_RADIUS_MM * 140),
+        (
+            (GivenHip(Side.RIGHT, (300.0, 400.0)), GivenHip(Side.LEFT, (1250.0, 400.0))),
+            150 / HEAD_DISTANCE_MM * 950,
+        ),
+    ],
+    ids=["radius", "distance"],
+)
+def test_a_spacing_that_the_marks_contradict_is_replaced_and_marked(given, side_px, factor):
+    result = given_result(*given, spacing_mm=(0.2 * factor, 0.2 * factor))
+    assert [hip.box.width for hip in result.hips] == pytest.approx([side_px] * len(given))
+    assert result.marks == {Mark.SPACING_DOUBTFUL}
+
+
+def test_a_given_centre_on_a_film_smaller_than_its_crop_is_measured_by_the_pelvis():
+    given = GivenHip(Side.RIGHT, (300.0, 400.0))
+    assert not given_result(given, spacing_mm=(0.075, 0.075)).marks  # 160 mm high
+    result = located(BOTH, given, spacing_mm=(0.07, 0.07))
+    assert result.hips[0].box.width == pytest.approx(150 / HEAD_DISTANCE_MM * 900)
+    assert result.marks == {Mark.SPACING_DOUBTFUL}
+
+
+# The heads are 900 px apart.
+@pytest.mark.parametrize(
+    ("mm", "age_years", "ages", "credible"),
+    [
+        (0.2, None, None, True),
+        (0.02, None, None, False),
+        (0.5, None, None, False),
+        (0.33, None, None, True),
+        (0.34, None, None, False),
+        # 90 mm: a child, or an adult on a film that was shrunk to half.
+        (0.1, None, None, True),
+        (0.1, None, (0.0, 99.0), True),
+        (0.1, None, (17.9, 99.0), True),
+        (0.1, None, (18.0, 99.0), False),
+        (0.1, None, (22.0, 97.0), False),
+        (0.1, 5.0, (22.0, 97.0), True),
+        (0.1, 17.9, (22.0, 97.0), True),
+        (0.1, 18.0, None, False),
+        (0.1, 60.0, (0.0, 99.0), False),
+        (0.049, 5.0, None, False),
+        (0.051, 5.0, None, True),
+        (0.121, 60.0, None, False),
+        (0.123, 60.0, None, True),
+    ],
+)
+@pytest.mark.parametrize("heads", [BOTH, AT_LEFT], ids=["both", "one"])
+def test_a_spacing_that_no_patient_of_the_age_can_have_comes_from_the_heads_and_is_marked(
+    heads, mm, age_years, ages, credible
+):
+    shown = radiograph(spacing_mm=(mm, mm), age_years=age_years)
+    found = on_overview(heads, shown.overview.step_px)
+    result = locate(shown, GEOMETRY, find=lambda *_: found, age_range_years=ages)
+    assert (Mark.SPACING_DOUBTFUL not in result.marks) == credible
+    for hip in result.hips:
+        side_px = 150 / mm if credible else 150 / HEAD_DISTANCE_MM * 900
+        assert (hip.box.width, hip.box.height) == pytest.approx((side_px, side_px))
+
+
+def test_hips_that_a_wrong_spacing_hides_are_found_without_it():
+    shown = radiograph(spacing_mm=(0.02, 0.02))
+
+    def find(pixels, spacing_mm):
+        return None if spacing_mm else on_overview(BOTH, shown.overview.step_px)
+
+    result = locate(shown, GEOMETRY, find=find)
+    assert [hip.centre_px for hip in result.hips] == [LEFT_HEAD, RIGHT_HEAD]
+    assert result.marks == {Mark.SPACING_DOUBTFUL}
 
 
 def test_a_given_hip_of_unknown_side_is_marked():
