@@ -16,10 +16,10 @@ from hipedge.insertion.backgrounds import Background, Backgrounds
 from hipedge.insertion.canvas import HEAD_PX, STEP_MM
 from hipedge.insertion.contour import Floats
 from hipedge.insertion.harmless import redrawn
-from hipedge.insertion.hip import Hip
+from hipedge.insertion.hip import Hip, distance_from
 from hipedge.insertion.lesions import insert_lesion
 from hipedge.insertion.manifest import AgeClass
-from hipedge.insertion.sampling import Image, averaged, blurred, smooth_noise
+from hipedge.insertion.sampling import Image, averaged, blurred, sampled, smooth_noise
 from hipedge.phantom.patient import CATEGORY_SHARES, GRADE_SHARES
 from hipedge.prepare import to_bytes
 from hipedge.types import CATEGORIES, Category, CropGeometry
@@ -139,12 +139,8 @@ def draw(
     changed = _site(hip, category, np.abs(after - before) > CHANGED, inserted.head_shift)
     matrix = crop_matrix(geometry, inserted.head_shift, rng)
     pixels = _cropped(hip, after, matrix, geometry.size_px, rng)
-    still = np.zeros(after.shape, np.float32)
-    share = averaged(
-        blurred(changed.astype(np.float32), 2.0), matrix, still, still,
-        (geometry.size_px, geometry.size_px), 2,
-    )  # fmt: skip
-    return pixels[None], (np.nan_to_num(share) > 0.4)[None]
+    share = sampled(blurred(changed.astype(np.float32), 2.0), matrix, geometry.size_px)
+    return pixels[None], (share > 0.4)[None]
 
 
 def plain(hip: Hip, geometry: CropGeometry, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -177,10 +173,10 @@ def _site(
         middle = (found.greater_trochanter + found.lesser_trochanter) / 2
     elif category is Category.FEMORAL_NECK_FRACTURE:
         middle = found.head + 0.9 * found.radius_px * found.neck_axis
-    y, x = np.mgrid[: changed.shape[0], : changed.shape[1]]
-    near = np.zeros(changed.shape, bool)
-    for x0, y0 in (middle, middle + head_shift):
-        near |= np.hypot(x - x0, y - y0) * STEP_MM < SITE_REACH_MM[category]
+    reach = SITE_REACH_MM[category] / STEP_MM
+    near = distance_from(changed.shape, *middle) < reach
+    if head_shift.any():
+        near |= distance_from(changed.shape, *(middle + head_shift)) < reach
     return changed & near
 
 

@@ -34,12 +34,12 @@ def reassembled(
     for fragment in fragments:
         piece = moved(np.ascontiguousarray(bone * fragment.share), fragment.matrix)
         layer = np.maximum(layer, piece) + np.float32(OVERLAP) * np.minimum(layer, piece)
-        left = np.maximum(left, moved(hip.femur, fragment.matrix))
+        left = np.maximum(left, moved(hip.femur * fragment.share, fragment.matrix))
     out = hip.soft + layer
     # What a fragment has uncovered is smooth: give it the film's grain.
     bare = np.maximum(hip.femur - left, 0.0)
     if bare.max() > 0.05:
-        out += bare * _texture(hip, rng)
+        out += bare * _texture(hip, bare, rng)
     return np.where(hip.canvas.on_film, capped(out, hip.canvas.pixels), 0.0).astype(np.float32)
 
 
@@ -53,19 +53,21 @@ def _continued(hip: Hip, bone: Image) -> Image:
     return bone
 
 
-def _texture(hip: Hip, rng: np.random.Generator) -> Image:
+def _texture(hip: Hip, bare: Image, rng: np.random.Generator) -> Image:
     """Return what a smooth filling lacks: grain, and in the socket the detail of the ilium above.
 
     The detail is the film's own, from two head radii higher.
     """
     shape = hip.canvas.pixels.shape
     out = np.float32(1.4 * hip.grain) * smooth_noise(rng, (shape[0], shape[1]), 1.2)
+    distance, _ = hip.polar
+    in_socket = ramp(-distance, -1.1 * hip.found.radius_px, -0.9 * hip.found.radius_px)
+    if (bare * in_socket).max() < 0.3:
+        return np.asarray(out)
     detail = np.where(hip.canvas.on_film, hip.canvas.pixels - blurred(hip.canvas.pixels, 5.0), 0.0)
     reach = round(2.1 * hip.found.radius_px)
     higher = np.zeros(shape, np.float32)
     higher[reach:] = np.clip(detail[:-reach], -25.0, 25.0)
-    distance, _ = hip.polar
-    in_socket = ramp(-distance, -1.1 * hip.found.radius_px, -0.9 * hip.found.radius_px)
     return np.asarray(out * (1.0 - in_socket) + higher * in_socket, np.float32)
 
 
