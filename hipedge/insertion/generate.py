@@ -37,6 +37,9 @@ SITE_REACH_MM: Mapping[Category, float] = {
     Category.TOTAL_HIP_ARTHROPLASTY: np.inf,
     Category.INTERNAL_FIXATION: np.inf,
 }
+PLACE_ERROR_MM = 3.0
+SCALE_ERROR = 0.035
+TURN_DEG = 2.5
 SHARE_COLLIMATED = 0.12
 SHARE_SHADED = 0.3
 
@@ -102,6 +105,15 @@ class DrawInserted:
         for number in range(first, first + count):
             yield self.sample(np.random.SeedSequence((seed, number)))
 
+    def original(self, background: int) -> NDArray[np.uint8]:
+        """Return a background's crop uint8 (1, S, S) as it is, with no change at all."""
+        canvas = self.backgrounds.hip(background).canvas
+        still = np.zeros(canvas.pixels.shape, np.float32)
+        matrix = _placed(self.geometry, np.zeros(2), np.zeros(2), 1.0, 0.0)
+        shown = np.where(canvas.on_film, canvas.pixels, np.nan).astype(np.float32)
+        size = self.geometry.size_px
+        return to_bytes(averaged(shown, matrix, still, still, (size, size), _taps(matrix)))[None]
+
     def _adults(self) -> NDArray[np.int64]:
         hips = self.backgrounds.hips
         numbers = self.backgrounds.of(self.split)
@@ -135,30 +147,12 @@ def draw(
     """Return a crop uint8 (1, S, S) of a hip with this lesion, and the mask (1, S, S) of it."""
     before = redrawn(hip, rng)
     inserted = insert_lesion(hip, before, category, grade, rng)
-    after = _as_sharp(hip, before, inserted.pixels)
+    after = inserted.pixels
     changed = _site(hip, category, np.abs(after - before) > CHANGED, inserted.head_shift)
-    matrix = crop_matrix(geometry, inserted.head_shift, rng)
+    matrix = _drawn_place(geometry, inserted.head_shift, rng)
     pixels = _cropped(hip, after, matrix, geometry.size_px, rng)
     share = sampled(blurred(changed.astype(np.float32), 2.0), matrix, geometry.size_px)
     return pixels[None], (share > 0.4)[None]
-
-
-def plain(hip: Hip, geometry: CropGeometry, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a crop uint8 (1, S, S) of a hip as it is, from another place as samples are."""
-    matrix = crop_matrix(geometry, np.zeros(2), rng)
-    return _cropped(hip, hip.canvas.pixels, matrix, geometry.size_px, rng)[None]
-
-
-def _as_sharp(hip: Hip, before: Image, after: Image) -> Image:
-    """Blur what was changed as far as the film is blurred: lesions are drawn sharper than films.
-
-    By how much is estimated from the film's finest detail.
-    """
-    difference = after - before
-    if not difference.any():
-        return after
-    sigma = float(np.clip(1.65 - 0.35 * hip.grain, 0.7, 1.5))
-    return np.asarray(before + blurred(difference, sigma), np.float32)
 
 
 def _site(
@@ -180,21 +174,31 @@ def _site(
     return changed & near
 
 
-def crop_matrix(
+def _drawn_place(
     geometry: CropGeometry, head_shift: Floats, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw where a crop lies on the canvas: matrix (2, 3) from the crop's positions to there.
+    """Draw where a crop lies: as the locator's, some millimetres and a few percent off."""
+    away = rng.normal(0.0, PLACE_ERROR_MM, 2) / STEP_MM
+    scale = float(np.exp(rng.normal(0.0, SCALE_ERROR)))
+    return _placed(geometry, head_shift, away, scale, float(np.radians(rng.normal(0.0, TURN_DEG))))
 
-    As the locator's, its place errs by some millimetres, its scale by a few percent.
-    """
-    step = geometry.crop_mm / geometry.size_px / STEP_MM * np.exp(rng.normal(0.0, 0.035))
-    angle = np.radians(rng.normal(0.0, 2.5))
+
+def _placed(
+    geometry: CropGeometry, head_shift: Floats, away: Floats, scale: float, angle: float
+) -> NDArray[np.float64]:
+    """Return the matrix (2, 3) from a crop's positions to the canvas's."""
+    step = geometry.crop_mm / geometry.size_px / STEP_MM * scale
     c, s = step * np.cos(angle), step * np.sin(angle)
     linear = np.array([[c, -s], [s, c]])
     lateral, distal = geometry.lateral_mm / STEP_MM, geometry.distal_mm / STEP_MM
-    middle = np.array(HEAD_PX) + head_shift + [-lateral, distal] + rng.normal(0.0, 3.0, 2) / STEP_MM
+    middle = np.array(HEAD_PX) + head_shift + [-lateral, distal] + away
     half = geometry.size_px / 2
     return np.column_stack([linear, middle - linear @ [half, half]])
+
+
+def _taps(matrix: NDArray[np.float64]) -> int:
+    """Return how many points a side a crop's pixel averages: about one of the canvas's each."""
+    return max(1, round(float(np.hypot(*matrix[:, 0]))))
 
 
 def _cropped(
@@ -207,9 +211,8 @@ def _cropped(
         np.float32(rng.uniform(0.0, 0.8)) * smooth_noise(rng, flat, rng.uniform(25, 60))
         for _ in range(2)
     ]
-    taps = max(1, round(float(np.hypot(*matrix[:, 0]))))
     shown = np.where(on_film, image, np.nan).astype(np.float32)
-    square = averaged(shown, matrix, bend[0], bend[1], (size, size), taps)
+    square = averaged(shown, matrix, bend[0], bend[1], (size, size), _taps(matrix))
     if np.isnan(square).all():
         raise ValueError("the crop lies outside the film")
     if rng.random() < SHARE_SHADED:

@@ -50,10 +50,13 @@ class Hip:
         """Pixels of the canvas per mm at the hip joint, by the size of the femoral head."""
         return self.found.radius_px / ANATOMICAL_RADIUS_MM
 
-    @cached_property
-    def bone(self) -> Image:
-        """The femur's layer: what it adds to the tissue around."""
-        return np.asarray((self.canvas.pixels - self.soft) * self.femur)
+    @property
+    def blur_px(self) -> float:
+        """By how much the film is blurred (one standard deviation), guessed from its finest detail.
+
+        What is inserted is blurred alike: an edge sharper than the film's would give it away.
+        """
+        return float(np.clip(1.65 - 0.35 * self.grain, 0.7, 1.5))
 
     @cached_property
     def polar(self) -> tuple[Image, Image]:
@@ -76,8 +79,6 @@ def take_apart(canvas: Canvas, landmarks: Landmarks | None) -> Hip:
     wide = blurred(wide, EDGE_PX)
     known = np.where(wide > 0.02, 0.0, 1.0).astype(np.float32) * canvas.on_film
     soft = filled(canvas.pixels, known)
-    # Bone adds: what is darker than the tissue around is the tissue itself.
-    soft = np.minimum(soft, blurred(canvas.pixels, 1.5) + 2.0)
     soft = np.where(known > 0, canvas.pixels, soft).astype(np.float32)
     return Hip(canvas, landmarks, soft, wide, grain_of(canvas))
 

@@ -22,6 +22,8 @@ from hipedge.insertion.sampling import Image, smooth_noise
 from hipedge.phantom.lesions.arthritis import Arthritis, draw_arthritis
 from hipedge.phantom.lesions.base import draw_doubtful
 
+USUAL_SPACE_MM = 4.2
+
 
 def insert_arthritis(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
     """Return the film with osteoarthritis of `kl2`, `kl3` or `kl4`."""
@@ -69,8 +71,10 @@ def _narrowed(
 ) -> Image:
     """Move the femur towards the roof until the space there is `narrowest_mm`, or into it."""
     bearing = _bearing(direction_deg)
-    space_px = np.clip(_roof_px(hip, bearing) - hip.found.radius_px, 0.0, 9.0)
-    way = max(float(space_px) - narrowest_mm * hip.px_per_mm, 0.0) + 0.5 * wear_mm * hip.px_per_mm
+    space_px = np.clip(_roof_px(hip, bearing) - hip.found.radius_px, 3.5, 9.0)
+    # The circle and the roof are found at their edges' middles: what counts is how much is lost.
+    lost = np.clip(1.0 - narrowest_mm / USUAL_SPACE_MM, 0.0, 1.0)
+    way = float(space_px * lost) + 0.5 * wear_mm * hip.px_per_mm
     shift = way * np.array([np.cos(bearing), np.sin(bearing)])
     if way < 0.05:
         return image
@@ -83,7 +87,7 @@ def _sclerosis(
     """Thicken bone on both sides of the joint, most at the narrow place."""
     distance, angle = hip.polar
     depth = max(depth_mm, 0.3) * hip.px_per_mm
-    strength = (12.0 + 11.0 * depth_mm) * rng.uniform(0.55, 1.3)
+    strength = (16.0 + 12.0 * depth_mm) * rng.uniform(0.55, 1.3)
     about = sector(angle, bearing + rng.normal(0, 0.12), rng.uniform(0.55, 1.0))
     uneven = 1.0 + 0.35 * trabecular(rng, image.shape)
     roof = np.interp(np.degrees(angle), ROOF_ARC_DEG, hip.found.roof_px, left=np.nan, right=np.nan)
