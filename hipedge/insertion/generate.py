@@ -37,6 +37,7 @@ SITE_REACH_MM: Mapping[Category, float] = {
     Category.TOTAL_HIP_ARTHROPLASTY: np.inf,
     Category.INTERNAL_FIXATION: np.inf,
 }
+UNCHANGED = "kl0"  # the grade of a normal hip that shows nothing
 PLACE_ERROR_MM = 3.0
 SCALE_ERROR = 0.035
 TURN_DEG = 2.5
@@ -94,7 +95,7 @@ class DrawInserted:
         """Return one sample; what is not given is drawn."""
         rng = np.random.default_rng(seed)
         category = category or _drawn(self.shares, rng)
-        number = self._drawn_background(category, rng) if background is None else background
+        number = self._drawn_background(category, grade, rng) if background is None else background
         hip = self.backgrounds.hip(number)
         grade = grade or _drawn_grade(category, hip, rng)
         pixels, mask = draw(hip, self.geometry, category, grade, rng)
@@ -120,9 +121,11 @@ class DrawInserted:
         adult = [hips[number].age_class is AgeClass.ADULT for number in numbers]
         return np.asarray(numbers[np.array(adult, bool)])
 
-    def _drawn_background(self, category: Category, rng: np.random.Generator) -> int:
-        normal = category is Category.NORMAL
-        return int(rng.choice(self.backgrounds.of(self.split) if normal else self._adults()))
+    def _drawn_background(
+        self, category: Category, grade: str | None, rng: np.random.Generator
+    ) -> int:
+        any_age = category is Category.NORMAL and grade in (None, UNCHANGED)
+        return int(rng.choice(self.backgrounds.of(self.split) if any_age else self._adults()))
 
 
 def _drawn(shares: Mapping[Category, float], rng: np.random.Generator) -> Category:
@@ -132,7 +135,7 @@ def _drawn(shares: Mapping[Category, float], rng: np.random.Generator) -> Catego
 
 def _drawn_grade(category: Category, hip: Hip, rng: np.random.Generator) -> str:
     if hip.landmarks is None:
-        return "kl0"
+        return UNCHANGED
     shares = GRADE_SHARES[category]
     return str(rng.choice(list(shares), p=list(shares.values())))
 

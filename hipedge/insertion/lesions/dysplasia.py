@@ -74,7 +74,7 @@ def _with_femur_moved(
         fading = ramp(-distance, -1.6 * radius, -radius)
         bone = pulled(bone, hip.found.head, np.asarray(shrink * fading, np.float32))
     matrix = np.array([[1.0, 0.0, -shift[0]], [0.0, 1.0, -shift[1]]])
-    out = rest + moved_layer(hip, [Fragment(bone, matrix)], rng)
+    out = rest + moved_layer(hip, [Fragment(bone, hip.femur, matrix)], rng)
     return np.where(hip.canvas.on_film, capped(out, image), 0.0).astype(np.float32)
 
 

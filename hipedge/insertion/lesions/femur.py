@@ -18,9 +18,13 @@ OVERLAP = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """A part of the femur's layer, and the matrix (2, 3) back from where it went."""
+    """A part of the femur's layer, where that lay (0 to 1), and the matrix (2, 3) back from there.
+
+    The matrix takes positions of where the fragment went to those it came from.
+    """
 
     layer: Image
+    lay: Image
     matrix: Floats
 
 
@@ -51,10 +55,12 @@ def moved_layer(hip: Hip, fragments: Sequence[Fragment], rng: np.random.Generato
     left: Image = np.zeros(hip.soft.shape, np.float32)
     for fragment in fragments:
         piece = fragment.layer
-        there = np.asarray(np.abs(piece) > 1e-3, np.float32)
+        there = fragment.lay
         if fragment.matrix is not STILL:
-            piece = moved(_continued(hip, np.ascontiguousarray(piece)), fragment.matrix)
-            there = moved(there, fragment.matrix)
+            piece, there = (
+                moved(_continued(hip, np.ascontiguousarray(part)), fragment.matrix)
+                for part in (piece, there)
+            )
         layer = np.maximum(layer, piece) + np.where(
             np.minimum(layer, piece) > 0, np.float32(OVERLAP), np.float32(1.0)
         ) * np.minimum(layer, piece)
@@ -103,7 +109,7 @@ def shifted_femur(
     turn_rad: float = 0.0,
 ) -> Image:
     """Return `image` with the whole femur turned about its head and shifted by (x, y) pixels."""
-    whole = Fragment(femur_layer(hip, image), rigid(turn_rad, hip.found.head, shift))
+    whole = Fragment(femur_layer(hip, image), hip.femur, rigid(turn_rad, hip.found.head, shift))
     return reassembled(hip, image, [whole], rng)
 
 

@@ -65,13 +65,15 @@ def break_neck(hip: Hip, image: Image, signs: NeckFracture, rng: np.random.Gener
     # A fracture line is dark where there is a gap, and bright where bone lies over bone.
     shift = scale * (np.array([-lateral, -up]) - signs.impaction_mm * axis)
     # Valgus (positive) tilts the head's top laterally: anticlockwise as a right hip is seen.
-    head = _head_tilted(hip, bone * line.proximal, -0.7 * np.radians(signs.tilt_deg))
     sag = np.radians(-0.25 * signs.tilt_deg if signs.tilt_deg < -8 else rng.normal(0, 0.6))
     rest = rigid(float(sag), at, shift)
     out = reassembled(
         hip,
         image,
-        [Fragment(head, STILL), Fragment(bone * (1.0 - line.proximal), rest)],
+        [
+            _tilted(hip, bone, line.proximal, -0.7 * np.radians(signs.tilt_deg)),
+            _part(hip, bone, 1.0 - line.proximal, rest),
+        ],
         rng,
     )
     out = _line_drawn(hip, out, line, _gap_px(signs.impaction_mm, scale, rng), rng)
@@ -122,12 +124,12 @@ def break_trochanters(
         # Its shift is that of a left hip's drawing: x lateral.
         pull = shift * 0.4 + scale * np.array([-x, -z])
         turn_rad = np.radians(avulsion.turn_deg)
-        fragments.append(Fragment(bone * left * share, rigid(float(turn_rad), middle, pull)))
+        fragments.append(_part(hip, bone, left * share, rigid(float(turn_rad), middle, pull)))
         if avulsion.landmark == "greater":
             near = near * (1.0 - share)
         left = left * (1.0 - share)
-    fragments.append(Fragment(_head_tilted(hip, bone * near, tilt), STILL))
-    fragments.append(Fragment(bone * left, rigid(lean, at, shift)))
+    fragments.append(_tilted(hip, bone, near, tilt))
+    fragments.append(_part(hip, bone, left, rigid(lean, at, shift)))
     out = reassembled(hip, image, fragments, rng)
     out = _line_drawn(hip, out, line, _gap_px(-signs.gap_mm, scale, rng), rng)
     if signs.avulsions or signs.varus_deg > 8:
@@ -135,14 +137,16 @@ def break_trochanters(
     return out
 
 
-def _head_tilted(hip: Hip, layer: Image, angle: float) -> Image:
-    """Turn the head's fragment about its centre, clockwise.
+def _part(hip: Hip, bone: Image, share: Image, matrix: Floats) -> Fragment:
+    return Fragment(bone * share, hip.femur * share, matrix)
+
+
+def _tilted(hip: Hip, bone: Image, share: Image, angle: float) -> Fragment:
+    """Return the head's fragment, turned about its centre, clockwise.
 
     The head is round: within the socket its rim stays, so that the socket's walls, which lie in
     front of it and behind, do not turn along.
     """
-    if abs(angle) < 1e-3:
-        return layer
     distance, bearing = hip.polar
     radius = hip.found.radius_px
     axis = hip.found.neck_axis
@@ -150,14 +154,16 @@ def _head_tilted(hip: Hip, layer: Image, angle: float) -> Image:
     rim = ramp(distance, 0.72 * radius, 0.97 * radius) * ramp(away, 0.7, 1.3)
     turn = np.asarray(angle * (1.0 - rim), np.float32)
     x, y = hip.found.head_px
-    dx = np.arange(layer.shape[1], dtype=np.float32)[None] - np.float32(x)
-    dy = np.arange(layer.shape[0], dtype=np.float32)[:, None] - np.float32(y)
+    dx = np.arange(bone.shape[1], dtype=np.float32)[None] - np.float32(x)
+    dy = np.arange(bone.shape[0], dtype=np.float32)[:, None] - np.float32(y)
     c, s = np.cos(turn), np.sin(turn)
-    return warped(
-        np.ascontiguousarray(layer),
-        np.asarray(c * dx + s * dy - dx, np.float32),
-        np.asarray(c * dy - s * dx - dy, np.float32),
+    read_x = np.asarray(c * dx + s * dy - dx, np.float32)
+    read_y = np.asarray(c * dy - s * dx - dy, np.float32)
+    layer, lay = (
+        warped(np.ascontiguousarray(part), read_x, read_y)
+        for part in (bone * share, hip.femur * share)
     )
+    return Fragment(layer, lay, STILL)
 
 
 class _Line:
@@ -279,6 +285,5 @@ def _united(hip: Hip, image: Image, signs: United, rng: np.random.Generator) -> 
     line = _Line(hip, at, axis, 1.5, rng)
     band = bell(line.beyond, 0.0, 1.4 * signs.width_mm * hip.px_per_mm)
     uneven = np.clip(1.0 + 0.3 * trabecular(rng, image.shape), 0.0, 2.0)
-    return np.asarray(
-        image + 0.25 * signs.density * femur_layer(hip, image) * band * uneven, np.float32
-    )
+    bone = femur_layer(hip, image)
+    return np.asarray(image + 0.25 * signs.density * bone * band * uneven, np.float32)

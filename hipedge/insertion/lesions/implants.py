@@ -126,7 +126,7 @@ def _resected(
         nx, _, nz = plane.normal / max(float(np.hypot(plane.normal[0], plane.normal[2])), 1e-6)
         beyond = np.minimum(beyond, (x - px) * np.float32(nx) + (z - pz) * np.float32(nz))
     kept = ramp(-beyond / place.pixel_mm, -hip.blur_px, hip.blur_px)
-    left = Fragment(femur_layer(hip, image) * kept, STILL)
+    left = Fragment(femur_layer(hip, image) * kept, hip.femur * kept, STILL)
     return reassembled(hip, image, [left], rng)
 
 
@@ -138,7 +138,7 @@ def _with_metal(
     for part in implant.parts:
         if PER_MM[part.material]:
             taken += PER_MM[part.material] * place.thickness(part.vertices, part.faces)
-    taken = blurred(taken, hip.blur_px)
+    taken = blurred(taken, 0.8 * hip.blur_px)
     uneven = 3.0 * smooth_noise(rng, (image.shape[0], image.shape[1]), 40.0)
     white = np.float32(rng.uniform(262.0, 330.0)) + uneven
     # A processed film shows a faint dark seam around metal: its contrast is enhanced locally.
