@@ -106,6 +106,13 @@ class DrawInserted:
         for number in range(first, first + count):
             yield self.sample(np.random.SeedSequence((seed, number)))
 
+    def untouched(self, seed: np.random.SeedSequence | int, background: int) -> NDArray[np.uint8]:
+        """Return a background's crop uint8 (1, S, S) as samples are placed, but with no change."""
+        rng = np.random.default_rng(seed)
+        hip = self.backgrounds.hip(background)
+        matrix = _drawn_place(self.geometry, np.zeros(2), rng)
+        return _cropped(hip, hip.canvas.pixels, matrix, self.geometry.size_px, rng)[None]
+
     def original(self, background: int) -> NDArray[np.uint8]:
         """Return a background's crop uint8 (1, S, S) as it is, with no change at all."""
         canvas = self.backgrounds.hip(background).canvas
