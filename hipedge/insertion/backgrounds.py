@@ -29,7 +29,7 @@ from hipedge.locate.rules import FindHeads
 from hipedge.types import CropGeometry, Side
 
 # Changed with whatever changes what is kept.
-VERSION = 4
+VERSION = 5
 GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
 OnFilm = Callable[[int, int], None]

@@ -33,6 +33,7 @@ from hipedge.insertion.sampling import Image, blurred, polygon, read_at
 RADII_MM = (19.0, 33.0)
 USUAL_RADIUS_MM = 26.0
 CENTRE_SHIFT_MM = 10.0
+ROOF_AT_PX = 9.0  # beyond the head's edge: a joint space of 3 to 6 mm on the film lies between
 # Bearings are from the head's centre, 0 medially and -90° upwards.
 HEAD_ARC_DEG = np.arange(-200.0, 21.0, 5.0)
 ROOF_ARC_DEG = np.arange(-165.0, -19.0, 2.5)
@@ -186,7 +187,10 @@ def _share_on_film(canvas: Canvas, outline: Floats) -> float:
 def _head_circle(
     image: Image, start: tuple[float, float], radius: float
 ) -> tuple[float, float, float]:
-    """Return the circle (x, y, radius) whose upper arc is brightest within against just without."""
+    """Return the circle (x, y, radius) that is bright within and dark just without.
+
+    Above it brightness rises again to the roof: the roof's own outer edge has no such ring.
+    """
     best = (-np.inf, start[0], start[1], radius)
     spread = CENTRE_SHIFT_MM / STEP_MM
     for step, reach in ((3.0, spread), (1.0, 3.0), (0.5, 1.0)):
@@ -196,19 +200,23 @@ def _head_circle(
         best = (-np.inf, x0, y0, r0)
         bearing = np.radians(HEAD_ARC_DEG)
         cos, sin = np.cos(bearing), np.sin(bearing)
+        upper = (HEAD_ARC_DEG > -160.0) & (HEAD_ARC_DEG < -20.0)
         for r in radii:
             if not RADII_MM[0] <= r * STEP_MM <= RADII_MM[1]:
                 continue
-            rings = r + np.array([-3.5, -2.0, 2.0, 3.5])[:, None]
+            rings = r + np.array([-3.5, -2.0, 2.0, 3.5, ROOF_AT_PX])[:, None]
             dx = (rings * cos).ravel()
             dy = (rings * sin).ravel()
             for oy in offsets:
                 for ox in offsets:
-                    value = read_at(image, x0 + ox + dx, y0 + oy + dy).reshape(4, -1)
-                    drop = value[:2].mean(axis=0) - value[2:].mean(axis=0)
+                    value = read_at(image, x0 + ox + dx, y0 + oy + dy).reshape(5, -1)
+                    gap = value[2:4].mean(axis=0)
+                    drop = value[:2].mean(axis=0) - gap
+                    rise = np.clip(value[4] - gap, -8, 16)[upper].mean()
                     away = np.hypot(x0 + ox - start[0], y0 + oy - start[1]) / spread
                     off = (r - radius) / (4.0 / STEP_MM)
-                    score = np.clip(drop, -8, 22).mean() - 2.5 * away**2 - 1.5 * off**2
+                    score = np.clip(drop, -8, 22).mean() + 0.5 * rise
+                    score -= 2.5 * away**2 + 1.5 * off**2
                     if score > best[0]:
                         best = (float(score), float(x0 + ox), float(y0 + oy), float(r))
     return best[1:]

@@ -1,17 +1,22 @@
-"""Backgrounds for the tests: FracAtlas where it is there, and a drawn hip that always is."""
+"""Backgrounds for the tests: FracAtlas where it is there, and simulated films that always are."""
 
+import csv
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import hipedge.insertion
 from hipedge.insertion import prepare_backgrounds, read_manifest
+from hipedge.phantom import develop, draw_film
+from hipedge.types import Category, Side
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("HIPEDGE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 MANIFEST = Path(hipedge.insertion.__file__).parent / "data" / "fracatlas.csv"
+COLUMNS = ("path", "split", "patient", "age_class", "side", "x", "y", "mm_per_px")
 
 
 @pytest.fixture(scope="session")
@@ -24,20 +29,42 @@ def fracatlas_rows():
 
 @pytest.fixture(scope="session")
 def fracatlas(fracatlas_rows, tmp_path_factory):
-    """All backgrounds, taken apart: about a minute."""
+    """All backgrounds of FracAtlas, taken apart: about a minute."""
     return prepare_backgrounds(fracatlas_rows, tmp_path_factory.mktemp("backgrounds"))
 
 
+def write_film(folder, seed, category=Category.NORMAL, hospital="north"):
+    """Write a simulated right hip as a PNG; return the file's name, its centre and its mm."""
+    film = draw_film(seed, categories={Side.RIGHT: category}, hospital=hospital, only=Side.RIGHT)
+    name = f"{category.value}-{hospital}-{seed}.png"
+    pixels = np.clip(develop(film) * 65535, 0, 65535).astype(np.uint16)
+    Image.fromarray(pixels).save(folder / name)
+    return name, film.centre_px(Side.RIGHT), film.hip_spacing_mm[0]
+
+
+def write_manifest(folder, rows):
+    path = folder / "backgrounds.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+    return path
+
+
 @pytest.fixture(scope="session")
-def few(fracatlas_rows, tmp_path_factory):
-    """Some hips of some patients of each split, a child's among them."""
-    rows = [
-        row
-        for split in ("train", "val", "test")
-        for age, count in (("adult", 5), ("child", 1))
-        for row in [r for r in fracatlas_rows if r.split == split and r.age_class == age][:count]
-    ]
-    return prepare_backgrounds(rows, tmp_path_factory.mktemp("few"))
+def simulated(tmp_path_factory):
+    """Three adults and, by its manifest, a child; a hip with an implant that nobody mentioned."""
+    folder = tmp_path_factory.mktemp("simulated")
+    rows = []
+    for seed, (split, age) in enumerate(
+        (("train", "adult"), ("train", "child"), ("train", "adult"), ("test", "adult"))
+    ):
+        name, (x, y), mm = write_film(folder, seed, hospital=("north", "south", "east")[seed % 3])
+        rows.append((name, split, f"patient-{seed}", age, "right", x, y, mm))
+    name, (x, y), mm = write_film(folder, 5, Category.INTERNAL_FIXATION)
+    rows.append((name, "train", "patient-9", "adult", "right", x, y, mm))
+    manifest = write_manifest(folder, rows)
+    return prepare_backgrounds(read_manifest(manifest), folder / "cache")
 
 
 @pytest.fixture
