@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +59,11 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Backgrounds:
-    """Hips taken apart, on disk, and those that were left out."""
+    """Hips taken apart, on disk, and those that were left out. Pickled, it takes only the names."""
 
     hips: tuple[Background, ...]
     left_out: tuple[LeftOut, ...]
-    _arrays: NDArray[np.float16]  # (N, 3, H, W): the canvas, its soft tissue, where the femur is
+    _arrays: Path  # float16 (N, 3, H, W): the canvas, its soft tissue, where the femur is
     _landmarks: tuple[dict[str, list[object]] | None, ...]
     _grains: tuple[float, ...]
 
@@ -75,7 +76,7 @@ class Backgrounds:
 
     def hip(self, number: int) -> Hip:
         """Return one hip, taken apart."""
-        pixels, soft, femur = (np.asarray(a, np.float32) for a in self._arrays[number])
+        pixels, soft, femur = (np.asarray(a, np.float32) for a in _opened(self._arrays)[number])
         on_film = ~np.isnan(pixels)
         pixels = np.where(on_film, pixels, 0.0).astype(np.float32)
         stored = self._landmarks[number]
@@ -115,10 +116,16 @@ def prepare_backgrounds(
         raise InputError(
             "no background can be used; " + "; ".join(f"{o.path}: {o.reason}" for o in left_out[:5])
         )
-    arrays = np.load(stem.with_suffix(".npy"), mmap_mode="r")
     landmarks = tuple(hip["landmarks"] for hip in index["hips"])
     grains = tuple(hip["grain"] for hip in index["hips"])
-    return Backgrounds(hips, left_out, arrays[: len(hips)], landmarks, grains)
+    return Backgrounds(hips, left_out, stem.with_suffix(".npy"), landmarks, grains)
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path) -> NDArray[np.float16]:
+    """Map the arrays into memory, once a process."""
+    arrays: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return arrays
 
 
 def _key(rows: Sequence[BackgroundRow], suspect: Suspect) -> str:

@@ -1,7 +1,6 @@
 """Backgrounds for the tests: FracAtlas where it is there, and simulated films that always are."""
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,13 @@ from hipedge.insertion import prepare_backgrounds, read_manifest
 from hipedge.phantom import develop, draw_film
 from hipedge.types import Category, Side
 
-ROOT = Path(__file__).parents[2]
-SHARED = Path(os.environ.get("HIPEDGE_SHARED_DATA", ROOT.parent / "shared" / "data"))
 MANIFEST = Path(hipedge.insertion.__file__).parent / "data" / "fracatlas.csv"
 COLUMNS = ("path", "split", "patient", "age_class", "side", "x", "y", "mm_per_px")
 
 
 @pytest.fixture(scope="session")
-def fracatlas_rows():
-    films = SHARED / "fracatlas"
+def fracatlas_rows(shared_data):
+    films = shared_data / "fracatlas"
     if not films.is_dir():
         pytest.skip(f"FracAtlas is not at {films}")
     return read_manifest(MANIFEST, films)

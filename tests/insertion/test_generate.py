@@ -1,5 +1,7 @@
 """Samples: all categories and grades, masks, seeds, and backgrounds that must not be used."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,13 @@ def test_the_same_seed_gives_the_same_sample_and_another_does_not(samples):
     assert first.pixels.shape == other.pixels.shape
     assert (first.pixels != other.pixels).any()
     assert [s.grade for s in samples.samples(1, 2, first=5)] == [first.grade, other.grade]
+
+
+def test_a_worker_process_gets_the_names_of_files_and_no_pixels(samples):
+    pickled = pickle.dumps(samples)
+    assert len(pickled) < 200_000
+    again = pickle.loads(pickled).sample(5)
+    assert (again.pixels == samples.sample(5).pixels).all()
 
 
 def test_it_is_called_as_a_phantom_is(samples):

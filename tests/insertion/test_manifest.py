@@ -77,9 +77,7 @@ def test_neighbouring_films_of_fracatlas_are_in_one_split():
     splits = {int(re.search(r"\d+", row["path"])[0]): row["split"] for row in rows}
     numbers = sorted(splits)
     apart = [
-        (a, b)
-        for a, b in itertools.pairwise(numbers)
-        if b - a <= 5 and splits[a] != splits[b]
+        (a, b) for a, b in itertools.pairwise(numbers) if b - a <= 5 and splits[a] != splits[b]
     ]
     assert apart == []
     patients = defaultdict(set)
