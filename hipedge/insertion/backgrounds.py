@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from hipedge.locate.rules import FindHeads
 from hipedge.types import CropGeometry, Side
 
 # Changed with whatever changes what is kept.
-VERSION = 1
+VERSION = 5
 GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
 OnFilm = Callable[[int, int], None]
@@ -58,12 +59,13 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Backgrounds:
-    """Hips taken apart, on disk, and those that were left out."""
+    """Hips taken apart, on disk, and those that were left out. Pickled, it takes only the names."""
 
     hips: tuple[Background, ...]
     left_out: tuple[LeftOut, ...]
-    _arrays: NDArray[np.float16]  # (N, 3, H, W): the canvas, its soft tissue, where the femur is
+    _arrays: Path  # float16 (N, 3, H, W): the canvas, its soft tissue, where the femur is
     _landmarks: tuple[dict[str, list[object]] | None, ...]
+    _grains: tuple[float, ...]
 
     def __len__(self) -> int:
         return len(self.hips)
@@ -74,14 +76,14 @@ class Backgrounds:
 
     def hip(self, number: int) -> Hip:
         """Return one hip, taken apart."""
-        pixels, soft, femur = (np.asarray(a, np.float32) for a in self._arrays[number])
+        pixels, soft, femur = (np.asarray(a, np.float32) for a in _opened(self._arrays)[number])
         on_film = ~np.isnan(pixels)
         pixels = np.where(on_film, pixels, 0.0).astype(np.float32)
         stored = self._landmarks[number]
         found = None
         if stored is not None:
             found = from_arrays({name: np.array(values) for name, values in stored.items()})
-        return Hip(Canvas(pixels, on_film), found, soft, femur)
+        return Hip(Canvas(pixels, on_film), found, soft, femur, self._grains[number])
 
 
 def prepare_backgrounds(
@@ -114,9 +116,16 @@ def prepare_backgrounds(
         raise InputError(
             "no background can be used; " + "; ".join(f"{o.path}: {o.reason}" for o in left_out[:5])
         )
-    arrays = np.load(stem.with_suffix(".npy"), mmap_mode="r")
     landmarks = tuple(hip["landmarks"] for hip in index["hips"])
-    return Backgrounds(hips, left_out, arrays[: len(hips)], landmarks)
+    grains = tuple(hip["grain"] for hip in index["hips"])
+    return Backgrounds(hips, left_out, stem.with_suffix(".npy"), landmarks, grains)
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path) -> NDArray[np.float16]:
+    """Map the arrays into memory, once a process."""
+    arrays: NDArray[np.float16] = np.load(path, mmap_mode="r")
+    return arrays
 
 
 def _key(rows: Sequence[BackgroundRow], suspect: Suspect) -> str:
@@ -124,13 +133,9 @@ def _key(rows: Sequence[BackgroundRow], suspect: Suspect) -> str:
     for row in rows:
         if row.path not in files:
             files[row.path] = hashlib.sha256(row.path.read_bytes()).hexdigest()
-    content = json.dumps(
-        [
-            VERSION,
-            getattr(suspect, "__qualname__", repr(suspect)),
-            *((files[row.path], repr(row).replace(repr(row.path), "")) for row in rows),
-        ]
-    )
+    hips = [(files[row.path], repr(row).replace(repr(row.path), "")) for row in rows]
+    judge = getattr(suspect, "__qualname__", repr(suspect))
+    content = json.dumps([VERSION, judge, hips])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
@@ -158,6 +163,7 @@ def _fill(
                     "split": row.split,
                     "patient": row.patient,
                     "age_class": row.age_class.value,
+                    "grain": result.grain,
                     "landmarks": found
                     and {name: values.tolist() for name, values in as_arrays(found).items()},
                 }

@@ -1,0 +1,54 @@
+"""Landmarks against the simulator's truth, and hips on which none can be found."""
+
+import numpy as np
+import pytest
+
+from hipedge.insertion import NotFound, find_landmarks
+from hipedge.insertion.canvas import HEAD_PX, SHAPE, STEP_MM, Canvas, cut_canvas
+from hipedge.phantom import develop, draw_film
+from hipedge.phantom.mesh import Mesh
+from hipedge.phantom.projection import thickness_mm
+from hipedge.types import Category, Side
+
+OFF_MM = (3.0, -2.0)  # by how much the given centre is wrong
+
+
+def hip(seed):
+    """A simulated right hip cut about a wrong centre, and where its femur's shadow is."""
+    film = draw_film(seed, categories={Side.RIGHT: Category.NORMAL}, hospital="north",
+                     only=Side.RIGHT)  # fmt: skip
+    x, y = film.centre_px(Side.RIGHT)
+    mm = film.hip_spacing_mm[0]
+    given = (x + OFF_MM[0] / mm, y + OFF_MM[1] / mm)
+    femur = film.hip(Side.RIGHT).pieces[1].outer
+    shadow = thickness_mm(film.view, Mesh(femur.vertices, femur.faces)) > 0.5
+    cut = [cut_canvas(picture, given, mm, mirrored=False) for picture in (develop(film), shadow)]
+    return cut[0], cut[1].pixels > 127
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_the_head_and_the_femur_are_found_where_they_are(seed):
+    canvas, shadow = hip(seed)
+    found = find_landmarks(canvas)
+    truth = np.array(HEAD_PX) - np.array(OFF_MM) / STEP_MM
+    assert np.hypot(*(found.head - truth)) * STEP_MM < 4.5
+    below = slice(int(HEAD_PX[1]), SHAPE[0] - 10)
+    mask = found.femur_mask(SHAPE)[below] > 0.5
+    overlap = (mask & shadow[below]).sum() / (mask | shadow[below]).sum()
+    assert overlap > 0.85
+    assert 100 < found.neck_shaft_deg < 165
+    assert found.lesser_trochanter[1] > found.head[1] > found.greater_trochanter[1] - 60
+
+
+def test_a_hip_that_the_film_cuts_is_refused():
+    canvas, _ = hip(0)
+    on_film = canvas.on_film.copy()
+    on_film[:, : int(HEAD_PX[0])] = False
+    with pytest.raises(NotFound, match="edge of the film"):
+        find_landmarks(Canvas(np.where(on_film, canvas.pixels, 0), on_film))
+
+
+def test_nothing_is_found_in_noise(rng):
+    noise = rng.normal(128, 40, SHAPE).astype(np.float32)
+    with pytest.raises(NotFound, match="not clear"):
+        find_landmarks(Canvas(noise, np.ones(SHAPE, bool)))
