@@ -43,7 +43,7 @@ from hipedge.pipeline.cpu_allocation import tuned_allocation
 from hipedge.pipeline.screen import screen as run_pipeline
 from hipedge.pipeline.workers import Limits
 from hipedge.review.picture import draw_case
-from hipedge.review.worklist import FlaggedHip, Worklist, caption, open_review
+from hipedge.review.worklist import CAPTION_WIDTH, FlaggedHip, Worklist, caption, open_review
 from hipedge.review.worklist import worklist as review_worklist
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Case, Store
@@ -109,8 +109,6 @@ __all__ = [
 ]
 
 StrPath = str | PathLike[str]
-
-CAPTION_WIDTH = 110
 
 
 def open_model(folder: StrPath | None = None) -> ModelFolder:
