@@ -75,11 +75,12 @@ def test_a_fragment_moves_rigidly(hip, rng):
     assert np.abs(moved[100:300, 100:300] - expected)[covered].max() < 1.0
 
 
-def test_implants_are_brighter_than_any_bone(hip, rng):
+def test_implants_are_brighter_than_nearly_all_bone(hip, rng):
     for category in (Category.TOTAL_HIP_ARTHROPLASTY, Category.INTERNAL_FIXATION):
         for grade in GRADE_SHARES[category]:
             pixels = insert_lesion(hip, hip.canvas.pixels, category, grade, rng).pixels
-            assert np.percentile(pixels, 99.9) > hip.canvas.pixels.max() - 15
+            metal = np.abs(pixels - hip.canvas.pixels) > 60
+            assert np.percentile(pixels[metal], 90) > np.percentile(hip.canvas.pixels, 99)
 
 
 def test_the_same_seed_gives_the_same_sample_and_another_does_not(samples):

@@ -49,6 +49,7 @@ def small_network():
 
 def trained(pixels, labels, seed):
     torch.manual_seed(seed)
+    torch.set_num_threads(1)
     network = small_network().train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-3)
     for _ in range(EPOCHS):
