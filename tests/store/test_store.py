@@ -359,7 +359,9 @@ def test_the_worklist_can_begin_at_a_moment(store):
     assert not list(store.worklist(RULES, now + timedelta(minutes=1)))
 
 
-@pytest.mark.parametrize("what", ["1", "1.2.3", sha("film")[:8], sha("film"), "/in/film.dcm"])
+@pytest.mark.parametrize(
+    "what", ["1", "1.2.3", sha("film")[:6], sha("film")[:8].upper(), sha("film"), "/in/film.dcm"]
+)
 def test_a_case_is_found_by_row_instance_hash_or_path(store, what):
     store.record(start(store), [screened(film(uid="1.2.3"))], RULE)
     assert [case.file_id for case in store.find(RULES, what)] == [1]
@@ -578,6 +580,33 @@ def test_a_refusal_never_takes_the_place_of_a_result(store, db):
     store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
     store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
     assert one_row(db, "select state, count(*) from files") == ("screened", 1)
+
+
+def test_of_two_reasons_for_which_a_film_is_not_applicable_the_first_stays(store, db):
+    run = start(store)
+    for code in (Code.WRONG_BODY_PART, Code.LATERAL_VIEW):
+        store.record(run, [Refusal(Path("/in/one.dcm"), code, sha256=sha("one"))], RULE)
+    assert one_row(db, "select code, count(*) from files") == ("wrong_body_part", 1)
+
+
+def test_only_a_duplicate_names_its_original(store, db):
+    run = start(store)
+    store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
+    other = film("two", uid="1.2.3")
+    refusal = Refusal(other.source, Code.NO_HIP_FOUND, sha256=other.sha256, film=other)
+    store.record(run, [refusal], RULE)
+    assert one_row(db, "select code, duplicate_of from files where id = 2") == (
+        "no_hip_found", None,
+    )  # fmt: skip
+
+
+def test_a_message_that_waits_is_kept_where_its_case_is_as_urgent_as_before(store, db):
+    store.record(start(store), [screened(film(), scored_hip(URGENT))], RULE, ["spool"])
+    (message,) = pending(store)
+    assert Outbox(store).start_attempt(message)
+    store.apply_rule("model", under(osteoarthritis=0.31), ["spool"])
+    assert pending(store) == [message]
+    assert one_row(db, "select attempts from outbox") == (1,)
 
 
 def test_a_file_that_fails_in_another_way_says_so(store, db):
