@@ -14,9 +14,7 @@ class Message:
     message_id: int
     key: str
     file_id: int
-    model_id: str
     rule_id: str
-    created_at: str
 
 
 class Outbox:
@@ -27,11 +25,11 @@ class Outbox:
 
     def pending(self, channel: str, limit: int) -> list[Message]:
         """Return messages to deliver, by urgency, then fewest attempts, then age."""
-        return self._pending(channel, "priority, outbox.attempts", limit)
+        return self._pending(channel, "priority, attempts", limit)
 
     def least_tried(self, channel: str, limit: int) -> list[Message]:
         """Return messages to deliver, by fewest attempts, then urgency, then age."""
-        return self._pending(channel, "outbox.attempts, priority", limit)
+        return self._pending(channel, "attempts, priority", limit)
 
     def start_attempt(self, message: Message) -> bool:
         """Count an attempt before it is made; return whether the message is still pending.
@@ -54,9 +52,8 @@ class Outbox:
 
     def _pending(self, channel: str, order: str, limit: int) -> list[Message]:
         rows = self._connection.query(
-            "select outbox.id as message_id, key, file_id, model_id, rule_id, created_at"
-            " from outbox join files on files.id = file_id"
-            f" where channel = ? and delivered_at is null order by {order}, outbox.id limit ?",
+            "select id as message_id, key, file_id, rule_id from outbox"
+            f" where channel = ? and delivered_at is null order by {order}, id limit ?",
             [channel, limit],
         )
         return [Message(**row) for row in rows]

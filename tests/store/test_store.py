@@ -14,6 +14,7 @@ import pytest
 from hipedge.errors import Code, State, StoreError
 from hipedge.rules import decide as decide_module
 from hipedge.store import Outbox, Store
+from hipedge.store import Outbox, Queue, Store
 from hipedge.types import (
     ABNORMAL,
     CATEGORIES,
@@ -374,11 +375,15 @@ def test_the_worklist_is_flagged_hips_unread_films_and_marks_and_nothing_else(st
 def test_the_worklist_can_begin_at_a_moment(store):
     store.record(start(store), [screened(film(), scored_hip(Category.OSTEOARTHRITIS))], RULE)
     now = datetime.now(timezone.utc)
-    assert list(store.worklist(RULES, now - timedelta(minutes=1)))
+    (case,) = store.worklist(RULES, now - timedelta(minutes=1))
+    recorded = datetime.fromisoformat(case.recorded_at.replace("Z", "+00:00"))
+    assert list(store.worklist(RULES, recorded))
     assert not list(store.worklist(RULES, now + timedelta(minutes=1)))
 
 
-@pytest.mark.parametrize("what", ["1", "1.2.3", sha("film")[:8], sha("film"), "/in/film.dcm"])
+@pytest.mark.parametrize(
+    "what", ["1", "1.2.3", sha("film")[:6], sha("film")[:8].upper(), sha("film"), "/in/film.dcm"]
+)
 def test_a_case_is_found_by_row_instance_hash_or_path(store, what):
     store.record(start(store), [screened(film(uid="1.2.3"))], RULE)
     assert [case.file_id for case in store.find(RULES, what)] == [1]
@@ -530,11 +535,100 @@ def test_a_content_that_can_be_read_at_last_takes_the_place_of_its_refusal(store
     assert one_row(db, "select count(*) from outbox") == (1,)
 
 
+def test_a_better_outcome_changes_no_other_file_and_no_path_that_is_queued(store):
+    run = start(store)
+    full = Refusal(Path("/in/one.dcm"), Code.TOO_LARGE, sha256=sha("one"))
+    copies = [replace(full, source=Path(f"/in/copy{n}.dcm")) for n in range(2)]
+    other = Refusal(Path("/in/other.dcm"), Code.TRUNCATED, sha256=sha("other"))
+    store.record(run, [full, *copies, other], RULE)
+    Queue(store).requeue({1: {copies[0].source: copies[0].source}})
+    store.claim([full.source])
+    store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
+    rows = store.query("select path, state from paths order by path")
+    assert {Path(row["path"]).stem: row["state"] for row in rows} == {
+        "copy0": "seen",
+        "copy1": "screened",
+        "one": "screened",
+        "other": "quarantined",
+    }
+
+
+def test_a_file_that_was_recorded_without_a_claim_counts_one_attempt(store, db):
+    store.record(start(store), [screened(film())], RULE)
+    assert one_row(db, "select attempts from files") == (1,)
+
+
+def test_a_case_that_does_not_exist_is_an_error(store):
+    with pytest.raises(StoreError, match="no case 7"):
+        store.case(7, RULE.rule_id)
+
+
+def test_the_models_of_a_database_are_its_cards_by_id(store):
+    start(store)
+    start(store, "better")
+    start(store)
+    assert store.models() == {"model": "{}", "better": "{}"}
+
+
+def test_that_a_database_cannot_be_written_shows_before_a_run(store, db):
+    store.require_writable()
+    with Store(db, read_only=True) as reader, pytest.raises(StoreError, match="readonly"):
+        reader.require_writable()
+
+
+def test_a_run_that_ended_has_its_time(store, db):
+    store.finish_run(start(store))
+    start(store)
+    rows = store.query("select finished_at >= started_at as ended from runs order by id")
+    assert [row["ended"] for row in rows] == [1, None]
+
+
+def test_what_another_rule_flags_is_not_reported_under_this_one(store):
+    store.record(start(store), [screened(film(), scored_hip(URGENT))], RULE)
+    assert store.apply_rule("model", NOTHING, CHANNELS) == 1
+    assert Outbox(store).waiting() == {}
+
+
+def test_a_conflict_is_added_to_the_marks_of_a_film(store, db):
+    run = start(store)
+    marked = screened(film("one", uid="1.2.3", pixels="a"), marks=[Mark.SIDE_UNCLEAR])
+    store.record(run, [marked], RULE)
+    store.record(run, [screened(film("two", uid="1.2.3", pixels="b"))], RULE)
+    assert one_row(db, "select marks from files") == ('["conflict","side_unclear"]',)
+
+
 def test_a_refusal_never_takes_the_place_of_a_result(store, db):
     run = start(store)
     store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
     store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
     assert one_row(db, "select state, count(*) from files") == ("screened", 1)
+
+
+def test_of_two_reasons_for_which_a_film_is_not_applicable_the_first_stays(store, db):
+    run = start(store)
+    for code in (Code.WRONG_BODY_PART, Code.LATERAL_VIEW):
+        store.record(run, [Refusal(Path("/in/one.dcm"), code, sha256=sha("one"))], RULE)
+    assert one_row(db, "select code, count(*) from files") == ("wrong_body_part", 1)
+
+
+def test_only_a_duplicate_names_its_original(store, db):
+    run = start(store)
+    store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
+    other = film("two", uid="1.2.3")
+    refusal = Refusal(other.source, Code.NO_HIP_FOUND, sha256=other.sha256, film=other)
+    store.record(run, [refusal], RULE)
+    assert one_row(db, "select code, duplicate_of from files where id = 2") == (
+        "no_hip_found", None,
+    )  # fmt: skip
+
+
+def test_a_message_that_waits_is_kept_where_its_case_is_as_urgent_as_before(store, db):
+    store.record(start(store), [screened(film(), scored_hip(URGENT))], RULE, ["spool"])
+    (message,) = pending(store)
+    assert Outbox(store).start_attempt(message)
+    store.apply_rule("model", under(osteoarthritis=0.31), ["spool"])
+    assert pending(store) == [message]
+    assert one_row(db, "select attempts from outbox") == (1,)
 
 
 def test_a_file_that_fails_in_another_way_says_so(store, db):

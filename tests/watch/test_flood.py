@@ -1,7 +1,9 @@
 """Promise 4: very many files at once, and no events to tell of them."""
 
+import logging
 import os
 import socket
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import watchfiles
 
+from hipedge.errors import InstallationError
 from hipedge.watch.events import FileEvents
 from tests.watch.clinic import ROOT_UID, Clinic, dicom
 
@@ -155,6 +158,30 @@ def test_events_that_fail_are_an_alarm_until_they_work_again(monkeypatch):
     assert reports == [False, True, True, True, False, True, False]
     assert pauses == [1.0, 2.0, 4.0, 1.0]
     assert pending == 2 + 4  # each event, and each restart, since events may be missed
+
+
+def test_failed_events_are_logged_by_their_error_and_those_of_the_library_are_not(
+    monkeypatch, caplog
+):
+    run_events(monkeypatch, OSError("/in/DOE^JANE"))
+    assert [(record.message, record.fields) for record in caplog.records] == [
+        ("events_failed", {"error": "OSError"})
+    ]
+    assert logging.getLogger("watchfiles").disabled
+    assert logging.getLogger("watchfiles.main").disabled
+
+
+def test_without_the_library_for_events_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    with pytest.raises(InstallationError, match=r"hipedge\[service\]"):
+        FileEvents([Path("/")], lambda failing: None)
+
+
+def test_events_are_stopped_at_once(tmp_path):
+    thread = FileEvents([tmp_path], lambda failing: None)
+    thread.start()
+    thread.stop()
+    assert not thread.is_alive()
 
 
 def test_pauses_between_restarts_have_a_limit(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from sqlite_utils import Database
 
 from hipedge.cli import main
-from hipedge.errors import Code, StoreError
+from hipedge.errors import Code, ConfigError, StoreError
 from hipedge.store import TRANSITIONS, Outbox, PathState, Queue, Service, Store, backup
 from hipedge.store.schema import migrations
 from hipedge.types import Category, Refusal
@@ -355,6 +355,80 @@ def test_a_move_that_was_cut_short_overwrites_nothing_that_came_there_since(stor
     assert (others.read_bytes(), (done / "film-2").read_bytes()) == (b"of others", b"a film")
 
 
+@pytest.fixture
+def films(store, tmp_path):
+    """Make finished films in a watched folder, with what the queue says of them."""
+
+    def make(*names):
+        paths = [write(tmp_path / "incoming" / name, name.encode()) for name in names]
+        found = {path: FileStat.at(path).signature for path in paths}
+        Queue(store).observe(found)
+        store.claim(found, found)
+        outcomes = [Refusal(path, Code.DECODE_FAILED, sha256=sha(path.name)) for path in paths]
+        store.record(start(store), outcomes, RULE)
+        return Queue(store).finished(found)
+
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "done").mkdir()
+    return make
+
+
+def test_films_of_one_name_are_moved_side_by_side(store, films, tmp_path):
+    first, second = tmp_path / "incoming", tmp_path / "second"
+    second.mkdir()
+    finished = films("a.dcm")
+    other = write(second / "a.dcm", b"other")
+    done = DoneDir(tmp_path / "done", [first, second])
+    finished.append(replace(finished[0], path=other, signature=FileStat.at(other).signature))
+    assert done.move(finished, Queue(store))
+    moved = {path.name: path.read_bytes() for path in (tmp_path / "done").iterdir()}
+    assert moved == {"a.dcm": b"a.dcm", "a-2.dcm": b"other"}
+
+
+def test_a_move_that_was_interrupted_goes_on_to_the_same_name(store, films, tmp_path):
+    (film_,) = films("a.dcm")
+    target = tmp_path / "done" / "other name"
+    done = DoneDir(tmp_path / "done", [tmp_path / "incoming"])
+    assert done.move([replace(film_, moved_to=target)], Queue(store))
+    assert target.read_bytes() == b"a.dcm"
+
+
+def test_a_film_that_has_changed_since_it_was_recorded_is_not_moved(store, films, tmp_path):
+    (film_,) = films("a.dcm")
+    film_.path.write_bytes(b"another film")
+    done = DoneDir(tmp_path / "done", [tmp_path / "incoming"])
+    assert done.move([film_], Queue(store))
+    assert film_.path.exists()
+
+
+def test_a_film_that_cannot_be_moved_is_reported_and_the_others_are_moved(
+    store, films, tmp_path, caplog
+):
+    finished = films("a.dcm", "b.dcm")
+    finished[0].path.unlink()
+    done = DoneDir(tmp_path / "done", [tmp_path / "incoming"])
+    assert not done.move(finished, Queue(store))
+    assert [path.name for path in (tmp_path / "done").iterdir()] == ["b.dcm"]
+    assert [record.fields for record in caplog.records] == [{"error": "FileNotFoundError"}]
+
+
+@pytest.mark.parametrize(
+    ("done", "complaint"),
+    [
+        ("none", "not a folder"),
+        ("incoming/done", "outside the watched folder"),
+        (".", "outside the watched folder"),
+        ("/dev/shm", "on the file system"),
+    ],
+)
+def test_a_folder_that_cannot_serve_as_done_dir_is_an_error(tmp_path, done, complaint):
+    (tmp_path / "incoming" / "done").mkdir(parents=True)
+    if done == "/dev/shm" and Path(done).stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system here")
+    with pytest.raises(ConfigError, match=complaint):
+        DoneDir(tmp_path / done, [tmp_path / "incoming"])
+
+
 def test_a_quarantined_film_that_was_moved_is_read_again_by_the_running_service(
     clinic_with_done_dir, capsys
 ):
@@ -429,8 +503,9 @@ def test_without_a_database_the_commands_say_so(tmp_path, capsys, command):
 
 
 def test_backup_is_a_command_too(store, db, tmp_path, capsys):
+    finish(store, screened(film("one")))
     status, said = hipedge(capsys, "backup", "-o", tmp_path / "copy.db", "--db", db)
     assert status == 0
     assert "a checked copy" in said.out.replace("\n", " ")
     with Store(tmp_path / "copy.db") as copy:
-        assert copy.query("select count(*) as n from files") == [{"n": 0}]
+        assert copy.query("select count(*) as n from files") == [{"n": 1}]

@@ -226,6 +226,14 @@ def test_a_film_that_was_in_progress_at_two_crashes_of_the_service_is_read_alone
     assert set(site.states().values()) == {"quarantined"}
 
 
+def test_of_two_such_films_each_is_read_alone(site):
+    site.add("a", "b", "c")
+    site.interrupt("a", 2)
+    site.interrupt("c", 2)
+    site.run(steps=16)
+    assert site.pool.submitted == [["a"], ["c"], ["b"]]
+
+
 def test_while_a_film_is_read_alone_no_other_is_claimed(site):
     site.add("a", "b")
     site.interrupt("b", 2)

@@ -46,7 +46,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.behaviours = []
         self.refused = frozenset()  # cases that it takes no message of
-        self.attempts = []
+        self.attempts, self.paths = [], []
         self.cases = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -66,6 +66,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         if json.loads(body)["case"] in server.refused:
             behaviour = 409
         server.attempts.append((behaviour, dict(self.headers), body))
+        server.paths.append(self.path)
         if behaviour == "hang":
             time.sleep(1.0)
             return
@@ -167,6 +168,83 @@ def test_a_redirect_is_a_failure_and_not_followed(store, receiver):
     dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
     assert len(receiver.attempts) == 1
     assert Outbox(store).waiting() == {"webhook": 1}
+
+
+@pytest.mark.parametrize(("path", "target"), [("", "/"), ("?a=1", "/?a=1"), ("/b?a=1", "/b?a=1")])
+def test_a_webhook_is_called_by_its_path_and_query(store, receiver, path, target):
+    record(store, URGENT)
+    base = receiver.url.removesuffix("/hook?site=1")
+    dispatcher(store, Webhook(base + path, SECRET), Clock()).dispatch()
+    assert receiver.paths == [target]
+
+
+def test_a_webhook_that_refuses_connections_is_named_by_its_error(store, free_port, caplog):
+    record(store, URGENT)
+    webhook = Webhook(f"http://127.0.0.1:{free_port}/", SECRET)
+    dispatcher(store, webhook, Clock()).dispatch()
+    (logged,) = caplog.records
+    assert logged.fields == {"channel": "webhook", "reason": "ConnectionRefusedError"}
+
+
+def test_a_channel_without_messages_does_not_fail(store, receiver):
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), Clock())
+    notifier.dispatch()
+    assert not notifier.failing
+    record(store, URGENT)
+    notifier.dispatch()
+    assert len(receiver.cases) == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "attempts"),
+    [([500, 500, 200, 500], 4), ([200, 500] * 5, 10), ([500] * 10, 6), ([200] + [500] * 9, 7)],
+)
+def test_a_round_ends_after_three_failures_in_a_row_and_three_of_the_least_tried(
+    store, receiver, behaviours, attempts
+):
+    record(store, *[ROUTINE] * len(behaviours))
+    receiver.behaviours = list(behaviours)
+    dispatcher(store, Webhook(receiver.url, SECRET), Clock()).dispatch()
+    assert len(receiver.attempts) == attempts
+
+
+def test_a_database_error_while_a_message_is_composed_is_no_failed_delivery(
+    store, receiver, monkeypatch
+):
+    record(store, URGENT)
+
+    def fail(*_):
+        raise StoreUnavailable("disk I/O error")
+
+    monkeypatch.setattr(store, "case", fail)
+    notifier = dispatcher(store, Webhook(receiver.url, SECRET), Clock())
+    with pytest.raises(StoreUnavailable):
+        notifier.dispatch()
+    assert not notifier.failing
+    assert receiver.attempts == []
+    assert Outbox(store).waiting() == {"webhook": 1}
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://localhost:9/x", True),
+        ("http://127.0.0.1/x", True),
+        ("http://[::1]/x", True),
+        ("ftp://localhost/x", False),
+        ("http://192.0.2.1/x", False),
+        ("http://localhost.example.org/x", False),
+    ],
+)
+def test_only_this_machine_is_called_without_encryption(tmp_path, url, allowed):
+    secret = tmp_path / "secret"
+    secret.write_text("a secret of the site")
+    settings = Settings(webhook_url=url, webhook_secret_file=secret)
+    if allowed:
+        assert channels_of(settings) == [Webhook(url, b"a secret of the site")]
+    else:
+        with pytest.raises(ConfigError, match="https://"):
+            channels_of(settings)
 
 
 @pytest.mark.parametrize(("status", "waiting"), [(200, {}), (299, {}), (300, {"webhook": 1})])
@@ -532,6 +610,31 @@ def test_a_database_that_cannot_be_used_for_a_while_does_not_end_the_notifier(tm
         notifier.stop()
     assert told[-1] is False
     assert {record.fields["error"] for record in caplog.records} == {"StoreError"}
+
+
+def test_a_notifier_delivers_when_it_is_woken_and_reports_its_failures(
+    tmp_path, receiver, monkeypatch
+):
+    monkeypatch.setattr(notify, "POLL_S", 60.0)
+    db, reports = tmp_path / "cases.db", []
+    receiver.behaviours = [500]
+    with Store(db) as store:
+        notifier = Notifier(
+            db, [Webhook(receiver.url, SECRET)], patient_data=False, on_change=reports.append
+        )
+        notifier.start()
+        wait(lambda: reports == [False])
+        record(store, URGENT)
+        time.sleep(0.2)
+        assert receiver.attempts == []
+        notifier.wake()
+        wait(lambda: reports == [False, True])
+        begin = time.monotonic()
+        notifier.stop()
+        assert time.monotonic() - begin < 20
+    assert not notifier.is_alive()
+    assert reports == [False, True, False]
+    assert len(receiver.attempts) == 1
 
 
 def wait(condition):

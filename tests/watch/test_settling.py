@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hipedge.errors import Code, StoreError
+from hipedge.errors import Code, InputError, InstallationError, StoreError
 from hipedge.locate import GivenHips
 from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.store import Store
@@ -17,6 +17,7 @@ from hipedge.watch import settle
 from hipedge.watch.folders import Folders, mount_of, refuse_network
 from hipedge.watch.settle import MIN_CHECKS, Settled, SettledPreprocessor, Settling, Unsettled
 from tests.dicom import dicom_films
+from tests.pipeline.test_batching import prepared
 from tests.watch.clinic import ROOT_UID, dicom
 from tests.watch.test_keeping import finish
 
@@ -265,12 +266,150 @@ def test_a_film_that_screen_has_finished_may_be_taken_away_from_under_the_servic
 
 
 def test_a_film_that_goes_after_its_patience_has_vanished_and_is_not_refused(tmp_path):
-    preprocess = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
+    read = SettledPreprocessor(Preprocessor(GEOMETRY, GivenHips(), frozenset()))
     gone = tmp_path / "film.dcm.part"
     gone.write_bytes(b"a film")
     item = Settled(gone, settle.FileStat.at(gone), last_chance=True)
     gone.unlink()
-    assert preprocess(item) == Unsettled(gone)
+    assert read(item) == Unsettled(gone)
+
+
+def preprocess(path, act, *, last_chance=False, stat=None):
+    """Read a settled file by a preprocessor that does what `act` does."""
+    item = Settled(path, stat or settle.FileStat.at(path), last_chance)
+    return SettledPreprocessor(lambda _: act())(item)
+
+
+def test_a_whole_film_is_read_at_once_and_its_result_is_passed_on(file):
+    file.write_bytes(dicom(1))
+    for last_chance in (False, True):
+        for result in (prepared(), Refusal(file, Code.WRONG_MODALITY)):
+            assert preprocess(file, lambda r=result: r, last_chance=last_chance) is result
+
+
+@pytest.mark.parametrize("content", [dicom(1)[:3000], large(0)], ids=["cut short", "ends black"])
+def test_a_film_that_seems_incomplete_is_not_read_before_its_last_chance(file, content):
+    file.write_bytes(content)
+    read = []
+    assert preprocess(file, lambda: read.append(1)) == Unsettled(file)
+    assert read == []
+    refusal = Refusal(file, Code.MALFORMED_HEADER)
+    assert preprocess(file, lambda: refusal, last_chance=True) is refusal
+
+
+def test_what_is_left_of_a_film_that_was_cut_short_is_refused(file):
+    film = prepared()
+    file.write_bytes(large(0))
+    assert preprocess(file, lambda: film, last_chance=True) is film
+    file.write_bytes(dicom(1)[:3000])
+    result = preprocess(file, lambda: film, last_chance=True)
+    assert (result.source, result.code, result.detail) == (
+        file,
+        Code.TRUNCATED,
+        "the file ends early",
+    )
+    assert result.film is film.film
+    assert result.sha256 == film.film.sha256
+
+
+def test_a_film_that_has_changed_before_or_while_it_was_read_must_settle_again(file):
+    file.write_bytes(dicom(1))
+    before = settle.FileStat.at(file)
+    file.write_bytes(dicom(2))
+    read = []
+    assert preprocess(file, lambda: read.append(1), last_chance=True, stat=before) == (
+        Unsettled(file)
+    )
+    assert read == []
+    change = lambda: file.write_bytes(dicom(3) + b"more") and prepared()  # noqa: E731
+    assert preprocess(file, change, last_chance=True) == Unsettled(file)
+
+
+def throw(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "last_chance", "code"),
+    [
+        (OSError(5, "Input/output error"), False, None),
+        (OSError(5, "Input/output error"), True, Code.UNREADABLE),
+        (FileNotFoundError(2, "gone"), True, None),
+        (NotADirectoryError(20, "gone"), True, None),
+        (ZeroDivisionError("DOE^JANE"), False, Code.UNEXPECTED_ERROR),
+    ],
+)
+def test_an_error_costs_the_film_alone_and_a_disk_error_only_at_its_last_chance(
+    file, error, last_chance, code
+):
+    file.write_bytes(dicom(1))
+    result = preprocess(file, lambda: throw(error), last_chance=last_chance)
+    if code is None:
+        assert result == Unsettled(file)
+    else:
+        assert (result.source, result.code) == (file, code)
+        assert type(error).__name__ in result.detail
+        assert "DOE" not in result.detail
+
+
+def test_a_broken_installation_is_no_result_of_a_film(file):
+    file.write_bytes(dicom(1))
+    with pytest.raises(InstallationError):
+        preprocess(file, lambda: throw(InstallationError("no locator")), last_chance=True)
+
+
+def test_a_file_settles_just_when_its_time_has_passed(file, clock):
+    settling = Settling(2.0, 60.0, clock=clock)
+    settling.add([file])
+    look(settling, clock, MIN_CHECKS, apart_s=0.25)
+    clock.now = 1.999
+    assert take(settling) == []
+    clock.now = 2.0
+    assert take(settling) == [file]
+    for seconds, last_chance in ((59.999, False), (60.0, True)):
+        clock.now = seconds
+        (item,) = settling.settled(1, lambda path: True)
+        assert (item.path, item.last_chance) == (file, last_chance)
+        assert item.stat == settle.FileStat.at(file)
+
+
+def test_no_more_files_are_taken_than_asked_for_and_only_allowed_ones(tmp_path, clock):
+    files = [tmp_path / name for name in "abc"]
+    for path in files:
+        path.touch()
+    settling = Settling(0.0, 60.0, clock=clock)
+    settling.add(files)
+    look(settling, clock, MIN_CHECKS)
+    assert [item.path for item in settling.settled(2, lambda path: True)] == files[:2]
+    assert [item.path for item in settling.settled(2, lambda path: path != files[0])] == files[1:]
+    settling.forget([files[0], tmp_path / "unknown"])
+    assert files[0] not in settling
+    assert files[1] in settling
+    assert take(settling) == files[1:]
+
+
+def test_a_disk_error_starts_the_time_of_a_file_again(file, clock, monkeypatch):
+    settling = Settling(0.0, 60.0, clock=clock)
+    settling.add([file])
+    look(settling, clock, MIN_CHECKS)
+    with monkeypatch.context() as patch:
+        patch.setattr(settle.FileStat, "at", lambda path: throw(OSError(5, "Input/output error")))
+        look(settling, clock)
+    assert take(settling) == []
+    look(settling, clock, MIN_CHECKS)
+    assert take(settling) == [file]
+
+
+def test_a_file_that_was_postponed_waits_as_long_again_as_it_has_not_changed(file, clock):
+    settling = Settling(1.0, 60.0, clock=clock)
+    settling.add([file])
+    look(settling, clock, 4)
+    settling.postpone(file)  # after 4 s
+    settling.postpone(file.with_name("unknown"))
+    clock.now = 7.999
+    assert take(settling) == []
+    clock.now = 8.0
+    assert take(settling) == [file]
 
 
 def mounted(incoming):
@@ -342,11 +481,39 @@ def test_a_database_on_a_network_file_system_is_refused(tmp_path, type_):
 
 
 def test_folders_on_a_network_file_system_are_polled(tmp_path):
-    mounts = tmp_path / "mountinfo"
-    root = f"36 35 98:0 / / rw - ext4 /dev/root rw\n40 36 0:44 / {tmp_path} rw - nfs4 h:/x rw\n"
+    mounts, remote, local = tmp_path / "mountinfo", tmp_path / "remote", tmp_path / "local"
+    remote.mkdir()
+    local.mkdir()
+    root = f"36 35 98:0 / / rw - ext4 /dev/root rw\n40 36 0:44 / {remote} rw - nfs4 h:/x rw\n"
     mounts.write_text(root)
-    folders = Folders([tmp_path], lambda root, present: present, mounts)
-    assert folders.are_remote
+    for roots, are_remote in (([local, remote], True), ([remote], True), ([local], False)):
+        folders = Folders(roots, lambda root, present: present, mounts)
+        assert folders.are_remote is are_remote
+
+
+def test_a_scan_finds_the_files_of_each_folder_that_is_there_and_mounted(tmp_path):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("36 35 98:0 / / rw - ext4 /dev/root rw\n")
+    roots = [tmp_path / name for name in ("there", "gone", "unmounted")]
+    for root in roots:
+        root.mkdir()
+        (root / "film").touch()
+    os.mkfifo(roots[0] / "pipe")
+    folders = Folders(
+        roots, lambda root, present: root if root.name == "unmounted" else present, mounts
+    )
+    (roots[1] / "film").unlink()
+    roots[1].rmdir()
+    scan = folders.scan()
+    assert scan.missing == folders.missing() == roots[1:]
+    film = roots[0] / "film"
+    assert scan.found == {film: settle.FileStat.at(film)}
+    assert [refusal.source for refusal in scan.refusals] == [roots[0] / "pipe"]
+
+
+def test_a_folder_that_does_not_exist_cannot_be_watched(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        Folders([tmp_path / "none"], lambda root, present: present)
 
 
 def test_a_site_may_ask_for_polling(new_clinic):
