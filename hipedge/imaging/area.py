@@ -1,4 +1,4 @@
-"""Parts of a film at the resolution that is needed: of pixels in memory, and of a turned film."""
+"""Parts of a film at the resolution that is needed: in memory, turned, or cropped."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def means_around(
 ) -> Area:
     """Return rendered means of the values (H, W) around `box`, half as coarse as `step_px` or less.
 
-    Who asks for an area averages it over cells of his own, whose edges blocks half as large blur
-    little; and to add up values that are in memory costs next to nothing.
+    The caller averages the area over cells of its own. Blocks of half their size blur the edges of
+    these cells little, and averaging values in memory costs next to nothing.
     """
     step = 1 << halvings(step_px / 2)
     rows, columns = blocks_around(box, values.shape, step)
@@ -97,7 +97,7 @@ def means_around(
 
 
 def halvings(step_px: float) -> int:
-    """Return how often a film may be halved so that its pixels are no coarser than `step_px`."""
+    """Return how often a film can be halved before its pixels are coarser than `step_px`."""
     return min(MAX_HALVINGS, max(0, math.floor(math.log2(step_px))))
 
 
@@ -136,9 +136,9 @@ def block_means(values: NDArray[Any], step: int) -> NDArray[Any]:
 
 
 def _sum_type(values: NDArray[Any], step: int) -> type[np.integer[Any]]:
-    """Return the narrowest type that holds a block's sum, and half a mean more, for rounding.
+    """Return the narrowest type that holds a block's sum, and half a block for rounding.
 
-    Films of 12 bits are added up in 16, in half the time that 32 take.
+    Films of 12 bits are summed in 16 bits, in half the time that 32 bits take.
     """
     if values.dtype.kind == "i":
         return np.int32
