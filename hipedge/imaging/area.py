@@ -105,7 +105,7 @@ class CroppedPixels:
 
 
 def halvings(step_px: float) -> int:
-    """Return how often a film may be halved so that its pixels are no coarser than `step_px`."""
+    """Return how often a film can be halved before its pixels are coarser than `step_px`."""
     return min(MAX_HALVINGS, max(0, math.floor(math.log2(step_px))))
 
 

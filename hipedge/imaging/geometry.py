@@ -1,4 +1,4 @@
-"""Where a hip's crop lies, how big it is in pixels, and which way the patient faces on an image."""
+"""Position and size of a hip's crop on the image, and the patient's orientation on it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def crop_box(
 ) -> Box:
     """Return the box of `geometry` around a femoral head's centre (x, y).
 
-    `spacing_mm` is (between rows, between columns). `lateral` says where the hip's lateral side
-    is on the image: -1 to the left (a right hip on a usual frontal film), 1 to the right, 0
-    unknown, which centres the box on the head in x.
+    `spacing_mm` is (between rows, between columns). `lateral` is the direction of the hip's
+    lateral side on the image: -1 to the left (a right hip on a usual frontal film), 1 to the
+    right, 0 unknown, which centres the box on the head in x.
     """
     row_mm, column_mm = spacing_mm
     x = centre_px[0] + lateral * geometry.lateral_mm / column_mm
@@ -44,7 +44,7 @@ def head_in_box(box: Box, geometry: CropGeometry, *, lateral: int) -> tuple[floa
 
 
 def image_lateral(side: Side, orientation: tuple[str, str] | None) -> int:
-    """Return where a hip's lateral side is on the image: -1 left, 1 right, 0 for an unknown side.
+    """Return the direction of a hip's lateral side: -1 left, 1 right, 0 for an unknown side.
 
     The patient's left is at the image's right, as if they faced the reader, unless Patient
     Orientation (0020,0020) says that rows run towards the right (PS3.3 C.7.6.1.1.1).
@@ -56,7 +56,7 @@ def image_lateral(side: Side, orientation: tuple[str, str] | None) -> int:
 
 
 def is_turned(orientation: tuple[str, str] | None) -> bool:
-    """Say whether the header has the rows run otherwise than sideways, or the columns than down."""
+    """Return whether, by the header, rows do not run sideways or columns do not run down."""
     if orientation is None:
         return False
     rows, columns = orientation
@@ -64,5 +64,5 @@ def is_turned(orientation: tuple[str, str] | None) -> bool:
 
 
 def is_mirrored(side: Side, orientation: tuple[str, str] | None) -> bool:
-    """Say whether the network sees a hip flipped: it sees every hip's lateral side at the left."""
+    """Return whether a hip is flipped for the network, whose lateral side is at the left."""
     return image_lateral(side, orientation) == 1

@@ -1,4 +1,4 @@
-"""prepare: from a hip on a radiograph to the square of bytes that the network sees."""
+"""prepare: from a hip on a radiograph to the input of the network, a square of bytes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from PIL import Image
 from hipedge.errors import Code, Refused
 from hipedge.types import Area, Box, Hip, Radiograph, Sample, Side
 
-# The darkest and brightest percent of a crop are burnt-in markers, metal and bare detector;
-# what lies between them is spread over the whole range of a byte.
+# The darkest and brightest percent of a crop are burnt-in markers, metal and unattenuated detector;
+# the values between them are spread over the range of a byte.
 CONTRAST_PERCENTILES = (1.0, 99.0)
 
 
 def prepare(radiograph: Radiograph, hip: Hip, size_px: int) -> tuple[Sample, ...]:
-    """Crop one hip for the network: one sample, or for a hip of unknown side one each way.
+    """Crop one hip: one sample, or for a hip of unknown side two, plain and mirrored.
 
-    Raises `Refused` (`hip_outside_image`) if no pixel of the film lies in the hip's box.
+    Raises `Refused` (`hip_outside_image`) if no cell of the crop lies wholly on the film.
     """
     (samples,) = prepare_hips(radiograph, (hip,), size_px)
     return samples
@@ -30,7 +30,7 @@ def prepare(radiograph: Radiograph, hip: Hip, size_px: int) -> tuple[Sample, ...
 def prepare_hips(
     radiograph: Radiograph, hips: Sequence[Hip], size_px: int
 ) -> tuple[tuple[Sample, ...], ...]:
-    """Crop all hips of a film, as `prepare` does, from one area around them: decoded only once."""
+    """Crop all hips of a film, as `prepare` does, from one area around them, decoded once."""
     shape = radiograph.film.shape
     grids = [_Grid.over(hip.box, shape, size_px) for hip in hips]
     cell_px = min(grid.cell_px for grid in grids)
@@ -65,7 +65,14 @@ def resample(pixels: NDArray[np.uint16], box: Box, size_px: int) -> NDArray[np.f
 
     Shrinking, each output pixel is the exact mean over its area; enlarging, it is interpolated.
     """
-    return _Grid.over(box, pixels.shape, size_px).fill(Area(pixels))
+    return resample_area(Area(pixels), box, pixels.shape, size_px)
+
+
+def resample_area(
+    area: Area, box: Box, shape: tuple[int, int], size_px: int
+) -> NDArray[np.float32]:
+    """Average an area around `box` of a film of `shape` (H, W), as `resample` does the film."""
+    return _Grid.over(box, shape, size_px).fill(area)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +98,14 @@ class _Grid:
 
     @property
     def box(self) -> Box:
-        """What of the film the cells cover."""
+        """The part of the film that the cells cover."""
         return Box(self.x[0], self.y[0], self.x[-1], self.y[-1])
 
     def fill(self, area: Area) -> NDArray[np.float32]:
-        """Return the square, NaN where there is no film, by an area that reaches around the box."""
+        """Return the square from an area that contains the box; NaN where there is no film."""
         height, width = area.pixels.shape
         x, y = _on_area(self.x, area, 0, width), _on_area(self.y, area, 1, height)
-        # With one pixel more all around, which interpolation reads.
+        # One more pixel on each side, which interpolation reads.
         left, top = max(0, math.floor(x[0]) - 1), max(0, math.floor(y[0]) - 1)
         film = area.pixels[top : math.ceil(y[-1]) + 1, left : math.ceil(x[-1]) + 1]
         square = np.full((self.size_px, self.size_px), np.nan, np.float32)
@@ -115,7 +122,7 @@ def _covered(
 ) -> tuple[slice, NDArray[np.float64]]:
     """Return which of `size_px` cells from `start` to `stop` lie wholly on an axis of `length`.
 
-    With them come their edges on that axis, one more than there are cells.
+    Also returns their edges on that axis, one more than there are cells.
     """
     cell = (stop - start) / size_px
     first = max(0, math.ceil(-start / cell - 1e-9))
@@ -127,7 +134,7 @@ def _covered(
 
 
 def _on_area(edges: NDArray[np.float64], area: Area, axis: int, length: int) -> NDArray[np.float64]:
-    """Return where edges on the film lie on an area, which may end half a pixel before the film."""
+    """Return where edges on the film are on an area, which may end half a pixel before the film."""
     return np.clip((edges - area.origin_px[axis]) / area.step_px, 0, length)
 
 
@@ -156,7 +163,7 @@ def _interpolate(
 
 
 def to_bytes(square: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Stretch the crop's contrast between its percentiles to 0–255; where there is no film, 0."""
+    """Stretch a crop's contrast between its percentiles to 0–255; 0 where there is no film."""
     on_film = ~np.isnan(square)
     low, high = np.percentile(square[on_film], CONTRAST_PERCENTILES)
     scaled = (square - low) * (255.0 / max(float(high - low), 1.0))

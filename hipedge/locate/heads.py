@@ -1,9 +1,9 @@
-"""Where the femoral heads are, from the pixels alone: a drawn pelvis is matched to the film.
+"""Femoral heads from the pixels alone: a drawn pelvis is matched to the film.
 
 A generalised Hough transform (Ballard, Pattern Recognition 13:111, 1981): the directions of a drawn
 half pelvis's edges are correlated with those of the film's edges at a range of sizes. Its two
-halves mirror each other about the body's midline, whose place is thereby found too: two heads where
-both halves fit, one where the other would lie beyond the film's edge.
+halves mirror each other about the midline of the body, which is found with them: two heads where
+both halves fit, one where the other would be beyond the edge of the film.
 
 The constants were chosen by the fit to the `tuned` films of `tests/data/fracatlas_centres.csv`.
 A learned locator has to return `Heads` too.
@@ -38,8 +38,8 @@ Point = tuple[float, float]
 THUMBNAIL_PX = 160
 FLAT = 0.02
 # Sizes searched: half the distance between the heads as a part of the exposed field's width, from
-# a child's whole trunk to one hip that fills the film; and in mm, from an infant's to any adult's.
-# A size far from that of a pelvic film needs the better fit, by a log-normal weight.
+# the whole trunk of a child to one hip that fills the film; and in mm, from infants to adults. A
+# size far from that of a pelvic film needs a better fit, by a log-normal weight.
 SIZES = (0.09, 0.36)
 SIZES_MM = (25.0, 125.0)
 SIZE_STEP = 1.134
@@ -53,11 +53,11 @@ TILTS = (1.0, 0.8)
 # near to the film's edge a head's centre may lie for the head to be on the film.
 GIVE_PX = 1
 MARGIN_PX = round(HEAD_RADIUS_MM / HALF_DISTANCE_MM * HALF_DISTANCE_PX)
-# The likeness of one half by itself counts less than that of both by this factor: to look at a
-# second place that is no hip costs little, to leave out a hip may cost a fracture.
+# Factor on the likeness of one half alone: to score a second place that is no hip costs little, to
+# miss a hip may cost a fracture.
 ALONE = 0.8
-# Below this likeness nothing on a film has a shape: an empty, evenly shaded cassette has 0.1. Real
-# hips have 0.3 to 0.8, but so may a chest or noise: what is no hip is for a learned locator.
+# Below this likeness a film shows nothing: an empty, evenly shaded cassette has 0.1. Real hips have
+# 0.3 to 0.8, but so may a chest or noise: to reject these needs a learned locator.
 SHAPELESS = 0.2
 
 
@@ -65,10 +65,10 @@ SHAPELESS = 0.2
 class Heads:
     """Centres (x, y) in pixels of the femoral heads on a film.
 
-    `image_left` and `image_right` are where the heads are on the image, whosever side they are;
-    at least one is there. `distance_px` is the distance from head to head, a ruler also where
-    only one is on the film. `likeness` is how far the film's edges run as a pelvis's do: 0 by
-    chance or not at all, 1 all of them. It is no probability.
+    `image_left` and `image_right` are their positions on the image, whichever the patient's side;
+    at least one is not None. `distance_px` is the distance between the heads, estimated where only
+    one is on the film. `likeness` is how well the film's edges match those of a pelvis: 0 no better
+    than by chance, 1 all of them. It is no probability.
     """
 
     image_left: Point | None

@@ -1,9 +1,9 @@
 """The learned locator: femoral heads and the way a film is turned, by a small network.
 
-The network sees a thumbnail and gives a heat map for the head at the image's left and one for the
-head at its right (the patient's right and left hip on a usual film), whether each is there, how far
-they lie apart, and by how many quarter turns the film is upright. This module makes the thumbnail
-and reads the answer; the network runs in `hipedge.locate.session`.
+The input is a thumbnail. The outputs are a heat map for the head at the image's left and one for
+the head at its right (the patient's right and left hip on a usual film), the probability that each
+is on the film, the distance between them, and the quarter turns that set the film upright.
+This module makes the thumbnail and decodes the outputs; `hipedge.locate.session` runs the network.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ THUMBNAIL_PX = 256
 HEAT_PX = 64
 PERCENTILES = (1.0, 99.0)
 
-# A hip is on a film from this probability on; where one is, so is the other from a lower one: to
-# look at a second place that is no hip costs little, to leave out a hip may cost a fracture.
+# The least probability at which a hip is on a film, and at which the other one is beside it, which
+# is lower: to score a second place that is no hip costs little, to miss a hip may cost a fracture.
 PRESENT = 0.5
 PRESENT_BESIDE = 0.3
-# A film is turned from this probability on: to turn one that is upright costs more than to leave
-# one that is not, of which there are few. From a higher one on no further look is needed.
+# The least probability at which a film is turned: to turn an upright film costs more than to leave
+# one that is not upright, of which there are few. Above `SURE` no further thumbnail is scored.
 TURNED = 0.8
 SURE = 0.95
 # The peak is the mean over so many cells of the heat map around its maximum.
@@ -38,11 +38,11 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class LocatorScores:
-    """What the network says of one thumbnail.
+    """The outputs of the network for one thumbnail.
 
-    `heat` is (2, 64, 64): how likely each head's centre is in each cell, as logits; `present` (2,)
-    the logits that each is on the film; `turns` (4,) the logits of the quarter turns; and
-    `log_distance` the logarithm of the heads' distance in thumbnail sides.
+    `heat` (2, 64, 64) holds the logits of each head's centre over the cells, `present` (2,) those
+    of each head being on the film, `turns` (4,) those of the quarter turns; `log_distance` is the
+    logarithm of the heads' distance in thumbnail sides.
     """
 
     heat: NDArray[np.float32]
@@ -52,7 +52,7 @@ class LocatorScores:
 
 
 class ScoreThumbnail(Protocol):
-    """What runs the network, such as `hipedge.locate.session.OnnxLocator`."""
+    """Runs the network, as `hipedge.locate.session.OnnxLocator` does."""
 
     def __call__(self, thumbnail: NDArray[np.uint8], /) -> LocatorScores:
         """Score one thumbnail uint8 (256, 256)."""
@@ -60,7 +60,7 @@ class ScoreThumbnail(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """A film as the network sees it: uint8 (S, S), and where its pixels lie on the film.
+    """The network's input for a film: uint8 (S, S), and the position of its pixels on the film.
 
     A point (x, y) of the thumbnail is at `origin_px` + `step_px` × (x, y) of the film.
     """
@@ -89,7 +89,7 @@ def make_thumbnail(
     spacing_mm: tuple[float, float] | None = None,
     size_px: int = THUMBNAIL_PX,
 ) -> Thumbnail:
-    """Shrink a film (H, W) into a square with square pixels, centred, with black where none is."""
+    """Shrink a film (H, W) into a square with square pixels, centred, padded with black."""
     height, width = pixels.shape
     row_mm, column_mm = spacing_mm or (1.0, 1.0)
     side_mm = max(height * row_mm, width * column_mm)
@@ -114,50 +114,50 @@ def stretch(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 class LearnedLocator:
-    """Finds heads on upright films (a `FindHeads`), and says how a film is to be turned."""
+    """Finds heads on upright films (a `FindHeads`) and the turns that set a film upright."""
 
     def __init__(self, score: ScoreThumbnail) -> None:
         self._score = score
-        # What the network said of the film whose turns were asked for: to find the heads on it as
-        # it then lies is to look at one of these thumbnails again.
-        self._seen: dict[bytes, LocatorScores] = {}
+        # Scores of the thumbnails of one film: its heads are found on one of those that were scored
+        # for its turns.
+        self._scored: dict[bytes, LocatorScores] = {}
 
     def __call__(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None, /
     ) -> Heads | None:
-        """Return the heads on a film (H, W) with bone bright; None where the network sees none."""
+        """Return the heads on a film (H, W) with bone bright; None where there are none."""
         thumbnail = make_thumbnail(pixels, spacing_mm)
-        scores = self._look(thumbnail.pixels)
-        self._seen = {thumbnail.pixels.tobytes(): scores}
+        scores = self._score_once(thumbnail.pixels)
+        self._scored = {thumbnail.pixels.tobytes(): scores}
         return read_heads(scores, thumbnail)
 
     def quarter_turns(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
-        """Return how often a film is to be turned by 90° counterclockwise (`numpy.rot90`)."""
-        self._seen.clear()
+        """Return the counterclockwise quarter turns (`numpy.rot90`) that set a film upright."""
+        self._scored.clear()
         thumbnail = make_thumbnail(pixels, spacing_mm).pixels
         return read_turns(
-            self._look(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in range(4)
+            self._score_once(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in range(4)
         )
 
-    def _look(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
+    def _score_once(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
         key = thumbnail.tobytes()
-        if key not in self._seen:
-            self._seen[key] = self._score(thumbnail)
-        return self._seen[key]
+        if key not in self._scored:
+            self._scored[key] = self._score(thumbnail)
+        return self._scored[key]
 
 
-def read_turns(looks: Iterable[LocatorScores]) -> int:
-    """Return the quarter turns that the answers mean: none where they are not sure together.
+def read_turns(scores: Iterable[LocatorScores]) -> int:
+    """Return the quarter turns that set a film upright; 0 where the scores leave them in doubt.
 
-    `looks` are at the thumbnail as it is, and after one, two and three quarter turns; no more are
-    taken than it needs to be sure, and two at least for a film that is to be turned. What is `k`
-    turns from upright is `k - j` from it after `j`. Their geometric mean decides.
+    `scores` are of the thumbnail as it is, and after one, two and three quarter turns. No more are
+    taken than certainty needs, and at least two of a film that is to be turned. A film that is `k`
+    turns from upright is `k - j` turns from it after `j`: the geometric mean of all decides.
     """
     rolled = list[NDArray[np.floating]]()
-    for j, one in enumerate(looks):
-        rolled.append(np.roll(log_probabilities(one.turns), j))
+    for j, turned in enumerate(scores):
+        rolled.append(np.roll(log_probabilities(turned.turns), j))
         probabilities = np.exp(log_probabilities(np.mean(rolled, axis=0)))
         turns = int(probabilities.argmax())
         if probabilities[turns] >= SURE and (j or not turns):
@@ -166,12 +166,12 @@ def read_turns(looks: Iterable[LocatorScores]) -> int:
 
 
 def log_probabilities(logits: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the logarithms of the probabilities that logits (N,) mean."""
+    """Return the logarithms of the probabilities of logits (N,): log-softmax."""
     return np.asarray(logits - np.logaddexp.reduce(logits))
 
 
 def read_heads(scores: LocatorScores, thumbnail: Thumbnail) -> Heads | None:
-    """Return the heads that the network's answer means, in pixels of the film."""
+    """Decode the network's outputs to heads, in pixels of the film."""
     present = 1 / (1 + np.exp(-scores.present.astype(np.float64)))
     if present.max() < PRESENT:
         return None

@@ -1,4 +1,4 @@
-"""The locator in a session of ONNX Runtime, on one thread of the CPU: it runs in workers."""
+"""The locator in an ONNX Runtime session on one CPU thread, for worker processes."""
 
 from __future__ import annotations
 

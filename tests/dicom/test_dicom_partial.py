@@ -24,7 +24,7 @@ from hipedge.dicom import openjpeg, read, values_hash
 from hipedge.dicom.codecs import CODECS
 from hipedge.dicom.partial import FEWEST_BITS, CodedPixels
 from hipedge.errors import Code, Refused
-from hipedge.imaging.prepare import _Grid
+from hipedge.imaging.prepare import resample_area
 from hipedge.types import Area, Box
 
 pytestmark = pytest.mark.skipif(
@@ -446,5 +446,4 @@ def test_rg2s_pixels_lie_where_the_area_says(name, shared_data):
 def seen_through(area, box, shift_px):
     """An area averaged over cells of 25 pixels of the film, as if it lay elsewhere by a shift."""
     moved = Area(area.pixels, tuple(o + shift_px for o in area.origin_px), area.step_px)
-    grid = _Grid.over(box, (2140, 1760), 32)
-    return grid.fill(moved)
+    return resample_area(moved, box, (2140, 1760), 32)

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import WholePixels
 from hipedge.imaging.geometry import crop_box, head_in_box
-from hipedge.imaging.prepare import area_means, crop_affine, prepare, resample, to_bytes
+from hipedge.imaging.prepare import (
+    area_means,
+    crop_affine,
+    prepare,
+    prepare_hips,
+    resample,
+    to_bytes,
+)
 from hipedge.types import Box, CropGeometry, Hip, Radiograph, Side
 from tests.builders import film
 
@@ -168,6 +175,90 @@ def test_unequal_spacing_gives_a_square_of_the_patient():
     y, x = np.nonzero(sample.pixels[0] > 127)
     assert np.ptp(x) == pytest.approx(np.ptp(y), abs=1)
     assert np.ptp(x) + 1 == pytest.approx(50 / 80 * SIZE_PX, abs=1)
+
+
+FLUSH = {
+    "left": Box(0, 100, 200, 300),
+    "right": Box(100, 100, 300, 300),
+    "top": Box(50, 0, 250, 200),
+    "bottom": Box(50, 200, 250, 400),
+    "right, between pixels": Box(150.4, 100.7, 300, 250.3),
+    "bottom, between pixels": Box(50.3, 223.1, 227.2, 400),
+    "right, enlarged": Box(270.5, 100, 300, 129.5),
+    "bottom, enlarged": Box(50, 371.25, 78.75, 400),
+}
+
+
+@pytest.mark.parametrize("box", FLUSH.values(), ids=FLUSH)
+def test_a_box_flush_with_the_films_edge_is_filled_to_its_last_cell(box):
+    pixels = noise()
+    square = resample(pixels, box, SIZE_PX)
+    assert not np.isnan(square).any()
+    if box.width >= SIZE_PX:
+        for row in (0, SIZE_PX - 1):
+            for column in (0, SIZE_PX - 1):
+                cell = box.width / SIZE_PX
+                x, y = box.x0 + column * cell, box.y0 + row * cell
+                weights = covered(x, x + cell, 300), covered(y, y + cell, 400)
+                mean = weights[1] @ pixels @ weights[0] / (weights[0].sum() * weights[1].sum())
+                assert square[row, column] == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("beyond_px", [1, 2, 3, 50])
+@pytest.mark.parametrize("edge", ["left", "right", "top", "bottom"])
+def test_of_a_box_that_reaches_beyond_one_edge_only_the_cells_beyond_are_empty(edge, beyond_px):
+    cell, size = 4, 40  # px, cells
+    span_px = cell * size
+    shift = cell * beyond_px
+    x0 = {"left": -shift, "right": 300 - span_px + shift}.get(edge, 60)
+    y0 = {"top": -shift, "bottom": 400 - span_px + shift}.get(edge, 80)
+    box = Box(x0, y0, x0 + span_px, y0 + span_px)
+    if beyond_px >= size:
+        with pytest.raises(Refused):
+            resample(noise(), box, size)
+        return
+    empty = np.isnan(resample(noise(), box, size))
+    expected = np.zeros_like(empty)
+    lines = slice(0, beyond_px) if edge in ("left", "top") else slice(size - beyond_px, size)
+    expected[(slice(None), lines) if edge in ("left", "right") else lines] = True
+    np.testing.assert_array_equal(empty, expected)
+
+
+def test_a_cell_that_lies_on_the_film_in_part_is_empty():
+    empty = np.isnan(resample(noise(), Box(-10, 80, 150, 240), 40))  # cells of 4 px
+    assert empty[:, :3].all()
+    assert not empty[:, 3:].any()
+
+
+def test_both_hips_of_a_film_are_cropped_as_each_alone():
+    film, boxes = radiograph(noise(1400, 1200)), [Box(50, 80, 450, 480), Box(700, 100, 1150, 550)]
+    hips = [hip(boxes[0]), hip(boxes[1], Side.LEFT, mirrored=True)]
+    together = prepare_hips(film, hips, SIZE_PX)
+    for samples, each in zip(together, hips, strict=True):
+        (alone,) = prepare(film, each, SIZE_PX)
+        assert np.abs(samples[0].pixels.astype(int) - alone.pixels).max() <= 2
+        np.testing.assert_array_equal(samples[0].affine, alone.affine)
+
+
+class Recorded(WholePixels):
+    """Pixels that note each area that is asked for."""
+
+    def area(self, box, step_px):
+        self.asked.append((box, step_px))
+        return super().area(box, step_px)
+
+
+def test_a_film_is_decoded_once_for_all_hips_and_as_finely_as_the_smallest_needs():
+    pixels = noise(1400, 1200)
+    source = Recorded(pixels)
+    object.__setattr__(source, "asked", [])
+    film = Radiograph(radiograph(pixels).film, source)
+    boxes = Box(60, 80, 444, 464), Box(560, 100, 1200, 740)  # 6 and 10 px a cell
+    prepare_hips(film, [hip(box) for box in boxes], SIZE_PX)
+    assert source.asked == [(Box(60, 80, 1200, 740), 3.0)]
+    source.asked.clear()
+    prepare(film, hip(Box(60, 80, 100, 120)), SIZE_PX)
+    assert source.asked == [(Box(60, 80, 100, 120), 1.0)]
 
 
 @pytest.mark.parametrize(

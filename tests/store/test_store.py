@@ -13,7 +13,6 @@ import pytest
 
 from hipedge.errors import Code, State, StoreError
 from hipedge.rules import decide as decide_module
-from hipedge.store import Outbox, Store
 from hipedge.store import Outbox, Queue, Store
 from hipedge.types import (
     ABNORMAL,
