@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from hipedge.errors import InputError
+from hipedge.rules import calibration
 from hipedge.rules.site import OperatingPoint, SiteCalibration
 from hipedge.study.cases import Cases
 from hipedge.study.resampling import SEED, Array
@@ -82,12 +82,7 @@ def at_temperature(cases: Cases, factor: float) -> Cases:
 
 def fit_temperature(probabilities: Array, truth: NDArray[np.integer]) -> float:
     """Return the factor on the temperature of least log loss (Guo et al. 2017)."""
-    best = minimize_scalar(
-        lambda log_factor: log_loss(rescale(probabilities, float(np.exp(log_factor))), truth),
-        bounds=(np.log(0.05), np.log(20)),
-        method="bounded",
-    )
-    return float(np.exp(best.x))
+    return calibration.fit_temperature(np.log(np.maximum(probabilities, _SMALLEST)), truth)
 
 
 def fit_operating_points(
