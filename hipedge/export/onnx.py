@@ -13,8 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 import hipedge
 from hipedge.locate.learned import THUMBNAIL_PX
 
-# What torch's exporter writes without conversion. JetPack's TensorRT 10.3 reads opsets to 20,
-# Python 3.10's last ONNX Runtime (1.23.2) reads opsets to 23 and IR versions to 11.
+# The opset that torch's exporter writes without conversion. JetPack's TensorRT 10.3 reads opsets to
+# 20, Python 3.10's last ONNX Runtime (1.23.2) opsets to 23 and IR versions to 11.
 OPSET = 18
 
 
@@ -22,8 +22,8 @@ def export_classifier(network: nn.Module, path: Path, *, size_px: int) -> None:
     """Write `network` as an ONNX file: uint8 `pixels` (N, 1, S, S) in, `logits` and `maps` out.
 
     `network` is a `HipNet`: a module with a `backbone` of its own, before pooling and head.
-    The backbone is in half precision, GeM and head in single: features go up to 65504 there, and
-    their cubes beyond. Equal networks give equal bytes.
+    The backbone is in half precision, GeM and head in single: features are up to 65504 there,
+    and their cubes exceed that. Equal networks give equal bytes.
     """
     classifier = copy.deepcopy(network).cpu().eval()
     # In single precision: running variances overflow half precision, or vanish in it.
@@ -68,22 +68,22 @@ def _export(network: nn.Module, path: Path, *, size_px: int, outputs: tuple[str,
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch normalisation into the convolution before it, all the way down."""
-    before, convolution = "", None
+    """Fold each batch normalisation into the convolution before it, in all submodules."""
+    name_before, convolution = "", None
     for name, child in list(module.named_children()):
         if isinstance(convolution, nn.Conv2d) and isinstance(child, nn.BatchNorm2d):
-            setattr(module, before, fuse_conv_bn_eval(convolution, child))
+            setattr(module, name_before, fuse_conv_bn_eval(convolution, child))
             # timm's layers of normalisation bring their activation with them.
             setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
             _fold_batch_norms(child)
-        before, convolution = name, child
+        name_before, convolution = name, child
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: they hold source lines and the paths of this machine."""
+    """Remove the exporter's metadata, which holds source lines and paths of this machine."""
     graph = model.graph
-    noted = [*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]
-    for part in (model, graph, *noted):
+    parts = [*graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info]
+    for part in (model, graph, *parts):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
