@@ -87,7 +87,9 @@ def test_stages_do_not_import_one_another():
 
 
 OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels matplotlib watchfiles prometheus_client"  # noqa: E501
-NEEDS_AN_EXTRA = ("train", "phantom", "insertion", "study", "export/onnx.py", "backends/openvino.py")
+NEEDS_AN_EXTRA = (
+    "train", "phantom", "insertion", "study", "export/onnx.py", "backends/openvino.py",
+)  # fmt: skip
 
 
 def test_every_runtime_module_is_imported_without_any_extra():

@@ -29,7 +29,7 @@ from hipedge.locate.rules import FindHeads
 from hipedge.types import CropGeometry, Side
 
 # Changed with whatever changes what is kept.
-VERSION = 1
+VERSION = 4
 GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
 OnFilm = Callable[[int, int], None]
@@ -64,6 +64,7 @@ class Backgrounds:
     left_out: tuple[LeftOut, ...]
     _arrays: NDArray[np.float16]  # (N, 3, H, W): the canvas, its soft tissue, where the femur is
     _landmarks: tuple[dict[str, list[object]] | None, ...]
+    _grains: tuple[float, ...]
 
     def __len__(self) -> int:
         return len(self.hips)
@@ -81,7 +82,7 @@ class Backgrounds:
         found = None
         if stored is not None:
             found = from_arrays({name: np.array(values) for name, values in stored.items()})
-        return Hip(Canvas(pixels, on_film), found, soft, femur)
+        return Hip(Canvas(pixels, on_film), found, soft, femur, self._grains[number])
 
 
 def prepare_backgrounds(
@@ -116,7 +117,8 @@ def prepare_backgrounds(
         )
     arrays = np.load(stem.with_suffix(".npy"), mmap_mode="r")
     landmarks = tuple(hip["landmarks"] for hip in index["hips"])
-    return Backgrounds(hips, left_out, arrays[: len(hips)], landmarks)
+    grains = tuple(hip["grain"] for hip in index["hips"])
+    return Backgrounds(hips, left_out, arrays[: len(hips)], landmarks, grains)
 
 
 def _key(rows: Sequence[BackgroundRow], suspect: Suspect) -> str:
@@ -124,13 +126,9 @@ def _key(rows: Sequence[BackgroundRow], suspect: Suspect) -> str:
     for row in rows:
         if row.path not in files:
             files[row.path] = hashlib.sha256(row.path.read_bytes()).hexdigest()
-    content = json.dumps(
-        [
-            VERSION,
-            getattr(suspect, "__qualname__", repr(suspect)),
-            *((files[row.path], repr(row).replace(repr(row.path), "")) for row in rows),
-        ]
-    )
+    hips = [(files[row.path], repr(row).replace(repr(row.path), "")) for row in rows]
+    judge = getattr(suspect, "__qualname__", repr(suspect))
+    content = json.dumps([VERSION, judge, hips])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
@@ -158,6 +156,7 @@ def _fill(
                     "split": row.split,
                     "patient": row.patient,
                     "age_class": row.age_class.value,
+                    "grain": result.grain,
                     "landmarks": found
                     and {name: values.tolist() for name, values in as_arrays(found).items()},
                 }

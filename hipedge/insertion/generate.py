@@ -17,10 +17,10 @@ from hipedge.insertion.backgrounds import Background, Backgrounds
 from hipedge.insertion.canvas import HEAD_PX, STEP_MM
 from hipedge.insertion.contour import Floats
 from hipedge.insertion.harmless import redrawn
-from hipedge.insertion.hip import Hip
+from hipedge.insertion.hip import Hip, distance_from
 from hipedge.insertion.lesions import insert_lesion
 from hipedge.insertion.manifest import AgeClass
-from hipedge.insertion.sampling import Image, averaged, blurred, smooth_noise
+from hipedge.insertion.sampling import Image, averaged, blurred, sampled, smooth_noise
 from hipedge.phantom.patient import CATEGORY_SHARES, GRADE_SHARES
 from hipedge.types import CATEGORIES, Category, CropGeometry
 
@@ -37,6 +37,10 @@ SITE_REACH_MM: Mapping[Category, float] = {
     Category.TOTAL_HIP_ARTHROPLASTY: np.inf,
     Category.INTERNAL_FIXATION: np.inf,
 }
+UNCHANGED = "kl0"  # the grade of a normal hip that shows nothing
+PLACE_ERROR_MM = 3.0
+SCALE_ERROR = 0.035
+TURN_DEG = 2.5
 SHARE_COLLIMATED = 0.12
 SHARE_SHADED = 0.3
 
@@ -91,7 +95,7 @@ class DrawInserted:
         """Return one sample; what is not given is drawn."""
         rng = np.random.default_rng(seed)
         category = category or _drawn(self.shares, rng)
-        number = self._drawn_background(category, rng) if background is None else background
+        number = self._drawn_background(category, grade, rng) if background is None else background
         hip = self.backgrounds.hip(number)
         grade = grade or _drawn_grade(category, hip, rng)
         pixels, mask = draw(hip, self.geometry, category, grade, rng)
@@ -102,15 +106,33 @@ class DrawInserted:
         for number in range(first, first + count):
             yield self.sample(np.random.SeedSequence((seed, number)))
 
+    def untouched(self, seed: np.random.SeedSequence | int, background: int) -> NDArray[np.uint8]:
+        """Return a background's crop uint8 (1, S, S) as samples are placed, but with no change."""
+        rng = np.random.default_rng(seed)
+        hip = self.backgrounds.hip(background)
+        matrix = _drawn_place(self.geometry, np.zeros(2), rng)
+        return _cropped(hip, hip.canvas.pixels, matrix, self.geometry.size_px, rng)[None]
+
+    def original(self, background: int) -> NDArray[np.uint8]:
+        """Return a background's crop uint8 (1, S, S) as it is, with no change at all."""
+        canvas = self.backgrounds.hip(background).canvas
+        still = np.zeros(canvas.pixels.shape, np.float32)
+        matrix = _placed(self.geometry, np.zeros(2), np.zeros(2), 1.0, 0.0)
+        shown = np.where(canvas.on_film, canvas.pixels, np.nan).astype(np.float32)
+        size = self.geometry.size_px
+        return to_bytes(averaged(shown, matrix, still, still, (size, size), _taps(matrix)))[None]
+
     def _adults(self) -> NDArray[np.int64]:
         hips = self.backgrounds.hips
         numbers = self.backgrounds.of(self.split)
         adult = [hips[number].age_class is AgeClass.ADULT for number in numbers]
         return np.asarray(numbers[np.array(adult, bool)])
 
-    def _drawn_background(self, category: Category, rng: np.random.Generator) -> int:
-        normal = category is Category.NORMAL
-        return int(rng.choice(self.backgrounds.of(self.split) if normal else self._adults()))
+    def _drawn_background(
+        self, category: Category, grade: str | None, rng: np.random.Generator
+    ) -> int:
+        any_age = category is Category.NORMAL and grade in (None, UNCHANGED)
+        return int(rng.choice(self.backgrounds.of(self.split) if any_age else self._adults()))
 
 
 def _drawn(shares: Mapping[Category, float], rng: np.random.Generator) -> Category:
@@ -120,7 +142,7 @@ def _drawn(shares: Mapping[Category, float], rng: np.random.Generator) -> Catego
 
 def _drawn_grade(category: Category, hip: Hip, rng: np.random.Generator) -> str:
     if hip.landmarks is None:
-        return "kl0"
+        return UNCHANGED
     shares = GRADE_SHARES[category]
     return str(rng.choice(list(shares), p=list(shares.values())))
 
@@ -135,34 +157,12 @@ def draw(
     """Return a crop uint8 (1, S, S) of a hip with this lesion, and the mask (1, S, S) of it."""
     before = redrawn(hip, rng)
     inserted = insert_lesion(hip, before, category, grade, rng)
-    after = _as_sharp(hip, before, inserted.pixels)
+    after = inserted.pixels
     changed = _site(hip, category, np.abs(after - before) > CHANGED, inserted.head_shift)
-    matrix = crop_matrix(geometry, inserted.head_shift, rng)
+    matrix = _drawn_place(geometry, inserted.head_shift, rng)
     pixels = _cropped(hip, after, matrix, geometry.size_px, rng)
-    still = np.zeros(after.shape, np.float32)
-    share = averaged(
-        blurred(changed.astype(np.float32), 2.0), matrix, still, still,
-        (geometry.size_px, geometry.size_px), 2,
-    )  # fmt: skip
-    return pixels[None], (np.nan_to_num(share) > 0.4)[None]
-
-
-def plain(hip: Hip, geometry: CropGeometry, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a crop uint8 (1, S, S) of a hip as it is, from another place as samples are."""
-    matrix = crop_matrix(geometry, np.zeros(2), rng)
-    return _cropped(hip, hip.canvas.pixels, matrix, geometry.size_px, rng)[None]
-
-
-def _as_sharp(hip: Hip, before: Image, after: Image) -> Image:
-    """Blur what was changed as far as the film is blurred: lesions are drawn sharper than films.
-
-    By how much is estimated from the film's finest detail.
-    """
-    difference = after - before
-    if not difference.any():
-        return after
-    sigma = float(np.clip(1.65 - 0.35 * hip.grain, 0.7, 1.5))
-    return np.asarray(before + blurred(difference, sigma), np.float32)
+    share = sampled(blurred(changed.astype(np.float32), 2.0), matrix, geometry.size_px)
+    return pixels[None], (share > 0.4)[None]
 
 
 def _site(
@@ -177,28 +177,38 @@ def _site(
         middle = (found.greater_trochanter + found.lesser_trochanter) / 2
     elif category is Category.FEMORAL_NECK_FRACTURE:
         middle = found.head + 0.9 * found.radius_px * found.neck_axis
-    y, x = np.mgrid[: changed.shape[0], : changed.shape[1]]
-    near = np.zeros(changed.shape, bool)
-    for x0, y0 in (middle, middle + head_shift):
-        near |= np.hypot(x - x0, y - y0) * STEP_MM < SITE_REACH_MM[category]
+    reach = SITE_REACH_MM[category] / STEP_MM
+    near = distance_from(changed.shape, *middle) < reach
+    if head_shift.any():
+        near |= distance_from(changed.shape, *(middle + head_shift)) < reach
     return changed & near
 
 
-def crop_matrix(
+def _drawn_place(
     geometry: CropGeometry, head_shift: Floats, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw where a crop lies on the canvas: matrix (2, 3) from the crop's positions to there.
+    """Draw where a crop lies: as the locator's, some millimetres and a few percent off."""
+    away = rng.normal(0.0, PLACE_ERROR_MM, 2) / STEP_MM
+    scale = float(np.exp(rng.normal(0.0, SCALE_ERROR)))
+    return _placed(geometry, head_shift, away, scale, float(np.radians(rng.normal(0.0, TURN_DEG))))
 
-    As the locator's, its place errs by some millimetres, its scale by a few percent.
-    """
-    step = geometry.crop_mm / geometry.size_px / STEP_MM * np.exp(rng.normal(0.0, 0.035))
-    angle = np.radians(rng.normal(0.0, 2.5))
+
+def _placed(
+    geometry: CropGeometry, head_shift: Floats, away: Floats, scale: float, angle: float
+) -> NDArray[np.float64]:
+    """Return the matrix (2, 3) from a crop's positions to the canvas's."""
+    step = geometry.crop_mm / geometry.size_px / STEP_MM * scale
     c, s = step * np.cos(angle), step * np.sin(angle)
     linear = np.array([[c, -s], [s, c]])
     lateral, distal = geometry.lateral_mm / STEP_MM, geometry.distal_mm / STEP_MM
-    middle = np.array(HEAD_PX) + head_shift + [-lateral, distal] + rng.normal(0.0, 3.0, 2) / STEP_MM
+    middle = np.array(HEAD_PX) + head_shift + [-lateral, distal] + away
     half = geometry.size_px / 2
     return np.column_stack([linear, middle - linear @ [half, half]])
+
+
+def _taps(matrix: NDArray[np.float64]) -> int:
+    """Return how many points a side a crop's pixel averages: about one of the canvas's each."""
+    return max(1, round(float(np.hypot(*matrix[:, 0]))))
 
 
 def _cropped(
@@ -211,9 +221,8 @@ def _cropped(
         np.float32(rng.uniform(0.0, 0.8)) * smooth_noise(rng, flat, rng.uniform(25, 60))
         for _ in range(2)
     ]
-    taps = max(1, round(float(np.hypot(*matrix[:, 0]))))
     shown = np.where(on_film, image, np.nan).astype(np.float32)
-    square = averaged(shown, matrix, bend[0], bend[1], (size, size), taps)
+    square = averaged(shown, matrix, bend[0], bend[1], (size, size), _taps(matrix))
     if np.isnan(square).all():
         raise ValueError("the crop lies outside the film")
     if rng.random() < SHARE_SHADED:

@@ -112,7 +112,7 @@ def _gas(image: Image, rng: np.random.Generator) -> Image:
 def _marker(image: Image, rng: np.random.Generator) -> Image:
     """Lay a bead, a ring or a bar of metal over soft tissue beside the hip."""
     away = rng.uniform(45.0, 85.0) / STEP_MM
-    bearing = rng.uniform(1.2, 5.2)
+    bearing = rng.uniform(3.4, 4.6) if rng.random() < 0.6 else rng.uniform(0.5, 1.2)
     centre = np.array(HEAD_PX) + away * np.array([np.cos(bearing), np.sin(bearing)])
     smooth = np.zeros(image.shape, np.float32)
     kind = rng.integers(3)

@@ -28,13 +28,15 @@ class Hip:
     """A background, taken apart.
 
     `soft` is the canvas without the femur, `femur` (0 to 1) where that is. `landmarks` is None,
-    and `soft` and `femur` mean nothing, for a hip that is only ever shown without a lesion.
+    and `soft` and `femur` mean nothing, for a hip that is only ever shown without a lesion. `grain`
+    is the standard deviation of the film's finest detail.
     """
 
     canvas: Canvas
     landmarks: Landmarks | None
     soft: Image
     femur: Image
+    grain: float
 
     @property
     def found(self) -> Landmarks:
@@ -48,10 +50,13 @@ class Hip:
         """Pixels of the canvas per mm at the hip joint, by the size of the femoral head."""
         return self.found.radius_px / ANATOMICAL_RADIUS_MM
 
-    @cached_property
-    def bone(self) -> Image:
-        """The femur's layer: what it adds to the tissue around."""
-        return np.asarray((self.canvas.pixels - self.soft) * self.femur)
+    @property
+    def blur_px(self) -> float:
+        """By how much the film is blurred (one standard deviation), guessed from its finest detail.
+
+        What is inserted is blurred alike: an edge sharper than the film's would give it away.
+        """
+        return float(np.clip(1.65 - 0.35 * self.grain, 0.7, 1.5))
 
     @cached_property
     def polar(self) -> tuple[Image, Image]:
@@ -59,19 +64,12 @@ class Hip:
         x, y = self.found.head_px if self.landmarks else HEAD_PX
         return polar_about(self.canvas.pixels.shape, x, y)
 
-    @cached_property
-    def grain(self) -> float:
-        """The standard deviation of the film's finest detail, in soft tissue."""
-        detail = self.canvas.pixels - blurred(self.canvas.pixels, 1.0)
-        spread = np.abs(detail[self.canvas.on_film])
-        return float(1.48 * np.median(spread))
-
 
 def take_apart(canvas: Canvas, landmarks: Landmarks | None) -> Hip:
     """Separate the femur's layer from the tissue behind it."""
     shape = canvas.pixels.shape
     if landmarks is None:
-        return Hip(canvas, None, canvas.pixels, np.zeros(shape, np.float32))
+        return Hip(canvas, None, canvas.pixels, np.zeros(shape, np.float32), grain_of(canvas))
     femur = landmarks.femur_mask((shape[0], shape[1]))
     femur *= canvas.on_film
     # Beside the head lies the socket, beside the rest of the femur only tissue, which adds nothing.
@@ -81,17 +79,28 @@ def take_apart(canvas: Canvas, landmarks: Landmarks | None) -> Hip:
     wide = blurred(wide, EDGE_PX)
     known = np.where(wide > 0.02, 0.0, 1.0).astype(np.float32) * canvas.on_film
     soft = filled(canvas.pixels, known)
-    # Bone adds: what is darker than the tissue around is the tissue itself.
-    soft = np.minimum(soft, blurred(canvas.pixels, 1.5) + 2.0)
     soft = np.where(known > 0, canvas.pixels, soft).astype(np.float32)
-    return Hip(canvas, landmarks, soft, wide)
+    return Hip(canvas, landmarks, soft, wide, grain_of(canvas))
+
+
+def grain_of(canvas: Canvas) -> float:
+    """Return the standard deviation of the film's finest detail, robustly: noise and sharpness."""
+    detail = canvas.pixels - blurred(canvas.pixels, 1.0)
+    return float(1.48 * np.median(np.abs(detail[canvas.on_film])))
+
+
+def distance_from(shape: tuple[int, ...], x: float, y: float) -> Image:
+    """Return the distance of each pixel from (x, y)."""
+    dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(x)
+    dy = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(y)
+    return np.asarray(np.sqrt(dx * dx + dy * dy))
 
 
 def polar_about(shape: tuple[int, ...], x: float, y: float) -> tuple[Image, Image]:
     """Return distance and bearing (0 to the right, -π/2 upwards) of each pixel from (x, y)."""
     dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(x)
     dy = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(y)
-    return np.hypot(dx, dy), np.arctan2(dy, dx)
+    return np.sqrt(dx * dx + dy * dy), np.arctan2(dy, dx)
 
 
 def rigid(angle_rad: float, about: Floats, shift: Floats) -> Floats:

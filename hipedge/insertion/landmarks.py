@@ -10,6 +10,7 @@ Positions are in pixels of the canvas, first pixel's centre (0, 0).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,8 +38,16 @@ HEAD_ARC_DEG = np.arange(-200.0, 21.0, 5.0)
 ROOF_ARC_DEG = np.arange(-165.0, -19.0, 2.5)
 ROOF_REACH_MM = (0.8, 9.0)
 MOST_DEVIATIONS = 2.3
-LEAST_CONFIDENCE = 0.45
+# The search for the outline: where it starts from (turns, scores of the first mode), how many of
+# these are followed to the end, and by steps how far each point looks (pixels) and how many modes
+# count.
+START_TURNS_DEG = (-15.0, -7.0, 0.0, 7.0, 14.0, 22.0, 30.0)
+START_SCORES = (-1.0, 0.0, 1.0)
+STARTS_KEPT = 4
+SEARCH = ((16, 2), (12, 3), (9, 5), (6, 7), (5, 9))
+LEAST_CONFIDENCE = 0.6
 LEAST_ON_FILM = 0.80
+LEAST_OUTLINE_ON_FILM = 0.9
 
 
 class NotFound(HipedgeError):
@@ -151,6 +160,8 @@ def find_landmarks(
     found = Landmarks((x, y), radius, outline, roof, strength, turn, confidence)
     if confidence < LEAST_CONFIDENCE:
         raise NotFound(f"the femur's outline is not clear: confidence {confidence:.2f}")
+    if _share_on_film(canvas, outline) < LEAST_OUTLINE_ON_FILM:
+        raise NotFound("the femur reaches beyond the edge of the film")
     if not 100.0 <= found.neck_shaft_deg <= 165.0:
         raise NotFound(f"no femur has a neck-shaft angle of {found.neck_shaft_deg:.0f} degrees")
     return found
@@ -162,6 +173,14 @@ def _check_on_film(canvas: Canvas, head_px: tuple[float, float]) -> None:
     around = canvas.on_film[max(y - reach // 2, 0) : y + reach, max(x - reach, 0) : x + reach // 2]
     if around.mean() < LEAST_ON_FILM:
         raise NotFound("the hip is cut off by the edge of the film")
+
+
+def _share_on_film(canvas: Canvas, outline: Floats) -> float:
+    """Return how much of an outline lies on the film, of what lies on the canvas."""
+    height, width = canvas.on_film.shape
+    x, y = np.rint(outline).astype(int).T
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return float(canvas.on_film[y[inside], x[inside]].mean())
 
 
 def _head_circle(
@@ -195,35 +214,58 @@ def _head_circle(
     return best[1:]
 
 
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """The outline model in a place: its shape in head radii, its turn and its scale."""
+
+    shape: Floats
+    turn: float
+    scale: float
+
+    def points(self, head: Floats, radius: float) -> Floats:
+        return np.asarray(self.shape @ _rotation(self.turn).T * (radius * self.scale) + head)
+
+
 def _outline(image: Image, head: Floats, radius: float) -> tuple[Floats, float, float]:
-    """Fit the outline model: return the outline (N, 2), its turn, and the edges' evidence."""
+    """Fit the outline model: return the outline (N, 2), its turn, and the edges' evidence.
+
+    From many starts the search goes a little way, from the clearest all the way.
+    """
     model = outline_model()
-    candidates = []
-    for degrees in np.arange(-18.0, 31.0, 6.0):
-        shape, turn = model.mean, np.radians(degrees)
-        fitted, turn = _refined(image, head, radius, shape, turn, 1.0)
-        candidates.append((_evidence(image, fitted), fitted, turn))
-    _, fitted, turn = max(candidates, key=lambda one: one[0])
-    snapped = _snapped(image, fitted, reach_px=7, stiffness=6.0)
-    return snapped, float(turn), _evidence(image, snapped)
+    rough = []
+    for degrees in START_TURNS_DEG:
+        for score in START_SCORES:
+            shape = model.mean.ravel() + score * model.deviations[0] * model.modes[0]
+            start = _Fit(shape.reshape(-1, 2), float(np.radians(degrees)), 1.0)
+            fit = _refined(image, head, radius, start, SEARCH[:2])
+            rough.append((_evidence(image, fit.points(head, radius)), fit))
+    rough.sort(key=lambda one: -one[0])
+    best = (-np.inf, rough[0][1])
+    for _, start in rough[:STARTS_KEPT]:
+        fit = _refined(image, head, radius, start, SEARCH[1:])
+        best = max(best, (_evidence(image, fit.points(head, radius)), fit), key=lambda one: one[0])
+    snapped = _snapped(image, best[1].points(head, radius), reach_px=7, stiffness=6.0)
+    return snapped, best[1].turn, _evidence(image, snapped)
 
 
 def _refined(
-    image: Image, head: Floats, radius: float, shape: Floats, turn: float, scale: float
-) -> tuple[Floats, float]:
-    """Move the model to the edges: points along normals, then pose and modes by least squares."""
+    image: Image, head: Floats, radius: float, fit: _Fit, search: Sequence[tuple[int, int]]
+) -> _Fit:
+    """Move the model to the edges: points along normals, then pose and modes by least squares.
+
+    `search` is, step by step, how far along its normal each point looks and how many modes count.
+    """
     model = outline_model()
-    scores = np.zeros(len(model.modes))
+    shape, turn, scale = fit.shape, fit.turn, fit.scale
     trust = np.ones(len(model.mean))
     trust[HEAD] = 0.3  # the head's circle is known, and the socket's edges lie near it
-    for reach_px, modes in ((16, 2), (12, 3), (9, 5), (6, 7), (5, 9)):
-        points = _placed(shape, head, radius, turn, scale)
-        target = _snapped(image, points, reach_px, stiffness=1.5)
-        away = (target - head) / radius
+    for reach_px, modes in search:
+        points = _Fit(shape, turn, scale).points(head, radius)
+        away = (_snapped(image, points, reach_px, stiffness=1.5) - head) / radius
         for _ in range(2):
             turned = away @ _rotation(-turn).T / scale
             # The head stays where it is: only turn and scale of the rest are free.
-            weights = (trust * (np.abs(np.linalg.norm(shape, axis=1)) > 1.3))[:, None]
+            weights = (trust * (np.linalg.norm(shape, axis=1) > 1.3))[:, None]
             a = float((weights * turned * shape).sum() / (weights * shape * shape).sum())
             cross = shape[:, 0] * turned[:, 1] - shape[:, 1] * turned[:, 0]
             b = float((weights[:, 0] * cross).sum() / (weights * shape * shape).sum())
@@ -233,16 +275,11 @@ def _refined(
             basis = model.modes[:modes].T * np.repeat(trust, 2)[:, None]
             residual = (turned - model.mean).ravel() * np.repeat(trust, 2)
             ridge = 0.04 * len(trust) / 100 / model.deviations[:modes] ** 2
-            normal = basis.T @ basis + np.diag(ridge)
-            scores = np.linalg.solve(normal, basis.T @ residual)
+            scores = np.linalg.solve(basis.T @ basis + np.diag(ridge), basis.T @ residual)
             limit = MOST_DEVIATIONS * model.deviations[:modes]
             scores = np.clip(scores, -limit, limit)
             shape = model.mean + (scores @ model.modes[:modes]).reshape(-1, 2)
-    return _placed(shape, head, radius, turn, scale), turn
-
-
-def _placed(shape: Floats, head: Floats, radius: float, turn: float, scale: float) -> Floats:
-    return np.asarray(shape @ _rotation(turn).T * (radius * scale) + head)
+    return _Fit(shape, turn, scale)
 
 
 def _rotation(angle: float) -> Floats:

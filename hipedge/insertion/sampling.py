@@ -46,8 +46,16 @@ def moved(image: Image, matrix: NDArray[np.float64]) -> Image:
         for j in range(width):
             x = matrix[0, 0] * j + matrix[0, 1] * i + matrix[0, 2]
             y = matrix[1, 0] * j + matrix[1, 1] * i + matrix[1, 2]
-            if 0.0 <= x <= width - 1.0 and y >= 0.0:
-                out[i, j] = _cubic(image, x, y)
+            if 0.0 <= x < width - 1.0 and y >= 0.0:
+                p, q = int(x), min(int(y), height - 2)
+                # Layers are mostly empty, and from nothing around comes nothing.
+                if (
+                    image[q, p] != 0.0
+                    or image[q, p + 1] != 0.0
+                    or image[q + 1, p] != 0.0
+                    or image[q + 1, p + 1] != 0.0
+                ):
+                    out[i, j] = _cubic(image, x, y)
     return out
 
 
@@ -124,6 +132,24 @@ def averaged(
                     y += bend_y[q, p]
                     total += _cubic(image, x, y)
             out[i, j] = total / (taps * taps)
+    return out
+
+
+@compiled_fast
+def sampled(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
+    """Resample to a square of `size`, bilinearly, 0 outside; `matrix` is that of `averaged`."""
+    height, width = image.shape
+    out = np.zeros((size, size), np.float32)
+    for i in range(size):
+        for j in range(size):
+            x = matrix[0, 0] * (j + 0.5) + matrix[0, 1] * (i + 0.5) + matrix[0, 2]
+            y = matrix[1, 0] * (j + 0.5) + matrix[1, 1] * (i + 0.5) + matrix[1, 2]
+            if 0.0 <= x < width - 1.0 and 0.0 <= y < height - 1.0:
+                p, q = int(x), int(y)
+                a, b = x - p, y - q
+                out[i, j] = (1 - b) * ((1 - a) * image[q, p] + a * image[q, p + 1]) + b * (
+                    (1 - a) * image[q + 1, p] + a * image[q + 1, p + 1]
+                )
     return out
 
 

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from hipedge.insertion.hip import Hip
+from hipedge.insertion.contour import Floats
+from hipedge.insertion.hip import Hip, distance_from
 from hipedge.insertion.landmarks import ROOF_ARC_DEG
-from hipedge.insertion.lesions.femur import shifted_femur, sunk_head
+from hipedge.insertion.lesions.femur import femur_layer, shifted_femur, sunk_head, without_femur
 from hipedge.insertion.lesions.painting import (
     bell,
     blob,
     capped,
+    pulled,
     ramp,
     sector,
     trabecular,
 )
-from hipedge.insertion.sampling import Image, smooth_noise
+from hipedge.insertion.sampling import Image, blurred, smooth_noise, warped
 from hipedge.phantom.lesions.arthritis import Arthritis, draw_arthritis
 from hipedge.phantom.lesions.base import draw_doubtful
+
+USUAL_SPACE_MM = 4.2
 
 
 def insert_arthritis(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
@@ -69,8 +73,10 @@ def _narrowed(
 ) -> Image:
     """Move the femur towards the roof until the space there is `narrowest_mm`, or into it."""
     bearing = _bearing(direction_deg)
-    space_px = np.clip(_roof_px(hip, bearing) - hip.found.radius_px, 0.0, 9.0)
-    way = max(float(space_px) - narrowest_mm * hip.px_per_mm, 0.0) + 0.5 * wear_mm * hip.px_per_mm
+    space_px = np.clip(_roof_px(hip, bearing) - hip.found.radius_px, 3.5, 9.0)
+    # The circle and the roof are found at their edges' middles: what counts is how much is lost.
+    lost = np.clip(1.0 - narrowest_mm / USUAL_SPACE_MM, 0.0, 1.0)
+    way = 1.2 * float(space_px * lost) + 0.5 * wear_mm * hip.px_per_mm
     shift = way * np.array([np.cos(bearing), np.sin(bearing)])
     if way < 0.05:
         return image
@@ -83,9 +89,9 @@ def _sclerosis(
     """Thicken bone on both sides of the joint, most at the narrow place."""
     distance, angle = hip.polar
     depth = max(depth_mm, 0.3) * hip.px_per_mm
-    strength = (12.0 + 11.0 * depth_mm) * rng.uniform(0.55, 1.3)
+    strength = (16.0 + 12.0 * depth_mm) * rng.uniform(0.55, 1.3)
     about = sector(angle, bearing + rng.normal(0, 0.12), rng.uniform(0.55, 1.0))
-    uneven = 1.0 + 0.35 * trabecular(rng, image.shape)
+    uneven = 1.0 + 0.4 * blurred(trabecular(rng, image.shape), hip.blur_px)
     roof = np.interp(np.degrees(angle), ROOF_ARC_DEG, hip.found.roof_px, left=np.nan, right=np.nan)
     roof = np.nan_to_num(roof, nan=hip.found.radius_px + 6.0).astype(np.float32)
     above = np.where(
@@ -105,72 +111,71 @@ def _cyst(
     in_socket: bool,
     rng: np.random.Generator,
 ) -> Image:
-    """Hollow out a cyst with a dense rim, beside the joint."""
+    """Hollow out a cyst with a dense rim, beside the joint and within the bone."""
     bearing = _bearing(angle_deg)
     radius = 0.5 * diameter_mm * hip.px_per_mm
     gap = radius * rng.uniform(1.1, 1.7)
-    reach = _roof_px(hip, bearing) + gap if in_socket else hip.found.radius_px - gap
+    if in_socket:
+        reach = _roof_px(hip, bearing) + gap
+        # Lateral of the roof's edge there is no bone.
+        bearing = max(bearing, float(np.radians(hip.found.roof_edge_deg)) + 1.6 * radius / reach)
+    else:
+        reach = hip.found.radius_px - gap
     centre = hip.found.head + reach * np.array([np.cos(bearing), np.sin(bearing)])
     rough = 0.15 * smooth_noise(rng, (image.shape[0], image.shape[1]), max(radius, 2.0))
     deep = blob(
         image.shape, centre, (radius, radius * rng.uniform(0.6, 1.0)), rng.uniform(0, 3), rough
     )
     hole = ramp(deep, -0.1, 0.45)
-    rim = bell(deep, -0.12, 0.22)
-    depth, edge = rng.uniform(14, 42), rng.uniform(6, 30)
-    return np.asarray(image - depth * hole + edge * rim, np.float32)
+    rim = bell(deep, -0.12, 0.25)
+    visible = 0.006 * _level_at(image, centre)
+    depth, edge = rng.uniform(12, 36), rng.uniform(3, 18)
+    return np.asarray(image + visible * (edge * rim - depth * hole), np.float32)
 
 
-def _spur(
-    hip: Hip,
-    image: Image,
-    base: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    towards: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    height_px: float,
-    rng: np.random.Generator,
-) -> Image:
-    """Add a beak of bone that stands `height_px` out of a surface at `base`."""
-    along = np.arctan2(towards[1], towards[0])
-    width = height_px * rng.uniform(0.55, 0.95) + 1.0
-    centre = base + towards * height_px * 0.3
-    rough = 0.12 * smooth_noise(rng, (image.shape[0], image.shape[1]), max(height_px, 3.0))
-    deep = blob(image.shape, centre, (0.9 * height_px + 1.0, width), along, rough)
-    x, y = (int(np.clip(round(v), 0, n - 1)) for v, n in zip(base, image.shape[::-1], strict=True))
-    local = float(np.median(image[max(y - 9, 0) : y + 10, max(x - 9, 0) : x + 10]))
-    density = rng.uniform(14, 36) + 0.08 * local
-    body = ramp(deep, -0.05, 0.3) * (1.0 + 0.25 * trabecular(rng, image.shape, 3.0))
-    cortex = bell(deep, 0.12, 0.13)
-    return capped(image + density * body + 0.45 * density * cortex, image)
+def _level_at(image: Image, at: Floats, reach: int = 7) -> float:
+    """Return the median brightness about a point (2,)."""
+    x, y = (int(np.clip(round(v), 0, n - 1)) for v, n in zip(at, image.shape[::-1], strict=True))
+    return float(np.median(image[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach]))
 
 
 def _head_osteophytes(hip: Hip, image: Image, height_mm: float, rng: np.random.Generator) -> Image:
-    """Raise osteophytes where head meets neck, below and medially first, above and laterally."""
+    """Draw the bone out into beaks where head meets neck: below and medially, above and laterally.
+
+    The surface is stretched, cortex and all, in the femur's layer.
+    """
     found = hip.found
+    distance, angle = hip.polar
     neck = float(np.arctan2(found.neck_axis[1], found.neck_axis[0]))
+    out = np.zeros(image.shape, np.float32)
     for side, share in ((-1.0, 1.0), (1.0, 0.75)):
-        height = height_mm * share * rng.uniform(0.7, 1.3) * hip.px_per_mm
-        if height < 0.8 or rng.random() < 0.12:
+        if rng.random() < 0.1:
             continue
-        # Just beyond where the neck begins, on either side of its axis.
-        bearing = neck + side * rng.uniform(0.85, 1.15)
-        out = np.array([np.cos(bearing), np.sin(bearing)])
-        tangent = np.array([-out[1], out[0]]) * -side
-        lean = out + rng.uniform(0.1, 0.8) * -tangent * rng.choice([-1.0, 1.0])
-        image = _spur(
-            hip, image, found.head + 0.98 * found.radius_px * out, lean / np.hypot(*lean),
-            height, rng,
-        )  # fmt: skip
-    return image
+        height = height_mm * share * rng.uniform(0.7, 1.3) * hip.px_per_mm
+        bearing = neck + side * rng.uniform(0.75, 1.15)
+        reach = found.radius_px * rng.uniform(0.9, 1.05)
+        beak = sector(angle, bearing, rng.uniform(0.16, 0.3)) ** 0.5
+        out += height * beak * bell(distance, reach + 0.5 * height, 0.35 * found.radius_px)
+    if not out.any():
+        return image
+    layer = pulled(femur_layer(hip, image), found.head, -out)
+    # New bone is a little denser than the soft tissue that the stretched layer brings along.
+    grown = ramp(out, 1.0, 4.0) * bell(distance, found.radius_px, 0.3 * found.radius_px)
+    layer = layer + rng.uniform(2, 12) * grown * ramp(layer, 4.0, 20.0)
+    return capped(without_femur(hip, image) + layer, image)
 
 
 def _rim_osteophyte(hip: Hip, image: Image, height_mm: float, rng: np.random.Generator) -> Image:
-    """Draw the roof's lateral edge outwards and a little down."""
-    height = height_mm * rng.uniform(0.7, 1.2) * hip.px_per_mm
-    if height < 0.8:
-        return image
-    bearing = np.radians(hip.found.roof_edge_deg + rng.uniform(0, 6))
-    base = hip.found.head + (_roof_px(hip, float(bearing)) + 1.5) * np.array(
+    """Draw the roof's lateral edge outwards and a little down, what is not femur alone."""
+    height = height_mm * rng.uniform(0.8, 1.4) * hip.px_per_mm
+    bearing = float(np.radians(hip.found.roof_edge_deg + rng.uniform(2, 8)))
+    edge = hip.found.head + (_roof_px(hip, bearing) + 2.0) * np.array(
         [np.cos(bearing), np.sin(bearing)]
     )
     towards = np.array([-0.93, 0.37 + rng.normal(0, 0.15)])
-    return _spur(hip, image, base, towards / np.hypot(*towards), height, rng)
+    tip = edge + 0.6 * height * towards
+    near = bell(distance_from(image.shape, tip[0], tip[1]), 0.0, 0.9 * height + 3.0)
+    dx, dy = (np.asarray(-height * towards[k] * near, np.float32) for k in range(2))
+    rest = warped(without_femur(hip, image), dx, dy)
+    dense = rng.uniform(4, 16) * bell(distance_from(image.shape, *tip), 0.0, 0.5 * height + 1.5)
+    return capped(rest + dense + femur_layer(hip, image), image)

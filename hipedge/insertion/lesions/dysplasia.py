@@ -11,7 +11,7 @@ import numpy as np
 from hipedge.insertion.contour import Floats
 from hipedge.insertion.hip import Hip, mm
 from hipedge.insertion.lesions.arthritis import paint_arthritis
-from hipedge.insertion.lesions.femur import Fragment, reassembled
+from hipedge.insertion.lesions.femur import Fragment, femur_layer, moved_layer, without_femur
 from hipedge.insertion.lesions.painting import capped, pulled, ramp
 from hipedge.insertion.sampling import Image, warped
 from hipedge.phantom.lesions.dysplasia import draw_dysplasia
@@ -65,9 +65,8 @@ def _with_femur_moved(
     rng: np.random.Generator,
 ) -> Image:
     """Return the film with its roof turned up behind a femur with another head, moved."""
-    bone = np.asarray((image - hip.soft) * hip.femur, np.float32)
-    rest = hip.soft + (image - hip.soft) * (1.0 - hip.femur)
-    rest = _roof_turned(hip, np.asarray(rest, np.float32), roof_turn_deg)
+    bone = femur_layer(hip, image)
+    rest = _roof_turned(hip, without_femur(hip, image), roof_turn_deg)
     if head_scale != 1.0:
         distance, _ = hip.polar
         radius = hip.found.radius_px
@@ -75,9 +74,8 @@ def _with_femur_moved(
         fading = ramp(-distance, -1.6 * radius, -radius)
         bone = pulled(bone, hip.found.head, np.asarray(shrink * fading, np.float32))
     matrix = np.array([[1.0, 0.0, -shift[0]], [0.0, 1.0, -shift[1]]])
-    whole = Fragment(np.ones(image.shape, np.float32), matrix)
-    moved_over = reassembled(hip, [whole], bone, rng) - hip.soft
-    return np.where(hip.canvas.on_film, capped(rest + moved_over, image), 0.0).astype(np.float32)
+    out = rest + moved_layer(hip, [Fragment(bone, hip.femur, matrix)], rng)
+    return np.where(hip.canvas.on_film, capped(out, image), 0.0).astype(np.float32)
 
 
 def _roof_turned(hip: Hip, rest: Image, degrees: float) -> Image:

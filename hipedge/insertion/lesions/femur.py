@@ -18,29 +18,58 @@ OVERLAP = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """A share (0 to 1) of the femur's layer, and the matrix (2, 3) back from where it went."""
+    """A part of the femur's layer, where that lay (0 to 1), and the matrix (2, 3) back from there.
 
-    share: Image
+    The matrix takes positions of where the fragment went to those it came from.
+    """
+
+    layer: Image
+    lay: Image
     matrix: Floats
 
 
+STILL = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
 def reassembled(
-    hip: Hip, fragments: Sequence[Fragment], bone: Image, rng: np.random.Generator
+    hip: Hip, image: Image, fragments: Sequence[Fragment], rng: np.random.Generator
 ) -> Image:
-    """Return the film with the femur's layer `bone` in fragments, each moved rigidly."""
-    bone = _continued(hip, bone)
-    layer: Image = np.zeros(bone.shape, np.float32)
-    left: Image = np.zeros(bone.shape, np.float32)
+    """Return `image` with its femur in fragments, each moved rigidly, over what is not femur."""
+    out = without_femur(hip, image) + moved_layer(hip, fragments, rng)
+    return np.where(hip.canvas.on_film, capped(out, image), 0.0).astype(np.float32)
+
+
+def femur_layer(hip: Hip, image: Image) -> Image:
+    """Return what the femur adds to the tissue behind it."""
+    return np.asarray((image - hip.soft) * hip.femur, np.float32)
+
+
+def without_femur(hip: Hip, image: Image) -> Image:
+    """Return `image` less its femur's layer: both add up to it exactly."""
+    return np.asarray(image - femur_layer(hip, image), np.float32)
+
+
+def moved_layer(hip: Hip, fragments: Sequence[Fragment], rng: np.random.Generator) -> Image:
+    """Return the layer of a femur in fragments; where none lies any more, the film's texture."""
+    layer: Image = np.zeros(hip.soft.shape, np.float32)
+    left: Image = np.zeros(hip.soft.shape, np.float32)
     for fragment in fragments:
-        piece = moved(np.ascontiguousarray(bone * fragment.share), fragment.matrix)
-        layer = np.maximum(layer, piece) + np.float32(OVERLAP) * np.minimum(layer, piece)
-        left = np.maximum(left, moved(hip.femur, fragment.matrix))
-    out = hip.soft + layer
-    # What a fragment has uncovered is smooth: give it the film's grain.
+        piece = fragment.layer
+        there = fragment.lay
+        if fragment.matrix is not STILL:
+            piece, there = (
+                moved(_continued(hip, np.ascontiguousarray(part)), fragment.matrix)
+                for part in (piece, there)
+            )
+        layer = np.maximum(layer, piece) + np.where(
+            np.minimum(layer, piece) > 0, np.float32(OVERLAP), np.float32(1.0)
+        ) * np.minimum(layer, piece)
+        left = np.maximum(left, there)
+    # What a fragment has uncovered is smooth.
     bare = np.maximum(hip.femur - left, 0.0)
     if bare.max() > 0.05:
-        out += bare * _texture(hip, rng)
-    return np.where(hip.canvas.on_film, capped(out, hip.canvas.pixels), 0.0).astype(np.float32)
+        layer = np.asarray(layer + bare * _texture(hip, bare, rng), np.float32)
+    return layer
 
 
 def _continued(hip: Hip, bone: Image) -> Image:
@@ -53,19 +82,21 @@ def _continued(hip: Hip, bone: Image) -> Image:
     return bone
 
 
-def _texture(hip: Hip, rng: np.random.Generator) -> Image:
+def _texture(hip: Hip, bare: Image, rng: np.random.Generator) -> Image:
     """Return what a smooth filling lacks: grain, and in the socket the detail of the ilium above.
 
     The detail is the film's own, from two head radii higher.
     """
     shape = hip.canvas.pixels.shape
     out = np.float32(1.4 * hip.grain) * smooth_noise(rng, (shape[0], shape[1]), 1.2)
+    distance, _ = hip.polar
+    in_socket = ramp(-distance, -1.1 * hip.found.radius_px, -0.9 * hip.found.radius_px)
+    if (bare * in_socket).max() < 0.3:
+        return np.asarray(out)
     detail = np.where(hip.canvas.on_film, hip.canvas.pixels - blurred(hip.canvas.pixels, 5.0), 0.0)
     reach = round(2.1 * hip.found.radius_px)
     higher = np.zeros(shape, np.float32)
     higher[reach:] = np.clip(detail[:-reach], -25.0, 25.0)
-    distance, _ = hip.polar
-    in_socket = ramp(-distance, -1.1 * hip.found.radius_px, -0.9 * hip.found.radius_px)
     return np.asarray(out * (1.0 - in_socket) + higher * in_socket, np.float32)
 
 
@@ -78,9 +109,8 @@ def shifted_femur(
     turn_rad: float = 0.0,
 ) -> Image:
     """Return `image` with the whole femur turned about its head and shifted by (x, y) pixels."""
-    bone = (image - hip.soft) * hip.femur
-    whole = Fragment(np.ones(image.shape, np.float32), rigid(turn_rad, hip.found.head, shift))
-    return reassembled(hip, [whole], np.asarray(bone, np.float32), rng)
+    whole = Fragment(femur_layer(hip, image), hip.femur, rigid(turn_rad, hip.found.head, shift))
+    return reassembled(hip, image, [whole], rng)
 
 
 def sunk_head(
@@ -97,7 +127,7 @@ def sunk_head(
     uneven = 1.0 + 0.3 * smooth_noise(rng, (image.shape[0], image.shape[1]), 7.0)
     on_head = ramp(distance, 0.35 * radius, 0.95 * radius) * ramp(-distance, -radius - 7, -radius)
     depth = depth_px * sector(angle, bearing, half_width) * np.clip(uneven, 0.3, 1.7)
-    layer = np.asarray((image - hip.soft) * hip.femur, np.float32)
-    layer = pulled(layer, hip.found.head, np.asarray(depth * on_head, np.float32))
-    rest = hip.soft + (image - hip.soft) * (1.0 - hip.femur)
-    return np.where(hip.canvas.on_film, capped(rest + layer, image), 0.0).astype(np.float32)
+    inwards = np.asarray(depth * on_head, np.float32)
+    layer = pulled(femur_layer(hip, image), hip.found.head, inwards)
+    out = without_femur(hip, image) + layer
+    return np.where(hip.canvas.on_film, capped(out, image), 0.0).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hipedge.insertion.contour import Floats
 from hipedge.insertion.hip import Hip, rigid
-from hipedge.insertion.lesions.femur import Fragment, reassembled
+from hipedge.insertion.lesions.femur import STILL, Fragment, femur_layer, reassembled
 from hipedge.insertion.lesions.painting import bell, ramp, trabecular
 from hipedge.insertion.sampling import Image, smooth_noise, warped
 from hipedge.phantom.lesions.fractures import (
@@ -59,19 +59,21 @@ def break_neck(hip: Hip, image: Image, signs: NeckFracture, rng: np.random.Gener
     )  # fmt: skip
     at = found.head + signs.level_mm * scale * axis
     line = _Line(hip, at, normal, 0.9 * signs.crack.roughness_mm * scale, rng)
-    bone = _bone(hip, image)
+    bone = femur_layer(hip, image)
     bone = _foreshortened(hip, bone, signs.external_deg, line)
     lateral, _, up = signs.shift_mm
     # A fracture line is dark where there is a gap, and bright where bone lies over bone.
     shift = scale * (np.array([-lateral, -up]) - signs.impaction_mm * axis)
     # Valgus (positive) tilts the head's top laterally: anticlockwise as a right hip is seen.
-    head = rigid(-0.7 * np.radians(signs.tilt_deg), found.head, np.zeros(2))
     sag = np.radians(-0.25 * signs.tilt_deg if signs.tilt_deg < -8 else rng.normal(0, 0.6))
     rest = rigid(float(sag), at, shift)
     out = reassembled(
         hip,
-        [Fragment(line.proximal, head), Fragment(1.0 - line.proximal, rest)],
-        bone,
+        image,
+        [
+            _tilted(hip, bone, line.proximal, -0.7 * np.radians(signs.tilt_deg)),
+            _part(hip, bone, 1.0 - line.proximal, rest),
+        ],
         rng,
     )
     out = _line_drawn(hip, out, line, _gap_px(signs.impaction_mm, scale, rng), rng)
@@ -94,22 +96,22 @@ def break_trochanters(
         # Reversed: from above medially to below laterally, at the lesser trochanter.
         point, down = found.shaft
         at = point + ((lesser - point) @ down - 4.0 * scale) * down
-        normal, turn = down, turn - np.radians(110.0)
+        normal, turn = down, turn - np.radians(92.0)
     c, s = np.cos(turn), np.sin(turn)
     normal = np.array([c * normal[0] - s * normal[1], s * normal[0] + c * normal[1]])
     line = _Line(hip, at, normal, 0.9 * signs.crack.roughness_mm * scale, rng)
-    bone = _bone(hip, image)
+    bone = femur_layer(hip, image)
     # Varus tilts the head medially and down; the head stays, so the shaft turns and rises.
     # On one film less is seen of it than was drawn, and half of it the shaft's lean.
     varus = 0.7 * np.radians(signs.varus_deg)
     lateral, _, up = signs.shift_mm
-    tilt = rigid(0.7 * float(varus), found.head, np.zeros(2))
-    back = np.linalg.inv(np.vstack([tilt, [0, 0, 1]]))[:2]
+    tilt = 0.7 * float(varus)
+    back = np.linalg.inv(np.vstack([rigid(tilt, found.head, np.zeros(2)), [0, 0, 1]]))[:2]
     rise = back @ np.append(at, 1.0) - at
     shift = rise + scale * (np.array([-lateral, -up]) + signs.gap_mm * normal)
     lean = float(rng.normal(0, 0.02) - 0.3 * varus)
     left = 1.0 - line.proximal
-    fragments = [Fragment(line.proximal, tilt)]
+    near, fragments = line.proximal, []
     for avulsion in signs.avulsions:
         middle = greater if avulsion.landmark == "greater" else lesser
         share = _within(hip, middle, avulsion.radius_mm * scale * 0.85, rng)
@@ -122,16 +124,46 @@ def break_trochanters(
         # Its shift is that of a left hip's drawing: x lateral.
         pull = shift * 0.4 + scale * np.array([-x, -z])
         turn_rad = np.radians(avulsion.turn_deg)
-        fragments.append(Fragment(left * share, rigid(float(turn_rad), middle, pull)))
+        fragments.append(_part(hip, bone, left * share, rigid(float(turn_rad), middle, pull)))
         if avulsion.landmark == "greater":
-            fragments[0] = Fragment(fragments[0].share * (1.0 - share), tilt)
+            near = near * (1.0 - share)
         left = left * (1.0 - share)
-    fragments.append(Fragment(left, rigid(lean, at, shift)))
-    out = reassembled(hip, fragments, bone, rng)
+    fragments.append(_tilted(hip, bone, near, tilt))
+    fragments.append(_part(hip, bone, left, rigid(lean, at, shift)))
+    out = reassembled(hip, image, fragments, rng)
     out = _line_drawn(hip, out, line, _gap_px(-signs.gap_mm, scale, rng), rng)
     if signs.avulsions or signs.varus_deg > 8:
         out = _further_lines(hip, out, line, rng)
     return out
+
+
+def _part(hip: Hip, bone: Image, share: Image, matrix: Floats) -> Fragment:
+    return Fragment(bone * share, hip.femur * share, matrix)
+
+
+def _tilted(hip: Hip, bone: Image, share: Image, angle: float) -> Fragment:
+    """Return the head's fragment, turned about its centre, clockwise.
+
+    The head is round: within the socket its rim stays, so that the socket's walls, which lie in
+    front of it and behind, do not turn along.
+    """
+    distance, bearing = hip.polar
+    radius = hip.found.radius_px
+    axis = hip.found.neck_axis
+    away = np.abs((bearing - np.arctan2(axis[1], axis[0]) + np.pi) % (2 * np.pi) - np.pi)
+    rim = ramp(distance, 0.72 * radius, 0.97 * radius) * ramp(away, 0.7, 1.3)
+    turn = np.asarray(angle * (1.0 - rim), np.float32)
+    x, y = hip.found.head_px
+    dx = np.arange(bone.shape[1], dtype=np.float32)[None] - np.float32(x)
+    dy = np.arange(bone.shape[0], dtype=np.float32)[:, None] - np.float32(y)
+    c, s = np.cos(turn), np.sin(turn)
+    read_x = np.asarray(c * dx + s * dy - dx, np.float32)
+    read_y = np.asarray(c * dy - s * dx - dy, np.float32)
+    layer, lay = (
+        warped(np.ascontiguousarray(part), read_x, read_y)
+        for part in (bone * share, hip.femur * share)
+    )
+    return Fragment(layer, lay, STILL)
 
 
 class _Line:
@@ -150,22 +182,19 @@ class _Line:
         self.at, self.normal = at, normal
         self.along = along
         self.beyond = nx * dx + ny * dy + np.interp(along, grid, stray).astype(np.float32)
-        self.proximal = ramp(-self.beyond, -0.7, 0.7)
+        self.width = hip.blur_px
+        self.proximal = ramp(-self.beyond, -1.2 * self.width, 1.2 * self.width)
 
 
 def _rough(rng: np.random.Generator, grid: np.ndarray[tuple[int], np.dtype[np.int64]],
            roughness: float) -> Floats:  # fmt: skip
-    """Return a crack's stray along it: waves of 6 to 40 pixels, and teeth of 3 to 6."""
+    """Return a crack's stray along it: waves of 14 to 70 pixels, and teeth of a few."""
     stray = np.zeros(len(grid))
-    for wavelength in rng.uniform(6, 40, 5):
+    for wavelength in rng.uniform(14, 70, 5):
         stray += np.sin(2 * np.pi * grid / wavelength + rng.uniform(0, 6.3)) / 2.2
-    knots = grid[0] + np.cumsum(rng.gamma(2.0, 2.2, len(grid) // 3))
-    teeth = np.interp(grid, knots, rng.normal(0, 0.45, len(knots)))
+    knots = grid[0] + np.cumsum(rng.gamma(1.6, 3.0, len(grid) // 2))
+    teeth = np.interp(grid, knots, rng.normal(0, 0.5, len(knots)))
     return np.asarray(roughness * stray + teeth)
-
-
-def _bone(hip: Hip, image: Image) -> Image:
-    return np.asarray((image - hip.soft) * hip.femur, np.float32)
 
 
 def _gap_px(impaction_mm: float, scale: float, rng: np.random.Generator) -> float:
@@ -182,10 +211,15 @@ def _line_drawn(
     if width_px <= 0.0:
         return image
     bone = np.maximum(image - hip.soft, 0.0) * hip.femur
-    waves = smooth_noise(rng, (image.shape[0], image.shape[1]), 12.0)
-    seen = rng.uniform(0.3, 0.75) * ramp(waves, -1.8, 0.6)
-    dark = bell(line.beyond, 0.0, max(width_px, 0.9)) * seen
-    return np.asarray(image - bone * dark, np.float32)
+    flat = (image.shape[0], image.shape[1])
+    # The breaks of the cortex before and behind fall beside each other.
+    apart = rng.uniform(0.0, 4.5)
+    for share, place in ((1.0, 0.0), (rng.uniform(0.0, 0.9), apart)):
+        waves = 0.7 * smooth_noise(rng, flat, 14.0) + 0.6 * smooth_noise(rng, flat, 5.0)
+        seen = share * rng.uniform(0.25, 0.8) * ramp(waves, -1.3, 1.1)
+        width = max(width_px, 1.3 * line.width)
+        image = np.asarray(image - bone * bell(line.beyond, place, width) * seen, np.float32)
+    return image
 
 
 def _impacted(
@@ -238,7 +272,8 @@ def _further_lines(hip: Hip, image: Image, line: _Line, rng: np.random.Generator
         other = _Line(hip, at, np.array([np.cos(angle), np.sin(angle)]), 1.2, rng)
         length = rng.uniform(9, 22)
         bone = np.maximum(image - hip.soft, 0.0) * hip.femur
-        dark = bell(other.beyond, 0.0, rng.uniform(0.8, 1.4)) * bell(other.along, 0.0, length)
+        width = rng.uniform(1.1, 1.7) * other.width
+        dark = bell(other.beyond, 0.0, width) * bell(other.along, 0.0, length)
         image = np.asarray(image - rng.uniform(0.2, 0.55) * bone * dark, np.float32)
     return image
 
@@ -250,4 +285,5 @@ def _united(hip: Hip, image: Image, signs: United, rng: np.random.Generator) -> 
     line = _Line(hip, at, axis, 1.5, rng)
     band = bell(line.beyond, 0.0, 1.4 * signs.width_mm * hip.px_per_mm)
     uneven = np.clip(1.0 + 0.3 * trabecular(rng, image.shape), 0.0, 2.0)
-    return np.asarray(image + 0.25 * signs.density * _bone(hip, image) * band * uneven, np.float32)
+    bone = femur_layer(hip, image)
+    return np.asarray(image + 0.25 * signs.density * bone * band * uneven, np.float32)

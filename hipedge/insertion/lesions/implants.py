@@ -13,7 +13,7 @@ import numpy as np
 
 from hipedge.insertion.contour import FOCUS_MM, outline_model
 from hipedge.insertion.hip import Hip, nearest_example
-from hipedge.insertion.lesions.femur import Fragment, reassembled
+from hipedge.insertion.lesions.femur import STILL, Fragment, femur_layer, reassembled
 from hipedge.insertion.lesions.fractures import insert_beneath_fixation
 from hipedge.insertion.lesions.painting import ramp
 from hipedge.insertion.sampling import Image, blurred, smooth_noise
@@ -125,11 +125,9 @@ def _resected(
         px, _, pz = plane.point
         nx, _, nz = plane.normal / max(float(np.hypot(plane.normal[0], plane.normal[2])), 1e-6)
         beyond = np.minimum(beyond, (x - px) * np.float32(nx) + (z - pz) * np.float32(nz))
-    kept = ramp(-beyond / place.pixel_mm, -0.8, 0.8)
-    bone = np.asarray((image - hip.soft) * hip.femur, np.float32)
-    still = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    rest = (image - hip.soft) * (1.0 - hip.femur)
-    return np.asarray(reassembled(hip, [Fragment(kept, still)], bone, rng) + rest, np.float32)
+    kept = ramp(-beyond / place.pixel_mm, -hip.blur_px, hip.blur_px)
+    left = Fragment(femur_layer(hip, image) * kept, hip.femur * kept, STILL)
+    return reassembled(hip, image, [left], rng)
 
 
 def _with_metal(
@@ -140,7 +138,7 @@ def _with_metal(
     for part in implant.parts:
         if PER_MM[part.material]:
             taken += PER_MM[part.material] * place.thickness(part.vertices, part.faces)
-    taken = blurred(taken, 0.8) if rng.random() < 0.4 else taken
+    taken = blurred(taken, 0.8 * hip.blur_px)
     uneven = 3.0 * smooth_noise(rng, (image.shape[0], image.shape[1]), 40.0)
     white = np.float32(rng.uniform(262.0, 330.0)) + uneven
     # A processed film shows a faint dark seam around metal: its contrast is enhanced locally.

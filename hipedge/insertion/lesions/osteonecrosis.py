@@ -41,7 +41,7 @@ def insert_osteonecrosis(hip: Hip, image: Image, grade: str, rng: np.random.Gene
     broken = ramp(smooth_noise(rng, flat, 9.0), -1.3, 0.3)
     width = max(signs.rim_mm, 1.0) * scale
     rim = bell(from_edge, 0.5 * width, 0.9 * width) * on_head * broken
-    painted = bone * (0.55 * segment * content + 0.38 * (signs.rim - 1.0) * rim)
+    painted = bone * (0.65 * segment * content + 0.38 * (signs.rim - 1.0) * rim)
     image = capped(image + painted, image)
     if signs.crescent_mm:
         image = _crescent(hip, image, signs, bearing, bone, rng)
