@@ -14,7 +14,7 @@ import hipedge
 from hipedge.errors import InputError
 from hipedge.files import replacing
 from hipedge.insertion.backgrounds import Backgrounds, OnFilm, prepare_backgrounds
-from hipedge.insertion.generate import DrawInserted, plain
+from hipedge.insertion.generate import DrawInserted
 from hipedge.insertion.manifest import AgeClass, read_manifest
 from hipedge.train.appearance import Appearance
 from hipedge.train.data import LabelledCrops
@@ -90,12 +90,14 @@ class InsertionSource:
 
     def appearance(self, seed: int) -> Appearance:
         """Return plain crops of the training backgrounds."""
-        crops = []
-        for number in self.backgrounds.of(TRAIN):
-            hip = self.backgrounds.hip(int(number))
-            for repeat in range(APPEARANCE_CROPS):
-                rng = np.random.default_rng((seed, APPEARANCE_STREAM, int(number), repeat))
-                crops.append(plain(hip, self.geometry, rng)[0])
+        generator = self.training()
+        crops = [
+            generator.untouched(
+                np.random.SeedSequence((seed, APPEARANCE_STREAM, int(number), repeat)), int(number)
+            )[0]
+            for number in self.backgrounds.of(TRAIN)
+            for repeat in range(APPEARANCE_CROPS)
+        ]
         return Appearance(np.stack(crops))
 
     def held_out(self, split: str, seed: int, count: int = HELD_OUT) -> LabelledCrops:
