@@ -108,8 +108,8 @@ def pointing_table(pointed: Sequence[Pointing], occluded: Sequence[bool]) -> Tab
         ("", "share", "hips"),
         tuple(rows),
         "Inserted: of correct predictions, those whose highest cell touches the lesion's mask. "
-        f"Real: hips where, of {REGIONS**2} regions, hiding that of the highest evidence lowers the "
-        "predicted category's logit the most.",
+        f"Real: hips where hiding the region of the highest evidence, of {REGIONS**2}, lowers the "
+        "logit of the predicted category the most.",
     )
 
 
