@@ -12,16 +12,18 @@ from PIL import Image
 from sklearn.metrics import f1_score
 
 from benchmarks import ablation
-from benchmarks.reference import gallery, markdown, real
+from benchmarks.reference import gallery, markdown, pointing, real
 from benchmarks.reference.joint import joint_macro_f1
 from hipedge.errors import Code
+from hipedge.model import ModelFolder
+from hipedge.model.untrained import untrained_card
 from hipedge.rules.decide import Rule, decide
 from hipedge.study.cases import Cases
 from hipedge.study.estimates import PLAIN, Estimate, Interval, Table
-from hipedge.study.inputs import FilmName, Prediction
+from hipedge.train.data import LabelledCrops
 from hipedge.train.manifest import Row
 from hipedge.train.settings import TrainingSettings
-from hipedge.types import ABNORMAL, CATEGORIES, Category, Sample, Scores, Side
+from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Sample, Scores, Side
 
 K = len(CATEGORIES)
 
@@ -176,29 +178,52 @@ def test_a_table_in_markdown_has_its_intervals(tmp_path):
         markdown.replace_part(page, "other", "new")
 
 
+def tile(caption, confidence, correct):
+    return gallery.Tile(
+        np.zeros((64, 64), np.uint8), np.eye(2, dtype=np.float32), caption, confidence, correct
+    )
+
+
 def test_the_gallery_shows_the_surest_first_and_right_before_wrong():
+    tiles = [tile("a", 0.5, True), tile("b", 0.9, True), tile("c", 0.6, False)]
+    chosen = gallery.choose(tiles)
+    assert [tile.caption if tile else None for tile in chosen] == ["b", "a", None, "c"]
+
+
+def test_the_gallery_shows_each_crop_under_its_own_truth():
+    """Every crop is filled with its category's number, and every prediction is that number."""
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(K), 5))
+    pixels = np.stack([np.full((1, 64, 64), k, np.uint8) for k in order])
     row = Row(1, Path("film.dcm"), Side.RIGHT, Category.NORMAL, "p")
-    answers = [(Category.NORMAL, 0.5), (Category.NORMAL, 0.9), (Category.OSTEOARTHRITIS, 0.6)]
-    pairs = [
-        (
-            replace(row, line=line),
-            Prediction(FilmName(), Side.RIGHT, CATEGORIES.index(said), tuple(with_most(said, p))),
-        )
-        for line, (said, p) in enumerate(answers)
-    ]
-    chosen = gallery.choose(Category.NORMAL, pairs)
-    assert [one.line if one else None for one in chosen] == [1, 0, None, 2]
+    rows = tuple(replace(row, category=CATEGORIES[k]) for k in order)
+
+    class Reader:
+        def infer(self, batch):
+            for crop in batch:
+                logits = np.zeros(K, np.float32)
+                logits[crop[0, 0, 0]] = 5.0
+                yield Scores(logits, np.zeros((K, 2, 2), np.float32))
+
+    model = ModelFolder(Path(), untrained_card(0, CropGeometry(64, 160.0, 10.0, 20.0)), "")
+    sheet = gallery.phantom_rows(LabelledCrops(pixels, rows), model, Reader())
+    assert [heading for heading, _ in sheet] == [gallery.SHORT[c] for c in CATEGORIES]
+    for k, (heading, tiles) in enumerate(sheet):
+        assert len(tiles) == gallery.EACH
+        for shown in tiles:
+            assert (shown.pixels == k).all()
+            assert shown.correct
+            assert shown.caption.startswith(heading)
 
 
 def test_a_sheet_has_a_place_for_every_tile(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
-    tile = gallery.Tile(pixels, np.eye(2, dtype=np.float32), "normal 90%", True)
-    sheet = gallery.draw_sheet([("one", [tile, None, tile]), ("two", [tile])])
+    shown = gallery.Tile(pixels, np.eye(2, dtype=np.float32), "normal 90%", 0.9, True)
+    sheet = gallery.draw_sheet([("one", [shown, None, shown]), ("two", [shown])])
     gallery.save(sheet, tmp_path / "sheet.jpg")
     with Image.open(tmp_path / "sheet.jpg") as written:
         assert written.size == sheet.size
     assert (tmp_path / "sheet.jpg").stat().st_size <= gallery.MOST_BYTES
-    shown = gallery.both_ways(tile)
+    shown = gallery.both_ways(shown)
     assert shown.shape == (gallery.TILE_PX, 2 * gallery.TILE_PX, 3)
     # The heat lies where the map has evidence, and nowhere on the plain half.
     redness = shown[..., 0].astype(int) - shown[..., 2]
@@ -210,3 +235,31 @@ def test_real_radiographs_are_kept_out_of_a_repository(tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path / "checkout"], check=True)
     assert gallery.is_in_a_repository(tmp_path / "checkout/docs/img")
     assert not gallery.is_in_a_repository(tmp_path / "elsewhere")
+
+
+def test_a_map_points_at_a_lesion_where_its_highest_cell_holds_a_pixel_of_the_mask():
+    activation = np.zeros((4, 4), np.float32)
+    activation[1, 2] = 1.0
+    mask = np.zeros((64, 64), bool)
+    mask[31, 47] = True  # the last pixel of that cell
+    assert pointing.touches_mask(activation, mask)
+    mask[31, 47], mask[32, 47], mask[31, 48] = False, True, True
+    assert not pointing.touches_mask(activation, mask)
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_occlusion_tells_maps_that_point_at_the_evidence_from_others(honest):
+    """A network that looks at one bright region, and a map that is there or elsewhere."""
+
+    class Looker:
+        def infer(self, batch):
+            for crop in batch:
+                logits = np.zeros(K, np.float32)
+                logits[3] = crop[0, 16:32, 32:48].mean() / 25
+                maps = np.zeros((K, 8, 8), np.float32)
+                maps[(3, 2, 5) if honest else (3, 7, 0)] = 1.0
+                yield Scores(logits, maps)
+
+    pixels = np.zeros((1, 64, 64), np.uint8)
+    pixels[0, 16:32, 32:48] = 250
+    assert pointing.highest_region_counts_most(pixels, Looker()) == honest

@@ -1,16 +1,15 @@
-r"""The reference model's results, from predictions to its card, a page and the README, at once.
+r"""Write the reference model's results into its card, a page and the README, from one measurement.
 
     python -m benchmarks.reference MODEL --manifest truth.csv --predictions predictions.csv \
         --cache DIR [--real DATA] [--page docs/reference_model.md] [--readme README.md]
 
-MODEL's card and README.md are written anew with the numbers, so its identifier changes. DATA is the
+MODEL's card and README.md are rewritten with the numbers, so its identifier changes. DATA is the
 folder of real radiographs; without it their tables are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,23 +29,24 @@ ROOT = Path(__file__).parents[2]
 CENTRES = ROOT / "tests/data/fracatlas_centres.csv"
 PAGE = "docs/reference_model.md"
 RESULTS = ROOT / "benchmarks/results/reference.json"
-# What the training itself measured on the same hips, and what this command did before.
+# Metrics on the card that this command replaces: the training's on the same hips, and its own.
 REPLACED = ("test_", "external_", "inside_", "outside_", "real_")
-GALLERY = """### Right and wrong, {name}
+GALLERY = """### Correct and incorrect, {name}
 
-By row the truth; at the left the surest, the middle and the least sure of the hips that were called
-right (green), at the right the surest of those called wrong. Beside each what spoke for the answer.
+Rows are true categories. At the left correctly classified hips (green) of the highest, the middle
+and the lowest confidence, at the right incorrect ones (red) by falling confidence. Beside each crop
+is the activation map of the predicted category.
 
-![right and wrong cases, {name}]({folder}/reference-{name}.jpg)"""
+![correct and incorrect cases, {name}]({folder}/reference-{name}.jpg)"""
 HEAD = (
-    "The reference model was trained on simulated radiographs alone. These are its results on"
-    " simulated hips that it has not seen, and on real films. **None of them is diagnostic"
-    " accuracy**: the first are of drawings, and the second have labels for two questions only."
+    "These are the reference model's results on simulated hips that it has not seen, and on real"
+    " films that took no part in its training. **None of them is diagnostic accuracy**: the first"
+    " are simulations, and the second have labels for two questions only."
 )
 
 
 def main() -> None:
-    """Measure, and write the numbers wherever they are shown."""
+    """Measure, and write the numbers to every place where they are shown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--manifest", type=Path, required=True)
@@ -89,25 +89,20 @@ def main() -> None:
 def read_both_ways(
     data: Path, model: ModelFolder, backend: str
 ) -> dict[str, Sequence[real.RealFilm]]:
-    """Read the real films whose heads were marked by eye: by the marks, and by the locator.
-
-    The others lent the locator their looks (`hipedge train --locator --appearance`).
-    """
-    with CENTRES.open(encoding="utf-8", newline="") as file:
-        kept = {row["file"] for row in csv.DictReader(file)}
-    paths = [path for path in real.paths_of(data) if path.name in kept]
-    marked = real.read_centres(CENTRES, paths)
-    by_eye = [path for path in paths if str(path.resolve()) in marked.by_film]
-    found = "found by the locator" if model.locator else "found by a drawn pelvis"
+    """Read the real films outside training: with heads marked by eye, and by the locator."""
+    kinds = real.films_outside_training(data)
+    marks = real.read_marks(data, CENTRES)
+    marked = {path: kind for path, kind in kinds.items() if str(path.resolve()) in marks.by_film}
+    located = "found by the locator" if model.locator else "found by template matching"
     with backends.open_backend(backend, model) as opened:
         return {
-            "marked by eye": real.read_films(by_eye, model, opened, marked),
-            found: real.read_films(paths, model, opened, GivenHips()),
+            "marked by eye": real.read_films(marked, model, opened, marks),
+            located: real.read_films(kinds, model, opened, GivenHips()),
         }
 
 
 def page(model: ModelFolder, tables: Sequence[Table], pictures: Path) -> str:
-    """Return the page of results, with the gallery's sheets if they are among the pictures."""
+    """Return the page of results, with those of the gallery's sheets that exist."""
     card = model.card
     sheets = [name for name in simulated.SPLITS if (pictures / f"reference-{name}.jpg").exists()]
     parts = [

@@ -28,7 +28,6 @@ LANDMARKS_MM: dict[str, tuple[float, float, float]] = {
     "shaft": (97.1, 21.8, -119.5),
     "distal": (75.9, 22.5, -240.0),
 }
-NECK_AXIS = np.array([0.60, 0.28, -0.75]) / np.linalg.norm([0.60, 0.28, -0.75])
 MEAN_NECK_SHAFT_DEG = 129.0
 SYMPHYSIS_MM = 4.5
 SOCKET_REACH_MM = 34.0

@@ -18,8 +18,6 @@ from hipedge.phantom.projection import View
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-CLOUD_MM = 6.0
-
 
 @dataclass(frozen=True)
 class Physique:
@@ -273,7 +271,7 @@ def draw_body(
 
 
 def _cloud(rng: np.random.Generator) -> Image:
-    """Return uneven lean tissue, (h, w) on a grid of `CLOUD_MM` from z = 200 mm down."""
+    """Return uneven lean tissue, (h, w) on a grid of 6 mm from z = 200 mm down."""
     noise = rng.standard_normal((90, 90), dtype=np.float32)
     wide = gaussian_filter(noise, 4.0) * 4.0 * 3.5
     # Bundles run down the limb: narrow across, long along it.

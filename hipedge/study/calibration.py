@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from hipedge.errors import InputError
+from hipedge.rules import calibration
 from hipedge.rules.joint_fit import fit_operating_points
 from hipedge.rules.site import SiteCalibration
 from hipedge.study.cases import Cases
@@ -80,12 +80,7 @@ def at_temperature(cases: Cases, factor: float) -> Cases:
 
 def fit_temperature(probabilities: Array, truth: NDArray[np.integer]) -> float:
     """Return the temperature factor with the lowest log loss (Guo et al. 2017)."""
-    best = minimize_scalar(
-        lambda log_factor: log_loss(rescale(probabilities, float(np.exp(log_factor))), truth),
-        bounds=(np.log(0.05), np.log(20)),
-        method="bounded",
-    )
-    return float(np.exp(best.x))
+    return calibration.fit_temperature(np.log(np.maximum(probabilities, _MIN_PROBABILITY)), truth)
 
 
 def calibrate(cases: Cases, *, min_confidence: float = 0.0) -> SiteCalibration:

@@ -1,4 +1,4 @@
-"""CBAM: Woo et al., 2018, arXiv:1807.06521, on timm's layers, with a faster way back."""
+"""CBAM: Woo et al., 2018, arXiv:1807.06521, on timm's layers, with a faster backward pass."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class ChannelAttention(ChannelAttn):
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the channels: (N, C, h, w) -> the same."""
         mean = x.mean((2, 3), keepdim=True)
-        highest = _highest(x, (2, 3), training=self.training)
-        attended: Tensor = x * self.gate(self._mlp(mean) + self._mlp(highest))
+        maximum = _maximum(x, (2, 3), training=self.training)
+        attended: Tensor = x * self.gate(self._mlp(mean) + self._mlp(maximum))
         return attended
 
     def _mlp(self, pooled: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class SpatialAttention(SpatialAttn):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the positions: (N, C, h, w) -> the same."""
-        pooled = [x.mean(1, keepdim=True), _highest(x, (1,), training=self.training)]
+        pooled = [x.mean(1, keepdim=True), _maximum(x, (1,), training=self.training)]
         attended: Tensor = x * self.gate(self.conv(torch.cat(pooled, 1)))
         return attended
 
@@ -51,15 +51,16 @@ class Cbam(nn.Module):
         return attended
 
 
-def _highest(x: Tensor, dims: tuple[int, ...], *, training: bool) -> Tensor:
+def _maximum(x: Tensor, dims: tuple[int, ...], *, training: bool) -> Tensor:
     """Return the maximum over neighbouring dimensions, which are kept.
 
-    In training its gradient goes to one of the highest, as in max pooling. That of `amax` goes to
-    all of them, which takes a third of the whole step; but `amax` exports to a plain ReduceMax.
+    In training the gradient goes to one maximum, as in max pooling. That of `amax` is distributed
+    over all equal maxima, which takes a third of a training step; but `amax` exports to a plain
+    ReduceMax.
     """
     if not training:
         return x.amax(dims, keepdim=True)
-    highest = x.flatten(dims[0], dims[-1]).max(dims[0]).values
+    maximum = x.flatten(dims[0], dims[-1]).max(dims[0]).values
     for dim in dims:
-        highest = highest.unsqueeze(dim)
-    return highest
+        maximum = maximum.unsqueeze(dim)
+    return maximum

@@ -1,6 +1,6 @@
-"""Augmentation of crops and thumbnails: what differs between radiographs and is no disease.
+"""Augmentation of crops and thumbnails: differences between radiographs that are no disease.
 
-Never a flip: the network sees every hip as a right one, and a flipped hip is another side.
+No flips: every hip is presented as a right one, and a flipped hip would be a left one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Strength:
-    """How far each property is drawn from what it was; each is the largest change.
+    """The largest change of each property.
 
-    `rotate_deg`; `scale` and `shift` as parts of the side; `gamma` and `contrast` as factors less
-    one; `noise` in gray levels; `blur_px` as a Gaussian's sigma, and `sharpen` and `equalise` as
-    parts of the contrast of edges and of areas that are added; `shading` as a part of the
-    brightness; `holes` of up to `hole` of the side. Noise, shading and holes come in half of the
-    samples; blur, sharpening and equalising each in a quarter.
+    `rotate_deg`; `scale` and `shift` as parts of the side; `gamma` and `contrast` as relative
+    changes; `noise` in gray levels; `blur_px` as a Gaussian's sigma, and `sharpen` and `equalise`
+    as parts of the contrast of edges and of areas that are added; `shading` as a part of the
+    brightness; `holes` of up to `hole` of the side. Half of the samples have noise, half shading
+    and half holes; a quarter each are blurred, sharpened and equalised.
     """
 
     rotate_deg: float = 12.0
@@ -42,7 +42,7 @@ class Strength:
 def augment(
     square: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
 ) -> NDArray[np.uint8]:
-    """Return a sample uint8 (S, S) as another technique and another hand might have made it."""
+    """Return a sample uint8 (S, S) with another position, technique and processing."""
     moved = _process(_move(Image.fromarray(square), rng, strength), rng, strength)
     pixels = tone(np.asarray(moved), rng, strength)
     if rng.uniform() < 0.5:
@@ -53,7 +53,7 @@ def augment(
 
 
 def _move(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
-    """Turn, scale and shift about the centre; beyond the edge is black, as beyond a film."""
+    """Rotate, scale and shift about the centre; outside is black, as beyond a film."""
     size = image.width
     angle = np.radians(rng.uniform(-1, 1) * strength.rotate_deg)
     zoom = np.exp(rng.uniform(-1, 1) * strength.scale)
@@ -67,7 +67,7 @@ def _move(image: Image.Image, rng: np.random.Generator, strength: Strength) -> I
 
 
 def _process(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
-    """Blur or enhance, as detectors do and vendors' processing does; or neither."""
+    """Blur, sharpen or enhance local contrast, as detectors and processing do; or none of these."""
     kind = rng.integers(4)
     if kind == 0:
         return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, strength.blur_px)))
@@ -84,7 +84,7 @@ def _process(image: Image.Image, rng: np.random.Generator, strength: Strength) -
 def _shade(
     pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
 ) -> NDArray[np.uint8]:
-    """Brighten one side and darken the other, as scatter and the anode's heel effect do."""
+    """Apply a brightness gradient, as scatter and the anode heel effect do."""
     along = np.linspace(-1, 1, len(pixels))
     x, y = rng.uniform(-1, 1, 2) * strength.shading
     shaded = pixels * (1 + x * along + y * along[:, None])
@@ -94,7 +94,7 @@ def _shade(
 def tone(
     pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
 ) -> NDArray[np.uint8]:
-    """Change gamma and contrast, and in half of the samples add noise that grows coarser."""
+    """Change gamma, contrast and brightness, and add noise to half of the samples."""
     gamma = np.exp(rng.uniform(-1, 1) * strength.gamma)
     contrast = 1 + rng.uniform(-1, 1) * strength.contrast
     brightness = rng.uniform(-1, 1) * strength.contrast * 0.5
@@ -108,7 +108,7 @@ def tone(
 
 
 def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Return noise of unit variance whose grains are one or two pixels wide."""
+    """Return noise of unit variance, with a grain of one or two pixels."""
     noise = rng.standard_normal(shape, np.float32)
     if rng.uniform() < 0.5:
         return noise
@@ -117,7 +117,7 @@ def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 def _cut_out(pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength) -> None:
-    """Overwrite rectangles with one gray: DeVries and Taylor, 2017, arXiv:1708.04552."""
+    """Fill rectangles with a constant (cutout): DeVries and Taylor, 2017, arXiv:1708.04552."""
     size = len(pixels)
     for _ in range(rng.integers(1, strength.holes + 1)):
         height, width = (int(part * size) for part in rng.uniform(0.05, strength.hole, 2))

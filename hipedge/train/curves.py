@@ -1,4 +1,4 @@
-"""The course of a training as a picture."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hipedge.train.loop import History
 
 
 def draw_curves(history: History, path: Path, *, score: str = "macro-F1") -> None:
-    """Write a PNG with the training's loss and the score on validation over the steps."""
+    """Write a PNG of training loss and validation score over the steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")

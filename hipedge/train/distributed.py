@@ -1,4 +1,4 @@
-"""One process or several, as `torchrun` starts them: on the CPU, one GPU, or a GPU each."""
+"""One process or several started by `torchrun`, on the CPU or a GPU each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-# The others wait while one reads every film, or validates: with torch's ten minutes for GPUs they
-# would give up on it. Where a process dies, `torchrun` ends the others.
-PATIENCE = timedelta(days=7)
+# The other processes wait while the leader reads every film, or validates: torch's default of ten
+# minutes for GPUs is too short for that. Where a process dies, `torchrun` ends the others.
+TIMEOUT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """Which process this is (`rank` of `world`), and the device that it computes on."""
+    """The process (`rank` of `world`) and its device."""
 
     device: torch.device
     rank: int = 0
@@ -30,17 +30,17 @@ class DistributedContext:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has reached this call."""
         if self.world > 1:
             distributed.barrier()
 
 
 @contextmanager
 def distributed_context(device: str | None = None) -> Iterator[DistributedContext]:
-    """Join the processes that `torchrun` started, if it did, and say where this one computes.
+    """Join the processes that `torchrun` started, if any, and yield this one's context.
 
-    `device` is cpu or cuda; None takes the GPU where there is one. The processes talk by NCCL
-    between GPUs and by Gloo between CPUs.
+    `device` is cpu or cuda; None takes the GPU where there is one. The processes communicate by
+    NCCL between GPUs and by Gloo between CPUs.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -53,7 +53,7 @@ def distributed_context(device: str | None = None) -> Iterator[DistributedContex
             torch.device(kind, int(os.environ["LOCAL_RANK"])), place.rank, world
         )
         torch.cuda.set_device(place.device)
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield place
     finally:

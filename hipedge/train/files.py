@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all, whenever the power fails."""
+"""Atomic writing of checkpoints, safe against power failure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 
 def save_atomically(path: Path, content: Mapping[str, object]) -> None:
-    """Write with `torch.save` under another name, flush it to the disk, then rename it."""
-    # One process writes it, again and again: what a kill leaves half written is written over.
+    """Write with `torch.save` to a temporary name, flush to disk, then rename."""
+    # One process writes it repeatedly: a partial file left by a kill is overwritten.
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         torch.save(content, file)

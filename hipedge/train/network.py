@@ -1,4 +1,4 @@
-"""HipNet: one hip in, eight logits out, and where on the crop each logit came from."""
+"""HipNet: the logits of one hip's crop, and activation maps that add up to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hipedge.model.folder import GOLDEN_SAMPLES
 from hipedge.train.backbones import make_backbone
 from hipedge.types import CATEGORIES
 
-# A byte becomes a number from -2 to 2; the difference is exact in half precision too.
+# Bytes are scaled to -2 to 2; the difference is exact in half precision too.
 BYTE_CENTRE = 127.5
 BYTE_SCALE = 63.75
 
@@ -55,7 +55,7 @@ class GeneralizedMean(nn.Module):
         self.p = nn.Parameter(torch.tensor(p), requires_grad=learned)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Spread each channel's pooled value over the positions that it came from.
+        """Distribute each channel's pooled value over the positions.
 
         (N, C, h, w) -> (N, C, h, w), whose sum over (h, w) is the pooled value (N, C): a position
         gets the share that its f^p has in the sum of f^p over all positions.
@@ -99,7 +99,7 @@ class HipNet(nn.Module):
 def score(
     network: HipNet, samples: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return what the network says of uint8 (N, 1, S, S): logits (N, K) and maps (N, K, h, w)."""
+    """Return the logits (N, K) and maps (N, K, h, w) of samples uint8 (N, 1, S, S)."""
     network.eval()
     starts = range(0, len(samples), SCORING_BATCH)
     batches = [network(torch.from_numpy(samples[i : i + SCORING_BATCH])) for i in starts]
@@ -109,11 +109,11 @@ def score(
 
 @torch.no_grad()
 def untrained_network(seed: int, samples: NDArray[np.uint8], backbone: str = "resnet50") -> HipNet:
-    """Return a network of random weights that tells samples apart, as a trained one does.
+    """Return a network with random weights whose logits vary as much as a trained one's.
 
     Batch normalisation takes its statistics from a part of `samples`, uint8 (N, 1, S, S), and
-    each logit is standardised over all of them, so that rounding is to them what it is to a
-    trained network's.
+    each logit is standardised over all of them, so that rounding errors are of the size that they
+    have in a trained network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Make a model folder: from a checkpoint of a training, or from a seed."""
+"""Make a model folder from a checkpoint of a training, or from a seed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def new_model(
 ) -> ModelFolder:
     """Write a model folder from a training's checkpoint, or from a seed with status `untrained`.
 
-    `geometry` is that of a model from a seed; a checkpoint brings its own. `locator` is the file
-    of a trained locator, to be part of the model. The folder appears whole or not at all, and
-    never in place of one that holds something.
+    `geometry` is for a model from a seed; a checkpoint has its own. `locator` is the file of a
+    trained locator, which becomes a part of the model. The folder is written atomically, and only
+    where there is none or an empty one.
 
     Raises `InstallationError` without the extra `train`; `ConfigError` unless exactly one of
-    checkpoint and seed is given; `ModelError` for a checkpoint that is none, and for a folder
-    that cannot be written.
+    checkpoint and seed is given; `ModelError` for an invalid checkpoint, and for a folder that
+    cannot be written.
     """
     if (checkpoint is None) == (seed is None):
         raise ConfigError("a new model is made from a checkpoint or from a seed: give one of them")
@@ -46,7 +46,7 @@ def new_model(
     from hipedge.export.onnx import export_classifier
     from hipedge.train.network import Checkpoint, score, untrained_network
 
-    with _whole_or_not_at_all(folder) as partial:
+    with _atomic_folder(folder) as partial:
         if checkpoint is not None:
             source = Checkpoint.load(checkpoint)
         else:
@@ -65,8 +65,8 @@ def new_model(
 
 
 @contextmanager
-def _whole_or_not_at_all(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder to fill, which is renamed to `folder` once that is done."""
+def _atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill, and rename it to `folder` afterwards."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(f"{folder} is not empty: name a new folder")
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")

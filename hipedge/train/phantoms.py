@@ -1,4 +1,4 @@
-"""Phantoms for training, drawn on the fly."""
+"""Phantoms for training, simulated on the fly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEEDS = ("numba", "scipy", "xraylib")
 
 @dataclass(frozen=True)
 class DrawPhantom:
-    """Draws crops of phantoms at `geometry`, of the hospitals that are for training."""
+    """Simulates crops of phantoms at `geometry`, in the style of the training hospitals."""
 
     geometry: CropGeometry
 
@@ -39,7 +39,7 @@ class DrawPhantom:
 
     @property
     def shares(self) -> Mapping[Category, float]:
-        """How often each category is drawn."""
+        """The share of each category."""
         from hipedge.phantom.patient import CATEGORY_SHARES
 
         return CATEGORY_SHARES

@@ -159,9 +159,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--size", type=int, default=128, help="side of a crop in pixels")
     parser.add_argument("--insertions", type=int, default=2400, help="in each epoch")
-    parser.add_argument("--insertion-pool", type=int, default=14400, help="different ones in all")
+    parser.add_argument("--insertion-pool", type=int, default=12000, help="different ones in all")
     parser.add_argument("--phantoms", type=int, default=1600, help="in each epoch")
-    parser.add_argument("--pool", type=int, default=6000, help="different ones in all")
+    parser.add_argument("--pool", type=int, default=4000, help="different ones in all")
     parser.add_argument(
         "--appearance", type=Path, help="real images whose appearance the locator's samples take on"
     )

@@ -1,4 +1,4 @@
-"""What the data hold, said before anything is learned from them."""
+"""Summary of a manifest's data, reported before the training."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hipedge.types import CATEGORIES, Category
 
 @dataclass(frozen=True)
 class DataReport:
-    """What a manifest's hips are, as far as they could be read.
+    """Counts of a manifest's hips that could be read.
 
     `hips` by split and category; `patients` by split; `sites` and `sides` over all; `ages_years`
     is the youngest, the median and the oldest of training, or None where no age is known, and
-    `ages_unknown` the hips of training without. `copies` are groups of lines with the same pixels
-    and side; `refused` the lines that were left out, and why.
+    `ages_unknown` the number of training hips without age. `copies` are groups of lines with the
+    same pixels and side; `refused` the lines that were left out, with the reasons.
     """
 
     hips: Mapping[str, Mapping[Category, int]]
@@ -33,7 +33,7 @@ class DataReport:
     refused: tuple[tuple[int, str], ...]
 
     def to_json(self) -> dict[str, object]:
-        """Return the report as what `json` can write."""
+        """Return the report as values that `json` can write."""
         hips = {
             split: {category.value: n for category, n in counts.items()}
             for split, counts in self.hips.items()
@@ -42,7 +42,7 @@ class DataReport:
 
 
 def describe(crops: Crops) -> DataReport:
-    """Count what there is."""
+    """Summarise crops."""
     rows = crops.rows
     used = [split for split in SPLITS if any(row.split == split for row in rows)]
     counts = Counter((row.split, row.category) for row in rows)

@@ -30,7 +30,7 @@ from hipedge.train.augment import Strength, augment
 TEXTURE_SIGMAS = (2.0, 4.0, 8.0, 14.0)
 TEXTURE_LIMIT = 40.0
 # How films lie: at another scale than a labelled crop, since few have a ruler.
-STRENGTH = Strength(scale=0.2, shift=0.06, noise=10.0)
+STRENGTH = Strength(scale=0.15, shift=0.06, noise=10.0, holes=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -363,7 +363,9 @@ def test_a_real_femur_is_measured_as_a_surgeon_would(bones):
     assert 44.0 < femur.head[2] < 58.0  # the head's centre above the lesser trochanter
     assert 35.0 < femur.head[0] < 50.0  # offset
     assert 10.0 < femur.neck_radius_mm < 16.0
-    assert 12.0 < femur.outer_radius_mm < 17.0
+    height, *reach = femur.profile.T
+    shaft = (height < -30.0) & (height > -120.0)
+    assert 12.0 < np.mean(np.sum(reach, axis=0)[shaft]) / 4 < 17.0
     assert 5.0 < femur.canal_radius_mm < 12.0
     assert -10.0 < femur.trochanter_tip[2] - femur.head[2] < 20.0
 

@@ -1,15 +1,14 @@
 import numpy as np
 import pytest
 
+from hipedge.rules.calibration import fit_temperature, mean_nll
 from hipedge.rules.flags import softmax
 from hipedge.train.calibrate import (
     FALLBACK,
     calibrate,
     choose_golden,
     fit_operating_points,
-    fit_temperature,
     least_confidence,
-    mean_nll,
 )
 from hipedge.types import CATEGORIES, Category
 

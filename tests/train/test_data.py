@@ -9,9 +9,9 @@ from hipedge.errors import InputError
 from hipedge.imaging.prepare import prepare
 from hipedge.locate import locate
 from hipedge.train.augment import Strength, augment
-from hipedge.train.data import check_pixels, prepare_crops
+from hipedge.train.data import LabelledCrops, check_pixels, prepare_crops
 from hipedge.train.manifest import read_manifest
-from hipedge.train.samples import PhantomSamples
+from hipedge.train.samples import SimulatedSamples
 from hipedge.types import CropGeometry
 from tests.train.films import write_films
 
@@ -31,6 +31,34 @@ def test_a_crop_is_what_the_product_would_see(tmp_path, manifest):
     for crop, hip in zip(crops.pixels[:2], locate(radiograph, GEOMETRY, given).hips, strict=True):
         (sample,) = prepare(radiograph, hip, 64)
         np.testing.assert_array_equal(crop, sample.pixels)
+
+
+def test_crops_come_in_the_order_of_the_rows_each_with_its_own(tmp_path, manifest):
+    """Rows of one film need not lie together, and some of them are refused."""
+    in_order = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+    expected = {row.line: pixels for row, pixels in in_order}
+    (tmp_path / "002.png").write_bytes(b"no picture")
+    shuffled = [manifest.rows[i] for i in (7, 0, 4, 2, 6, 1, 5, 3)]
+    crops = prepare_crops(shuffled, GEOMETRY, tmp_path / "cache")
+    assert [row.line for row in crops.rows] == [9, 2, 4, 8, 3, 5]
+    assert [row.line for row, _ in crops.refused] == [6, 7]
+    for row, pixels in crops:
+        np.testing.assert_array_equal(pixels, expected[row.line])
+
+
+def test_a_split_keeps_the_crops_of_its_rows(tmp_path):
+    manifest = read_manifest(write_films(tmp_path, 4, splits=["train", "val"]))
+    crops = prepare_crops(manifest.rows, GEOMETRY, tmp_path / "cache")
+    val = crops.in_split("val")
+    assert val.rows == manifest.of("val")
+    by_line = {row.line: pixels for row, pixels in crops}
+    for row, pixels in val:
+        np.testing.assert_array_equal(pixels, by_line[row.line])
+
+
+def test_crops_without_a_row_each_are_an_error(tmp_path, manifest):
+    with pytest.raises(ValueError, match="3 crops for 2 rows"):
+        LabelledCrops(np.zeros((3, 1, 64, 64), np.uint8), manifest.rows[:2])
 
 
 def test_a_second_time_no_film_is_decoded(tmp_path, manifest, monkeypatch):
@@ -89,13 +117,14 @@ def test_what_is_interrupted_leaves_nothing_behind(tmp_path, manifest):
 
 def test_two_trainings_may_make_the_same_pool_of_phantoms_at_once(tmp_path, monkeypatch):
     def pool():
-        return PhantomSamples(
+        return SimulatedSamples(
             lambda seed: (np.full((1, 64, 64), 9, np.uint8), 3),
+            lambda pixels, rng: pixels,
             tmp_path,
+            source="flat",
             geometry=GEOMETRY,
             per_epoch=4,
             pool=8,
-            strength=Strength(),
             seed=1,
         )
 

@@ -155,7 +155,7 @@ def test_a_model_is_made_of_the_run_and_screens(trained, manifest, tmp_path):
 
 def test_offline_it_says_so_and_starts_from_scratch(trained):
     _, _, err = trained
-    assert "ImageNet weights resnet50.a1_in1k cannot be had" in err
+    assert "ImageNet weights resnet50.a1_in1k are not available" in err
     assert "training starts from random weights" in err
 
 
@@ -170,7 +170,7 @@ def test_the_leader_makes_the_pool_of_phantoms_before_the_others_go_on(
 
     class Leader(DistributedContext):
         def wait(self):
-            found.extend(path.name for path in tmp_path.glob("phantoms-*.npy"))
+            found.extend(path.name for path in tmp_path.glob("simulated-*.npy"))
             raise Ready
 
     monkeypatch.setattr(

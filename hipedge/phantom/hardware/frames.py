@@ -66,11 +66,6 @@ class FemurFrame:
         """The radius of the marrow canal where it is narrowest, below the lesser trochanter."""
         return float(self._shaft_widths().min() / 2 - self.cortex_mm)
 
-    @property
-    def outer_radius_mm(self) -> float:
-        """The mean outer radius of the shaft below the lesser trochanter."""
-        return float(self._shaft_widths().mean() / 2)
-
     def _shaft_widths(self) -> Floats:
         height, *reach = self.profile.T
         shaft = (height < -30.0) & (height > -120.0)
