@@ -5,101 +5,80 @@ All are fitted to held-out hips, which the network was not trained on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.errors import InputError
 from hipedge.rules.calibration import fit_temperature, mean_nll
 from hipedge.rules.flags import softmax
+from hipedge.rules.joint_fit import CRITERION, SPECIFIC_LIMIT, JointFit, fit_operating_points
+from hipedge.rules.operating_points import OperatingPoint
 from hipedge.types import ABNORMAL, CATEGORIES, Category
 
-AIM = 0.95
-# A threshold for 95 % is a quantile that one case in twenty decides.
-FEWEST = 20
-# Where no category has enough cases: a low and a high threshold, by convention.
-FALLBACK = {"sensitive": 0.3, "specific": 0.6}
+# Thresholds where there are too few hips to fit any: at least as probable as normal, and clearly
+# more probable.
+PLACEHOLDERS = {"sensitive": 0.5, "specific": 0.9}
 
-# The share of hips called uncertain, those of the lowest confidence; never one whose category has
-# over half of the probability.
-UNCERTAIN_SHARE = 0.05
+# The share of hips without a finding that are called uncertain, those of the lowest confidence; it
+# is part of the joint limit. Never a hip whose category has over half of the probability.
+UNCERTAIN_SHARE = SPECIFIC_LIMIT / 5
 MOST_MIN_CONFIDENCE = 0.5
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted; `borrowed` are the categories with too few hips for thresholds of their own.
+    """What was fitted to held-out hips.
 
-    `nll` is the mean negative log-likelihood before (temperature 1) and after.
+    `fit` says what the operating points do on these hips; it is None where they are too few to fit
+    any, for the reason `too_few`: the operating points are placeholders then. `nll` is the mean
+    negative log-likelihood before (temperature 1) and after.
     """
 
     temperature: float
-    operating_points: Mapping[str, Mapping[Category, float]]
+    operating_points: tuple[OperatingPoint, ...]
     min_confidence: float
-    borrowed: tuple[Category, ...]
+    fit: JointFit | None
+    too_few: str
     nll: tuple[float, float]
 
 
-def calibrate(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Calibration:
-    """Fit all three to logits (N, K) of hips of known categories (N,)."""
+def calibrate(
+    logits: NDArray[np.float32], truth: NDArray[np.int64], films: NDArray[np.int64] | None = None
+) -> Calibration:
+    """Fit all three to logits (N, K) of hips of known categories (N,), on numbered films (N,)."""
     temperature = fit_temperature(logits, truth)
     probabilities = softmax(logits, temperature)
-    points, borrowed = fit_operating_points(probabilities, truth)
+    confidence = least_confidence(probabilities, truth)
+    fit, too_few = None, ""
+    try:
+        fit = fit_operating_points(probabilities, truth, films=films, min_confidence=confidence)
+        points = tuple(fitted.point for fitted in fit.points)
+    except InputError as error:
+        too_few = str(error)
+        points = tuple(
+            OperatingPoint(name, dict.fromkeys(ABNORMAL, threshold), CRITERION)
+            for name, threshold in PLACEHOLDERS.items()
+        )
     return Calibration(
         temperature=temperature,
         operating_points=points,
-        min_confidence=least_confidence(probabilities),
-        borrowed=borrowed,
+        min_confidence=confidence,
+        fit=fit,
+        too_few=too_few,
         nll=(mean_nll(logits, truth, 1.0), mean_nll(logits, truth, temperature)),
     )
 
 
-def fit_operating_points(
-    probabilities: NDArray[np.float64], truth: NDArray[np.int64]
-) -> tuple[dict[str, dict[Category, float]], tuple[Category, ...]]:
-    """Return both operating points, and the categories whose thresholds are borrowed.
+def least_confidence(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
+    """Return the confidence that `UNCERTAIN_SHARE` of the hips without a finding lie below.
 
-    `sensitive` is the highest threshold with a sensitivity of at least 95 % for the category,
-    `specific` the lowest with a specificity of at least 95 %. Where the first lies above the
-    second, both meet both aims, and they are swapped: `sensitive` never flags less.
-    A category with fewer than `FEWEST` hips borrows the median of the other categories' thresholds,
-    and `FALLBACK` where no category has enough.
+    At most 0.5; without such hips, 0.
     """
-    fitted = {}
-    for category in ABNORMAL:
-        positive = truth == CATEGORIES.index(category)
-        scores = probabilities[:, CATEGORIES.index(category)]
-        if min(positive.sum(), (~positive).sum()) >= FEWEST:
-            fitted[category] = _thresholds(np.sort(scores[positive]), np.sort(scores[~positive]))
-    borrowed = tuple(category for category in ABNORMAL if category not in fitted)
-    points: dict[str, dict[Category, float]] = {}
-    for index, name in enumerate(("sensitive", "specific")):
-        own = [pair[index] for pair in fitted.values()]
-        other = float(np.median(own)) if own else FALLBACK[name]
-        points[name] = {
-            category: fitted[category][index] if category in fitted else other
-            for category in ABNORMAL
-        }
-    return points, borrowed
-
-
-def _thresholds(
-    positives: NDArray[np.float64], negatives: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Return the sensitive and the specific threshold from sorted probabilities."""
-    may_miss = int(np.floor((1 - AIM) * len(positives) + 1e-9))
-    must_clear = int(np.ceil(AIM * len(negatives) - 1e-9))
-    keeps_sensitivity = float(positives[may_miss])
-    # A hip at its threshold is flagged, so the lowest threshold that clears it lies just above.
-    keeps_specificity = min(1.0, float(np.nextafter(negatives[must_clear - 1], 2)))
-    thresholds = keeps_sensitivity, keeps_specificity
-    return min(thresholds), max(thresholds)
-
-
-def least_confidence(probabilities: NDArray[np.float64]) -> float:
-    """Return the confidence below which `UNCERTAIN_SHARE` of the hips lie, at most 0.5."""
-    confidence = probabilities.max(axis=1)
+    confidence = probabilities[truth == CATEGORIES.index(Category.NORMAL)].max(axis=1)
+    if not len(confidence):
+        return 0.0
     return min(MOST_MIN_CONFIDENCE, float(np.quantile(confidence, UNCERTAIN_SHARE)))
 
 

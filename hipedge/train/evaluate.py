@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from hipedge.files import write_csv
 from hipedge.rules.flags import softmax
-from hipedge.rules.operating_points import OperatingPoint
 from hipedge.train.calibrate import Calibration
 from hipedge.train.classifier import confusion, macro_f1
 from hipedge.train.manifest import Row
-from hipedge.types import ABNORMAL, CATEGORIES
+from hipedge.types import ABNORMAL, CATEGORIES, Category
 
 REPLICATES = 2000
 INTERVAL = (0.025, 0.975)
@@ -75,14 +74,22 @@ def measure(
             found[f"f1_{category.value}"] = float(
                 2 * matrix[k, k] / (matrix[k].sum() + matrix[:, k].sum())
             )
-    for name, thresholds in calibration.operating_points.items():
-        flags = OperatingPoint(name, thresholds).margins(probabilities, hardware=True) >= 0
+    uncertain = probabilities.max(axis=1) < calibration.min_confidence
+    for point in calibration.operating_points:
+        flags = point.margins(probabilities, hardware=True) >= 0
+        any_flag = flags.any(axis=1) | uncertain
+        without = truth == CATEGORIES.index(Category.NORMAL)
+        if without.any():
+            found[f"{point.name}_flag_rate_without_finding"] = float(any_flag[without].mean())
         for category in ABNORMAL:
             k = CATEGORIES.index(category)
             flagged, of_it = flags[:, k], truth == k
             if of_it.any() and not of_it.all():
-                found[f"{name}_{category.value}_sensitivity"] = float(flagged[of_it].mean())
-                found[f"{name}_{category.value}_specificity"] = float((~flagged)[~of_it].mean())
+                found[f"{point.name}_{category.value}_flagged"] = float(any_flag[of_it].mean())
+                found[f"{point.name}_{category.value}_sensitivity"] = float(flagged[of_it].mean())
+                found[f"{point.name}_{category.value}_specificity"] = float(
+                    (~flagged)[~of_it].mean()
+                )
     return found
 
 

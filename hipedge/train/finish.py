@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hipedge.model.card import Card, Status
 from hipedge.model.folder import GOLDEN_SAMPLES
 from hipedge.model.untrained import synthetic_crops
+from hipedge.rules.joint_fit import CRITERION, JointFit
 from hipedge.train.calibrate import Calibration, calibrate, choose_golden
 from hipedge.train.classifier import score_crops
 from hipedge.train.evaluate import measure, probabilities_of, write_predictions
@@ -35,7 +37,9 @@ def finish(run: Run, network: HipNet, device: torch.device) -> Checkpoint:
     logits = {name: score_crops(network, c.pixels, device) for name, c in held_out.items()}
     chosen = [name for name in held_out if is_calibration(name)]
     truth = np.concatenate([held_out[name].categories for name in chosen])
-    calibration = calibrate(np.concatenate([logits[name] for name in chosen]), truth)
+    calibration = calibrate(
+        np.concatenate([logits[name] for name in chosen]), truth, _films(run, chosen)
+    )
     probabilities = {n: probabilities_of(logits[n], calibration.temperature) for n in held_out}
     if run.manifest is not None:
         labelled = [name for name in held_out if name in SPLITS]
@@ -46,6 +50,7 @@ def finish(run: Run, network: HipNet, device: torch.device) -> Checkpoint:
             run.manifest.path.parent,
         )
     metrics = {"val_nll_before_calibration": calibration.nll[0], "val_nll": calibration.nll[1]}
+    metrics |= _promises(calibration.fit)
     for name, crops in held_out.items():
         measured = measure(crops.rows, probabilities[name], calibration)
         metrics |= {f"{name}_{metric}": value for metric, value in measured.items()}
@@ -59,6 +64,43 @@ def finish(run: Run, network: HipNet, device: torch.device) -> Checkpoint:
     return checkpoint
 
 
+def _films(run: Run, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return a number for the film of each hip (N,)."""
+    films = [f"{name} {row.path}" for name in names for row in run.held_out[name].rows]
+    return np.unique(films, return_inverse=True)[1].astype(np.int64)
+
+
+def _promises(fit: JointFit | None) -> dict[str, float]:
+    """Return what the operating points do on the hips that they were fitted to, as metrics."""
+    if fit is None:
+        return {}
+    found: dict[str, float] = {"calibration_hips_without_finding": fit.hips_without_finding}
+    for fitted in fit.points:
+        name = f"calibration_{fitted.point.name}"
+        found[f"{name}_reached"] = float(fitted.reached)
+        found[f"{name}_flag_rate_without_finding"] = fitted.flag_rate
+        if np.isfinite(fitted.film_flag_rate):
+            found[f"{name}_film_flag_rate_without_finding"] = fitted.film_flag_rate
+        found |= {f"{name}_{c.value}_found": value for c, value in fitted.sensitivity.items()}
+    return found
+
+
+def _calibration_text(calibration: Calibration) -> Iterator[str]:
+    """Yield what a reader must know about the operating points, in sentences."""
+    if calibration.fit is None:
+        yield f"The operating points are placeholders: {calibration.too_few}"
+        return
+    for fitted in calibration.fit.points:
+        yield (
+            f"On the calibration hips the operating point {fitted.point.name} flags"
+            f" {fitted.flag_rate:.1%} of hips without a finding"
+            + ("" if fitted.reached else "; its aim cannot be had within its limit")
+        )
+    if calibration.fit.floored:
+        names = ", ".join(category.value for category in calibration.fit.floored)
+        yield f"Too few calibration hips for thresholds of their own: {names}"
+
+
 def _card(run: Run, calibration: Calibration, metrics: Mapping[str, float]) -> Card:
     settings = run.settings
     ages = run.report.ages_years if run.report else None
@@ -69,7 +111,8 @@ def _card(run: Run, calibration: Calibration, metrics: Mapping[str, float]) -> C
         status_text=settings.about,
         input=settings.geometry,
         temperature=calibration.temperature,
-        operating_points=calibration.operating_points,
+        operating_points={point.name: point.thresholds for point in calibration.operating_points},
+        flag_criterion=CRITERION,
         min_confidence=calibration.min_confidence,
         age_range_years=None if ages is None else (ages[0], ages[2]),
         training_data=_training_data(run, calibration),
@@ -99,7 +142,5 @@ def _training_data(run: Run, calibration: Calibration) -> str:
     )
     if run.manifest is not None:
         parts.append(f"Manifest SHA-256 {run.manifest.sha256}")
-    if calibration.borrowed:
-        names = ", ".join(category.value for category in calibration.borrowed)
-        parts.append(f"Too few hips in val for thresholds of their own, so borrowed: {names}")
+    parts += _calibration_text(calibration)
     return ". ".join(parts) + "."
