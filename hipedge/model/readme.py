@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hipedge.model.card import OPERATING_POINTS, Card
-from hipedge.types import ABNORMAL
+from hipedge.types import ABNORMAL, FlagCriterion
 
 # The limits of a metric's interval are two metrics of the same name with these suffixes.
 LIMITS = ("_low", "_high")
+
+
+SCORES = {
+    FlagCriterion.PROBABILITY: "probability",
+    FlagCriterion.AGAINST_NORMAL: "probability against normal, p / (p + p of normal),",
+}
 
 
 def render_readme(card: Card) -> str:
@@ -28,7 +34,7 @@ def render_readme(card: Card) -> str:
         "## Output",
         f"Probabilities after a temperature of {card.temperature:g}, of which the largest names the"
         f" category; under {card.min_confidence:g} it is uncertain. A hip is flagged for a category"
-        " from this probability on:",
+        f" from this {SCORES[card.flag_criterion]} on:",
         _table(
             ("category", *OPERATING_POINTS),
             (

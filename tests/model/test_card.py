@@ -203,6 +203,12 @@ def test_the_card_for_people_of_a_model_without_results_has_no_table_of_them():
     assert "Measured results" not in render_readme(card(metrics={}))
 
 
+def test_the_readme_says_what_thresholds_are_compared_with():
+    assert "from this probability on:" in render_readme(card())
+    against_normal = render_readme(card(flag_criterion=FlagCriterion.AGAINST_NORMAL))
+    assert "from this probability against normal, p / (p + p of normal), on:" in against_normal
+
+
 def test_the_readme_shows_a_metric_with_its_interval():
     metrics = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "hips": 402}
     text = render_readme(card(metrics=metrics))
