@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from blake3 import blake3
 from hipedge.area import WholePixels
 from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
 from hipedge.dicom.gate import gate
-from hipedge.dicom.grayscale import Grayscale, StoredValues, render
+from hipedge.dicom.grayscale import Grayscale, StoredValues, polarity_is_doubtful, render
 from hipedge.dicom.header import Header, read_header
-from hipedge.dicom.partial import CodedPixels, can_be_decoded_in_part, from_values
+from hipedge.dicom.partial import Rendered, can_be_decoded_in_part, from_codestream, from_values
 from hipedge.dicom.pictures import decode_picture, is_picture
 from hipedge.dicom.pixels import (
     PixelFormat,
@@ -27,7 +27,7 @@ from hipedge.dicom.pixels import (
     open_codestream,
 )
 from hipedge.errors import Code, Refused
-from hipedge.types import CODESTREAM_HASH, Film, Mark, Pixels, Radiograph
+from hipedge.types import CODESTREAM_HASH, Film, Mark, Radiograph
 
 MAX_FILE_BYTES = 512 * 2**20
 
@@ -89,9 +89,21 @@ def read(path: Path, payload: Payload | None = None) -> Radiograph:
 
 def _read_dicom(path: Path, payload: Payload) -> Radiograph:
     element, form, header = _checked(payload.data)
-    source, pixel_hash = _pixels(element, form, header)
+    rendered, pixel_hash = _rendered(element, form, header)
     film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
-    return Radiograph(film, source)
+    marks = set(film.marks)
+    if not rendered.window_used:
+        marks.add(Mark.WINDOW_UNUSABLE)
+    return _with_polarity(Radiograph(replace(film, marks=frozenset(marks)), rendered.pixels))
+
+
+def _with_polarity(radiograph: Radiograph) -> Radiograph:
+    """Mark a film whose pixels contradict its photometric interpretation."""
+    if not polarity_is_doubtful(radiograph.overview.pixels):
+        return radiograph
+    film = radiograph.film
+    marks = film.marks | {Mark.POLARITY_DOUBTFUL}
+    return replace(radiograph, film=replace(film, marks=marks))
 
 
 def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
@@ -106,12 +118,12 @@ def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
     return header.pixels, form, header
 
 
-def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Pixels, str]:
+def _rendered(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Rendered, str]:
     """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
     coded = open_codestream(element, form, header.transfer_syntax_uid)
     if coded is not None and can_be_decoded_in_part(coded, header):
         pixel_hash = CODESTREAM_HASH + blake3(coded.data).hexdigest()
-        return CodedPixels(coded, header.grayscale), pixel_hash
+        return from_codestream(coded, header.grayscale), pixel_hash
     if coded is not None:
         decoded = decode_codestream(coded)
     else:
@@ -159,7 +171,7 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
         shape=pixels.pixels.shape,
         marks=picture.marks,
     )
-    return Radiograph(film, pixels)
+    return _with_polarity(Radiograph(film, pixels))
 
 
 def values_hash(path: Path) -> str:
