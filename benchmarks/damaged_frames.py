@@ -2,10 +2,10 @@
 
     python -m benchmarks.damaged_frames [--mutations 3000] [--seed 14] [--json FILE]
 
-A real hip radiograph (RG2 of the NEMA samples, where the shared data are at hand, every second
-pixel of it) and a simulated one are encoded in every transfer syntax that hipedge reads. Each mutation damages one frame: its
-bytes are flipped, overwritten, zeroed, doubled, moved or left out, or it is cut off, with and
-without an end marker. The file around the frame stays sound.
+A real hip radiograph (every second pixel of RG2 of the NEMA samples, where the shared data are at
+hand) and a simulated one are encoded in every transfer syntax that hipedge reads. Each mutation
+damages one frame: its bytes are flipped, overwritten, zeroed, doubled, moved or left out, or it is
+cut off, with and without an end marker. The file around the frame stays sound.
 
 A mutated frame counts as wrong where its pixels differ from the true ones by more than 1 % of the
 range from black to white, on average over the film. What `read` refuses is decoded by imagecodecs
@@ -159,7 +159,7 @@ def make_source(dataset: pydicom.Dataset, syntax: str, frame: bytes, bits: int) 
     dataset.BitsStored, dataset.HighBit = bits, bits - 1
     if syntax.endswith(".50"):
         dataset.WindowCenter, dataset.WindowWidth = 128, 256
-    for tag in [tag for tag in dataset.keys() if tag >= 0x7FE0_0010]:
+    for tag in [element.tag for element in dataset if element.tag >= 0x7FE0_0010]:
         del dataset[tag]
     dtype = np.dtype("u1" if bits == 8 else "<u2")
     header, plain = header_bytes(dataset, syntax), header_bytes(dataset, NATIVE)

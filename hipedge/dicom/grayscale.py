@@ -1,7 +1,7 @@
 """From stored values to P-values: the grayscale pipeline of PS3.3 C.11 as one lookup table.
 
-A value of at most 16 bits can only be one of 65536, so the whole pipeline is computed once for
-each possible value and then looked up for each pixel.
+A stored value of at most 16 bits has 65536 possible values, so the pipeline is computed once for
+each of them and looked up for each pixel.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Grayscale:
-    """What the header says about turning stored values into P-values.
+    """The header's attributes for converting stored values to P-values.
 
-    `palette` takes the place of all else. `padding` is (lowest, highest) stored value that is no
-    image.
+    `palette` overrides all others. `padding` is the (lowest, highest) stored value of pixels that
+    are not part of the image.
     """
 
     modality_lut: LookupTable | None = None
@@ -138,7 +138,7 @@ def _gray_share(counts: NDArray[np.floating | np.integer]) -> float:
 
 
 def polarity_is_doubtful(pixels: NDArray[np.uint16]) -> bool:
-    """Say whether a film (H, W), which should have bone bright, looks as if bone were dark.
+    """Return whether a film (H, W), which should have bone bright, looks inverted.
 
     The air around a patient is dark, and most of a film is no brighter than soft tissue. Doubtful
     is a film whose border is bright and whose median is, but not as bright as a collimator's
@@ -174,9 +174,9 @@ def lookup_table(
 
     Modality LUT or rescale (PS3.3 C.11.1), then the first VOI LUT, else the first window (C.11.2),
     else the full range of the values that are `present` (least, greatest: asked for only then,
-    since it takes a look at all); then MONOCHROME1 or an
-    INVERSE presentation LUT turns the result over (C.7.6.3.1.2, C.11.6: together they say so twice,
-    not that it is turned back). Padding is black (C.7.5.1.1.2).
+    since it needs all of them); then MONOCHROME1 or an
+    INVERSE presentation LUT inverts the result (C.7.6.3.1.2, C.11.6: both together invert it once,
+    not twice). Padding is black (C.7.5.1.1.2).
     """
     stored = _stored(bits_stored, signed=signed)
     mapped = _modality(stored, grayscale)

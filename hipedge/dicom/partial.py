@@ -35,7 +35,7 @@ FEWEST_BITS = 8
 
 
 def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
-    """Say whether stored values may be filtered before they are rendered."""
+    """Return whether stored values may be filtered before they are rendered."""
     return (
         form.samples_per_pixel == 1
         and form.bits_stored >= FEWEST_BITS
@@ -45,7 +45,7 @@ def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
 
 
 def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
-    """Say whether lower resolutions of a codestream are those that its stored values would give.
+    """Return whether lower resolutions of a codestream are those that its stored values would give.
 
     Not where its samples hold more than the stored values (bits above the high bit, PS3.5 8.1.1,
     can only be removed from all samples), nor where the wavelet transform begins elsewhere than at

@@ -1,4 +1,4 @@
-"""read: from a file to a `Radiograph`, or `Refused`."""
+"""Read a file into a `Radiograph`, or raise `Refused`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from hipedge.types import CODESTREAM_HASH, Film, Mark, Radiograph
 
 MAX_FILE_BYTES = 512 * 2**20
 
-# PS3.10 7.1 leaves the preamble to the application, so that a DICOM file can be a TIFF file too.
-# That is its purpose; what else begins like this would be run or unpacked by other programs.
+# PS3.10 7.1 leaves the preamble to applications, so that a DICOM file can also be a TIFF file. With
+# one of these signatures it would be executed or unpacked by other programs.
 POLYGLOT_MAGIC = (
     b"MZ", b"\x7fELF", b"#!", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe",
     b"PK\x03\x04", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf", b"%PDF", b"<",
@@ -42,7 +42,7 @@ POLYGLOT_MAGIC = (
 
 @dataclass(frozen=True, eq=False)
 class Payload:
-    """A file in memory, read once."""
+    """The content of a file."""
 
     data: bytes
 
@@ -75,9 +75,9 @@ def load(path: Path) -> Payload:
 def read(path: Path, payload: Payload | None = None) -> Radiograph:
     """Read one file: DICOM, PNG, JPEG or TIFF by its content, whatever it is called.
 
-    `payload` saves reading it again where the caller has called `load`. The gate is passed before
-    a pixel is decoded. Raises `Refused` with a code of the stages read and gate, and nothing else
-    for anything that a file can hold.
+    `payload` is the file's content if the caller has loaded it already. The gate is checked before
+    pixels are decoded. Raises `Refused` with a code of the stages `read` and `gate`, and no other
+    exception whatever the file contains.
     """
     payload = load(path) if payload is None else payload
     if is_dicom(payload.data):
@@ -191,8 +191,8 @@ def values_hash(path: Path) -> str:
 def hash_pixels(values: StoredValues) -> str:
     """Return BLAKE3 of stored values and their shape, the same in every lossless encoding.
 
-    It only says which films have the same pixels. A file is named by its SHA-256, which other
-    programs know; of the pixels of a large film, that would take longer than to read them.
+    It is used only to compare films. Files are identified by their SHA-256, which other programs
+    know; SHA-256 of the pixels of a large film would take longer than reading them.
     """
     digest = blake3(f"{values.shape}{values.dtype.kind}".encode())
     little_endian = values.astype(f"<{values.dtype.kind}2", copy=False)

@@ -136,11 +136,12 @@ def test_a_window_that_shows_the_film_is_used_without_a_mark(header, read_bytes)
 
 
 def radiograph_like(bits=10, shape=(600, 520)):
-    """A bright body before dark air, with noise: black at its sides, as a film of a pelvis is."""
-    y, x = np.indices(shape)
-    body = np.clip(1.3 - np.abs(x / shape[1] - 0.5) * 3.2, 0, 1) * (0.55 + 0.4 * y / shape[0])
+    """Bones within a body before dark air, with noise."""
+    y, x = (index / length for index, length in zip(np.indices(shape), shape, strict=True))
+    body = np.clip(3.0 - np.abs(x - 0.5) * 8, 0, 1) * (0.28 + 0.15 * y)
+    bones = np.where(np.abs(np.abs(x - 0.5) - 0.15) < 0.05, 0.5, 0.0)
     noise = np.random.default_rng(3).normal(0, 0.01, shape)
-    values = np.where(body > 0, body + noise, 0.0)
+    values = np.where(body > 0, body + bones + noise, 0.0)
     return np.rint(np.clip(values, 0, 1) * ((1 << bits) - 1)).astype(np.uint16)
 
 
