@@ -1,4 +1,4 @@
-"""From DICOM, PNG, JPEG and TIFF files to pixels; the only importer of pydicom in the line."""
+"""Read DICOM, PNG, JPEG and TIFF files."""
 
 from hipedge.dicom.codecs import decoder_versions
 from hipedge.dicom.gate import gate

@@ -84,9 +84,9 @@ def checkable(frame: bytes, stream: Codestream) -> bytes:
 
 
 def ends_in_data(frame: bytes, stream: Codestream) -> bool:
-    """Say whether the last tile-part is followed by something else than the end marker or nothing.
+    """Return whether the last tile-part is followed by data instead of the end marker.
 
-    Then bytes were inserted before its end.
+    Then bytes were inserted before its end. A missing end marker is common and harmless.
     """
     rest = frame[stream.end :]
     return not rest.startswith(END_MARKER) and bool(rest.strip(b"\0"))

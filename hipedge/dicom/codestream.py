@@ -1,4 +1,4 @@
-"""What the first bytes of a compressed frame say of it: enough to refuse it before decoding.
+"""Parse the headers of compressed frames, so that a frame can be refused before it is decoded.
 
 Decoders allocate what the codestream asks for, whatever the DICOM header says.
 """
@@ -24,7 +24,7 @@ _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 
 @dataclass(frozen=True)
 class Codestream:
-    """A frame's own account of itself; `colour` is "RGB", "YBR" or None where it is silent.
+    """What a frame says about itself; `colour` is "RGB", "YBR" or None where it says nothing.
 
     Of JPEG 2000, `halvings` is how often the image may be halved by leaving data out, 0 where it
     may not be; `origin` is where its first pixel (x, y) lies on the grid that is halved; `tiled`
@@ -112,8 +112,8 @@ def describe_jpeg2000(frame: bytes) -> Codestream:
         signed=depth > 0x7F,
         colour="RGB" if header.component_transform else None,
         complete=parts is not _Parts.MISSING,
-        # What wraps a stream may change its values. Of a stream that does not say how long it is,
-        # only who decodes all of it sees whether something is missing.
+        # A JP2 file may change its codestream's values. If a codestream does not give its length,
+        # missing data are noticed only when all of it is decoded.
         halvings=header.levels if parts is _Parts.ALL and not wrapped else 0,
         origin=(x0, y0),
         tiled=tiles > 1,
@@ -171,13 +171,13 @@ class _Parts(Enum):
 
     ALL = "all"
     MISSING = "missing"
-    UNTOLD = "untold"
+    UNKNOWN = "unknown"
 
 
 def _tile_parts(frame: bytes, offset: int, tiles: int) -> tuple[_Parts, int]:
     """Walk the tile-parts by their lengths (T.800 A.4.2); return where the last one ends, too.
 
-    A tile may have other levels than the main header says: then nothing is told.
+    A tile may have other levels than the main header says: then the result is `UNKNOWN`.
     """
     seen, promised = Counter[int](), dict[int, int]()
     plain = True
@@ -185,18 +185,18 @@ def _tile_parts(frame: bytes, offset: int, tiles: int) -> tuple[_Parts, int]:
         tile, length, _, parts = struct.unpack_from(">HLBB", frame, offset + 4)
         plain = plain and _is_plain(frame, offset + 12)
         if length == 0:  # to the end marker
-            return _Parts.UNTOLD, len(frame)
+            return _Parts.UNKNOWN, len(frame)
         seen[tile] += 1
         promised[tile] = max(parts, promised.get(tile, 0))
         offset += max(length, 12)
     if offset > len(frame) or len(seen) < tiles or any(seen[t] < n for t, n in promised.items()):
         return _Parts.MISSING, offset
     ended = all(promised.values()) or frame[offset : offset + 2] == END_MARKER
-    return _Parts.ALL if plain and ended else _Parts.UNTOLD, offset
+    return _Parts.ALL if plain and ended else _Parts.UNKNOWN, offset
 
 
 def _is_plain(frame: bytes, offset: int) -> bool:
-    """Walk a tile-part's header, and say whether it has neither COD nor COC of its own."""
+    """Return whether a tile-part's header has neither COD nor COC."""
     while offset + 4 <= len(frame):
         marker = frame[offset : offset + 2]
         if marker in (_SOD, _COD, _COC):

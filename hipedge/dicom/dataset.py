@@ -1,7 +1,7 @@
-"""The seam to pydicom: bytes to a dataset, and its elements to plain values.
+"""Parse DICOM files with pydicom, and convert elements to plain values.
 
-Everything that pydicom can do on a malformed file (warn, log, raise any of a dozen types) is
-dealt with here, so that the rest of the package sees a value, None, or `Refused`.
+Whatever pydicom does on a malformed file (warn, log, raise any of a dozen types) is handled here:
+the rest of the package sees a value, None, or `Refused`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 PREFIX_OFFSET = 128
 PREFIX = b"DICM"
-# The largest film that `pixels` lets in, with 16 bits; 3 MB of deflate can hold 3 GB of zeros.
+# The largest film that `pixels` accepts, with 16 bits; 3 MB of deflate can expand to 3 GB of zeros.
 MAX_INFLATED_BYTES = 256 * 2**20
-# Ten times what any radiograph has; a file of zeros has one in each eight bytes.
+# Ten times what any radiograph has; in a file of zeros every eight bytes are an element.
 MAX_ELEMENTS = 10_000
 
-# What pydicom raises on malformed files, found by mutating some. Its own errors derive from
-# `Exception` alone; RecursionError and UnicodeError are covered by the bases listed.
+# What pydicom raises on malformed files, found by fuzzing. Its own errors derive directly from
+# `Exception`; RecursionError and UnicodeError are subclasses of those listed.
 MALFORMED = (
     ArithmeticError,
     AssertionError,
@@ -72,7 +72,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 @dataclass(frozen=True, eq=False)
 class PixelElement:
-    """Pixel Data (7FE0,0010): its value as it lies in the file, shorter if the file is."""
+    """Pixel Data (7FE0,0010): its raw value, shorter than announced if the file is truncated."""
 
     value: memoryview
     encapsulated: bool
@@ -81,7 +81,7 @@ class PixelElement:
 
 @dataclass(frozen=True, eq=False)
 class Parsed:
-    """A file's elements up to its pixels, and where the pixels are."""
+    """A file's elements up to Pixel Data, and Pixel Data itself."""
 
     elements: Dataset
     file_meta: Dataset
@@ -91,11 +91,11 @@ class Parsed:
 
 
 @contextmanager
-def pydicom_at_arms_length() -> Iterator[None]:
-    """Read leniently and in silence; what pydicom raises becomes `Refused` (`malformed_header`).
+def quarantine_pydicom() -> Iterator[None]:
+    """Silence pydicom, and raise its errors as `Refused` (`malformed_header`).
 
-    Its warnings and log lines quote the file, so a patient's data would reach the logs. Warning
-    filters and the logger belong to the process: films are read in processes, not threads.
+    Its warnings and log messages quote the file, so patient data would reach the logs. Validation
+    is off. Warning filters and loggers are global to the process: do not use this in threads.
     """
     logger = logging.getLogger("pydicom")
     was_disabled = logger.disabled
@@ -111,7 +111,7 @@ def pydicom_at_arms_length() -> Iterator[None]:
 
 
 def is_dicom(data: bytes) -> bool:
-    """Say whether `data` is a DICOM file, or a dataset without preamble and prefix (PS3.10 7.1).
+    """Return whether `data` is a DICOM file, or a dataset without preamble and prefix (PS3.10 7.1).
 
     Such a dataset is recognised by its first element: of group 0002 or 0008, with a known VR or
     (implicit) a length that fits the file.
@@ -120,7 +120,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def has_prefix(data: bytes) -> bool:
-    """Say whether the prefix DICM follows a preamble of 128 bytes."""
+    """Return whether the prefix DICM follows a preamble of 128 bytes (PS3.10 7.1)."""
     return data[PREFIX_OFFSET : PREFIX_OFFSET + len(PREFIX)] == PREFIX
 
 
@@ -138,7 +138,7 @@ def _starts_like_a_dataset(data: bytes) -> bool:
 def parse(data: bytes, keywords: Iterable[str], tags: Iterable[int] = ()) -> Parsed:
     """Read the elements named by `keywords` or `tags`, up to Pixel Data, which is not copied.
 
-    Call it within `pydicom_at_arms_length`.
+    Call it within `quarantine_pydicom`.
     """
     stream = BytesIO(data)
     stream.seek(PREFIX_OFFSET + len(PREFIX) if has_prefix(data) else 0)
@@ -163,7 +163,7 @@ def parse(data: bytes, keywords: Iterable[str], tags: Iterable[int] = ()) -> Par
 
 
 class _StopAt:
-    """Stops pydicom at a tag, and refuses a dataset of more elements than one can have."""
+    """Stop pydicom at a tag, and refuse a dataset with too many elements."""
 
     def __init__(self, is_end: Callable[[BaseTag], bool]) -> None:
         self.is_end = is_end
@@ -253,8 +253,8 @@ def texts(elements: Dataset, keyword: str) -> tuple[str, ...]:
 def text(elements: Dataset, keyword: str) -> str | None:
     """Return an element's first value as printable text of at most 64 characters, or None.
 
-    Longer text is no name or code (PS3.5 6.2: CS 16, LO and UI 64), but what a damaged length
-    has swept in from the elements that follow.
+    Longer text is no name or code (PS3.5 6.2: CS 16, LO and UI 64): a damaged length has included
+    the elements that follow.
     """
     first = next(iter(texts(elements, keyword)), None)
     return first if first and len(first) <= 64 and first.isprintable() else None

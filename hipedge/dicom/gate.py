@@ -1,7 +1,7 @@
-"""The gate: what is surely no frontal radiograph of a hip goes no further, by its header alone.
+"""The gate: refuse, by the header alone, what is certainly not a frontal hip radiograph.
 
-It refuses only what a header *says*. Where it is silent, or speaks in words of its own, the film
-passes: a hip refused by mistake is a hip that nobody screens.
+Only explicit header values count. Where an attribute is missing or has an unknown local value the
+film passes, because a hip that is refused by mistake is not screened.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SECONDARY_CAPTURE_CLASSES = frozenset(
 
 DIGITISED_FILM = "DF"  # Conversion Type (0008,0064), PS3.3 C.8.6.1
 
-# Modality (0008,0060), PS3.3 C.7.3.1.1.1. Not listed, so let through: CR, DX, RG, OT, retired
-# and local terms.
+# Modality (0008,0060), PS3.3 C.7.3.1.1.1. Not listed, so accepted: CR, DX, RG, OT, retired and
+# local terms.
 OTHER_MODALITIES = frozenset(
     {
         "BDUS", "BI", "BMD", "CFM", "CT", "DMS", "EPS", "ES", "FS", "GM",
@@ -54,15 +54,15 @@ OBJECT_MODALITIES = frozenset(
     }
 )  # fmt: skip
 
-# Image Type (0008,0008) value 3 and on (PS3.3 C.7.6.1.1.2): a survey image, and, by convention
-# of their makers, a picture of another program's findings.
+# Image Type (0008,0008) value 3 and later (PS3.3 C.7.6.1.1.2): localizers and, by vendors'
+# convention, images that show the results of other software.
 LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM"})
 AI_TYPES = frozenset({"AI", "CAD", "AI_RESULT", "CAD_RESULT", "HEATMAP"})
 AI_CODE = ("123110", "DCM")  # Artificial Intelligence, PS3.16 CID 7162
 
-# Body Part Examined (0018,0015), PS3.16 table L-1, without spaces. Left out, so let through, is
-# all that has a hip in it or near it: pelvis, sacrum, sacroiliac joint, femur, thigh, leg, whole
-# body, the abdomen together with the pelvis.
+# Body Part Examined (0018,0015), PS3.16 table L-1, without spaces. Not listed, so accepted, are
+# all parts that include or adjoin the hip: pelvis, sacrum, sacroiliac joint, femur, thigh, leg,
+# whole body, the abdomen together with the pelvis.
 NOT_HIP_PARTS = frozenset(
     {
         "ABDOMEN", "ACJOINT", "ANKLE", "ARM", "BRAIN", "BREAST", "BRONCHUS", "CALCANEUS",
@@ -136,10 +136,10 @@ NOT_HIP_REGIONS = frozenset(
 
 
 def gate(header: Header) -> None:
-    """Let a film pass, or raise `Refused` with one of the codes of the gate's stage.
+    """Raise `Refused` with a code of the stage `gate` unless the film may show a hip.
 
-    In this order: `wrong_object`, `secondary_capture`, `wrong_modality` (by SOP Class, then by
-    Modality), `localizer`, `ai_result`, `multi_frame`, `wrong_body_part`, `lateral_view`.
+    Checked in this order: `wrong_object`, `secondary_capture`, `wrong_modality` (by SOP Class, then
+    by Modality), `localizer`, `ai_result`, `multi_frame`, `wrong_body_part`, `lateral_view`.
     """
     _check_object(header)
     _check_image_type(header)
@@ -152,7 +152,7 @@ def gate(header: Header) -> None:
 
 
 def _check_object(header: Header) -> None:
-    """Refuse by SOP Class (0008,0016); private and unknown ones pass, as the class is silent.
+    """Refuse by SOP Class (0008,0016); private and unknown classes pass.
 
     Film digitisers write Secondary Captures: those of Conversion Type DF are radiographs.
     """
@@ -171,10 +171,10 @@ def _check_object(header: Header) -> None:
 
 
 def _check_image_type(header: Header) -> None:
-    r"""Refuse localizers and other programs' findings.
+    r"""Refuse localizers and the results of other software.
 
-    DERIVED\SECONDARY alone is no reason: recompressed films have it. Nor is an algorithm that
-    worked on an ORIGINAL image: detectors denoise with neural networks.
+    DERIVED\SECONDARY alone does not refuse a film: recompressed films have it. Nor does an
+    algorithm named on an ORIGINAL image: detectors denoise with neural networks.
     """
     types = {value.upper() for value in header.image_type}
     if types & LOCALIZER_TYPES:
@@ -185,7 +185,7 @@ def _check_image_type(header: Header) -> None:
 
 
 def _is_elsewhere(header: Header) -> bool:
-    """Say whether each body part and region that the header names is listed as not hip."""
+    """Return whether every body part and region in the header is listed as not hip."""
     parts = [re.sub(r"[\s_-]", "", part.upper()) for part in header.body_parts]
     regions = [(value, _snomed(scheme)) for value, scheme in header.anatomic_regions]
     named = [part in NOT_HIP_PARTS for part in parts]

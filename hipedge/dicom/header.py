@@ -1,4 +1,4 @@
-"""What a DICOM header says, as plain values, for the gate, the decoder and `Film`."""
+"""Read a DICOM header into plain values for the gate, the decoder and `Film`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ OVERLAY_BIT_POSITIONS = tuple(range(0x6000_0102, 0x6020_0102, 0x2_0000))
 
 @dataclass(frozen=True)
 class ImagePixel:
-    """The Image Pixel Module as it stands in the file, unchecked (PS3.3 C.7.6.3)."""
+    """The Image Pixel Module as it is in the file, not validated (PS3.3 C.7.6.3)."""
 
     rows: int | None
     columns: int | None
@@ -99,7 +99,7 @@ class ImagePixel:
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """A DICOM header; where the file is silent or cannot be understood, None or ()."""
+    """A DICOM header. Missing or invalid values are None or ()."""
 
     transfer_syntax_uid: str | None
     sop_class_uid: str | None
@@ -128,7 +128,7 @@ class Header:
 
 def read_header(data: bytes) -> Header:
     """Parse a DICOM file in memory. Raises `Refused` (`malformed_header`, `too_large`)."""
-    with elements.pydicom_at_arms_length():
+    with elements.quarantine_pydicom():
         return _header(elements.parse(data, KEYWORDS, OVERLAY_BIT_POSITIONS))
 
 
@@ -212,7 +212,10 @@ def _spacing_mm(ds: Dataset, image_pixel: ImagePixel) -> tuple[float, float] | N
 
 
 def _age_years(ds: Dataset) -> float | None:
-    """Return Patient's Age (PS3.5 6.2: nnnD, W, M or Y), else birth to study, where believable."""
+    """Return Patient's Age (PS3.5 6.2: nnnD, W, M or Y), else study date less birth date.
+
+    None where it is negative or above `OLDEST_YEARS`.
+    """
     age = re.fullmatch(r"(\d{3})([DWMY])", elements.text(ds, "PatientAge") or "")
     if age:
         years = int(age[1]) / {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}[age[2]]
@@ -249,7 +252,7 @@ def _derivations(ds: Dataset) -> tuple[Coded, ...]:
 
 
 def _names_algorithm(ds: Dataset) -> bool:
-    """Say whether the Algorithm Identification Macro (PS3.3 10.16) is used of the image itself."""
+    """Return whether the image itself has an Algorithm Identification Macro (PS3.3 10.16)."""
     return elements.text(ds, "AlgorithmName") is not None or bool(
         elements.items(ds, "DerivationAlgorithmSequence")
     )
@@ -281,7 +284,7 @@ def _grayscale(ds: Dataset, image_pixel: ImagePixel, *, little_endian: bool) -> 
 
 
 def _window(ds: Dataset) -> Window | None:
-    """Return the first Window Center and Width (PS3.3 C.11.2.1.2): the maker's choice."""
+    """Return the first Window Center and Width (PS3.3 C.11.2.1.2), the manufacturer's default."""
     centre, width = elements.number(ds, "WindowCenter"), elements.number(ds, "WindowWidth")
     if centre is None or width is None:
         return None
@@ -289,7 +292,7 @@ def _window(ds: Dataset) -> Window | None:
 
 
 def _padding(ds: Dataset, *, signed: bool, little_endian: bool) -> tuple[int, int] | None:
-    """Return the stored values that pad, lowest and highest (PS3.3 C.7.5.1.1.2)."""
+    """Return the lowest and the highest padding value (PS3.3 C.7.5.1.1.2)."""
     bounds = [
         words[0].astype(np.int16 if signed else np.uint16)
         for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")

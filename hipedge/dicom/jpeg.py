@@ -29,6 +29,10 @@ _BLOCK = 8  # samples along a side of a DCT block
 _MAX_LINES = 65_500  # JPEG_MAX_DIMENSION of libjpeg
 # Padding of up to seven bits before the end marker decodes to less than so many samples.
 _PADDED = 2
+# Rows that are mid-gray themselves look as if they were missing, but their data are one code over
+# and over again: the last bytes have few values.
+_LAST_BYTES = 24
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _decode(frame: bytes, space: str | None, out_space: str | None) -> tuple[Sam
     first = samples if samples.ndim == 2 else samples[..., 0]
     image = first[: scan.rows]
     damaged = (
-        ends_wrong(first, scan)
+        _ends_wrong(frame, first, scan)
         or _restarts_wrong(frame, scan)
         # The sum of damaged differences leaves the range; the DCT's samples are limited to it.
         or (int(image.max()) >> scan.bits > 0 if scan.lossless else has_seam(image, scan.bits))
@@ -143,21 +147,25 @@ def _decode(frame: bytes, space: str | None, out_space: str | None) -> tuple[Sam
     return samples[: scan.rows], damaged
 
 
-def ends_wrong(samples: Samples, scan: Scan) -> bool:
-    """Say whether the data ended elsewhere than at the end of the image.
+def _ends_wrong(frame: bytes, samples: Samples, scan: Scan) -> bool:
+    """Return whether the data ended elsewhere than at the end of the image.
 
-    `samples` (H, W) are the first component of an `extended` frame. Raises `Refused` (`truncated`)
+    `samples` (H, W) are the first component of the `extended` frame. Raises `Refused` (`truncated`)
     where rows are missing.
     """
+    end = frame.find(b"\xff\xd9", scan.data_at)
+    is_flat = len(set(frame[scan.data_at : end][-_LAST_BYTES:])) <= _FEW
     if scan.lossless:
-        return _lossless_ends_wrong(samples, scan)
-    return _dct_ends_wrong(samples, scan)
+        return _lossless_ends_wrong(samples, scan, is_flat=is_flat)
+    return _dct_ends_wrong(samples, scan, is_flat=is_flat)
 
 
-def _lossless_ends_wrong(samples: Samples, scan: Scan) -> bool:
+def _lossless_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool:
     fill = 1 << (scan.bits - 1)
     added = len(samples) - scan.rows
     filled = _filled_rows(samples, fill)
+    if filled >= added and is_flat:
+        return False
     if filled > added:
         raise Refused(Code.TRUNCATED, f"{filled - added} rows missing")
     if filled != 1:
@@ -194,7 +202,7 @@ def _predicted(row: NDArray[Any], above: NDArray[Any], predictor: int) -> NDArra
     return predicted
 
 
-def _dct_ends_wrong(samples: Samples, scan: Scan) -> bool:
+def _dct_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool:
     fill = 1 << (scan.bits - 1)
     whole_rows = len(samples) // scan.mcu_rows
     ends = range(whole_rows - 2, whole_rows)
@@ -202,6 +210,8 @@ def _dct_ends_wrong(samples: Samples, scan: Scan) -> bool:
     last, added = filled if len(filled) == 2 else (np.zeros(1, np.bool_), *filled)
     if not added[0]:  # the MCU in which the data ended
         return not added[1:].all()
+    if is_flat:
+        return False
     if last.all():
         raise Refused(Code.TRUNCATED, "rows missing")
     if not added.all() or last[-1]:
@@ -212,7 +222,7 @@ def _dct_ends_wrong(samples: Samples, scan: Scan) -> bool:
 
 
 def _filled_mcus(samples: Samples, scan: Scan, mcu_row: int, fill: int) -> NDArray[np.bool_]:
-    """Say of each MCU of a row whether all its samples are `fill`."""
+    """Return for each MCU of a row whether all its samples are `fill`."""
     rows = samples[mcu_row * scan.mcu_rows : (mcu_row + 1) * scan.mcu_rows]
     columns = (rows == fill).all(axis=0)
     starts = range(0, len(columns), scan.mcu_columns)
@@ -220,7 +230,7 @@ def _filled_mcus(samples: Samples, scan: Scan, mcu_row: int, fill: int) -> NDArr
 
 
 def _restarts_wrong(frame: bytes, scan: Scan) -> bool:
-    """Say whether restart markers (T.81 B.2.1) are missing, too many or out of order."""
+    """Return whether restart markers (T.81 B.2.1) are missing, too many or out of order."""
     if not scan.restarts:
         return False
     end = frame.find(b"\xff\xd9", scan.data_at)

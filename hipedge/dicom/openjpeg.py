@@ -235,7 +235,7 @@ def _samples(image: _Image) -> NDArray[Any]:
 
 
 def _tells_damage(warning: bytes) -> bool:
-    """Say whether a warning means damage: all do but those of code-blocks that end a little early.
+    """Return whether a warning means damage: all do but for code-blocks that end a little early.
 
     An encoder may leave out a code-block's last bytes where a decoder fills them in as 0xFF.
     """

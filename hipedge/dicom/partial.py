@@ -9,7 +9,8 @@ no mean, and with few bits rounded means are too coarse.
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,19 @@ from hipedge.dicom.grayscale import (
     look_up,
     lookup_table,
     render,
+    usable_window,
 )
 from hipedge.dicom.header import Header
 from hipedge.dicom.pixels import CodedFrame, Decoded, PixelFormat, decode_codestream
 from hipedge.errors import Code, Refused
-from hipedge.imaging.area import WholePixels, band_origin, halvings, lines_around, low_band
+from hipedge.imaging.area import (
+    WholePixels,
+    band_origin,
+    halvings,
+    lines_around,
+    low_band,
+    multiples,
+)
 from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
 
 # With 8 bits probabilities differ by 0.007 at most, as with 10.
@@ -33,7 +42,7 @@ FEWEST_BITS = 8
 
 
 def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
-    """Say whether stored values may be filtered before they are rendered."""
+    """Return whether stored values may be filtered before they are rendered."""
     return (
         form.samples_per_pixel == 1
         and form.bits_stored >= FEWEST_BITS
@@ -43,7 +52,7 @@ def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
 
 
 def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
-    """Say whether lower resolutions of a codestream are those that its stored values would give.
+    """Return whether lower resolutions of a codestream are those that its stored values would give.
 
     Not where its samples hold more than the stored values (bits above the high bit, PS3.5 8.1.1,
     can only be removed from all samples), nor where the wavelet transform begins elsewhere than at
@@ -62,30 +71,79 @@ def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
     )
 
 
-def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Pixels:
+def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Rendered:
     """Return the pixels of a film that was decoded whole."""
-    if not can_be_averaged(form, grayscale):
-        return WholePixels(render(decoded.gray, form.bits_stored, grayscale), decoded.damaged)
-    return StoredPixels(decoded, form, grayscale)
+    if can_be_averaged(form, grayscale):
+        pixels = StoredPixels(decoded, form, grayscale)
+        return Rendered(pixels, pixels.window_used)
+    usable = usable_window(grayscale, decoded.gray, form.bits_stored)
+    rendered = render(decoded.gray, form.bits_stored, usable)
+    return Rendered(WholePixels(rendered, decoded.damaged), usable is grayscale)
 
 
-class _Bands(Protocol):
-    """What gives a film's low-pass bands; see `hipedge.imaging.area.low_band`."""
+def from_codestream(coded: CodedFrame, grayscale: Grayscale) -> Rendered:
+    """Return the pixels of a film that can be decoded in part. Raises `Refused`."""
+    pixels = CodedPixels(coded, grayscale)
+    return Rendered(pixels, pixels.window_used)
 
-    def band(self, count: int, rows: slice, columns: slice) -> StoredValues:
-        """Return the band between rows and columns. Raises `Refused`."""
+
+class Rendered(NamedTuple):
+    """A film's pixels, and whether the header's window or VOI LUT was used, if it has one."""
+
+    pixels: Pixels
+    window_used: bool
 
 
-def _area(
-    bands: _Bands, table: NDArray[np.uint16], form: PixelFormat, box: Box, step_px: float
-) -> Area:
-    """Return a film's pixels around `box`, at most half as coarse as `step_px`."""
-    count = min(halvings(step_px / 2), _coarsest(form))
-    rows, columns = lines_around(box, (form.rows, form.columns), 1 << count)
-    # The filter overshoots the range of what is stored.
-    band = np.clip(bands.band(count, rows, columns), *form.range)
-    values: StoredValues = band.astype(np.int16 if form.signed else np.uint16, copy=False)
-    return Area(look_up(table, values), band_origin(rows, columns, count), 1 << count)
+class _BandPixels(ABC):
+    """Pixels of a film by its low-pass bands, rendered area by area (`Pixels`).
+
+    `window_used` says whether the header's window or VOI LUT shows anything of the film's overview,
+    which is the same in every lossless encoding.
+    """
+
+    damaged: bool
+
+    def __init__(self, form: PixelFormat, grayscale: Grayscale) -> None:
+        self._form = form
+        self._coarsest = _coarsest(form)
+        whole = slice(0, form.rows), slice(0, form.columns)
+        self._overview = self._limited_band(self._coarsest, *whole)
+        self._grayscale = usable_window(grayscale, self._overview, form.bits_stored)
+        self.window_used = self._grayscale is grayscale
+        # Without window or VOI LUT areas span all that can be stored: the film's own range is known
+        # only where all of it is decoded, and no stage depends on an area's brightness or contrast.
+        self._table = lookup_table(
+            form.bits_stored, lambda: form.range, self._grayscale, signed=form.signed
+        )
+
+    @abstractmethod
+    def whole(self) -> NDArray[np.uint16]:
+        """Return all pixels (H, W), rendered. Raises `Refused`."""
+
+    @abstractmethod
+    def _band(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        """Return a band of the stored values between rows and columns. Raises `Refused`."""
+
+    def area(self, box: Box, step_px: float) -> Area:
+        """Return the film's pixels around `box`, at most half as coarse as `step_px`.
+
+        Raises `Refused`.
+        """
+        form = self._form
+        count = min(halvings(step_px / 2), self._coarsest)
+        step = 1 << count
+        rows, columns = lines_around(box, (form.rows, form.columns), step)
+        if count == self._coarsest:
+            values = self._overview[multiples(rows, step), multiples(columns, step)]
+        else:
+            values = self._limited_band(count, rows, columns)
+        return Area(look_up(self._table, values), band_origin(rows, columns, count), step)
+
+    def _limited_band(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        """Return a band within the range of what can be stored, which the filter overshoots."""
+        band = np.clip(self._band(count, rows, columns).astype(np.int32), *self._form.range)
+        values: StoredValues = band.astype(np.int16 if self._form.signed else np.uint16)
+        return values
 
 
 def _coarsest(form: PixelFormat) -> int:
@@ -93,40 +151,24 @@ def _coarsest(form: PixelFormat) -> int:
     return halvings(max(1.0, max(form.rows, form.columns) / OVERVIEW_PX / 2))
 
 
-def _area_table(form: PixelFormat, grayscale: Grayscale) -> NDArray[np.uint16]:
-    """Return the P-values for areas.
-
-    Without window or VOI LUT they span all that can be stored: the film's own range is known only
-    where all of it is decoded, and no stage depends on an area's brightness or contrast.
-    """
-    return lookup_table(form.bits_stored, lambda: form.range, grayscale, signed=form.signed)
-
-
-class StoredPixels:
-    """Pixels by all of the film's stored values (H, W), rendered area by area (`Pixels`)."""
+class StoredPixels(_BandPixels):
+    """Pixels by all of the film's stored values (H, W)."""
 
     def __init__(self, decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> None:
-        self.values = decoded.gray
+        self._values = decoded.gray
         self.damaged = decoded.damaged
-        self._form = form
-        self._grayscale = grayscale
-        self._table = _area_table(form, grayscale)
+        super().__init__(form, grayscale)
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), rendered."""
-        return render(self.values, self._form.bits_stored, self._grayscale)
+        return render(self._values, self._form.bits_stored, self._grayscale)
 
-    def area(self, box: Box, step_px: float) -> Area:
-        """Return the film's pixels around `box`, at most half as coarse as `step_px`."""
-        return _area(self, self._table, self._form, box, step_px)
-
-    def band(self, count: int, rows: slice, columns: slice) -> StoredValues:
-        """Return the stored values' low-pass band."""
-        return low_band(self.values, count, rows, columns)
+    def _band(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        return low_band(self._values, count, rows, columns)
 
 
-class CodedPixels:
-    """Pixels of a JPEG 2000 or HTJ2K film, decoded area by area (`Pixels`).
+class CodedPixels(_BandPixels):
+    """Pixels of a JPEG 2000 or HTJ2K film, decoded area by area.
 
     The overview is decoded when the film is read, so that a film which cannot be decoded is
     refused then. For it the decoder parses all markers and packet headers, as for the whole film.
@@ -137,13 +179,9 @@ class CodedPixels:
     def __init__(self, coded: CodedFrame, grayscale: Grayscale) -> None:
         self._coded = coded
         self._data = checkable(coded.data, coded.stream)
-        self._form = coded.form
-        self._grayscale = grayscale
-        self._table = _area_table(coded.form, grayscale)
-        self._coarsest = _coarsest(coded.form)
         self._whole_bands: dict[int, StoredValues] = {}
         self.damaged = ends_in_data(coded.data, coded.stream)
-        self._whole_band(self._coarsest)
+        super().__init__(coded.form, grayscale)
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), decoded in full and rendered. Raises `Refused`."""
@@ -151,42 +189,27 @@ class CodedPixels:
         self.damaged = self.damaged or decoded.damaged
         return render(decoded.gray, self._form.bits_stored, self._grayscale)
 
-    def area(self, box: Box, step_px: float) -> Area:
-        """Return the film's pixels around `box`, at most half as coarse as `step_px`.
-
-        Raises `Refused`.
-        """
-        return _area(self, self._table, self._form, box, step_px)
-
-    def band(self, count: int, rows: slice, columns: slice) -> StoredValues:
-        """Return the low-pass band between rows and columns. Raises `Refused`."""
-        # OpenJPEG, up to 2.5.4, leaves windows of HTJ2K empty: its bands are decoded whole.
-        if count == self._coarsest or self._coded.stream.high_throughput:
-            step = 1 << count
-            lines = tuple(slice(-(-s.start // step), -(-s.stop // step)) for s in (rows, columns))
-            return self._whole_band(count)[lines]
-        return self._decode(count, rows, columns)
-
-    def _whole_band(self, count: int) -> StoredValues:
-        """Return a band of the whole film, decoded once."""
+    def _band(self, count: int, rows: slice, columns: slice) -> StoredValues:
+        # OpenJPEG, up to 2.5.4, leaves windows of HTJ2K empty: its bands are decoded whole, once.
+        if not self._coded.stream.high_throughput:
+            return self._decode(count, rows, columns)
         if count not in self._whole_bands:
-            form = self._form
-            whole = slice(0, form.rows), slice(0, form.columns)
+            whole = slice(0, self._form.rows), slice(0, self._form.columns)
             self._whole_bands[count] = self._decode(count, *whole)
-        return self._whole_bands[count]
+        step = 1 << count
+        return self._whole_bands[count][multiples(rows, step), multiples(columns, step)]
 
     def _decode(self, count: int, rows: slice, columns: slice) -> StoredValues:
         decode_area = self._coded.codec.decode_area
         assert decode_area is not None
         try:
-            decoded = decode_area(self._data, count, rows, columns)
+            samples, damaged = decode_area(self._data, count, rows, columns)
         except DECODER_ERRORS as error:
             raise Refused(Code.DECODE_FAILED, type(error).__name__) from error
         step = 1 << count
-        if decoded.samples.shape != tuple(
-            -(-s.stop // step) - -(-s.start // step) for s in (rows, columns)
-        ):
+        lines = multiples(rows, step), multiples(columns, step)
+        if samples.shape != tuple(line.stop - line.start for line in lines):
             raise Refused(Code.DECODE_FAILED, "shape")
-        self.damaged = self.damaged or decoded.damaged
-        values: StoredValues = decoded.samples
+        self.damaged = self.damaged or damaged
+        values: StoredValues = samples
         return values

@@ -50,7 +50,7 @@ class Picture(NamedTuple):
 
 
 def is_picture(data: bytes) -> bool:
-    """Say whether `data` starts as a PNG, JPEG or TIFF file does."""
+    """Return whether `data` starts as a PNG, JPEG or TIFF file does."""
     return data.startswith(MAGIC)
 
 
@@ -117,7 +117,7 @@ def _gray(image: Image.Image, data: bytes) -> tuple[NDArray[np.uint16], bool]:
 
 
 def _has_luminance(data: bytes) -> bool:
-    """Say whether a JPEG's first component is its luminance, and its end can be checked.
+    """Return whether a JPEG's first component is its luminance, and its end can be checked.
 
     Raises `Refused` (`decode_failed`) where its end marker is missing.
     """
@@ -135,6 +135,6 @@ def _turned(decoded: Image.Image, image: Image.Image) -> Image.Image:
 
 
 def _is_white_zero(image: Image.Image) -> bool:
-    """Say whether 0 is white. Pillow turns such pages of up to 8 bits over, but not of 16."""
+    """Return whether 0 is white. Pillow turns such pages of up to 8 bits over, but not of 16."""
     tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     return bool(tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)

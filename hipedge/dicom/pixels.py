@@ -1,4 +1,4 @@
-"""Pixel Data to stored values: native or compressed, any bit depth, one component or three."""
+"""Decode Pixel Data to stored values: native or compressed, 1 to 16 bits, 1 or 3 components."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LUMINANCE_FIRST = frozenset({"YBR_FULL", "YBR_FULL_422"})
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """An Image Pixel Module that makes sense (PS3.3 C.7.6.3.1)."""
+    """A validated Image Pixel Module (PS3.3 C.7.6.3.1)."""
 
     rows: int
     columns: int
@@ -85,7 +85,7 @@ class PixelFormat:
 
 
 def checked_format(module: ImagePixel) -> PixelFormat:
-    """Return the module's values if all are there, agree, and are within bounds.
+    """Validate the module: all values present, consistent, and within bounds.
 
     Raises `Refused`: `malformed_header` where one is missing, `unsupported_pixels`, `too_large`.
     """
@@ -127,7 +127,7 @@ def _required(value: int | None, keyword: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class CodedFrame:
-    """The only frame of a compressed film, which is what the header says, not decoded yet."""
+    """The only frame of a compressed film, checked against the header but not decoded yet."""
 
     data: bytes
     form: PixelFormat
@@ -297,7 +297,7 @@ def _rle(frame: bytes, form: PixelFormat) -> Samples:
 
 
 def _interleaved(samples: Samples, form: PixelFormat, *, planar: bool) -> Samples:
-    """Bring the planes, or pixels, of a flat array into the order of (H, W) or (H, W, 3)."""
+    """Reshape a flat array of planes or pixels to (H, W) or (H, W, 3)."""
     if planar and form.samples_per_pixel > 1:
         planes = samples.reshape(form.samples_per_pixel, form.rows, form.columns)
         return np.moveaxis(planes, 0, -1)

@@ -1,11 +1,11 @@
-"""read: from a file to a `Radiograph`, or `Refused`."""
+"""Read a file into a `Radiograph`, or raise `Refused`."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from blake3 import blake3
 
 from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
 from hipedge.dicom.gate import gate
-from hipedge.dicom.grayscale import Grayscale, StoredValues, render
+from hipedge.dicom.grayscale import Grayscale, StoredValues, polarity_is_doubtful, render
 from hipedge.dicom.header import Header, read_header
-from hipedge.dicom.partial import CodedPixels, can_be_decoded_in_part, from_values
+from hipedge.dicom.partial import Rendered, can_be_decoded_in_part, from_codestream, from_values
 from hipedge.dicom.pictures import decode_picture, is_picture
 from hipedge.dicom.pixels import (
     PixelFormat,
@@ -27,12 +27,12 @@ from hipedge.dicom.pixels import (
 )
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import WholePixels
-from hipedge.types import CODESTREAM_HASH, Film, Mark, Pixels, Radiograph
+from hipedge.types import CODESTREAM_HASH, Film, Mark, Radiograph
 
 MAX_FILE_BYTES = 512 * 2**20
 
-# PS3.10 7.1 leaves the preamble to the application, so that a DICOM file can be a TIFF file too.
-# That is its purpose; what else begins like this would be run or unpacked by other programs.
+# PS3.10 7.1 leaves the preamble to applications, so that a DICOM file can also be a TIFF file. With
+# one of these signatures it would be executed or unpacked by other programs.
 POLYGLOT_MAGIC = (
     b"MZ", b"\x7fELF", b"#!", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe",
     b"PK\x03\x04", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf", b"%PDF", b"<",
@@ -42,7 +42,7 @@ POLYGLOT_MAGIC = (
 
 @dataclass(frozen=True, eq=False)
 class Payload:
-    """A file in memory, read once."""
+    """The content of a file."""
 
     data: bytes
 
@@ -75,9 +75,9 @@ def load(path: Path) -> Payload:
 def read(path: Path, payload: Payload | None = None) -> Radiograph:
     """Read one file: DICOM, PNG, JPEG or TIFF by its content, whatever it is called.
 
-    `payload` saves reading it again where the caller has called `load`. The gate is passed before
-    a pixel is decoded. Raises `Refused` with a code of the stages read and gate, and nothing else
-    for anything that a file can hold.
+    `payload` is the file's content if the caller has loaded it already. The gate is checked before
+    pixels are decoded. Raises `Refused` with a code of the stages `read` and `gate`, and no other
+    exception whatever the file contains.
     """
     payload = load(path) if payload is None else payload
     if is_dicom(payload.data):
@@ -89,9 +89,21 @@ def read(path: Path, payload: Payload | None = None) -> Radiograph:
 
 def _read_dicom(path: Path, payload: Payload) -> Radiograph:
     element, form, header = _checked(payload.data)
-    source, pixel_hash = _pixels(element, form, header)
+    rendered, pixel_hash = _rendered(element, form, header)
     film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
-    return Radiograph(film, source)
+    marks = set(film.marks)
+    if not rendered.window_used:
+        marks.add(Mark.WINDOW_UNUSABLE)
+    return _with_polarity(Radiograph(replace(film, marks=frozenset(marks)), rendered.pixels))
+
+
+def _with_polarity(radiograph: Radiograph) -> Radiograph:
+    """Mark a film whose pixels contradict its photometric interpretation."""
+    if not polarity_is_doubtful(radiograph.overview.pixels):
+        return radiograph
+    film = radiograph.film
+    marks = film.marks | {Mark.POLARITY_DOUBTFUL}
+    return replace(radiograph, film=replace(film, marks=marks))
 
 
 def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
@@ -106,12 +118,12 @@ def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
     return header.pixels, form, header
 
 
-def _pixels(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Pixels, str]:
+def _rendered(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Rendered, str]:
     """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
     coded = open_codestream(element, form, header.transfer_syntax_uid)
     if coded is not None and can_be_decoded_in_part(coded, header):
         pixel_hash = CODESTREAM_HASH + blake3(coded.data).hexdigest()
-        return CodedPixels(coded, header.grayscale), pixel_hash
+        return from_codestream(coded, header.grayscale), pixel_hash
     if coded is not None:
         decoded = decode_codestream(coded)
     else:
@@ -159,7 +171,7 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
         shape=pixels.pixels.shape,
         marks=picture.marks,
     )
-    return Radiograph(film, pixels)
+    return _with_polarity(Radiograph(film, pixels))
 
 
 def values_hash(path: Path) -> str:
@@ -179,8 +191,8 @@ def values_hash(path: Path) -> str:
 def hash_pixels(values: StoredValues) -> str:
     """Return BLAKE3 of stored values and their shape, the same in every lossless encoding.
 
-    It only says which films have the same pixels. A file is named by its SHA-256, which other
-    programs know; of the pixels of a large film, that would take longer than to read them.
+    It is used only to compare films. Files are identified by their SHA-256, which other programs
+    know; SHA-256 of the pixels of a large film would take longer than reading them.
     """
     digest = blake3(f"{values.shape}{values.dtype.kind}".encode())
     little_endian = values.astype(f"<{values.dtype.kind}2", copy=False)

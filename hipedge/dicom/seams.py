@@ -27,7 +27,10 @@ _ALIKE = 0.4
 
 
 def has_seam(samples: NDArray[np.integer[Any]], bits: int) -> bool:
-    """Say whether a film of 8 × 8 blocks (H, W) of `bits` has a step across it that is no edge."""
+    """Return whether a film of 8 × 8 blocks (H, W) has a step across it that is no edge.
+
+    `bits` is the depth of its samples.
+    """
     rows, columns = (length // _BLOCK for length in samples.shape)
     if min(rows, columns) < 2 * _SIDE_ROWS:
         return False
@@ -58,7 +61,7 @@ def _block_means(lines: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _alike(roughness: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Say of each pair of rows of blocks whether the film is as rough above as below them."""
+    """Return for each pair of rows of blocks whether the film is as rough above as below them."""
     count = len(roughness) - 2
     alike = np.zeros(count, np.bool_)
     for row in range(2, count - 2):

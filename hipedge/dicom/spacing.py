@@ -1,4 +1,4 @@
-"""How far apart the pixels are at the patient's hips, and whether to believe it."""
+"""Pixel spacing in the plane of the hips, and whether it is plausible."""
 
 from __future__ import annotations
 
@@ -36,42 +36,42 @@ def hip_plane_spacing(
     Spacing is divided by the magnification factor where there is one. A Pixel Spacing alone is
     taken as it is, for it does not say in which plane it was measured.
 
-    A value is believed only if it can come from a radiographic detector: two positive numbers,
-    pixels about square and no coarser than 0.5 mm, a field of 30 to 1500 mm. A colour image
-    has no detector at all: it is a picture that a program wrapped, and its spacing that
-    program's default. Both rules turn away the 1.0 mm of a film exported as a picture.
+    A value is used only if a radiographic detector can have it: two positive numbers, pixels about
+    square and no coarser than 0.5 mm, a field of 30 to 1500 mm. A colour image comes from no
+    detector: it is a picture that software converted, and its spacing is that software's default.
+    Both rules reject the 1.0 mm of a film exported as a picture.
     """
     if samples_per_pixel != 1:
         return None
-    imager = _believable(imager_mm, shape)
-    pixel = _believable(pixel_mm, shape)
+    imager = _plausible(imager_mm, shape)
+    pixel = _plausible(pixel_mm, shape)
     if pixel and (imager is None or calibrated or not _same(pixel, imager)):
         return pixel
     if imager is None:
         return None
-    factor = _magnification_or_one(magnification)
+    factor = _plausible_magnification(magnification)
     return imager[0] / factor, imager[1] / factor
 
 
-def _believable(spacing_mm: tuple[float, ...], shape: tuple[int, int]) -> Pair | None:
+def _plausible(spacing_mm: tuple[float, ...], shape: tuple[int, int]) -> Pair | None:
     if len(spacing_mm) != 2 or not all(math.isfinite(s) and s > 0 for s in spacing_mm):
         return None
     row, column = spacing_mm
     field = row * shape[0], column * shape[1]
-    believable = (
+    plausible = (
         max(row, column) <= MAX_PITCH_MM
         and max(row, column) <= MAX_PIXEL_ASPECT * min(row, column)
         and FIELD_MM[0] <= min(field)
         and max(field) <= FIELD_MM[1]
     )
-    return (row, column) if believable else None
+    return (row, column) if plausible else None
 
 
 def _same(a: Pair, b: Pair) -> bool:
     return all(math.isclose(x, y, rel_tol=1e-3) for x, y in zip(a, b, strict=True))
 
 
-def _magnification_or_one(factor: float | None) -> float:
+def _plausible_magnification(factor: float | None) -> float:
     if factor is None or not MAGNIFICATION[0] <= factor <= MAGNIFICATION[1]:
         return 1.0
     return factor

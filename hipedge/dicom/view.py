@@ -1,4 +1,4 @@
-"""Whether a header says that the ray went front to back, or side to side."""
+"""Frontal or lateral: the projection that a header states."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from hipedge.types import View
 
-# View Position (0018,5101), PS3.3 C.8.1.1, and the words that operators put in its place.
-# Obliques and decubitus (RLO, LLD, …) are neither: a patient on the side is still seen frontally.
+# View Position (0018,5101), PS3.3 C.8.1.1, and free text that operators enter instead. Obliques
+# and decubitus (RLO, LLD, …) are neither: a decubitus radiograph is still frontal.
 FRONTAL_WORDS = frozenset({"AP", "PA", "FRONTAL"})
 LATERAL_WORDS = frozenset({"LL", "RL", "LAT", "LATERAL", "ML", "LM", "XTL"})
 
@@ -38,8 +38,8 @@ def view_of(
 ) -> View:
     """Return the view that View Position, View Code Sequence or Patient Orientation names.
 
-    The words and codes are heard first; where they name both views, or none, Patient Orientation
-    decides: rows that run to the patient's front or back show the patient from the side (PS3.3
+    Words and codes take precedence; where they name both views, or none, Patient Orientation
+    decides: rows that run to the patient's anterior or posterior make a lateral view (PS3.3
     C.7.6.1.1.1).
     """
     words = {word for p in positions for word in re.findall(r"[A-Z]+", p.upper())}

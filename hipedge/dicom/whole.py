@@ -1,4 +1,4 @@
-"""Whether a file is there to its end: asked of files that may still be growing."""
+"""Detect incomplete files, such as those that are still being written."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _TRANSFER_SYNTAX_UID = (0x0002, 0x0010)
-# No element of a file has it (PS3.10 7.1): here nothing is written yet.
+# No element of a file has this tag (PS3.10 7.1): nothing has been written here yet.
 _NOTHING = (0x0000, 0x0000)
 
-# So many zeros at the end may be room reserved for what is still to come. Black borders of films
-# are narrower, as a rule: 18 rows of 1760 pixels.
-_ROOM = 64 * 1024
+# So many zeros at the end may be preallocated space. Black borders of films are usually narrower:
+# this is 18 rows of 1760 pixels.
+_PREALLOCATED_BYTES = 64 * 1024
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a file is complete, as far as its format tells; else it may only be a part.
+    """Return whether a file is complete, as far as its format tells.
 
-    A DICOM file is when its elements go on to the end of Pixel Data: one without may be a film cut
-    off before them. Of what is neither DICOM, PNG nor JPEG, or is malformed, nothing can be told:
-    it counts as whole, for the reader to judge. Only an empty file is always a part. Raises
-    `OSError`.
+    A DICOM file is complete if its elements reach the end of Pixel Data; one without Pixel Data may
+    be truncated before it. Files that are neither DICOM, PNG nor JPEG, and malformed ones, count as
+    complete: reading them decides. An empty file is never complete. Raises `OSError`.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -55,18 +54,18 @@ def is_whole(path: Path) -> bool:
 
 
 def ends_in_zeros(path: Path) -> bool:
-    """Say whether a file may be a part in the room that was reserved for all of it.
+    """Return whether a file may be preallocated and not yet filled to its end.
 
-    Who copies to SMB, or by `rsync --preallocate`, gives a file its size first and fills it then;
-    without compression nothing else tells. A film whose last rows are black looks the same, so
-    this is a reason to wait and not to refuse. Raises `OSError`.
+    Copies to SMB, and `rsync --preallocate`, set a file's size before its content; of uncompressed
+    films nothing else shows that they are incomplete. A film whose last rows are black looks the
+    same, so this is a reason to wait, not to refuse. Raises `OSError`.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        if size < _ROOM:
+        if size < _PREALLOCATED_BYTES:
             return False
-        file.seek(size - _ROOM)
-        return not any(file.read(_ROOM))
+        file.seek(size - _PREALLOCATED_BYTES)
+        return not any(file.read(_PREALLOCATED_BYTES))
 
 
 def _is_whole_dicom(data: mmap.mmap, start: int) -> bool:
@@ -159,7 +158,7 @@ def _ends_encapsulated(data: mmap.mmap, offset: int) -> bool:
 
 
 def _has_end_marker(data: mmap.mmap, offset: int) -> bool:
-    """Say whether a JPEG's or JPEG 2000's codestream ends here, but for its padding."""
+    """Return whether a JPEG's or JPEG 2000's codestream ends here, but for its padding."""
     return data[offset - 3 : offset].rstrip(b"\0").endswith(b"\xff\xd9")
 
 

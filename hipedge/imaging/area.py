@@ -152,15 +152,15 @@ def low_band(values: NDArray[Any], count: int, rows: slice, columns: slice) -> N
     for _ in range(count):
         band = _halve(band)
     step = 1 << count
-    first_row, first_column = (rows.start - top) // step, (columns.start - left) // step
     return band[
-        first_row : first_row + _multiples(rows, step),
-        first_column : first_column + _multiples(columns, step),
+        multiples(slice(rows.start - top, rows.stop - top), step),
+        multiples(slice(columns.start - left, columns.stop - left), step),
     ]
 
 
-def _multiples(lines: slice, step: int) -> int:
-    return len(range(lines.start, lines.stop, step))
+def multiples(lines: slice, step: int) -> slice:
+    """Return which multiples of `step` lie in rows or columns."""
+    return slice(-(-lines.start // step), -(-lines.stop // step))
 
 
 def _halve(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,7 @@
 """Stored values become P-values as PS3.3 C.11 says, with bone bright."""
 
+from io import BytesIO
+
 import numpy as np
 import pydicom
 import pytest
@@ -14,10 +16,15 @@ from dicom_films import (
     encode,
     film,
 )
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
+from hipedge.dicom.grayscale import render
+from hipedge.dicom.header import read_header
+from hipedge.dicom.pixels import checked_format, decode
 from hipedge.errors import Code, Refused
+from hipedge.types import Mark
 
 
 def ramp(bits=12, *, signed=False):
@@ -33,6 +40,14 @@ def lut_item(entries, first, bits, *, vr="US"):
     data = np.asarray(entries, "<u2")
     item.add_new("LUTData", vr, data.tobytes() if vr == "OW" else data.tolist())
     return item
+
+
+def rendered(data):
+    """Render all of a film as its header says, whether that shows anything of it or not."""
+    header = read_header(data)
+    form = checked_format(header.image_pixel)
+    gray = decode(header.pixels, form, header.transfer_syntax_uid).gray
+    return render(gray, form.bits_stored, header.grayscale)
 
 
 def expected(array, white):
@@ -52,7 +67,7 @@ WINDOWS = [
 
 @pytest.mark.parametrize(("function", "centre", "width"), WINDOWS)
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_window_does_what_pydicom_does(function, centre, width, signed, read_bytes):
+def test_a_window_does_what_pydicom_does(function, centre, width, signed):
     array = ramp(signed=signed)
     centre -= 2048 if signed else 0
     header = {"WindowCenter": centre, "WindowWidth": width, "VOILUTFunction": function}
@@ -64,20 +79,99 @@ def test_a_window_does_what_pydicom_does(function, centre, width, signed, read_b
     with np.errstate(over="ignore"):
         windowed = apply_voi_lut(array, dataset)
     low, high = (-2048, 2047) if signed else (0, 4095)
-    pixels = read_bytes(film(array, bits=12, **header)).pixels
+    pixels = rendered(film(array, bits=12, **header))
     assert np.abs(pixels - expected(array, (windowed - low) / (high - low))).max() <= 1
 
 
-def test_a_window_of_width_one_is_a_threshold(read_bytes):
-    pixels = read_bytes(film(ramp(), bits=12, WindowCenter=100, WindowWidth=1)).pixels.ravel()
+def test_a_window_of_width_one_is_a_threshold():
+    pixels = rendered(film(ramp(), bits=12, WindowCenter=100, WindowWidth=1)).ravel()
     assert set(pixels[:100]) == {0}
     assert set(pixels[100:]) == {65535}
 
 
-def test_the_first_of_several_windows_is_used(read_bytes):
-    one = read_bytes(film(ramp(), bits=12, WindowCenter=1000, WindowWidth=500)).pixels
-    two = read_bytes(film(ramp(), bits=12, WindowCenter=[1000, 7], WindowWidth=[500, 9])).pixels
-    np.testing.assert_array_equal(one, two)
+def test_the_first_of_several_windows_is_used():
+    single = rendered(film(ramp(), bits=12, WindowCenter=1000, WindowWidth=500))
+    first = rendered(film(ramp(), bits=12, WindowCenter=[1000, 7], WindowWidth=[500, 9]))
+    np.testing.assert_array_equal(single, first)
+
+
+NOTHING_SHOWN = {
+    "width 1": {"WindowCenter": 500, "WindowWidth": 1},
+    "of 8 bits for 10": {"WindowCenter": 128, "WindowWidth": 256},
+    "far above": {"WindowCenter": 30000, "WindowWidth": 1000},
+    "a LUT of 8 bits for 10": {"VOILUTSequence": [lut_item(np.arange(256), 0, 8)]},
+    "a LUT of one entry": {"VOILUTSequence": [lut_item([7], 0, 8)]},
+}
+
+
+@pytest.mark.parametrize("name", NOTHING_SHOWN)
+@pytest.mark.parametrize("syntax", [EXPLICIT, JPEG_2000_LOSSLESS])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_window_or_lut_that_shows_nothing_is_not_used(name, syntax, photometric, read_bytes):
+    header = {"PhotometricInterpretation": photometric}
+    usual = read_bytes(film(radiograph_like(), syntax, bits=10, **header))
+    data = film(radiograph_like(), syntax, bits=10, **header, **NOTHING_SHOWN[name])
+    film_read = read_bytes(data)
+    assert film_read.marks - usual.marks == {Mark.WINDOW_UNUSABLE}
+    np.testing.assert_array_equal(film_read.pixels, usual.pixels)
+    np.testing.assert_array_equal(film_read.overview.pixels, usual.overview.pixels)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"WindowCenter": 511, "WindowWidth": 1024},
+        {"WindowCenter": 600, "WindowWidth": 500},
+        {"WindowCenter": 32768, "WindowWidth": 65536},
+        {"VOILUTSequence": [lut_item(np.arange(1024) // 4, 0, 8)]},
+        {"WindowCenter": 500, "WindowWidth": 0},
+        {},
+    ],
+    ids=str,
+)
+def test_a_window_that_shows_the_film_is_used_without_a_mark(header, read_bytes):
+    data = film(radiograph_like(), bits=10, **header)
+    assert not read_bytes(data).marks
+    np.testing.assert_array_equal(read_bytes(data).pixels, rendered(data))
+
+
+def radiograph_like(bits=10, shape=(600, 520)):
+    """Bones within a body before dark air, with noise."""
+    y, x = (index / length for index, length in zip(np.indices(shape), shape, strict=True))
+    body = np.clip(3.0 - np.abs(x - 0.5) * 8, 0, 1) * (0.28 + 0.15 * y)
+    bones = np.where(np.abs(np.abs(x - 0.5) - 0.15) < 0.05, 0.5, 0.0)
+    noise = np.random.default_rng(3).normal(0, 0.01, shape)
+    values = np.where(body > 0, body + bones + noise, 0.0)
+    return np.rint(np.clip(values, 0, 1) * ((1 << bits) - 1)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["DICOM", "JPEG 2000", "PNG"])
+def test_a_film_whose_pixels_contradict_its_polarity_is_marked(kind, read_bytes):
+    shown = radiograph_like()
+    for values, marks in [(shown, set()), (1023 - shown, {Mark.POLARITY_DOUBTFUL})]:
+        if kind == "PNG":
+            buffer = BytesIO()
+            Image.fromarray((values >> 2).astype(np.uint8)).save(buffer, "PNG")
+            data = buffer.getvalue()
+        else:
+            data = film(values, EXPLICIT if kind == "DICOM" else JPEG_2000_LOSSLESS, bits=10)
+        assert read_bytes(data).marks == marks
+        if kind != "PNG":  # and turned over by its header it is right
+            other = film(values, bits=10, PhotometricInterpretation="MONOCHROME1")
+            assert read_bytes(other).marks == {Mark.POLARITY_DOUBTFUL} - marks
+
+
+def test_no_true_film_is_marked_for_its_polarity_and_most_that_are_turned_over_are(
+    shared_data, read_bytes
+):
+    paths = sorted((shared_data / "fracatlas").glob("*/*.jpg"))[::8]
+    turned = []
+    for path in paths:
+        assert not read_bytes(path.read_bytes()).marks, path.name
+        values = 255 - np.asarray(Image.open(path).convert("L"))
+        turned.append(Mark.POLARITY_DOUBTFUL in read_bytes(film(values)).marks)
+    assert len(turned) > 50
+    assert np.mean(turned) > 0.6
 
 
 @pytest.mark.parametrize("window", [{}, {"WindowCenter": 9, "WindowWidth": 0}, {"WindowWidth": 9}])
@@ -116,11 +210,9 @@ def test_an_inverse_presentation_lut_turns_monochrome2_over(read_bytes):
     np.testing.assert_array_equal(dark, 65535 - bright)
 
 
-def test_the_window_applies_to_rescaled_values(read_bytes):
+def test_the_window_applies_to_rescaled_values():
     header = {"RescaleSlope": 2.5, "RescaleIntercept": -1000}
-    pixels = read_bytes(
-        film(ramp(), bits=12, WindowCenter=1000.5, WindowWidth=2001, **header)
-    ).pixels
+    pixels = rendered(film(ramp(), bits=12, WindowCenter=1000.5, WindowWidth=2001, **header))
     rescaled = ramp() * 2.5 - 1000
     np.testing.assert_allclose(pixels, expected(ramp(), rescaled / 2000), atol=1)
 

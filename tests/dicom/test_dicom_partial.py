@@ -89,9 +89,9 @@ def assert_lies_where_it_says(area, whole, *, tolerance):
     assert np.abs(area.pixels - expected)[inner].max() <= tolerance
 
 
-def assert_same_area(one, other):
-    np.testing.assert_array_equal(one.pixels, other.pixels)
-    assert (one.origin_px, one.step_px) == (other.origin_px, other.step_px)
+def assert_same_area(area, known):
+    np.testing.assert_array_equal(area.pixels, known.pixels)
+    assert (area.origin_px, area.step_px) == (known.origin_px, known.step_px)
 
 
 def windowed(values, syntax, *, bits=16, **elements):
