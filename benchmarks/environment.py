@@ -8,7 +8,16 @@ import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
+from hipedge.machine import processor
 from hipedge.versions import versions
+
+# The fields of /proc/cpuinfo on x86, and on ARM (MIDR_EL1).
+NUMBERS = {
+    "family": "cpu family",
+    "model": "model",
+    "implementer": "CPU implementer",
+    "part": "CPU part",
+}
 
 
 def environment() -> dict[str, object]:
@@ -16,7 +25,7 @@ def environment() -> dict[str, object]:
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
-        "processor": _processor(),
+        "processor": describe_processor(Path("/proc/cpuinfo").read_text()),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()}",
         "versions": versions(),
@@ -34,11 +43,15 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _processor() -> str:
-    """Return the model's name and its number, which tells generations apart under one name."""
+def describe_processor(cpuinfo: str) -> str:
+    """Return the processor's name, and on x86 its numbers, which distinguish its generations.
+
+    `cpuinfo` is the text of /proc/cpuinfo, which on ARM names neither model nor family.
+    """
     fields = dict(
         (part.strip() for part in line.split(":", 1))
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        for line in cpuinfo.splitlines()
         if ":" in line
     )
-    return f"{fields['model name']}, family {fields['cpu family']}, model {fields['model']}"
+    numbers = [f"{name} {fields[key]}" for name, key in NUMBERS.items() if key in fields]
+    return ", ".join([processor(), *numbers])

@@ -140,14 +140,14 @@ def _table(found: dict[str, Parity]) -> Table:
     """Return a column for each backend, which is narrower than a row."""
     table = Table("", *(fingerprint_lines(name) for name in found))
     rows: dict[str, Callable[[Parity], str]] = {
-        "agrees": lambda one: "[green]yes[/]" if one.agrees else "[red]no[/]",
-        "largest Δ probability": lambda one: f"{one.probability_difference:.4f}",
-        "largest Δ heat map": lambda one: f"{one.map_difference:.4f}",
-        "largest Δ by batch": lambda one: f"{one.batch_difference:.6f}",
-        "categories changed": lambda one: str(one.category_changes),
-        "flags changed": lambda one: str(one.flag_changes),
-        "close calls left out": lambda one: f"{one.close_calls} of {one.decisions}",
-        "samples not finite": lambda one: f"{one.not_finite} of {one.samples}",
+        "agrees": lambda parity: "[green]yes[/]" if parity.agrees else "[red]no[/]",
+        "largest Δ probability": lambda parity: f"{parity.probability_difference:.4f}",
+        "largest Δ heat map": lambda parity: f"{parity.map_difference:.4f}",
+        "largest Δ by batch": lambda parity: f"{parity.batch_difference:.6f}",
+        "categories changed": lambda parity: str(parity.category_changes),
+        "flags changed": lambda parity: str(parity.flag_changes),
+        "close calls left out": lambda parity: f"{parity.close_calls} of {parity.decisions}",
+        "samples not finite": lambda parity: f"{parity.not_finite} of {parity.samples}",
     }
     for name, cell in rows.items():
         table.add_row(name, *(cell(parity) for parity in found.values()))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hipedge
+from hipedge.backends.tensorrt.calls import TensorRtError, construct
 from hipedge.backends.tensorrt.engine_cache import (
     ENGINE_SUFFIX,
     EngineKey,
@@ -179,7 +180,11 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
     """Return the serialized engine of an ONNX file, built by TensorRT's Python `module`."""
     build_log, monitor = open_log(module), _monitor(module, progress)
     with _interrupt_stops(monitor):
-        builder: tensorrt.Builder = module.Builder(build_log)
+        try:
+            builder: tensorrt.Builder = construct(module.Builder, build_log)
+        except TensorRtError as error:
+            reasons = "; ".join([str(error), *build_log.errors])
+            raise BackendError(f"TensorRT cannot build {onnx}: {reasons}") from error
         network = builder.create_network(_creation_flags(module))
         # Must outlive the network, which refers to weights that the parser owns.
         parser: tensorrt.OnnxParser = module.OnnxParser(network, build_log)

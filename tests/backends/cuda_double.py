@@ -134,6 +134,7 @@ class Engine:
 class RuntimeConfig:
     def __init__(self, double):
         self.double, self.cuda_graph_strategy = double, None
+        self.dynamic_shapes_kernel_specialization_strategy = "lazy"
 
     def create_runtime_cache(self):
         self.double.runtime_config = self
@@ -153,8 +154,9 @@ class Double:
         self.size_px, self.profile, self.maps = size_px, profile, maps
         self.network = network or FakeBackend(size_px)._infer
         self.calls, self.fail_at, self.live, self.capturing = [], None, 0, None
+        self.retained = 0
         self.numbers, self.streams, self.memory = itertools.count(1), {}, {}
-        self.runtime_config, self.gpu_name = None, "Test GPU"
+        self.runtime_config, self.gpu_name, self.capability = None, "Test GPU", (8, 9)
         self.cuda = self._cuda()
         self.module = self._tensorrt()
 
@@ -185,10 +187,8 @@ class Double:
         cuda.get_driver_version = lambda: 13020
         cuda.Device = lambda index: SimpleNamespace(
             name=lambda: self.gpu_name,
-            compute_capability=lambda: (8, 9),
-            retain_primary_context=lambda: SimpleNamespace(
-                push=lambda: self.call("push"), detach=lambda: self.calls.append(("detach",))
-            ),
+            compute_capability=lambda: self.capability,
+            retain_primary_context=self._retain_primary_context,
         )
         cuda.Context = SimpleNamespace(pop=lambda: self.call("pop"))
         cuda.Stream = lambda: Stream(self)
@@ -198,6 +198,12 @@ class Double:
         cuda.memcpy_htod_async = self._copy_in
         cuda.memcpy_dtoh_async = self._copy_out
         return cuda
+
+    def _retain_primary_context(self):
+        self.retained += 1
+        return SimpleNamespace(
+            push=lambda: self.call("push"), detach=lambda: self.calls.append(("detach",))
+        )
 
     def _pagelocked_empty(self, shape, dtype):
         self.call("pagelocked_empty")
@@ -234,6 +240,7 @@ class Double:
         levels = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
         tensorrt.ILogger = type("ILogger", (), {name: i for i, name in enumerate(levels)})
         tensorrt.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph")
+        tensorrt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(NONE="none")
         tensorrt.Runtime = lambda log: SimpleNamespace(
             deserialize_cuda_engine=lambda data: (
                 Engine(self) if self.ask("deserialize_cuda_engine") else None

@@ -105,3 +105,26 @@ def test_a_fingerprint_is_one_line_that_names_all_it_knows():
         "onnxruntime=1.23.2 provider=CPUExecutionProvider device=x86_64 precision=fp16 threads=2"
     )
     assert str(Fingerprint("fake", "0", "none", "none", "none")).endswith("precision=none")
+
+
+def test_the_runtime_is_released_once_and_in_any_case():
+    released = []
+
+    class Counting(FakeBackend):
+        def _release(self):
+            released.append(self)
+
+    with pytest.raises(ValueError, match="of the caller"), Counting(32) as backend:
+        raise ValueError("of the caller")
+    assert released == [backend]
+    backend.close()
+    assert released == [backend]
+
+
+def test_a_batch_of_the_wrong_shape_never_reaches_the_runtime():
+    class Untouchable(FakeBackend):
+        def _infer(self, batch):
+            raise AssertionError("was called")
+
+    with Untouchable(32) as backend, pytest.raises(BackendError):
+        backend.infer(batch(size_px=64))

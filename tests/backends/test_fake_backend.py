@@ -48,3 +48,15 @@ def test_it_stands_in_for_a_model(untrained_model):
     with FakeBackend.open(untrained_model) as backend:
         assert backend.size_px == 64
         assert backend.fingerprint.runtime == "fake"
+
+
+def test_the_map_shows_which_part_of_the_row_is_bright():
+    """A part of a cell counts by its area."""
+    sample = np.zeros((1, 1, 64, 64), np.uint8)
+    sample[0, 0, 16:24, 40:44] = 255  # half of the sixth cell in the third row
+    with FakeBackend(64) as backend:
+        (scores,) = backend.infer(sample)
+    expected = np.zeros((8, 8, 8), np.float32)
+    expected[2, 2, 5] = 0.5
+    np.testing.assert_array_equal(scores.maps, expected)
+    np.testing.assert_array_equal(scores.logits, expected.sum((1, 2)))

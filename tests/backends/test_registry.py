@@ -1,5 +1,6 @@
 """Which backend runs, and why."""
 
+import os
 import sys
 
 import pytest
@@ -70,3 +71,21 @@ def test_every_row_of_the_table_leads_to_a_backend(name, untrained_model):
         pytest.skip(reason)
     with open_backend(name, untrained_model, threads=1) as backend:
         assert backend.infer(untrained_model.golden().samples[:1])
+
+
+def test_only_the_runtimes_for_cpus_compete_with_the_workers_for_cores():
+    assert {name for name, row in BACKENDS.items() if row.on_cpu} == {"openvino", "onnxruntime"}
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_backend_takes_no_more_cores_than_this_process_may_use(name, untrained_model):
+    pytest.importorskip(name)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        with open_backend(name, untrained_model) as backend:
+            assert backend.fingerprint.threads == 1
+        with open_backend(name, untrained_model, threads=2) as backend:
+            assert backend.fingerprint.threads == 2
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -1,6 +1,7 @@
 """The TensorRT backend's own logic, on a double of CUDA: nothing here has run on a GPU."""
 
 import json
+import os
 import pickle
 import sys
 from dataclasses import replace
@@ -316,10 +317,65 @@ def test_rtx_captures_its_graphs_itself_and_keeps_what_it_compiled(double, tmp_p
     with backend_on(double, flavour="rtx", kernels=kernels) as backend:
         assert backend.uses_graphs
         assert double.runtime_config.cuda_graph_strategy == "whole graph"
+        # Nothing is compiled after the proof.
+        config = double.runtime_config
+        assert config.dynamic_shapes_kernel_specialization_strategy == "none"
         assert ("create_execution_context", doubles.RuntimeConfig) in double.calls
     assert kernels.read_bytes() == b"compiled kernels"
     backend_on(double, flavour="rtx", kernels=kernels).close()
     assert ("deserialize_kernels", b"compiled kernels") in double.calls
+
+
+def refuse(name, double, monkeypatch):
+    """Let the next call of that name fail, and no other."""
+    says, refusals = double.ask, iter([True])
+    monkeypatch.setattr(
+        double,
+        "ask",
+        lambda call, *details: (
+            says(call, *details) and not (call == name and next(refusals, False))
+        ),
+    )
+
+
+def test_a_graph_whose_capture_fails_half_way_is_destroyed(double, monkeypatch):
+    """CUDA gives a graph of what was enqueued until then."""
+    with backend_on(double, graphs=True) as backend:
+        backend.infer(samples(2))
+        refuse("execute_async_v3", double, monkeypatch)
+        before = len(double.calls)
+        backend.infer(samples(2))
+        names = double.names(before)
+    assert [name for name in names if name in CAPTURING] == [
+        *("begin_capture", "end_capture", "destroy")
+    ]
+
+
+def returns_nullptr(double):
+    """As TensorRT before version 11, where CUDA cannot be initialised."""
+
+    def construct(logger):
+        raise TypeError("factory function returned nullptr")
+
+    return construct
+
+
+def returns_an_object_of_nothing(double):
+    """As TensorRT 11: a call of this object would end the process."""
+
+    def construct(logger):
+        logger.log(double.module.ILogger.ERROR, "CUDA initialization failure with error: 35")
+        return SimpleNamespace(deserialize_cuda_engine=os.abort)
+
+    return construct
+
+
+@pytest.mark.parametrize("constructor", [returns_nullptr, returns_an_object_of_nothing])
+def test_a_runtime_that_cannot_be_initialised_is_a_backend_error(double, constructor):
+    double.module.Runtime = constructor(double)
+    with pytest.raises(BackendError, match=r"cannot be loaded: .*(nullptr|with error: 35)"):
+        backend_on(double)
+    assert double.names()[-1] == "detach"
 
 
 # Opening: the cache, the proof, and what stands in the way.
@@ -588,9 +644,47 @@ def test_rtx_runs_where_the_libraries_of_tensorrt_do_not_load(
         assert backend.fingerprint.runtime == "tensorrt-rtx"
 
 
-def test_asking_what_the_gpu_is_lets_go_of_it(installed):
+@pytest.fixture
+def rtx_on_gpu(model_on_gpu, monkeypatch):
+    """The machine of `model_on_gpu` with TensorRT for RTX instead, and an engine for it."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", model_on_gpu.double.module)
+    key = replace(model_on_gpu.sidecar.key, flavour="rtx", device=None)
+    write_engine(model_on_gpu.path, b"engine", replace(model_on_gpu.sidecar, key=key))
+    return model_on_gpu
+
+
+def test_compiled_kernels_are_saved_although_the_backend_is_never_closed(rtx_on_gpu):
+    """`watch` kills the process of the backend."""
+    TensorRtBackend.open(rtx_on_gpu.model)
+    kernels = rtx_on_gpu.path.with_name("one.engine.kernels")
+    assert kernels.read_bytes() == b"compiled kernels"
+
+
+def test_kernels_that_must_be_compiled_again_are_proved_and_saved_again(rtx_on_gpu):
+    double = rtx_on_gpu.double
+    TensorRtBackend.open(rtx_on_gpu.model)
+    kernels = rtx_on_gpu.path.with_name("one.engine.kernels")
+    before = len(double.calls)
+    TensorRtBackend.open(rtx_on_gpu.model)
+    assert "execute_async_v3" not in double.names(before)
+    kernels.unlink()
+    before = len(double.calls)
+    TensorRtBackend.open(rtx_on_gpu.model)
+    assert "execute_async_v3" in double.names(before)
+    assert kernels.exists()
+
+
+def test_a_gpu_that_rtx_does_not_support_is_an_error_that_says_so(rtx_on_gpu):
+    rtx_on_gpu.double.capability = (9, 0)
+    with pytest.raises(BackendError, match=r"does not support Test GPU \(9\.0\): install Tens"):
+        TensorRtBackend.open(rtx_on_gpu.model)
+
+
+def test_asking_what_the_gpu_is_retains_no_context(installed):
+    """`detach` would leave a released context on the stack, one more for each question."""
     assert str(first_gpu()) == "Test GPU (8.9)"
-    assert installed.names() == ["init", "detach"]
+    assert (installed.names(), installed.retained) == (["init"], 0)
 
 
 def test_compiled_kernels_that_cannot_be_read_are_a_backend_error(double, tmp_path):

@@ -1,6 +1,7 @@
 """Engines, built for real by TensorRT for RTX on the CPU. None is run: that needs a GPU."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from hipedge.backends.tensorrt.engine_cache import (
+    RTX_CAPABILITIES,
     Device,
     Profile,
     Sidecar,
@@ -165,6 +167,31 @@ def test_an_engine_for_no_target_is_for_all_since_ampere(built):
     assert built.sidecar.key.runs_on(Device("RTX 3090", (8, 6)))
     assert built.sidecar.key.runs_on(Device("RTX 5090", (12, 0)))
     assert not built.sidecar.key.runs_on(Device("RTX 2080", (7, 5)))
+    assert not built.sidecar.key.runs_on(Device("Orin", (8, 7)))
+    assert not built.sidecar.key.runs_on(Device("H200", (9, 0)))
+    assert built.sidecar.key.made_for == "compute capability 8.0, 8.6, 8.9, 12.0, 12.1"
+
+
+def test_the_gpus_that_rtx_supports_are_those_of_its_bindings(rtx):
+    names = rtx.ComputeCapability.__members__
+    found = {name.removeprefix("SM") for name in names if name.startswith("SM")}
+    assert found == {f"{major}{minor}" for major, minor in RTX_CAPABILITIES}
+
+
+@pytest.mark.parametrize("is_old", [True, False], ids=["nullptr", "an object of nothing"])
+def test_a_builder_that_cannot_be_initialised_is_a_backend_error(
+    rtx, reference_model, tmp_path, monkeypatch, is_old
+):
+
+    def construct(logger):
+        if is_old:
+            raise TypeError("factory function returned nullptr")
+        logger.log(rtx.ILogger.ERROR, "CUDA initialization failure with error: 35")
+        return SimpleNamespace(create_network=os.abort)
+
+    monkeypatch.setattr(rtx, "Builder", construct)
+    with pytest.raises(BackendError, match=r"cannot build .*: .*(nullptr|with error: 35)"):
+        export_engine(reference_model, Recipe(RTX), device=None, output=tmp_path / "a.engine")
 
 
 def test_each_target_and_profile_has_an_engine_of_its_own(rtx, folder, reference_model):

@@ -182,3 +182,35 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cached_parity(GoldenBackend(untrained_model.golden()), untrained_model).agrees
     assert "repeated at each start" in caplog.text
+
+
+def test_probabilities_are_compared_as_calibrated_by_the_temperature(card):
+    """A higher temperature makes the same difference of logits a smaller one of probabilities."""
+    fp32, found = logits_of(normal=0.5), logits_of(normal=0.53)
+    assert one_sample(replace(card, temperature=1.0), fp32, found).probability_difference > 0.025
+    assert one_sample(replace(card, temperature=5.0), fp32, found).probability_difference < 0.01
+
+
+def test_a_map_is_compared_by_the_largest_value_of_any_golden_map(card):
+    maps = np.zeros((2, len(CATEGORIES), 2, 2), np.float32)
+    maps[0, 0, 0, 0], maps[1] = -8.0, 2.0  # the largest by its size is negative
+    logits = np.tile(np.float32(logits_of(normal=0.6)), (2, 1))
+    golden = Golden(np.zeros((2, 1, 2, 2), np.uint8), logits, maps)
+    found = maps.copy()
+    found[1, 3, 1, 1] += 0.4
+    parity = compare(golden, [(logits, maps), (logits, found)], card)
+    assert parity.map_difference == pytest.approx(0.4 / 8.0)
+    assert len(parity.faults) == 1
+
+
+def test_the_faults_give_every_count_and_difference(untrained_model):
+    def err(logits, maps):
+        logits[:, :] = logits[:, ::-1]
+        maps[0] = np.nan
+
+    parity = checked(untrained_model, err)
+    assert parity.faults[0] == f"{parity.not_finite} samples with NaN or infinity"
+    assert any(fault.endswith("categories differ") for fault in parity.faults)
+    assert any(
+        fault.startswith("a heat map, by its range, differs by nan") for fault in parity.faults
+    )

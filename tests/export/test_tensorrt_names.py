@@ -58,7 +58,11 @@ RTX_NAMES = {
     "IBuilderConfig": ("num_compute_capabilities", "set_compute_capability"),
     "ICudaEngine": ("create_runtime_config",),
     "IRuntimeCache": ("deserialize", "serialize"),
-    "IRuntimeConfig": ("create_runtime_cache", "cuda_graph_strategy", "set_runtime_cache"),
+    "DynamicShapesKernelSpecializationStrategy": ("NONE",),
+    "IRuntimeConfig": (
+        *("create_runtime_cache", "cuda_graph_strategy", "set_runtime_cache"),
+        "dynamic_shapes_kernel_specialization_strategy",
+    ),
 }
 
 MISSING = """

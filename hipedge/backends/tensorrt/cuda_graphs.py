@@ -38,9 +38,13 @@ class CudaGraphs:
         self._call(cuda.cudaStreamBeginCapture, stream, mode)
         try:
             enqueue()
-        finally:
+        except BaseException:
+            # Ends the capture too. Of a sequence that is incomplete CUDA may still make a graph.
             error, graph = cuda.cudaStreamEndCapture(stream)
-        self._check(error, "cudaStreamEndCapture")
+            if error == cuda.cudaError_t.cudaSuccess:
+                self._call(cuda.cudaGraphDestroy, graph)
+            raise
+        graph = self._call(cuda.cudaStreamEndCapture, stream)
         try:
             return self._call(cuda.cudaGraphInstantiate, graph, 0)
         finally:

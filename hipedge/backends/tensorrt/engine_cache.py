@@ -23,8 +23,11 @@ SIDECAR_FORMAT = 1
 ENGINE_SUFFIX = ".engine"
 LONGEST_SLUG = 80
 
-# The oldest compute capability that an engine of TensorRT for RTX runs on if built for no target.
-RTX_OLDEST = (8, 0)
+# The GPUs that TensorRT for RTX 1.7 supports, its enumeration `ComputeCapability`: consumer and
+# workstation cards. Orin (8.7), Hopper (9.0) and other data-centre GPUs are not among them.
+RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+# An engine that is built for no target does not run on Turing.
+RTX_DEFAULT_CAPABILITIES = tuple(c for c in RTX_CAPABILITIES if c >= (8, 0))
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,14 @@ class EngineKey:
         if self.device is not None:
             return self.device == str(device)
         if not self.targets:
-            return device.compute_capability >= RTX_OLDEST
+            return device.compute_capability in RTX_DEFAULT_CAPABILITIES
         return "{}.{}".format(*device.compute_capability) in self.targets
 
     @property
     def made_for(self) -> str:
         """The device or the compute capabilities, for messages."""
-        return self.device or f"compute capability {', '.join(self.targets) or '8.0 and later'}"
+        default = (f"{major}.{minor}" for major, minor in RTX_DEFAULT_CAPABILITIES)
+        return self.device or f"compute capability {', '.join(self.targets or default)}"
 
 
 @dataclass(frozen=True)

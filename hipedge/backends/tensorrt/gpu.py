@@ -37,23 +37,10 @@ class Gpu:
     @classmethod
     def open(cls) -> Gpu:
         """Retain the primary context of the first GPU; raise `InstallationError` without one."""
-        if find_spec("pycuda") is None:
-            raise InstallationError(
-                "pycuda is not installed: pip install pycuda, where the CUDA toolkit is"
-            )
-        try:
-            cuda = import_module("pycuda.driver")
-        except (ImportError, OSError) as error:
-            raise InstallationError(f"CUDA cannot be loaded ({error}): {_cure(error)}") from error
-        try:
-            cuda.init()
-            device = cuda.Device(0)
-            found = Device(device.name(), tuple(device.compute_capability()))
+        with _first_gpu() as (cuda, gpu):
             version = cuda.get_driver_version()
-            context = device.retain_primary_context()
-        except cuda.Error as error:
-            raise InstallationError(f"CUDA cannot start ({error}): {_cure(error)}") from error
-        return cls(cuda, context, found, f"{version // 1000}.{version % 1000 // 10}")
+            driver_version = f"{version // 1000}.{version % 1000 // 10}"
+            return cls(cuda, gpu.retain_primary_context(), _describe(gpu), driver_version)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -77,10 +64,34 @@ def _cure(error: Exception) -> str:
 
 
 def first_gpu() -> Device:
-    """Return the name and capability of the first GPU, without keeping its context.
+    """Return the name and capability of the first GPU; raise `InstallationError` without one.
 
-    Raises `InstallationError` where there is none.
+    Its primary context is not retained: pycuda's `detach` would leave it on the stack of contexts.
     """
-    gpu = Gpu.open()
-    gpu.release()
-    return gpu.device
+    with _first_gpu() as (_, gpu):
+        return _describe(gpu)
+
+
+@contextmanager
+def _first_gpu() -> Iterator[tuple[Any, Any]]:
+    """Give pycuda's `driver` module, initialised, and its first device.
+
+    Raises `InstallationError`, with the cure, where CUDA fails here or within the block.
+    """
+    if find_spec("pycuda") is None:
+        raise InstallationError(
+            "pycuda is not installed: pip install pycuda, where the CUDA toolkit is"
+        )
+    try:
+        cuda = import_module("pycuda.driver")
+    except (ImportError, OSError) as error:
+        raise InstallationError(f"CUDA cannot be loaded ({error}): {_cure(error)}") from error
+    try:
+        cuda.init()
+        yield cuda, cuda.Device(0)
+    except cuda.Error as error:
+        raise InstallationError(f"CUDA cannot start ({error}): {_cure(error)}") from error
+
+
+def _describe(gpu: Any) -> Device:
+    return Device(gpu.name(), tuple(gpu.compute_capability()))

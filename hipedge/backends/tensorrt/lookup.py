@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hipedge.backends.tensorrt.engine_cache import Device, engines_folder, find_engine
+from hipedge.backends.tensorrt.engine_cache import (
+    RTX_CAPABILITIES,
+    Device,
+    engines_folder,
+    find_engine,
+)
 from hipedge.backends.tensorrt.flavours import Flavour, loadable
 from hipedge.errors import BackendError
 from hipedge.model.card import CLASSIFIER
 from hipedge.model.folder import ModelFolder
+
+RTX_CURE = "install TensorRT (pip install 'hipedge[tensorrt]'), or use --backend onnxruntime"
 
 
 def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
@@ -20,6 +27,9 @@ def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Pa
     """
     errors: list[BackendError] = []
     for flavour, module in loadable():
+        if flavour.name == "rtx" and device.compute_capability not in RTX_CAPABILITIES:
+            errors.append(BackendError(f"TensorRT for RTX does not support {device}: {RTX_CURE}"))
+            continue
         try:
             path = find_engine(
                 engines_folder(),

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from hipedge.backends.base import Fingerprint
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
+from hipedge.backends.tensorrt.calls import TensorRtError, construct, require
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.tensorrt.engine_cache import Device, read_engine
 from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, open_log
 from hipedge.backends.tensorrt.gpu import Gpu, first_gpu
 from hipedge.backends.tensorrt.lookup import find_engine_of
 from hipedge.backends.tensorrt.proof import prove
-from hipedge.backends.tensorrt.slot import INPUT, Slot, TensorRtError, require
+from hipedge.backends.tensorrt.slot import INPUT, Slot
 from hipedge.errors import BackendError, BackendLost, HipedgeError, InstallationError
 from hipedge.files import write_atomically
 from hipedge.model.folder import ModelFolder
@@ -84,7 +85,7 @@ class TensorRtBackend(Pipelined):
             raise BackendError(f"the engine cannot be loaded: {self._why(error)}") from error
 
     def _load(self, data: bytes, graphs: CudaGraphs | None) -> None:
-        runtime: tensorrt.Runtime = self._module.Runtime(self._log)
+        runtime: tensorrt.Runtime = construct(self._module.Runtime, self._log)
         engine = runtime.deserialize_cuda_engine(data)
         require(engine is not None, "deserialize_cuda_engine")
         self._runtime, self._engine = runtime, engine
@@ -102,6 +103,10 @@ class TensorRtBackend(Pipelined):
             return None, ()
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = self._module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        # By default RTX specialises kernels to a batch size in the background, after its first
+        # batches: later results would come from kernels that the proof has not seen.
+        specialization = self._module.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = specialization.NONE
         cache = config.create_runtime_cache()
         if self._kernels is not None and self._kernels.exists():
             cache.deserialize(self._kernels.read_bytes())
@@ -113,7 +118,7 @@ class TensorRtBackend(Pipelined):
         """Load the cached engine of `model` for this GPU; `threads` is ignored.
 
         An engine that was not yet proved on this GPU for this very model is first compared with
-        the golden scores.
+        the golden scores; so are kernels that RTX has to compile, which are saved afterwards.
 
         Raises `InstallationError` without a GPU, driver, pycuda or TensorRT; `BackendError`,
         with the cure, where there is no engine or a stale one; `ParityError` where it disagrees.
@@ -126,6 +131,9 @@ class TensorRtBackend(Pipelined):
         except HipedgeError:
             gpu.release()
             raise
+        kernels = path.with_name(path.name + ".kernels")
+        is_proved = str(gpu.device) in sidecar.devices_verified(model.model_id)
+        must_compile = flavour.has_runtime_config and not kernels.exists()
         backend = cls(
             model.card.input.size_px,
             data,
@@ -133,14 +141,16 @@ class TensorRtBackend(Pipelined):
             flavour=flavour,
             module=module,
             graphs=None if flavour.has_runtime_config else CudaGraphs.if_installed(),
-            kernels=path.with_name(path.name + ".kernels"),
+            kernels=kernels,
         )
-        if str(gpu.device) not in sidecar.devices_verified(model.model_id):
+        if must_compile or not is_proved:
             try:
                 prove(backend, model, path, sidecar.engine_sha256)
             except BaseException:
                 backend.close()
                 raise
+            # Now, since `watch` ends the process of the backend without closing it.
+            backend.save_kernels()
         return backend
 
     @property
@@ -236,10 +246,14 @@ class TensorRtBackend(Pipelined):
     def _release(self) -> None:
         """Save the kernels that RTX compiled, then free everything."""
         if self._lost is None:
-            self._save_kernels()
+            self.save_kernels()
         self._free()
 
-    def _save_kernels(self) -> None:
+    def save_kernels(self) -> None:
+        """Write the kernels that RTX has compiled; a failure is only logged.
+
+        Does nothing for a flavour that compiles none.
+        """
         if self._runtime_cache is None or self._kernels is None:
             return
         try:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.backends.pipelined import Timing
+from hipedge.backends.tensorrt.calls import TensorRtError, require
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
 
 if TYPE_CHECKING:
@@ -22,16 +23,6 @@ INPUT, OUTPUTS = "pixels", ("logits", "maps")
 
 # With larger batches the kernels take longer than their launches: a graph saves nothing.
 LARGEST_GRAPH_BATCH = 8
-
-
-class TensorRtError(Exception):
-    """A call of TensorRT reported failure; the reason is in its log."""
-
-
-def require(succeeded: bool, call: str) -> None:
-    """Raise `TensorRtError` unless a call succeeded."""
-    if not succeeded:
-        raise TensorRtError(f"{call} failed")
 
 
 class Slot:

@@ -1,0 +1,103 @@
+"""What a worker process returns for one file."""
+
+import pytest
+
+from hipedge.errors import Code, InstallationError, Refused
+from hipedge.locate import read_hips_csv
+from hipedge.pipeline import preprocess
+from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
+from hipedge.types import CropGeometry, Mark, Refusal
+from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
+
+GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)
+STAGES = ["load", "hash", "read", "locate", "prepare"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "film.dcm"
+    path.write_bytes(dicom(1))
+    return path
+
+
+@pytest.fixture
+def preprocessor(tmp_path):
+    hips = tmp_path / "hips.csv"
+    hips.write_text(
+        f"sop_instance_uid,side,x0,y0,x1,y1\n{ROOT_UID}.1,right,0,0,{SIZE_PX},{SIZE_PX}\n"
+    )
+    return Preprocessor(GEOMETRY, read_hips_csv(hips), frozenset())
+
+
+def test_a_film_comes_back_with_its_hips_and_the_time_of_each_stage(preprocessor, path):
+    prepared = preprocessor(path)
+    assert isinstance(prepared, Prepared)
+    ((_, (sample,)),) = prepared.hips
+    assert sample.pixels.shape == (1, 64, 64)
+    assert list(prepared.timings_ms) == STAGES
+    assert all(0 < ms < 60_000 for ms in prepared.timings_ms.values())
+    assert 0 < prepared.core_s < 60
+
+
+def test_a_content_that_is_recorded_already_is_not_read(preprocessor, path, monkeypatch):
+    sha256 = preprocessor(path).film.sha256
+    monkeypatch.setattr(preprocess, "read", None)
+    known = Preprocessor(GEOMETRY, preprocessor.given_hips, frozenset({sha256}))
+    assert known(path) == Known(path, sha256)
+
+
+def raises(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "detail"),
+    [
+        (Refused(Code.NO_HIP_FOUND, "empty"), Code.NO_HIP_FOUND, "empty"),
+        (MemoryError(), Code.TOO_LARGE, "needs more memory than it may have"),
+        (ValueError("Mrs Jones"), Code.UNEXPECTED_ERROR, "ValueError in test_preprocess.py:"),
+    ],
+    ids=["refused", "memory", "bug"],
+)
+def test_a_fault_costs_the_film_alone_and_keeps_what_is_known_of_it(
+    preprocessor, path, monkeypatch, error, code, detail
+):
+    monkeypatch.setattr(preprocess, "locate", raises(error))
+    marked = dicom(1, PatientAge="012Y")
+    path.write_bytes(marked)
+    refusal = preprocessor(path)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.source, refusal.code) == (path, code)
+    assert refusal.detail.startswith(detail)
+    assert "Jones" not in refusal.detail
+    assert refusal.film is not None
+    assert refusal.sha256 == refusal.film.sha256
+    assert refusal.marks == refusal.film.marks
+    assert list(refusal.timings_ms) == STAGES[:4]
+
+
+def test_a_broken_installation_is_no_fault_of_the_film(preprocessor, path, monkeypatch):
+    monkeypatch.setattr(preprocess, "read", raises(InstallationError("no decoder")))
+    with pytest.raises(InstallationError, match="no decoder"):
+        preprocessor(path)
+
+
+def test_a_file_that_is_gone_is_a_refusal_without_a_film(preprocessor, tmp_path):
+    refusal = preprocessor(tmp_path / "gone.dcm")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.film, refusal.sha256, refusal.marks) == (None, None, frozenset())
+
+
+def test_the_marks_of_the_film_and_of_its_hips_are_both_kept(preprocessor, path, monkeypatch):
+    found = preprocess.locate
+
+    def locate(*arguments, **options):
+        located = found(*arguments, **options)
+        return type(located)(located.hips, located.marks | {Mark.SIDE_UNCLEAR})
+
+    monkeypatch.setattr(preprocess, "locate", locate)
+    prepared = preprocessor(path)
+    assert prepared.marks == prepared.film.marks | {Mark.SIDE_UNCLEAR}
