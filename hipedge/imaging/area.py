@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hipedge.types import Area, Box, Pixels
 
@@ -94,6 +95,17 @@ def means_around(
     rows, columns = blocks_around(box, values.shape, step)
     means = block_means(values[rows, columns], step)
     return Area(render(means), (columns.start, rows.start), step)
+
+
+def shrink_to(pixels: NDArray[np.uint16], columns: int, rows: int) -> NDArray[np.float32]:
+    """Average a film (H, W) into an image float32 (rows, columns), smaller than it or as large.
+
+    Of a large film every few pixels are averaged: a cell still has at least two each way.
+    """
+    height, width = pixels.shape
+    skip = max(1, int(min(width / columns, height / rows)) // 2)
+    sparse = pixels[skip // 2 :: skip, skip // 2 :: skip].astype(np.float32)
+    return np.asarray(Image.fromarray(sparse).resize((columns, rows), Image.Resampling.BOX))
 
 
 def halvings(step_px: float) -> int:
