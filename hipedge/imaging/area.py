@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hipedge.types import Area, Box, Pixels
 
@@ -102,6 +103,17 @@ class CroppedPixels:
         area = self.pixels.area(Box(box.x0 + x, box.y0 + y, box.x1 + x, box.y1 + y), step_px)
         origin = area.origin_px[0] - x, area.origin_px[1] - y
         return Area(area.pixels, origin, area.step_px)
+
+
+def shrink_to(pixels: NDArray[np.uint16], columns: int, rows: int) -> NDArray[np.float32]:
+    """Average a film (H, W) into an image float32 (rows, columns), smaller than it or as large.
+
+    Of a large film every few pixels are averaged: a cell still has at least two each way.
+    """
+    height, width = pixels.shape
+    skip = max(1, int(min(width / columns, height / rows)) // 2)
+    sparse = pixels[skip // 2 :: skip, skip // 2 :: skip].astype(np.float32)
+    return np.asarray(Image.fromarray(sparse).resize((columns, rows), Image.Resampling.BOX))
 
 
 def halvings(step_px: float) -> int:

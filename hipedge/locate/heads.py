@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hipedge.imaging.area import shrink_to
 from hipedge.locate.pelvis import (
     HALF_DISTANCE_MM,
     HALF_DISTANCE_PX,
@@ -110,11 +111,7 @@ def shrink(pixels: NDArray[np.uint16], spacing_mm: tuple[float, float]) -> Array
     """Shrink a film (H, W) to square pixels, `THUMBNAIL_PX` along its longer side."""
     height, width = pixels.shape[0] * spacing_mm[0], pixels.shape[1] * spacing_mm[1]
     zoom = THUMBNAIL_PX / max(height, width)
-    size = max(1, round(width * zoom)), max(1, round(height * zoom))
-    # Of a large film every few pixels are enough: what lies between is finer than the thumbnail.
-    step = max(1, min(pixels.shape) // (2 * THUMBNAIL_PX))
-    sparse = pixels[step // 2 :: step, step // 2 :: step].astype(np.float32)
-    return np.asarray(Image.fromarray(sparse).resize(size, Image.Resampling.BOX))
+    return shrink_to(pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
 
 
 def exposed_field(values: Array) -> tuple[slice, slice]:

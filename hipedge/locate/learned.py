@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from hipedge.imaging.area import shrink_to
 from hipedge.locate.heads import Heads
 
 THUMBNAIL_PX = 256
@@ -95,10 +95,7 @@ def make_thumbnail(
     side_mm = max(height * row_mm, width * column_mm)
     step_x, step_y = side_mm / column_mm / size_px, side_mm / row_mm / size_px
     columns, rows = max(1, round(width / step_x)), max(1, round(height / step_y))
-    # Of a large film every few pixels are enough: what lies between is finer than the thumbnail.
-    skip = max(1, int(min(step_x, step_y)) // 2)
-    sparse = pixels[skip // 2 :: skip, skip // 2 :: skip].astype(np.float32)
-    small = np.asarray(Image.fromarray(sparse).resize((columns, rows), Image.Resampling.BOX))
+    small = shrink_to(pixels, columns, rows)
     left, top = (size_px - columns) // 2, (size_px - rows) // 2
     square = np.zeros((size_px, size_px), np.uint8)
     square[top : top + rows, left : left + columns] = stretch(small)

@@ -1,4 +1,4 @@
-"""Crops of real films to hold phantoms against, at heads that a person marked."""
+"""Crops of real films to compare phantoms with, at heads that a person marked."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from hipedge.dicom import read
 from hipedge.imaging.geometry import HEAD_DISTANCE_MM, crop_box
 from hipedge.imaging.prepare import resample, to_bytes
 from hipedge.types import CropGeometry
 
 
 def real_crops(centres: Path, folder: Path, geometry: CropGeometry) -> list[NDArray[np.uint8]]:
-    """Crop the hips of real adult films, as the line does where a film says no spacing.
+    """Crop the hips of real adult films, as the pipeline does where a film has no spacing.
 
     `centres` is a CSV of films somewhere under `folder`, with the columns `file`, `left_x`,
     `left_y`, `right_x`, `right_y` (the heads at the image's left and right) and `kind`; those of
@@ -26,7 +26,7 @@ def real_crops(centres: Path, folder: Path, geometry: CropGeometry) -> list[NDAr
         rows = [row for row in csv.DictReader(file) if row["kind"] == "bilateral"]
     for row in rows:
         path = next(folder.rglob(row["file"]))
-        pixels = np.asarray(Image.open(path).convert("L"), np.uint16) * 257
+        pixels = read(path).pixels
         heads = {
             -1: (float(row["left_x"]), float(row["left_y"])),
             1: (float(row["right_x"]), float(row["right_y"])),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hipedge.errors import Code, Refused
@@ -97,6 +97,7 @@ length = st.floats(1, 3e3)
 inside = st.floats(0, SIZE_PX)
 
 
+@settings(deadline=None)
 @given(edge, edge, length, length, inside, inside, st.booleans())
 def test_the_affine_goes_to_the_film_and_back(x0, y0, width, height, x, y, mirrored):
     box = Box(x0, y0, x0 + width, y0 + height)
@@ -108,6 +109,7 @@ def test_the_affine_goes_to_the_film_and_back(x0, y0, width, height, x, y, mirro
     np.testing.assert_allclose(np.linalg.solve(affine, on_film), (x, y, 1.0), atol=1e-6)
 
 
+@settings(deadline=None)
 @given(edge, edge, st.floats(0.05, 1), st.floats(0.05, 1), st.sampled_from((-1, 0, 1)))
 def test_a_box_gives_back_the_head_that_it_was_cut_around(x, y, row_mm, column_mm, lateral):
     geometry = CropGeometry(SIZE_PX, crop_mm=150, lateral_mm=22, distal_mm=17)
@@ -121,6 +123,7 @@ def covered(start, stop, count):
     return np.clip(np.minimum(stop, pixel + 1) - np.maximum(start, pixel), 0, 1)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 20), st.floats(65, 250), st.floats(0, 20), st.floats(65, 250))
 def test_shrinking_keeps_the_mean(x0, width, y0, height):
     pixels = noise()
