@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hipedge.errors import Code
-from hipedge.store import Finished, Outbox, PathState, Queue, Service, Store
+from hipedge.store import Finished, Outbox, PathState, Queue, Service, Store, Totals
 from hipedge.types import Category, Refusal
 from tests.builders import RULE, film, scored_hip, screened, sha
 from tests.store.test_store import start
@@ -342,6 +342,11 @@ def test_the_mount_point_of_the_first_time_is_kept_for_each_folder(store):
     assert service.mount_point(A, Path("/in")) == Path("/")
     folder = Path(os.fsdecode(b"/m\xfcnt"))
     assert service.mount_point(B, folder) == folder
+
+
+def test_the_totals_of_an_empty_database_are_nothing(store):
+    now = datetime.now(timezone.utc)
+    assert Service(store).totals(now, now) == Totals({}, 0, 0, None)
 
 
 def test_totals_count_the_last_hour_and_day_and_each_refused_content_once(store):

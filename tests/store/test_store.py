@@ -14,6 +14,8 @@ import pytest
 from hipedge.errors import Code, State, StoreError
 from hipedge.rules import decide as decide_module
 from hipedge.store import Outbox, Queue, Store
+from hipedge.errors import Code, State, StoreError, StoreUnavailable
+from hipedge.store import Outbox, Queue, Store, connection
 from hipedge.types import (
     ABNORMAL,
     CATEGORIES,
@@ -470,6 +472,18 @@ def test_a_commit_is_durable_and_the_journal_is_sound_for_this_sqlite(store):
     wal = sqlite3.sqlite_version_info >= (3, 51, 3)
     modes = [store.query(f"pragma {name}")[0][name] for name in ("journal_mode", "synchronous")]
     assert modes == (["wal", 2] if wal else ["delete", 3])
+
+
+def test_a_locked_database_is_one_to_try_again_and_a_wrong_statement_is_not(store, db, monkeypatch):
+    monkeypatch.setattr(connection, "BUSY_TIMEOUT_S", 0.05)
+    with closing(sqlite3.connect(db, isolation_level=None)) as other, Store(db) as impatient:
+        other.execute("begin immediate")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            start(impatient)
+        other.execute("rollback")
+        with pytest.raises(StoreError, match="no such table") as raised:
+            impatient.query("select 1 from elsewhere")
+    assert not isinstance(raised.value, StoreUnavailable)
 
 
 def hold_the_lock(db, seconds, locked):
