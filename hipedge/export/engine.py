@@ -13,7 +13,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -183,8 +183,7 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
         try:
             builder: tensorrt.Builder = construct(module.Builder, build_log)
         except TensorRtError as error:
-            reasons = "; ".join([str(error), *build_log.errors])
-            raise BackendError(f"TensorRT cannot build {onnx}: {reasons}") from error
+            raise _build_error(onnx, [str(error), *build_log.errors]) from error
         network = builder.create_network(_creation_flags(module))
         # Must outlive the network, which refers to weights that the parser owns.
         parser: tensorrt.OnnxParser = module.OnnxParser(network, build_log)
@@ -202,10 +201,13 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
     if monitor.stopped_by is not None:
         raise monitor.stopped_by
     if serialized is None:
-        reasons = "; ".join(build_log.errors) or "unknown reason"
-        raise BackendError(f"TensorRT cannot build {onnx}: {reasons}")
+        raise _build_error(onnx, build_log.errors)
     _write_timing_cache(config, recipe)
     return bytes(serialized)
+
+
+def _build_error(onnx: Path, reasons: Sequence[str]) -> BackendError:
+    return BackendError(f"TensorRT cannot build {onnx}: {'; '.join(reasons) or 'unknown reason'}")
 
 
 def _creation_flags(module: Any) -> int:
