@@ -21,7 +21,12 @@ OWNERS = {
     "onnx": ("export/onnx.py",),
     "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
-    "tensorrt": ("backends/tensorrt/runtime.py", "backends/tensorrt/slot.py", "export/engine.py"),
+    "tensorrt": (
+        "backends/tensorrt/runtime.py",
+        "backends/tensorrt/slot.py",
+        "export/engine.py",
+        "export/timing_cache.py",
+    ),
     "pycuda": ("backends/tensorrt/gpu.py",),
     "pydicom": ("dicom/", "phantom/"),
     "imagecodecs": ("dicom/", "phantom/"),

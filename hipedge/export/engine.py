@@ -13,7 +13,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -38,7 +38,7 @@ from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, load, op
 from hipedge.backends.tensorrt.gpu import first_gpu
 from hipedge.backends.tensorrt.lookup import find_engine_of
 from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
-from hipedge.files import write_atomically
+from hipedge.export.timing_cache import read_timing_cache, write_timing_cache
 from hipedge.model import ModelFolder
 from hipedge.model.card import CLASSIFIER
 
@@ -183,8 +183,7 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
         try:
             builder: tensorrt.Builder = construct(module.Builder, build_log)
         except TensorRtError as error:
-            reasons = "; ".join([str(error), *build_log.errors])
-            raise BackendError(f"TensorRT cannot build {onnx}: {reasons}") from error
+            raise _build_error(onnx, [str(error), *build_log.errors]) from error
         network = builder.create_network(_creation_flags(module))
         # Must outlive the network, which refers to weights that the parser owns.
         parser: tensorrt.OnnxParser = module.OnnxParser(network, build_log)
@@ -196,16 +195,19 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
             config.builder_optimization_level = recipe.optimization_level
         config.add_optimization_profile(_profile(builder, recipe.profile, size_px))
         _set_targets(config, recipe, module)
-        _read_timing_cache(config, recipe)
+        read_timing_cache(config, recipe.timing_cache)
         config.progress_monitor = monitor
         serialized = builder.build_serialized_network(network, config)
     if monitor.stopped_by is not None:
         raise monitor.stopped_by
     if serialized is None:
-        reasons = "; ".join(build_log.errors) or "unknown reason"
-        raise BackendError(f"TensorRT cannot build {onnx}: {reasons}")
-    _write_timing_cache(config, recipe)
+        raise _build_error(onnx, build_log.errors)
+    write_timing_cache(config, recipe.timing_cache)
     return bytes(serialized)
+
+
+def _build_error(onnx: Path, reasons: Sequence[str]) -> BackendError:
+    return BackendError(f"TensorRT cannot build {onnx}: {'; '.join(reasons) or 'unknown reason'}")
 
 
 def _creation_flags(module: Any) -> int:
@@ -261,38 +263,6 @@ def _set_targets(config: Any, recipe: Recipe, module: Any) -> None:
             raise ConfigError(
                 f"this TensorRT for RTX cannot build for compute capability {target!r}"
             )
-
-
-def _read_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
-    path = recipe.timing_cache
-    if path is None:
-        return
-    try:
-        data = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise ConfigError(f"timing cache {path} cannot be read: {error.strerror}") from error
-    cache = config.create_timing_cache(data)
-    # TensorRT rejects a cache of another device or version, and may return None for a damaged one.
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        log.warning("timing cache %s is of another device or version: it is replaced", path)
-        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
-
-
-def _write_timing_cache(config: tensorrt.IBuilderConfig, recipe: Recipe) -> None:
-    """Save the timings; a failure is only logged, so that the engine itself is not lost."""
-    path = recipe.timing_cache
-    if path is None:
-        return
-    # Both may be None, unlike in TensorRT's stubs.
-    cache: Any = config.get_timing_cache()
-    data = None if cache is None else cache.serialize()
-    if data is None:
-        log.warning("the timings are not saved: TensorRT returned none")
-        return
-    try:
-        write_atomically(path, bytes(data))
-    except OSError as error:
-        log.warning("the timings are not saved: %s: %s", path, error.strerror)
 
 
 def _monitor(module: Any, progress: Progress) -> Any:

@@ -24,13 +24,8 @@ from hipedge.backends.tensorrt.engine_cache import (
 )
 from hipedge.backends.tensorrt.flavours import FLAVOURS, choose_flavour, load
 from hipedge.errors import BackendError, ConfigError, InstallationError, ModelError
-from hipedge.export.engine import (
-    Recipe,
-    _read_timing_cache,
-    _write_timing_cache,
-    build,
-    export_engine,
-)
+from hipedge.export.engine import Recipe, build, export_engine
+from hipedge.export.timing_cache import read_timing_cache, write_timing_cache
 from hipedge.model.card import CLASSIFIER
 from tests.export.bindings import ROOT, rtx_libraries, run_with
 from tests.processes import heed_interrupts
@@ -508,26 +503,23 @@ class Config:
 def test_a_timing_cache_that_is_refused_is_made_anew(tmp_path, makes_none, caplog):
     path = tmp_path / "timings"
     path.write_bytes(b"of another device")
-    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=path)
     config = Config(makes_none=makes_none)
-    _read_timing_cache(config, recipe)
+    read_timing_cache(config, path)
     assert config.cache.data == b""
     assert "it is replaced" in caplog.text
     config.cache.serialize = lambda: b"timings"
-    _write_timing_cache(config, recipe)
+    write_timing_cache(config, path)
     assert path.read_bytes() == b"timings"
 
 
 def test_where_tensorrt_gives_no_timings_none_are_written(tmp_path):
-    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=tmp_path / "timings")
     config = Config(makes_none=False)
-    _write_timing_cache(config, recipe)
+    write_timing_cache(config, tmp_path / "timings")
     config.cache = SimpleNamespace(serialize=lambda: None)
-    _write_timing_cache(config, recipe)
+    write_timing_cache(config, tmp_path / "timings")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_timing_cache_that_cannot_be_read_is_an_error_before_the_build(tmp_path):
-    recipe = Recipe(FLAVOURS["tensorrt"], timing_cache=tmp_path)
     with pytest.raises(ConfigError, match=r"timing cache .* cannot be read: Is a directory"):
-        _read_timing_cache(Config(makes_none=False), recipe)
+        read_timing_cache(Config(makes_none=False), tmp_path)

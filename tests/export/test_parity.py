@@ -46,6 +46,20 @@ def test_samples_are_scored_alone_and_in_batches_of_two_sizes(untrained_model):
     assert backend.batches == [1] * 64 + [8] * 8 + [32] * 2
 
 
+def test_batches_of_one_size_are_in_order_and_those_of_the_other_in_reverse(untrained_model):
+    samples, batches = untrained_model.golden().samples, []
+
+    class Watching(GoldenBackend):
+        def _infer(self, batch):
+            batches.append(batch.copy())
+            return super()._infer(batch)
+
+    check_parity(Watching(untrained_model.golden()), untrained_model)
+    by_8, by_32 = (np.concatenate([b for b in batches if len(b) == size]) for size in (8, 32))
+    np.testing.assert_array_equal(by_8, samples)
+    np.testing.assert_array_equal(by_32, samples[::-1])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_a_fault(untrained_model, value):
     def err(logits, maps):

@@ -19,6 +19,7 @@ from tests.export.bindings import ROOT, bindings_folder, rtx_libraries, run_with
 VERSIONS = ("10.3", "10.16", "11.4")
 SOURCES = [
     ROOT / "hipedge/export/engine.py",
+    ROOT / "hipedge/export/timing_cache.py",
     *sorted((ROOT / "hipedge/backends/tensorrt").glob("*.py")),
 ]
 
