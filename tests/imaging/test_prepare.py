@@ -228,9 +228,18 @@ def test_of_a_box_that_reaches_beyond_one_edge_only_the_cells_beyond_are_empty(e
 
 
 def test_a_cell_that_lies_on_the_film_in_part_is_empty():
-    empty = np.isnan(resample(noise(), Box(-10, 80, 150, 240), 40))  # cells of 4 px
-    assert empty[:, :3].all()
-    assert not empty[:, 3:].any()
+    boxes = {  # cells of 4 px, two and a half of them beyond one edge of the film
+        "left": Box(-10, 80, 150, 240),
+        "right": Box(150, 80, 310, 240),
+        "top": Box(60, -10, 220, 150),
+        "bottom": Box(60, 250, 220, 410),
+    }
+    for edge, box in boxes.items():
+        lines = slice(0, 3) if edge in ("left", "top") else slice(37, 40)
+        beyond = (slice(None), lines) if edge in ("left", "right") else (lines,)
+        empty = np.isnan(resample(noise(), box, 40))
+        assert empty[beyond].all()
+        assert empty.sum() == 3 * 40
 
 
 def test_both_hips_of_a_film_are_cropped_as_each_alone():

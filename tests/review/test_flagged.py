@@ -266,3 +266,22 @@ def test_files_that_the_gate_refuses_are_all_listed(record, flagged, preprocess,
     codes = {Path(outcome.source).stem: outcome.code for outcome in outcomes}
     assert codes["hand"] is Code.WRONG_BODY_PART
     assert codes["lateral"] is Code.LATERAL_VIEW
+
+
+def test_a_flagged_hip_comes_with_its_probabilities_and_its_box(record, flagged, flagged_csv):
+    record(screened(film(), URGENT))
+    (hip,) = flagged()["flagged"]
+    assert hip["box_px"] == [-10.5, 0.0, 700.2, 800.0]
+    assert sum(hip["probabilities"].values()) == pytest.approx(1.0, abs=1e-3)
+    assert hip["probabilities"]["femoral_neck_fracture"] == max(hip["probabilities"].values())
+    assert all(round(value, 4) == value for value in hip["probabilities"].values())
+    (row,) = flagged_csv()
+    assert row["box_px"] == "-10.5;0.0;700.2;800.0"
+    assert float(row["p_femoral_neck_fracture"]) == hip["probabilities"]["femoral_neck_fracture"]
+
+
+def test_without_a_database_the_command_that_makes_one_is_named(run, db):
+    code, _, err = run("flagged")
+    assert code == 2
+    assert "hipedge screen" in err
+    assert not db.exists()

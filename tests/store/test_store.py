@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hipedge.errors import Code, State, StoreError
-from hipedge.rules import decide as decide_module
-from hipedge.store import Outbox, Queue, Store
 from hipedge.errors import Code, State, StoreError, StoreUnavailable
+from hipedge.rules import decide as decide_module
 from hipedge.store import Outbox, Queue, Store, connection
 from hipedge.types import (
     ABNORMAL,
