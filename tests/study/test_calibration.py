@@ -87,6 +87,37 @@ def test_operating_points_keep_what_they_promise(cases):
         assert sensitive.thresholds[category] <= specific.thresholds[category]
 
 
+def brute_force_thresholds(score, positive):
+    """The highest threshold with 95 % sensitivity and the lowest with 95 % specificity."""
+    candidates = np.unique([*score, *np.nextafter(score, 1)])
+    sensitive = max(t for t in candidates if np.mean(score[positive] >= t) >= 0.95)
+    specific = min(t for t in candidates if np.mean(score[~positive] < t) >= 0.95)
+    return min(sensitive, specific), max(sensitive, specific)
+
+
+@pytest.mark.parametrize(("n", "separation"), [(20, 0.0), (47, 0.5), (100, 2.0), (20, 9.0)])
+def test_thresholds_are_as_tight_as_the_data_allow(n, separation):
+    rng = np.random.default_rng(n)
+    truth = np.repeat([0, 1], [60, n])
+    score = 1 / (1 + np.exp(-(rng.normal(size=60 + n) + separation * truth)))
+    probabilities = np.column_stack([1 - score, score, *[np.zeros(60 + n)] * 6])
+    points = fit_operating_points(probabilities, truth)
+    found = tuple(point.thresholds[Category.OSTEOARTHRITIS] for point in points)
+    assert found == brute_force_thresholds(score, truth == 1)
+
+
+@pytest.mark.parametrize(("positives", "negatives"), [(19, 60), (60, 19)])
+def test_a_threshold_needs_twenty_hips_with_the_category_and_twenty_without(positives, negatives):
+    truth = np.repeat([1, 0], [positives, negatives])
+    probabilities = np.column_stack([1 - truth * 0.9, truth * 0.9, *[np.zeros(len(truth))] * 6])
+    assert fit_operating_points(probabilities, truth)[0].thresholds == {}
+
+
+def test_two_hundred_hips_are_enough(cases):
+    usable = cases.select(cases.scored & ~cases.merged)
+    assert calibrate(usable.select(np.arange(len(usable)) < 200)).hips == 200
+
+
 def test_a_category_with_too_few_cases_keeps_the_models_threshold(cases):
     few = cases.select((cases.truth != 7) | (np.cumsum(cases.truth == 7) <= 19))
     fitted = calibrate(few)
