@@ -116,6 +116,7 @@ def test_repeated_rows_come_with_the_first_of_their_kind():
 def test_at_most_ten_rows_are_named():
     assert name_rows([2]) == "row 2"
     assert name_rows(list(range(1, 11))) == "rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"
+    assert name_rows(list(range(1, 12))).endswith("9, 10 and 1 more")
     assert name_rows(list(range(1, 13))) == "rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more"
 
 
@@ -143,8 +144,11 @@ def test_problems_are_listed_by_row_or_by_message():
 
 def test_the_number_of_problems_listed_is_limited():
     problems = Problems("t.csv")
-    for row in range(1, 22):
+    for row in range(1, 21):
         problems.add(row, f"problem {row}")
+    for how in ("raise_by_row", "raise_by_message"):
+        assert "more" not in message_of(problems, how)
+    problems.add(21, "problem 21")
     assert message_of(problems, "raise_by_row").splitlines()[20:] == ["and 1 more faults"]
     assert message_of(problems, "raise_by_message").splitlines()[21:] == [
         "  and 1 more kinds of fault"

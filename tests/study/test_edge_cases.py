@@ -95,6 +95,7 @@ def test_holm_of_undefined_p_values_is_undefined():
 
 def test_wilson_is_undefined_without_cases_and_narrower_at_less_confidence():
     assert intervals.wilson(0, 0) is None
+    assert intervals.wilson(1, 1).high == 1.0
     assert intervals.clustered_wilson(np.array([], bool), np.array([], np.int64)) is None
     narrow, wide = intervals.wilson(5, 10, confidence=0.5), intervals.wilson(5, 10)
     assert wide.low < narrow.low < 0.5 < narrow.high < wide.high
@@ -304,7 +305,7 @@ def test_a_case_with_one_answer_counts_for_categories_only():
 
 
 def test_covariances_are_averaged_by_what_two_figures_share():
-    covariance = np.arange(16.0).reshape(2, 2, 2, 2)
+    covariance = np.arange(16.0).reshape(2, 2, 2, 2) ** 3
     found = mrmc.average_covariances(covariance)
     pairs = {"variance": [], "cov1": [], "cov2": [], "cov3": []}
     for i, j, k, m in np.ndindex(2, 2, 2, 2):
@@ -400,7 +401,7 @@ def test_statistics_of_several_hips_per_patient_use_the_patients_weights():
     rng = np.random.default_rng(3)
     probabilities, truth = rng.dirichlet(np.ones(3), 8), rng.integers(0, 3, 8)
     patients = np.arange(8) // 2
-    weights = np.array([[1.0, 2.0, 0.0, 1.0]])
+    weights = np.array([[1.0, 2.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
     by_patient = scores.score_statistic(
         weights,
         scores.score_tables(probabilities, truth, ((False, True, True),), patients=patients),
@@ -419,3 +420,20 @@ def test_a_ratio_without_a_denominator_is_undefined():
     averaged = metrics.mean_of_defined(np.array([[1.0, np.nan, 0.0], [np.nan] * 3]))
     assert averaged[0] == 0.5
     assert np.isnan(averaged[1])
+
+
+def test_two_readers_are_enough_for_the_analysis():
+    figures = np.array([[0.8, 0.7], [0.85, 0.8]])
+    found = mrmc.obuchowski_rockette(figures, mrmc.ErrorCovariances(4e-4, 2e-4, 2e-4, 1e-4))
+    assert found.figures_of_merit is figures
+    assert found.covariances.cov1 == 2e-4
+    # By hand: the interaction's mean square is 0.000625, and R (cov2 - cov3) is 0.0002.
+    assert found.random_readers.value == pytest.approx(0.075)
+    assert found.random_readers.error == pytest.approx(np.sqrt(0.000625 + 0.0002))
+    assert found.random_readers.degrees_of_freedom == pytest.approx((0.000825 / 0.000625) ** 2)
+    assert found.fixed_readers.error == pytest.approx(np.sqrt(4e-4 - 2e-4 + 1e-4))
+
+
+def test_a_gain_cannot_raise_accuracy_to_one():
+    with pytest.raises(InputError, match="accuracy with the gain must lie between 0 and 1"):
+        power.size_for_readers(power.ReaderStudyPlan(6, 0.97, 0.03))

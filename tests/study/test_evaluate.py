@@ -477,3 +477,19 @@ def test_a_data_set_is_chosen_by_its_name_and_without_a_split_there_is_one(cases
     assert list(split_cases(unsplit, [])) == ["all"]
     with pytest.raises(InputError, match="have no column split"):
         split_cases(unsplit, ["internal"])
+
+
+def test_a_prevalence_of_one_category_adds_its_predictive_values_to_its_row(cases):
+    settings = EvaluationSettings(replicates=100, prevalence={"osteoarthritis": 0.2})
+    data = evaluate({"all": cases}, settings).data_sets[0]
+    table = table_of(data, "categories")
+    column = table.columns.index("PPV at prevalence")
+    cells = {row[0]: row[column] for row in table.rows}
+    sensitivity, specificity = (
+        table.rows[1][table.columns.index(name)].value for name in ("sensitivity", "specificity")
+    )
+    expected = 0.2 * sensitivity / (0.2 * sensitivity + 0.8 * (1 - specificity))
+    assert cells.pop("osteoarthritis").value == pytest.approx(expected)
+    assert set(cells.values()) == {None}
+    assert "osteoarthritis 20.0%" in table.note
+    assert "PPV at prevalence" not in table_of(data, "questions").columns

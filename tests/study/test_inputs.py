@@ -509,3 +509,16 @@ def test_labels_and_reads_without_a_common_column_are_refused(table):
 def test_an_empty_probability_among_others_is_refused(table):
     with pytest.raises(InputError, match="a probability that is not a number from 0 to 1: row 2"):
         list(read_predictions(table("p.csv", [prediction("1") | {"osteoarthritis": ""}])))
+
+
+def test_a_prediction_for_the_other_hip_of_a_labelled_film_is_counted(table):
+    labels = read_labels(table("l.csv", [label("1")]))
+    made = [Prediction(FilmName(case="1"), side, 0) for side in (Side.RIGHT, Side.LEFT)]
+    assert match_predictions(labels, made).unlabelled == 1
+
+
+def test_the_data_sets_are_a_group_of_the_cases(table):
+    labels = read_labels(table("l.csv", [label("1", split="b"), label("2", split="a")]))
+    made = [Prediction(FilmName(case=case), Side.RIGHT, 0) for case in "12"]
+    names, codes = match_predictions(labels, made).groups["split"]
+    assert (names, codes.tolist()) == (("b", "a"), [0, 1])
