@@ -191,7 +191,8 @@ def test_nearly_every_frame_with_wrong_pixels_is_refused_or_marked(syntax, read_
         found, pixels = outcome(read_bytes, as_film(syntax, bytes(damaged)))
         if pixels is not None and Mark.DAMAGED_PIXELS not in found:
             wrong += np.abs(pixels.astype(int) - true).mean() / 65535 > WRONG
-    assert wrong <= 2
+    # HTJ2K's code-blocks have nothing that a decoder can check.
+    assert wrong <= (6 if syntax in (HTJ2K_LOSSLESS, HTJ2K) else 2)
 
 
 @pytest.mark.promise(17)
