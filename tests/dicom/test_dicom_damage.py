@@ -96,6 +96,9 @@ def test_a_jpeg_whose_last_row_is_incomplete_is_marked(syntax, read_bytes):
     end = frame.rindex(b"\xff\xd9")
     marks, _ = outcome(read_bytes, as_film(syntax, frame[: end - 12] + b"\xff\xd9"))
     assert marks == {Mark.DAMAGED_PIXELS}
+    # Known with the film, so that a refusal by a later stage keeps it.
+    film_read = read_bytes(as_film(syntax, frame[: end - 12] + b"\xff\xd9")).film
+    assert film_read.marks == {Mark.DAMAGED_PIXELS}
 
 
 @pytest.mark.parametrize("syntax", JPEG)
