@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import struct
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -309,7 +308,8 @@ def native_frame(source: Source, frame: bytes) -> np.ndarray:
     return np.frombuffer(frame[:size].ljust(size, b"\0"), "<u2").reshape(source.pixels.shape)
 
 
-def run(mutations: int, seed: int) -> dict:
+def run(mutations: int, seed: int) -> Iterator[dict]:
+    """Yield the result so far, after every 500 mutations and at the end."""
     rng = np.random.default_rng(seed)
     films = list(sources())
     counts: dict[str, Counter] = defaultdict(Counter)
@@ -332,20 +332,18 @@ def run(mutations: int, seed: int) -> dict:
         elif off > WRONG:
             tally["wrong"] += 1
             tally["wrong, noticed"] += state != "silent"
-            if state == "silent":
-                silent.append(
-                    {
-                        "number": number,
-                        "syntax": NAMES[source.syntax],
-                        "mutation": mutate.__name__,
-                        "off": round(off, 4),
-                    }
-                )
-        if (number + 1) % 100 == 0:
-            print(f"{number + 1} of {mutations}", file=sys.stderr, flush=True)
-    return {"encodings": {NAMES[s]: summary(counts[s]) for s in NAMES if s in counts}} | {
-        "silent": silent
-    }
+        if state == "silent" and off is not None and off > WRONG:
+            silent.append(
+                {
+                    "number": number,
+                    "syntax": NAMES[source.syntax],
+                    "mutation": mutate.__name__,
+                    "off": round(off, 4),
+                }
+            )
+        if (number + 1) % 500 == 0 or number + 1 == mutations:
+            encodings = {NAMES[s]: summary(counts[s]) for s in NAMES if s in counts}
+            yield {"mutations": number + 1, "encodings": encodings, "silent": silent}
 
 
 def summary(tally: Counter) -> dict:
@@ -370,16 +368,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=14)
     parser.add_argument("--json", type=Path, default=RESULT)
     arguments = parser.parse_args()
-    result = run(arguments.mutations, arguments.seed)
-    print(table(result))
-    content = {
-        "command": f"python -m benchmarks.damaged_frames --mutations {arguments.mutations}"
-        f" --seed {arguments.seed}",
-        "environment": environment(),
-        "wrong_above": WRONG,
-        **result,
-    }
-    arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+    command = f"--mutations {arguments.mutations} --seed {arguments.seed}"
+    for result in run(arguments.mutations, arguments.seed):
+        print(f"{result['mutations']} of {arguments.mutations}\n{table(result)}", flush=True)
+        content = {
+            "command": f"python -m benchmarks.damaged_frames {command}",
+            "environment": environment(),
+            "wrong_above": WRONG,
+            **result,
+        }
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

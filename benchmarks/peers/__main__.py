@@ -118,7 +118,13 @@ class Bench:
         self.model = model
         self.options = ["--model", str(model.path), "--backend", backend]
         self.repeats, self.seconds, self.screened = repeats, seconds, screened
-        self.front = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
+        self.front = Preprocessor(
+            model.card.input,
+            GivenHips(),
+            frozenset(),
+            model.locator,
+            model.card.age_range_years,
+        )
         self.eager, self.onnx = torch_eager(), onnx_runtime(model)
         self.wg04 = Path(os.environ.get("HIPEDGE_SHARED_DATA", "../shared/data")) / "wg04"
 

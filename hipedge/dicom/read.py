@@ -91,19 +91,20 @@ def _read_dicom(path: Path, payload: Payload) -> Radiograph:
     element, form, header = _checked(payload.data)
     rendered, pixel_hash = _rendered(element, form, header)
     film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
-    marks = set(film.marks)
     if not rendered.window_used:
-        marks.add(Mark.WINDOW_UNUSABLE)
-    return _with_polarity(Radiograph(replace(film, marks=frozenset(marks)), rendered.pixels))
+        film = replace(film, marks=film.marks | {Mark.WINDOW_UNUSABLE})
+    return _marked(Radiograph(film, rendered.pixels))
 
 
-def _with_polarity(radiograph: Radiograph) -> Radiograph:
-    """Mark a film whose pixels contradict its photometric interpretation."""
-    if not polarity_is_doubtful(radiograph.overview.pixels):
-        return radiograph
-    film = radiograph.film
-    marks = film.marks | {Mark.POLARITY_DOUBTFUL}
-    return replace(radiograph, film=replace(film, marks=marks))
+def _marked(radiograph: Radiograph) -> Radiograph:
+    """Mark a film that is damaged, and one whose pixels contradict its photometric interpretation.
+
+    Of a film that is decoded in part more damage may be noticed later (`Radiograph.marks`).
+    """
+    marks = radiograph.marks
+    if polarity_is_doubtful(radiograph.overview.pixels):
+        marks |= {Mark.POLARITY_DOUBTFUL}
+    return replace(radiograph, film=replace(radiograph.film, marks=marks))
 
 
 def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
@@ -171,7 +172,7 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
         shape=pixels.pixels.shape,
         marks=picture.marks,
     )
-    return _with_polarity(Radiograph(film, pixels))
+    return _marked(Radiograph(film, pixels))
 
 
 def values_hash(path: Path) -> str:

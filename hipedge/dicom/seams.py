@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 8
-# Of 480 sound films, each also compressed at two qualities, the largest step is 0.043 of the film's
-# range, and the largest ratio of steps between blocks to steps within them 16.
+# Found on 500 sound films, each also compressed at two qualities and shifted by three rows: none of
+# the 2,570 images has a seam.
 _LARGEST_STEP = 0.06
 _LARGEST_RATIO = 22.0
+# All blocks that follow differ by the same; along an edge the step varies.
+_MOST_UNEVEN = 0.2
+_CORRELATED = 0.85
 _SMALLEST_STEP = 0.012
 # Images of fewer grays than this share of what their bits can hold are no radiographs.
 _LEAST_SPREAD = 1 / 16
@@ -46,12 +49,26 @@ def has_seam(samples: NDArray[np.integer[Any]], bits: int) -> bool:
     alike = _alike(np.median(np.abs(np.diff(middle, axis=1)), axis=1))
     # The damage begins somewhere in a row: right of there the step lies above that row, left of
     # there below it.
-    step = np.abs(np.median(between[:-1] + between[1:], axis=1))
+    steps = between[:-1] + between[1:]
+    step = np.abs(np.median(steps, axis=1))
+    spread_of_step = np.median(np.abs(np.abs(steps) - step[:, None]), axis=1)
+    even = spread_of_step < _MOST_UNEVEN * step
     size = np.median(np.abs(between), axis=1)
     usual = max(float(np.median(size)), float(np.median(np.abs(within))), 1e-3)
     largest = np.maximum(size[:-1], size[1:])
     torn = (largest > _SMALLEST_STEP) & (largest > _LARGEST_RATIO * usual)
-    return bool((alike & ((step > _LARGEST_STEP) | torn)).any())
+    seams = np.flatnonzero(alike & ((even & (step > _LARGEST_STEP)) | torn))
+    return any(_goes_on(_block_means(middle), int(row)) for row in seams)
+
+
+def _goes_on(profiles: NDArray[np.float32], row: int) -> bool:
+    """Return whether the film below a seam, and what was damaged there, is as it is above it."""
+    above = profiles[row]
+    belows = profiles[row + 2 : row + 2 + _SIDE_ROWS]
+    return any(
+        above.std() > 0 and below.std() > 0 and np.corrcoef(above, below)[0, 1] > _CORRELATED
+        for below in belows
+    )
 
 
 def _block_means(lines: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -64,7 +81,7 @@ def _alike(roughness: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return for each pair of rows of blocks whether the film is as rough above as below them."""
     count = len(roughness) - 2
     alike = np.zeros(count, np.bool_)
-    for row in range(2, count - 2):
+    for row in range(2, count - 3):
         above = np.median(roughness[max(0, row - _SIDE_ROWS) : row + 1])
         below = np.median(roughness[row + 3 : row + 3 + _SIDE_ROWS])
         alike[row] = min(above, below) > _ALIKE * max(above, below)

@@ -146,7 +146,13 @@ def measure_throughput(
     Raises `InputError` where none of the files can be screened, and what the pipeline raises.
     """
     cores = len(os.sched_getaffinity(0))
-    preprocessor = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
+    preprocessor = Preprocessor(
+        model.card.input,
+        GivenHips(),
+        frozenset(),
+        model.locator,
+        model.card.age_range_years,
+    )
     with BatchScheduler(open_backend) as batches, Workers(preprocessor, workers, limits) as pool:
         results, *_ = read_alone(pool, files)  # also starts the processes
         films = [result for result in results if isinstance(result, Prepared)]

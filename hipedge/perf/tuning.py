@@ -74,7 +74,13 @@ def measure_allocation(
 
     Raises `InputError` where none of the files can be screened.
     """
-    preprocessor = Preprocessor(model.card.input, GivenHips(), frozenset(), model.locator)
+    preprocessor = Preprocessor(
+        model.card.input,
+        GivenHips(),
+        frozenset(),
+        model.locator,
+        model.card.age_range_years,
+    )
     workers = allocation.workers
     open_ = partial(open_backend, backend, model, threads=allocation.threads)
     with BatchScheduler(open_) as batches, Workers(preprocessor, workers, limits) as pool:

@@ -96,6 +96,9 @@ def test_a_jpeg_whose_last_row_is_incomplete_is_marked(syntax, read_bytes):
     end = frame.rindex(b"\xff\xd9")
     marks, _ = outcome(read_bytes, as_film(syntax, frame[: end - 12] + b"\xff\xd9"))
     assert marks == {Mark.DAMAGED_PIXELS}
+    # Known with the film, so that a refusal by a later stage keeps it.
+    film_read = read_bytes(as_film(syntax, frame[: end - 12] + b"\xff\xd9")).film
+    assert film_read.marks == {Mark.DAMAGED_PIXELS}
 
 
 @pytest.mark.parametrize("syntax", JPEG)
@@ -191,7 +194,8 @@ def test_nearly_every_frame_with_wrong_pixels_is_refused_or_marked(syntax, read_
         found, pixels = outcome(read_bytes, as_film(syntax, bytes(damaged)))
         if pixels is not None and Mark.DAMAGED_PIXELS not in found:
             wrong += np.abs(pixels.astype(int) - true).mean() / 65535 > WRONG
-    assert wrong <= 2
+    # HTJ2K's code-blocks have nothing that a decoder can check.
+    assert wrong <= (6 if syntax in (HTJ2K_LOSSLESS, HTJ2K) else 2)
 
 
 @pytest.mark.promise(17)
