@@ -1,10 +1,7 @@
 """Write the table of docs/safety.md from the report of a test run.
 
-<<<<<<< HEAD
-pytest tests/watch tests/pipeline/test_screen.py -m 'slow or not slow' --junitxml promises.xml
-=======
-pytest tests/watch tests/dicom/test_dicom_damage.py tests/test_screen.py -m 'slow or not slow' --junitxml promises.xml
->>>>>>> dicom
+pytest tests/watch tests/dicom/test_dicom_damage.py tests/pipeline/test_screen.py \
+    -m 'slow or not slow' --junitxml promises.xml
 python docs/make_safety.py promises.xml
 """
 
@@ -41,13 +38,10 @@ PROMISES = {
     "gives one result.",
     15: "A backup under load is consistent; pruning removes nothing that is not finished.",
     16: "The systemd units verify, and expose little.",
-<<<<<<< HEAD
     17: "Nothing leaves the machine but the notifications that the site has set up: no telemetry, "
     "no name look-up, no connection, and no file outside the documented folders.",
-=======
-    17: "A frame whose pixels are wrong is refused or marked, at the rate measured below; a sound one "
-    "is neither.",
->>>>>>> dicom
+    18: "A frame whose pixels are wrong is refused or marked, at the rate measured below; a sound "
+    "one is neither.",
 }
 
 

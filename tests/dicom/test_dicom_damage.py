@@ -65,7 +65,7 @@ def outcome(read_bytes, data):
     return radiograph.marks, pixels
 
 
-@pytest.mark.promise(17)
+@pytest.mark.promise(18)
 @pytest.mark.parametrize("syntax", [*NATIVE, *COMPRESSED])
 def test_a_sound_film_is_not_marked(syntax, read_bytes):
     array = body(syntax)
@@ -81,7 +81,7 @@ def test_a_flat_or_small_film_is_not_marked(syntax, shape, value, read_bytes):
     assert outcome(read_bytes, film(array, syntax, bits=8))[0] == frozenset()
 
 
-@pytest.mark.promise(17)
+@pytest.mark.promise(18)
 @pytest.mark.parametrize("syntax", JPEG)
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
 def test_a_jpeg_that_is_closed_too_early_is_refused(syntax, share, read_bytes):
@@ -178,7 +178,7 @@ def test_rle_segments_of_different_lengths_are_refused(read_bytes):
     assert outcome(read_bytes, data)[0] in (Code.DECODE_FAILED, Code.TRUNCATED)
 
 
-@pytest.mark.promise(17)
+@pytest.mark.promise(18)
 @pytest.mark.parametrize("syntax", COMPRESSED)
 def test_nearly_every_frame_with_wrong_pixels_is_refused_or_marked(syntax, read_bytes):
     """A small part of `benchmarks.damaged_frames`, whose figures docs/safety.md has."""
@@ -198,7 +198,7 @@ def test_nearly_every_frame_with_wrong_pixels_is_refused_or_marked(syntax, read_
     assert wrong <= (6 if syntax in (HTJ2K_LOSSLESS, HTJ2K) else 2)
 
 
-@pytest.mark.promise(17)
+@pytest.mark.promise(18)
 def test_the_shared_films_are_neither_refused_nor_marked(shared_data):
     paths = [p for p in sorted((shared_data / "wg04").glob("*.dcm")) if "chest" not in p.name]
     paths += sorted((shared_data / "radoss_ddh").glob("*.dcm"))
