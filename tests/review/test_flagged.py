@@ -16,7 +16,8 @@ from PIL import Image
 from hipedge.errors import CODES, Code, State
 from hipedge.locate import GivenHips
 from hipedge.pipeline.preprocess import Preprocessor
-from hipedge.types import Category, Mark, Priority, Refusal, Side
+from hipedge.review.worklist import max_flag_probability
+from hipedge.types import CATEGORIES, Category, Finding, Mark, Priority, Refusal, Side
 from tests.builders import film, scored_hip, screened, sha
 from tests.dicom.dicom_films import film as dicom_film
 
@@ -285,3 +286,15 @@ def test_without_a_database_the_command_that_makes_one_is_named(run, db):
     assert code == 2
     assert "hipedge screen" in err
     assert not db.exists()
+
+
+def test_a_hip_that_is_flagged_for_two_categories_ranks_by_the_likelier():
+    reasons = (Category.OSTEOARTHRITIS, Category.FEMORAL_NECK_FRACTURE)
+    probabilities = [0.01] * len(CATEGORIES)
+    probabilities[CATEGORIES.index(reasons[0])] = 0.6
+    probabilities[CATEGORIES.index(reasons[1])] = 0.3
+    for flagged_for in (reasons, reasons[::-1]):
+        finding = Finding(
+            reasons[0], tuple(probabilities), flagged_for, False, Priority.URGENT, "sensitive"
+        )
+        assert max_flag_probability(finding) == 0.6
