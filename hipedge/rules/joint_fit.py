@@ -41,6 +41,9 @@ FLOOR_RATE = 0.01
 
 Thresholds = dict[Category, float]
 
+# Scores nearer than this to 0 or 1 are taken as this in logits.
+SCORE_EPSILON = 1e-6
+
 # How many hips without a finding a category may flag, as shares of the joint limit.
 _STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
 _MOST_SWEEPS = 20
@@ -244,7 +247,28 @@ def _fit_specific(data: _Calibration) -> Thresholds:
         if value(candidate) <= value(best):
             break
         best = candidate
-    return thresholds_at(best)
+    return _centred(data, thresholds_at(best))
+
+
+def _centred(data: _Calibration, thresholds: Thresholds) -> Thresholds:
+    """Raise each threshold to the middle of the range, in logits, that finds as many of its hips.
+
+    The search leaves a threshold just above the scores of hips without a finding. Where the model
+    separates a category well, that may be a score near 0, which other films reach by chance.
+    """
+    found = data.sensitivity(thresholds)
+    centred = dict(thresholds)
+    for category in data.calibratable:
+        highest = dict(centred)
+        _raise_threshold(data, highest, category, 1.0, {category: found[category]})
+        low, high = (_logit(point[category]) for point in (centred, highest))
+        centred[category] = max(centred[category], float(1 / (1 + np.exp(-(low + high) / 2))))
+    return centred
+
+
+def _logit(score: float) -> float:
+    clipped = float(np.clip(score, SCORE_EPSILON, 1 - SCORE_EPSILON))
+    return float(np.log(clipped / (1 - clipped)))
 
 
 def _neighbours(steps: tuple[int, ...], n_steps: int) -> list[tuple[int, ...]]:
@@ -293,7 +317,8 @@ def _least_flagging(
     for order in permutations(acute):
         thresholds = dict(start)
         for category in order:
-            _raise_threshold(data, thresholds, category, specific[category], acute, aim)
+            least = dict.fromkeys(acute, aim)
+            _raise_threshold(data, thresholds, category, specific[category], least)
         tried.append(thresholds)
     return min(tried, key=data.flag_rate)
 
@@ -303,17 +328,16 @@ def _raise_threshold(
     thresholds: Thresholds,
     category: Category,
     highest: float,
-    acute: tuple[Category, ...],
-    aim: float,
+    least: Mapping[Category, float],
 ) -> None:
-    """Raise one threshold, up to `highest`, while `aim` of each acute category is found."""
+    """Raise one threshold, up to `highest`, while the sensitivities are not below `least`."""
     candidates = np.unique(np.append(data.of(category), highest))
     candidates = candidates[(candidates >= thresholds[category]) & (candidates <= highest)]
     low, high = 0, len(candidates) - 1  # the first keeps the aim, and raising never finds more
     while low < high:
         middle = (low + high + 1) // 2
         found = data.sensitivity({**thresholds, category: float(candidates[middle])})
-        if all(found[c] >= aim - 1e-9 for c in acute):
+        if all(found[c] >= least[c] - 1e-9 for c in least):
             low = middle
         else:
             high = middle - 1

@@ -65,8 +65,12 @@ def finish(run: Run, network: HipNet, device: torch.device) -> Checkpoint:
 
 
 def _films(run: Run, names: Sequence[str]) -> NDArray[np.int64]:
-    """Return a number for the film of each hip (N,)."""
-    films = [f"{name} {row.path}" for name in names for row in run.held_out[name].rows]
+    """Return a number for the film of each hip (N,); every inserted lesion is a film of its own."""
+    films = [
+        f"{name} {row.path if name in SPLITS else index}"
+        for name in names
+        for index, row in enumerate(run.held_out[name].rows)
+    ]
     return np.unique(films, return_inverse=True)[1].astype(np.int64)
 
 

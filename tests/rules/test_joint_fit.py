@@ -163,6 +163,19 @@ def test_hips_of_no_category_in_number_are_refused():
         fit_operating_points(probabilities, truth)
 
 
+def test_a_well_separated_category_is_flagged_in_the_middle_of_the_gap():
+    """Hardware has scores of 0.99 here, and all other hips have less than 0.001."""
+    probabilities, truth = hips(7)
+    k = CATEGORIES.index(Category.INTERNAL_FIXATION)
+    probabilities[:, k] = np.where(truth == k, 0.0, 1e-4)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    probabilities[truth == k] = 0.0
+    probabilities[truth == k, k], probabilities[truth == k, NORMAL] = 0.99, 0.01
+    for fitted in fit_operating_points(probabilities, truth).points:
+        assert 0.05 < fitted.point.thresholds[Category.INTERNAL_FIXATION] < 0.9
+        assert fitted.sensitivity[Category.INTERNAL_FIXATION] == 1.0
+
+
 def test_a_model_that_tells_all_apart_flags_no_hip_without_a_finding():
     fit = fit_operating_points(*hips(0, separation=60.0))
     for fitted in fit.points:
