@@ -133,6 +133,8 @@ def test_predictive_values_are_stated_at_the_prevalence_asked_for(evaluation):
     expected = 0.05 * sensitivity / (0.05 * sensitivity + 0.95 * (1 - specificity))
     assert found["PPV at prevalence"].value == pytest.approx(expected)
     assert found["PPV at prevalence"].value < found["PPV"].value
+    note = table_of(evaluation.data_sets[0], "questions").note
+    assert note == "Stated prevalence: any acute fracture 5.0%."
 
 
 def test_thresholds_are_judged_on_the_probabilities(cases, evaluation):
@@ -464,6 +466,7 @@ def test_disagreements_give_both_probabilities_and_put_the_most_confident_first(
     assert [row[-1] for row in rows] == ["missed fracture"] * 2 + [""] * 3
     assert rows[4][1:4] == ("left", "normal", "osteoarthritis")
     assert (rows[4][4].value, rows[4][5].value) == pytest.approx((0.6, 0.4 / 7))
+    assert rows[0][1:4] == ("right", "femoral neck fracture", "normal")
     assert rows[1][3:6] == ("no answer", None, None)
 
 
