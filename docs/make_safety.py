@@ -1,6 +1,7 @@
 """Write the table of docs/safety.md from a test run.
 
-pytest tests/watch tests/dicom/test_dicom_damage.py tests/test_screen.py -m 'slow or not slow' --junitxml promises.xml
+pytest tests/watch tests/dicom/test_dicom_damage.py tests/test_screen.py \\
+    -m 'slow or not slow' --junitxml promises.xml
 python docs/make_safety.py promises.xml
 """
 
@@ -35,8 +36,8 @@ PROMISES = {
     "result.",
     15: "A backup under load is whole; pruning removes nothing that is not finished.",
     16: "The systemd units verify, and expose little.",
-    17: "A frame whose pixels are wrong is refused or marked, at the rate measured below; a sound one "
-    "is neither.",
+    17: "A frame whose pixels are wrong is refused or marked, at the rate measured below; a sound "
+    "one is neither.",
 }
 
 
