@@ -1,6 +1,6 @@
-"""Write the table of docs/safety.md from a test run.
+r"""Write the table of docs/safety.md from a test run.
 
-pytest tests/watch tests/dicom/test_dicom_damage.py tests/test_screen.py \\
+pytest tests/watch tests/dicom/test_dicom_damage.py tests/test_screen.py \
     -m 'slow or not slow' --junitxml promises.xml
 python docs/make_safety.py promises.xml
 """
