@@ -1,4 +1,4 @@
-"""Write the table of docs/safety.md from the report of a test run.
+r"""Write the table of docs/safety.md from the report of a test run.
 
 pytest tests/watch tests/dicom/test_dicom_damage.py tests/pipeline/test_screen.py \
     -m 'slow or not slow' --junitxml promises.xml

@@ -132,9 +132,10 @@ def usable_window(grayscale: Grayscale, values: StoredValues, bits_stored: int) 
 
 def _gray_share(counts: NDArray[np.floating | np.integer]) -> float:
     """Return the share of pixels that have not one of the two most frequent values."""
-    if len(counts) < 3:
-        return 0.0
-    return 1.0 - float(np.partition(counts, -2)[-2:].sum() / counts.sum())
+    most = int(counts.argmax())
+    others = np.delete(counts, most)
+    second = float(others.max()) if others.size else 0.0
+    return 1.0 - (float(counts[most]) + second) / float(counts.sum())
 
 
 def polarity_is_doubtful(pixels: NDArray[np.uint16]) -> bool:

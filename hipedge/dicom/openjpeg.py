@@ -1,8 +1,9 @@
 """Decode JPEG 2000 and HTJ2K codestreams with OpenJPEG, through ctypes.
 
 imagecodecs uses OpenJPEG too, but decodes only whole frames, and passes on neither strict mode nor
-the decoder's warnings. The library is the system's (Debian's libopenjp2-7), or else the one in
-Pillow's wheel. The layouts are those of openjpeg.h, which are the same in all of 2.x.
+the decoder's warnings. The library is the one in Pillow's wheel, or else the system's: that of
+Debian 12 (2.5.0) has assertions, which end the process on damaged HTJ2K. The layouts are those of
+openjpeg.h, which are the same in all of 2.x.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ _Message = CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
     """Open OpenJPEG, 2.5 or later; None where there is none."""
-    for name in (SONAME, *_in_pillow()):
+    for name in (*_in_pillow(), SONAME):
         try:
             opened = ctypes.CDLL(name)
         except OSError:

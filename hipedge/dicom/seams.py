@@ -35,7 +35,7 @@ def has_seam(samples: NDArray[np.integer[Any]], bits: int) -> bool:
     `bits` is the depth of its samples.
     """
     rows, columns = (length // _BLOCK for length in samples.shape)
-    if min(rows, columns) < 2 * _SIDE_ROWS:
+    if min(rows, columns) < 3 * _SIDE_ROWS:
         return False
     first, middle, next_to_middle, last = (
         samples[line : rows * _BLOCK : _BLOCK, : columns * _BLOCK].astype(np.float32)
@@ -46,7 +46,8 @@ def has_seam(samples: NDArray[np.integer[Any]], bits: int) -> bool:
         return False
     between = _block_means(first[1:] - last[:-1]) / spread
     within = _block_means(next_to_middle - middle) / spread
-    alike = _alike(np.median(np.abs(np.diff(middle, axis=1)), axis=1))
+    beside = np.abs(middle[:, 1::_BLOCK] - middle[:, ::_BLOCK])
+    alike = _alike(np.median(beside, axis=1))
     # The damage begins somewhere in a row: right of there the step lies above that row, left of
     # there below it.
     steps = between[:-1] + between[1:]
@@ -79,10 +80,10 @@ def _block_means(lines: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _alike(roughness: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return for each pair of rows of blocks whether the film is as rough above as below them."""
-    count = len(roughness) - 2
-    alike = np.zeros(count, np.bool_)
-    for row in range(2, count - 3):
-        above = np.median(roughness[max(0, row - _SIDE_ROWS) : row + 1])
-        below = np.median(roughness[row + 3 : row + 3 + _SIDE_ROWS])
-        alike[row] = min(above, below) > _ALIKE * max(above, below)
+    sides = np.median(np.lib.stride_tricks.sliding_window_view(roughness, _SIDE_ROWS), axis=1)
+    alike = np.zeros(len(roughness) - 2, np.bool_)
+    # Above row n are the _SIDE_ROWS that end with it, below it those that begin three rows later.
+    above, below = sides[: -_SIDE_ROWS - 2], sides[_SIDE_ROWS + 2 :]
+    rows = slice(_SIDE_ROWS - 1, _SIDE_ROWS - 1 + len(above))
+    alike[rows] = np.minimum(above, below) > _ALIKE * np.maximum(above, below)
     return alike
