@@ -251,18 +251,18 @@ def _fit_specific(data: _Calibration) -> Thresholds:
 
 
 def _centred(data: _Calibration, thresholds: Thresholds) -> Thresholds:
-    """Raise each threshold to the middle of the range, in logits, that finds as many of its hips.
+    """Raise each threshold to the middle, in logits, of the gap up to the next hip that it flags.
 
     The search leaves a threshold just above the scores of hips without a finding. Where the model
     separates a category well, that may be a score near 0, which other films reach by chance.
     """
-    found = data.sensitivity(thresholds)
     centred = dict(thresholds)
     for category in data.calibratable:
-        highest = dict(centred)
-        _raise_threshold(data, highest, category, 1.0, {category: found[category]})
-        low, high = (_logit(point[category]) for point in (centred, highest))
-        centred[category] = max(centred[category], float(1 / (1 + np.exp(-(low + high) / 2))))
+        own = data.of(category)[data.truth == CATEGORIES.index(category)]
+        flagged = own[own >= thresholds[category]]
+        if len(flagged):
+            middle = (_logit(thresholds[category]) + _logit(float(flagged.min()))) / 2
+            centred[category] = max(thresholds[category], float(1 / (1 + np.exp(-middle))))
     return centred
 
 
