@@ -41,7 +41,8 @@ is the activation map of the predicted category.
 HEAD = (
     "These are the reference model's results on simulated hips that it has not seen, and on real"
     " films that took no part in its training. **None of them is diagnostic accuracy**: the first"
-    " are simulations, and the second have labels for two questions only."
+    " are simulations, and the second have labels for two questions only, and were seen five times"
+    " while the network's padding was chosen: confirm them on films that were never used."
 )
 
 
@@ -72,8 +73,9 @@ def main() -> None:
     metrics = simulated.metrics_of(found)
     if given.real:
         ways = read_both_ways(given.real, model, given.backend)
-        tables += [real.real_table(ways), real.unread_table(ways)]
-        short.append(real.in_words(ways))
+        on_real_films = real.real_table(ways)
+        tables = [on_real_films, real.unread_table(ways), *tables]
+        short = [markdown(on_real_films), real.in_words(ways), *short]
         for name, estimate in real.metrics_of(ways).items():
             metrics |= simulated.with_interval(name, estimate)
     kept = {k: v for k, v in model.card.metrics.items() if not k.startswith(REPLACED)}
