@@ -29,8 +29,25 @@ def export_classifier(network: nn.Module, path: Path, *, size_px: int) -> None:
     # Before `half`: running variances may overflow or underflow half precision.
     backbone = classifier.get_submodule("backbone")
     _fold_batch_norms(backbone)
-    backbone.half()
+    _to_half(backbone)
     _export(classifier, path, size_px=size_px, outputs=("logits", "maps"))
+
+
+class _Half(nn.Module):
+    """Convert to half precision: the last single-precision layer's output."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.half()
+
+
+def _to_half(backbone: nn.Module) -> None:
+    """Convert a backbone to half precision, but for the layers that it names."""
+    names: tuple[str, ...] = getattr(backbone, "single_precision", ())
+    kept = {name: copy.deepcopy(backbone.get_submodule(name)) for name in names}
+    backbone.half()
+    for name, layer in kept.items():
+        is_last = name == names[-1]
+        backbone.set_submodule(name, nn.Sequential(layer, _Half()) if is_last else layer)
 
 
 def export_locator(network: nn.Module, path: Path) -> None:
