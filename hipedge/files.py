@@ -18,7 +18,8 @@ from hipedge.errors import InstallationError
 # Text that a spreadsheet may evaluate, with any apostrophes that already escape it; numbers are
 # not escaped.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_NUMBERS = re.compile(rf"{_NUMBER}(;{_NUMBER})*")
 
 # Of files that hold UIDs, ages or paths; a stricter umask still applies.
 PRIVATE = 0o600
@@ -122,4 +123,4 @@ def escape_formula(cell: object) -> object:
     if isinstance(cell, (int, float)) or cell is None:
         return cell
     text = str(cell)
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBERS.fullmatch(text) else text

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from hipedge.backends import open_backend
-from hipedge.backends.parity import check
+from hipedge.backends.parity import check_parity
 from hipedge.cli import main
 from hipedge.phantom.crop import crop
 from hipedge.store import Store
@@ -55,7 +55,7 @@ model = new_model(
 )
 assert NEW in model.card.operating_points["sensitive"]
 with open_backend("onnxruntime", model) as backend:
-    assert check(backend, model).agrees
+    assert check_parity(backend, model).agrees
 
 pixels, truth = crop(0, model.card.input, NEW)
 assert truth.category is NEW
@@ -79,7 +79,7 @@ with open("labels.csv", "w") as labels, open("predictions.csv", "w") as predicti
         p = rng.dirichlet(np.ones(len(CATEGORIES)))
         predictions.writerow((i, "right", *(f"{v:.6f}" for v in p)))
 given = ("labels.csv", "--predictions", "predictions.csv", "--replicates", 100)
-run("evaluate", *given, "--out", "report")
+run("evaluate", *given, "-o", "report")
 (page,) = Path("report").glob("*.html")
 report = page.read_text()
 assert NEW.value.replace("_", " ") in report

@@ -57,7 +57,10 @@ class Scan:
 
 
 def find_scan(frame: bytes) -> Scan | None:
-    """Return a JPEG's only scan, None where there are several, or where it is progressive."""
+    """Return a JPEG's only scan.
+
+    None where there are several, where it is progressive, and where its headers are damaged.
+    """
     offset, restarts, header = 2, 0, None
     while offset + 4 <= len(frame) and frame[offset] == 0xFF:
         marker = frame[offset + 1]
@@ -65,12 +68,15 @@ def find_scan(frame: bytes) -> Scan | None:
             offset += 1
             continue
         (length,) = struct.unpack_from(">H", frame, offset + 2)
-        if marker == _DRI and length == 4:
+        if marker == _DRI and length == 4 and offset + 6 <= len(frame):
             (restarts,) = struct.unpack_from(">H", frame, offset + 4)
         if marker in _SOF_SEQUENTIAL or marker == _SOF_LOSSLESS:
             header = offset
         if marker == _SOS:
-            return _scan(frame, header, offset, restarts) if header else None
+            try:
+                return _scan(frame, header, offset, restarts) if header else None
+            except (IndexError, struct.error):
+                return None  # a damaged length points beyond the frame
         offset += 2 + length
     return None
 

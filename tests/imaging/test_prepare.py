@@ -267,7 +267,7 @@ def test_a_film_is_decoded_once_for_all_hips_and_as_finely_as_the_smallest_needs
     film = Radiograph(radiograph(pixels).film, source)
     boxes = Box(60, 80, 444, 464), Box(560, 100, 1200, 740)  # 6 and 10 px a cell
     prepare_hips(film, [hip(box) for box in boxes], SIZE_PX)
-    assert source.asked == [(Box(60, 80, 1200, 740), 3.0)]
+    assert source.asked == [(Box(60, 80, 1200, 740), 6.0)]
     source.asked.clear()
     prepare(film, hip(Box(60, 80, 100, 120)), SIZE_PX)
     assert source.asked == [(Box(60, 80, 100, 120), 1.0)]

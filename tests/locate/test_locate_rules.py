@@ -312,7 +312,7 @@ def test_a_spacing_that_no_patient_of_the_age_can_have_comes_from_the_heads_and_
     heads, mm, age_years, ages, credible
 ):
     shown = radiograph(spacing_mm=(mm, mm), age_years=age_years)
-    found = on_overview(heads, shown.overview.step_px)
+    found = on_overview(heads, shown.overview)
     result = locate(shown, GEOMETRY, find=lambda *_: found, age_range_years=ages)
     assert (Mark.SPACING_DOUBTFUL not in result.marks) == credible
     for hip in result.hips:
@@ -324,7 +324,7 @@ def test_hips_that_a_wrong_spacing_hides_are_found_without_it():
     shown = radiograph(spacing_mm=(0.02, 0.02))
 
     def find(pixels, spacing_mm):
-        return None if spacing_mm else on_overview(BOTH, shown.overview.step_px)
+        return None if spacing_mm else on_overview(BOTH, shown.overview)
 
     result = locate(shown, GEOMETRY, find=find)
     assert [hip.centre_px for hip in result.hips] == [LEFT_HEAD, RIGHT_HEAD]

@@ -24,7 +24,7 @@ def on_disk(db):
 
 def test_the_picture_is_the_film_as_it_was_turned(record, run, on_disk):
     record(screened(on_disk, scored_hip(Category.OSTEOARTHRITIS), marks=[Mark.TURNED_90]))
-    code, _, err = run("show", "1", "--png", "case.png")
+    code, _, err = run("show", "1", "-o", "case.png")
     assert code == 0
     assert "case.png" in err
     with Image.open("case.png") as picture:
