@@ -148,8 +148,9 @@ class Film:
     (down). `inverted` means that low stored values are displayed bright (MONOCHROME1).
     `pixel_hash` is the BLAKE3 hash of the stored values, which is the same in every lossless
     encoding. For a film that is decoded only in part (JPEG 2000, HTJ2K) it is `CODESTREAM_HASH`
-    followed by the hash of the codestream; `hipedge.dicom.values_hash` then tells whether it equals
-    a film of another encoding.
+    followed by the hash of the codestream. Whether such a film equals one of another encoding,
+    `overview_hash` tells: the BLAKE3 hash of the stored values at a low resolution, which is the
+    same in every lossless encoding; None where there is no such resolution.
     """
 
     source: Path
@@ -170,6 +171,7 @@ class Film:
     sex: str | None = None
     manufacturer: str | None = None
     marks: frozenset[Mark] = frozenset()
+    overview_hash: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from hipedge.dicom.codecs import decoder_versions
 from hipedge.dicom.gate import gate
-from hipedge.dicom.read import Payload, load, read, values_hash
+from hipedge.dicom.read import Payload, load, read
 from hipedge.dicom.whole import ends_in_zeros, is_whole
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "is_whole",
     "load",
     "read",
-    "values_hash",
 ]

@@ -75,7 +75,7 @@ def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Re
     """Return the pixels of a film that was decoded whole."""
     if can_be_averaged(form, grayscale):
         pixels = StoredPixels(decoded, form, grayscale)
-        return Rendered(pixels, pixels.window_used)
+        return Rendered(pixels, pixels.window_used, pixels.overview)
     usable = usable_window(grayscale, decoded.gray, form.bits_stored)
     rendered = render(decoded.gray, form.bits_stored, usable)
     return Rendered(WholePixels(rendered, decoded.damaged), usable is grayscale)
@@ -84,14 +84,19 @@ def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Re
 def from_codestream(coded: CodedFrame, grayscale: Grayscale) -> Rendered:
     """Return the pixels of a film that can be decoded in part. Raises `Refused`."""
     pixels = CodedPixels(coded, grayscale)
-    return Rendered(pixels, pixels.window_used)
+    return Rendered(pixels, pixels.window_used, pixels.overview)
 
 
 class Rendered(NamedTuple):
-    """A film's pixels, and whether the header's window or VOI LUT was used, if it has one."""
+    """A film's pixels, and whether the header's window or VOI LUT was used, if it has one.
+
+    `overview` is the coarsest low-pass band of the stored values, the same in every lossless
+    encoding; None where the film is rendered before it is filtered.
+    """
 
     pixels: Pixels
     window_used: bool
+    overview: StoredValues | None = None
 
 
 class _BandPixels(ABC):
@@ -107,8 +112,8 @@ class _BandPixels(ABC):
         self._form = form
         self._coarsest = _coarsest(form)
         whole = slice(0, form.rows), slice(0, form.columns)
-        self._overview = self._limited_band(self._coarsest, *whole)
-        self._grayscale = usable_window(grayscale, self._overview, form.bits_stored)
+        self.overview = self._limited_band(self._coarsest, *whole)
+        self._grayscale = usable_window(grayscale, self.overview, form.bits_stored)
         self.window_used = self._grayscale is grayscale
         # Without window or VOI LUT areas span all that can be stored: the film's own range is known
         # only where all of it is decoded, and no stage depends on an area's brightness or contrast.
@@ -134,7 +139,7 @@ class _BandPixels(ABC):
         step = 1 << count
         rows, columns = lines_around(box, (form.rows, form.columns), step)
         if count == self._coarsest:
-            values = self._overview[multiples(rows, step), multiples(columns, step)]
+            values = self.overview[multiples(rows, step), multiples(columns, step)]
         else:
             values = self._limited_band(count, rows, columns)
         return Area(look_up(self._table, values), band_origin(rows, columns, count), step)

@@ -91,6 +91,8 @@ def _read_dicom(path: Path, payload: Payload) -> Radiograph:
     element, form, header = _checked(payload.data)
     rendered, pixel_hash = _rendered(element, form, header)
     film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
+    if rendered.overview is not None:
+        film = replace(film, overview_hash=hash_pixels(rendered.overview))
     if not rendered.window_used:
         film = replace(film, marks=film.marks | {Mark.WINDOW_UNUSABLE})
     return _marked(Radiograph(film, rendered.pixels))
@@ -173,20 +175,6 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
         marks=picture.marks,
     )
     return _marked(Radiograph(film, pixels))
-
-
-def values_hash(path: Path) -> str:
-    """Decode all of a file and return BLAKE3 of its stored values (`Film.pixel_hash`).
-
-    It decides whether two films with one SOP Instance UID are equal where `pixel_hash` cannot:
-    where one of them was hashed by its codestream, and its encoding differs from the other's.
-    Raises `Refused`, as `read` does.
-    """
-    payload = load(path)
-    if not is_dicom(payload.data):
-        return read(path, payload).film.pixel_hash
-    element, form, header = _checked(payload.data)
-    return hash_pixels(decode(element, form, header.transfer_syntax_uid).values)
 
 
 def hash_pixels(values: StoredValues) -> str:

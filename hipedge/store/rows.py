@@ -104,6 +104,7 @@ def film_columns(film: Film) -> Row:
     row_spacing_mm, column_spacing_mm = film.spacing_mm or (None, None)
     return {
         "pixel_hash": film.pixel_hash,
+        "overview_hash": film.overview_hash,
         "sop_instance_uid": film.sop_instance_uid,
         "study_instance_uid": film.study_instance_uid,
         "sop_class_uid": film.sop_class_uid,

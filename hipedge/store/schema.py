@@ -241,3 +241,9 @@ def index_paths(db: Database) -> None:
     """Index files and moved films by path: each move of a film looks up both."""
     db.execute("create index files_by_path on files (path)")
     db.execute("create index paths_by_target on paths (moved_to) where moved_to is not null")
+
+
+@migrations()
+def compare_encodings(db: Database) -> None:
+    """Add the hash by which films of different lossless encodings are compared."""
+    db.execute("alter table files add column overview_hash text")

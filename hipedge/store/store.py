@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from itertools import combinations, groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -42,7 +42,8 @@ from hipedge.versions import PIPELINE_VERSION
 
 _PRIORITIES = tuple(Priority)
 # The columns in which two files of one film agree: the pixels, and how they are to be read.
-_IMAGE_COLUMNS = ("pixel_hash", "laterality", "orientation", "inverted")
+_HASH_COLUMNS = ("pixel_hash", "overview_hash")
+_IMAGE_COLUMNS = ("laterality", "orientation", "inverted")
 _NO_REFUSAL = {"stage": None, "code": None, "detail": None, "duplicate_of": None}
 # For the same content, an outcome replaces one whose state comes earlier here.
 _STATE_RANK = (State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE, State.SCREENED)
@@ -144,13 +145,18 @@ class Store(Connection):
         A film that is sent again with another laterality, orientation or polarity is a correction
         and no duplicate: its findings differ, or belong to the other side.
         """
-        image = _image_of(film_columns(film))
+        columns = film_columns(film)
+        image = _image_of(columns)
         rows = self._screened_instances(run, film)
-        return next((row["id"] for row in rows if _image_of(row) == image), None)
+        return next(
+            (row["id"] for row in rows if _image_of(row) == image and _pixels_equal(row, columns)),
+            None,
+        )
 
     def _screened_instances(self, run: Run, film: Film) -> list[Row]:
+        columns = ", ".join(("id", "marks", *_HASH_COLUMNS, *_IMAGE_COLUMNS))
         return self.query(
-            f"select id, marks, {', '.join(_IMAGE_COLUMNS)} from files where sop_instance_uid = ?"
+            f"select {columns} from files where sop_instance_uid = ?"
             " and state = 'screened' and model_id = ? and pipeline_version = ?",
             [film.sop_instance_uid, run.model_id, PIPELINE_VERSION],
         )
@@ -409,8 +415,8 @@ class Store(Connection):
     def _mark_conflict(self, run: Run, film: Film) -> None:
         """Mark all screened files with this film's SOP Instance UID, if their images differ."""
         rows = self._screened_instances(run, film)
-        headers = {_image_of(row)[1:] for row in rows}
-        if len(headers) > 1 or _differ({row["pixel_hash"] for row in rows}):
+        differ = any(_pixels_equal(a, b) is False for a, b in combinations(rows, 2))
+        if differ or len({_image_of(row) for row in rows}) > 1:
             for row in rows:
                 marks = sorted({*json.loads(row["marks"]), Mark.CONFLICT.value})
                 self.table("files").update(row["id"], {"marks": to_json(marks)})
@@ -473,10 +479,19 @@ def _image_of(row: Row) -> tuple[object, ...]:
     return tuple(row[name] for name in _IMAGE_COLUMNS)
 
 
-def _differ(pixel_hashes: set[str]) -> bool:
-    """Return whether films certainly differ.
+def _pixels_equal(a: Row, b: Row) -> bool | None:
+    """Return whether two films have the same pixels; None where that cannot be told.
 
-    A hash of pixel values and a hash of a codestream cannot be compared with each other.
+    Two hashes of all values can be compared. The hash of a codestream can be compared only with an
+    equal one: the same values have many codestreams. Then the stored values at a low resolution
+    decide, which every lossless encoding has in common; a difference that leaves all of them
+    unchanged is not noticed.
     """
-    codestreams = {name for name in pixel_hashes if name.startswith(CODESTREAM_HASH)}
-    return len(codestreams) > 1 or len(pixel_hashes - codestreams) > 1
+    hashes = a["pixel_hash"], b["pixel_hash"]
+    if hashes[0] == hashes[1]:
+        return True
+    if not any(str(name).startswith(CODESTREAM_HASH) for name in hashes):
+        return False
+    if a["overview_hash"] is None or b["overview_hash"] is None:
+        return None  # recorded before version 0.2, or an encoding without a low resolution
+    return bool(a["overview_hash"] == b["overview_hash"])

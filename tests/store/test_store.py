@@ -147,14 +147,41 @@ def test_two_images_with_one_instance_uid_are_both_kept_and_both_marked(store):
     assert [case.marks for case in cases] == [(Mark.CONFLICT,)] * 2
 
 
-def test_a_film_sent_as_values_and_as_a_codestream_is_no_conflict(store):
+def coded_film(name, codestream, overview):
+    """A film whose codestream was hashed, with the values of `overview` at a low resolution."""
+    return replace(
+        film(name, uid="1.2.3"),
+        pixel_hash=CODESTREAM_HASH + sha(codestream),
+        overview_hash=sha(overview),
+    )
+
+
+def test_a_film_sent_again_in_another_lossless_encoding_is_a_duplicate(store):
     run = start(store)
-    coded = replace(film("two", uid="1.2.3"), pixel_hash=CODESTREAM_HASH + sha("b"))
-    store.record(run, [screened(film("one", uid="1.2.3", pixels="a")), screened(coded)], RULE)
-    assert [case.marks for case in store.all_cases(RULES)] == [(), ()]
-    other = replace(film("three", uid="1.2.3"), pixel_hash=CODESTREAM_HASH + sha("c"))
-    store.record(run, [screened(other)], RULE)
-    assert [case.marks for case in store.all_cases(RULES)] == [(Mark.CONFLICT,)] * 3
+    plain = replace(film("one", uid="1.2.3", pixels="a"), overview_hash=sha("same"))
+    store.record(run, [screened(plain)], RULE)
+    (again,) = store.record(run, [screened(coded_film("two", "b", "same"))], RULE)
+    assert again.code is Code.SAME_PIXELS
+    (other_codec,) = store.record(run, [screened(coded_film("three", "c", "same"))], RULE)
+    assert other_codec.code is Code.SAME_PIXELS
+    assert [case.marks for case in store.all_cases(RULES)] == [(), (), ()]
+
+
+def test_another_image_in_another_encoding_under_the_same_uid_is_a_conflict(store):
+    run = start(store)
+    plain = replace(film("one", uid="1.2.3", pixels="a"), overview_hash=sha("this"))
+    store.record(run, [screened(plain), screened(coded_film("two", "b", "that"))], RULE)
+    assert [case.marks for case in store.all_cases(RULES)] == [(Mark.CONFLICT,)] * 2
+
+
+def test_two_hashes_of_all_values_decide_whatever_the_low_resolution(store):
+    run = start(store)
+    films = [
+        replace(film(name, uid="1.2.3", pixels=name), overview_hash=sha("same"))
+        for name in ("one", "two")
+    ]
+    store.record(run, [screened(each) for each in films], RULE)
+    assert [case.marks for case in store.all_cases(RULES)] == [(Mark.CONFLICT,)] * 2
 
 
 def test_a_refusal_keeps_its_stage_code_and_detail(store, db):
