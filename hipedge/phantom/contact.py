@@ -2,8 +2,8 @@
 
     python -m hipedge.phantom.contact docs/img [--real CENTRES.csv FOLDER] [--seed 0]
 
-This writes `phantom-CATEGORY.jpg` for each category. With `--real`, the last row of each sheet shows
-crops of real hips (see `hipedge.phantom.real`).
+This writes `phantom-CATEGORY.jpg` for each category. With `--real`, the last row of each sheet
+shows crops of real hips (see `hipedge.phantom.real`).
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def _first_hit(
 ) -> NDArray[np.float64]:
     """Return the distance to the nearest face along each direction (Möller, Trumbore 1997).
 
-    Distances are in mm, between 0.3 and 60; 60 also means that there is no face within reach.
+    Faces closer than 0.3 mm are ignored, and distances are limited to 60 mm.
     """
     nearest = np.full(origins.shape[0], 60.0)
     for i in range(origins.shape[0]):

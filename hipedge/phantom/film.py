@@ -89,9 +89,9 @@ def draw_film(
     """Draw a film at random from a seed.
 
     Values given as arguments are not drawn, and do not change the other values. `categories` and
-    `grades` are given per side; a missing side is drawn. With `only`, a single-hip film shows that
-    side, and the other hip is a normal hip of grade `kl0`. Raises `KeyError` for an unknown
-    hospital or grade.
+    `grades` are given per side; a missing side is drawn. With `only`, the film shows that side even
+    if it shows a single hip, and the other hip is a normal hip of grade `kl0`. Raises `KeyError`
+    for an unknown hospital or grade.
     """
     rng = np.random.default_rng(seed)
     truth_rng, hospital_rng, patient_rng, view_rng, marker_rng = rng.spawn(5)
