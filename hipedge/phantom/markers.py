@@ -17,7 +17,7 @@ LEAD_MM = 1.0
 
 
 def letter(name: str, corner: tuple[float, float], height_mm: float) -> list[Streak]:
-    """Return a lead letter with its lower left corner at `corner` (x, z) in the hip plane, in mm."""
+    """Return a lead letter; `corner` is its lower left corner (x, z) in the hip plane, in mm."""
     x, z = corner
     return [
         Streak(

@@ -204,5 +204,8 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def _uid(level: str, of: list[str]) -> UID:
-    """Return a UID under 2.25, the same for every film with the same seed and names in `of`."""
+    """Return a UID under 2.25, derived from `level` and `of`: the same for films of the same seed.
+
+    `of` identifies the film.
+    """
     return generate_uid(prefix="2.25.", entropy_srcs=[level, *of])
