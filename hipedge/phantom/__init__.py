@@ -1,6 +1,6 @@
-"""Simulated radiographs of known truth, for training, tests, demonstrations and benchmarks.
+"""Simulated radiographs with known ground truth, for training, tests, demos and benchmarks.
 
-Needs the extra `phantom`; nothing that screens imports this package.
+This package needs the extra `phantom`. The screening code never imports it.
 """
 
 from hipedge.phantom.crop import CropTruth, crop

@@ -1,4 +1,4 @@
-"""How a radiograph comes about: exposure through the patient, then a display curve."""
+"""Simulate the acquisition of a radiograph: exposure, image processing and display curve."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from hipedge.phantom.projection import View
 from hipedge.phantom.scene import Patient
 
 SCOUT_MM = 3.0
-# The bands of the processing lie between these standard deviations.
+# Standard deviations of the Gaussian filters that separate the frequency bands of the processing.
 COARSE_MM = 42.0
 BROAD_MM = 9.0
 FINE_MM = 2.2
 SCATTER_REACH_MM = 28.0
-# The share of the film's attenuation range that the display curve spans.
+# Percentiles of the processed attenuation within the body that the display curve spans.
 LEVEL_PERCENTILES = (3.0, 98.5)
 
 
 @dataclass(frozen=True)
 class Technique:
-    """How one film is exposed and processed.
+    """Exposure and image-processing parameters of one film.
 
-    `quanta_per_mm2` arrive behind the body on average; `scatter` is scattered to primary signal
-    behind the grid; blurs are standard deviations in mm on the detector. The processing gains
-    multiply detail finer than `FINE_MM`, then up to `BROAD_MM`, up to `COARSE_MM`, and what is
-    left, mostly soft tissue; `gamma` and `contrast` shape the display curve, which spans the
-    body's levels and `reach` beyond on either side.
+    `quanta_per_mm2` is the mean number of quanta per mm² behind the body, and `scatter` the ratio
+    of scattered to primary signal behind the grid. `focus_blur_mm` and `detector_blur_mm` are
+    standard deviations in mm on the detector.
+
+    The gains multiply frequency bands: `fine_gain` detail finer than `FINE_MM`, `middle_gain`
+    detail up to `BROAD_MM`, `broad_gain` detail up to `COARSE_MM`, and `coarse_gain` the
+    remainder, which is mostly soft tissue. `contrast` and `gamma` shape the display curve. It
+    spans the levels of the body, extended by `reach_low` below and `reach_high` above.
     """
 
     kilovolts: int
@@ -57,9 +60,10 @@ class Technique:
 
 @dataclass(frozen=True, eq=False)
 class Scout:
-    """What a coarse look at the whole film tells: scatter, exposure, levels, and coarse tones.
+    """Global quantities from a low-resolution simulation of the whole film.
 
-    A crop uses the same scout as its whole film, so the two look alike.
+    These are the scatter, the exposure, the display levels and the coarse tones. A crop uses the
+    scout of its whole film, so that both are rendered alike.
     """
 
     view: View
@@ -71,7 +75,7 @@ class Scout:
     levels: tuple[float, float]
 
     def over(self, view: View, coarse_map: Image) -> Image:
-        """Sample one of the scout's maps over another view of the same detector."""
+        """Resample one of the scout's maps to another view of the same detector."""
         step = view.pixel_mm / self.view.pixel_mm
         corner = (
             (view.origin_mm[0] - self.view.origin_mm[0]) / self.view.pixel_mm,
@@ -83,7 +87,7 @@ class Scout:
 def expose(
     patient: Patient, technique: Technique, film: View, part: View, rng: np.random.Generator
 ) -> Image:
-    """Return the processed picture (H, W) of `part` of a `film`: 0 dark to 1 bright bone."""
+    """Return the processed image (H, W) of `part` of a `film`, from 0 (dark) to 1 (bright bone)."""
     scout = take_scout(patient, technique, film)
     spectrum = spectrum_at(technique.kilovolts, technique.copper_mm)
     primary = transmission(spectrum, patient.paths_mm(part))
@@ -96,13 +100,13 @@ def expose(
 
 
 def take_scout(patient: Patient, technique: Technique, film: View) -> Scout:
-    """Look at the whole film coarsely."""
+    """Simulate the whole film at low resolution, with pixels of `SCOUT_MM`."""
     pixels = SCOUT_MM / film.pixel_mm
     shape = (int(np.ceil(film.shape[0] / pixels)), int(np.ceil(film.shape[1] / pixels)))
     view = film.window(0.0, 0.0, shape, pixels)
     spectrum = spectrum_at(technique.kilovolts, technique.copper_mm)
     primary = transmission(spectrum, patient.paths_mm(view))
-    # Scatter comes out of tissue: none where the beam meets nothing.
+    # Scatter arises in tissue: the unattenuated beam produces none.
     source = primary * (1 - np.sqrt(primary))
     scatter = technique.scatter * blurred(source, SCATTER_REACH_MM / SCOUT_MM)
     signal = primary + scatter
@@ -128,7 +132,7 @@ def take_scout(patient: Patient, technique: Technique, film: View) -> Scout:
 def _toned(
     detail: Image, broad: Image, coarse: Image, technique: Technique, middle: float
 ) -> Image:
-    """Compress coarse tones about `middle`, and raise the detail above them."""
+    """Scale the coarse tones about `middle`, and enhance the finer bands relative to them."""
     return np.asarray(
         middle
         + technique.coarse_gain * (coarse - middle)
@@ -138,7 +142,7 @@ def _toned(
 
 
 def process(attenuation: Image, technique: Technique, scout: Scout, part: View) -> Image:
-    """Enhance detail, compress what is coarse, and apply the display curve."""
+    """Enhance detail, compress the coarse tones, and apply the display curve."""
     coarse, broad = scout.over(part, scout.coarse), scout.over(part, scout.broad)
     smooth = blurred(attenuation, FINE_MM / part.pixel_mm)
     tones = _toned(smooth, broad, coarse, technique, scout.middle)
@@ -152,7 +156,7 @@ def process(attenuation: Image, technique: Technique, scout: Scout, part: View) 
 
 
 def display_curve(tone: Image, contrast: float, gamma: float) -> Image:
-    """Return 0 to 1 over a sigmoid (PS3.3 C.11.2.1.3.1), then a power."""
+    """Map tones to 0 to 1 through a sigmoid (PS3.3 C.11.2.1.3.1), followed by a power law."""
     edge = 1.0 / (1.0 + np.exp(0.5 * contrast))
     curve = 1.0 / (1.0 + np.exp(-contrast * (tone - 0.5)))
     scaled = np.clip((curve - edge) / (1.0 - 2.0 * edge), 0.0, 1.0)

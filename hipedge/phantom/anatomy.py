@@ -1,8 +1,8 @@
-"""The bones: a pelvis and two femora of one person, from the LLP26 shape model.
+"""Bone surfaces of the pelvis and the femora of one person, from the LLP26 shape model.
 
-Everything is built as a left hip, and a right one is mirrored at the end. The frame is in mm about
-the midline at the height of the femoral heads: x to the patient's left, y to the back, z to the
-head. `data/NOTICE` names the model's source and licence.
+All geometry is built as a left hip; a right hip is mirrored at the end. Coordinates are in mm, with
+the origin in the midline at the height of the femoral heads: x points to the patient's left, y to
+the back, z to the head. `data/NOTICE` names the model's source and licence.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from scipy.spatial import cKDTree
 
 from hipedge.phantom.mesh import Mesh, Points, normals
 
-# Places on the mean left femur, in the frame above. They ride along with the mesh as vertices
-# that no face uses, so that whatever bends, breaks or turns the bone moves them too.
+# Landmarks on the mean left femur, in the coordinates above. They are stored as mesh vertices that
+# no face uses, so that every deformation, fracture and rotation of the bone also moves them.
 LANDMARKS_MM: dict[str, tuple[float, float, float]] = {
     "head": (83.7, 0.0, 0.0),
     "neck": (97.0, 6.6, -17.0),
@@ -36,7 +36,7 @@ FOSSA_MM = 4.0
 
 @dataclass(frozen=True)
 class Build:
-    """A person's frame: scores of the shape modes in standard deviations (10,), and a scale."""
+    """Skeletal shape of a person: mode scores (10,) in standard deviations, and a scale factor."""
 
     modes: tuple[float, ...]
     scale: float
@@ -44,11 +44,11 @@ class Build:
 
 @dataclass(frozen=True)
 class HipShape:
-    """One hip joint.
+    """Shape parameters of one hip joint.
 
-    `space_mm` is the joint space all round before the head is displaced; `head_shift_mm` is the
-    head's displacement in the socket (x lateral, y back, z up), which narrows the space on one
-    side. `centre_edge_deg` is the lateral centre-edge angle.
+    `space_mm` is the uniform joint space before the femoral head is displaced. `head_shift_mm` is
+    the displacement of the head in the acetabulum (x lateral, y posterior, z superior), which
+    narrows the joint space on one side. `centre_edge_deg` is the lateral centre-edge angle.
     """
 
     neck_shaft_deg: float = MEAN_NECK_SHAFT_DEG
@@ -59,13 +59,13 @@ class HipShape:
     centre_edge_deg: float = 32.0
 
     def shifted(self, x: float, y: float, z: float) -> tuple[float, float, float]:
-        """Return the head's displacement with more of it."""
+        """Return the head's displacement, further displaced by (x, y, z)."""
         return self.head_shift_mm[0] + x, self.head_shift_mm[1] + y, self.head_shift_mm[2] + z
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How the leg lies: turned in, spread, and bent at the hip, in degrees."""
+    """Position of the leg: internal rotation, abduction and flexion at the hip, in degrees."""
 
     internal_deg: float = 12.0
     abduction_deg: float = 3.0
@@ -74,19 +74,19 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class Femur:
-    """A femur, and where its landmarks are among the vertices; `radius_mm` is the head's."""
+    """A femur whose vertices include its landmarks; `radius_mm` is the radius of the head."""
 
     mesh: Mesh
     radius_mm: float
 
     def at(self, landmark: str) -> Points:
-        """Return a landmark's place (3,)."""
+        """Return the position (3,) of a landmark."""
         return landmark_of(self.mesh, landmark)
 
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """The mean shapes and modes as shipped, in float64, with what is worked out from them once."""
+    """The shipped mean shapes and modes, in float64, with quantities derived from them once."""
 
     hemipelvis: Mesh
     hemipelvis_modes: Points  # (10, V, 3)
@@ -97,14 +97,14 @@ class Atlas:
     femur: Mesh
     femur_modes: Points
     femur_wall_mm: NDArray[np.float64]
-    head: NDArray[np.intp]  # vertices of the femur on the head's sphere
-    socket: NDArray[np.intp]  # vertices of the hemipelvis on the socket's surface
-    socket_pull: NDArray[np.float64]  # (V, socket): how each vertex follows the socket's surface
+    head: NDArray[np.intp]  # femoral vertices on the sphere of the head
+    socket: NDArray[np.intp]  # hemipelvic vertices on the acetabular surface
+    socket_pull: NDArray[np.float64]  # (V, socket): weights by which vertices follow the acetabulum
 
 
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
-    """Load the shipped anatomy, once a process."""
+    """Load the shipped anatomy, once per process."""
     with (files("hipedge.phantom") / "data" / "anatomy.npz").open("rb") as file:
         stored = np.load(file)
         arrays = {name: stored[name] for name in stored.files}
@@ -139,7 +139,7 @@ def atlas() -> Atlas:
 
 
 def landmark_of(mesh: Mesh, landmark: str) -> Points:
-    """Return the place (3,) of a femoral landmark; cutting a mesh keeps its landmarks."""
+    """Return the position (3,) of a femoral landmark; cutting a mesh preserves its landmarks."""
     return np.asarray(mesh.vertices[_landmark_index(landmark)])
 
 
@@ -152,7 +152,7 @@ def _landmark_index(landmark: str) -> int:
 def _with_landmarks(
     femur: Mesh, modes: Points, wall_mm: NDArray[np.float64]
 ) -> tuple[Mesh, Points, NDArray[np.float64]]:
-    """Append the landmarks as vertices, each moving as the surface nearest to it does."""
+    """Append the landmarks as vertices; each takes the mean modes of the nearest surface."""
     places = np.array(list(LANDMARKS_MM.values()))
     _, near = cKDTree(femur.vertices).query(places, k=24)
     return (
@@ -163,7 +163,7 @@ def _with_landmarks(
 
 
 def _socket(hemipelvis: Mesh, centre: Points) -> NDArray[np.intp]:
-    """Return the vertices of the socket's surface: near the head, and facing it."""
+    """Return the vertices of the acetabular surface: those near the head that face it."""
     towards = centre - hemipelvis.vertices
     distance = np.linalg.norm(towards, axis=1)
     facing = (normals(hemipelvis) * towards).sum(axis=1) / distance
@@ -171,7 +171,7 @@ def _socket(hemipelvis: Mesh, centre: Points) -> NDArray[np.intp]:
 
 
 def _pull(vertices: Points, socket: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return weights (V, socket) by which the bone around follows its socket, dying away."""
+    """Return weights (V, socket) by which bone follows its acetabulum, decaying with distance."""
     distance = np.linalg.norm(vertices[:, None] - vertices[None, socket], axis=2)
     weights = np.exp(-0.5 * (distance / 5.0) ** 2) + 1e-12
     weights /= weights.sum(axis=1, keepdims=True)
@@ -181,12 +181,12 @@ def _pull(vertices: Points, socket: NDArray[np.intp]) -> NDArray[np.float64]:
 
 
 def pelvis_and_femur(build: Build) -> tuple[Mesh, Femur]:
-    """Return the left hemipelvis and femur of this build, the head still inside the socket."""
+    """Return the left hemipelvis and femur of a build, before the joint space is opened."""
     mean = atlas()
     scores = np.asarray(build.modes)
     hemipelvis = mean.hemipelvis.vertices + np.tensordot(scores, mean.hemipelvis_modes, axes=1)
     femur = mean.femur.vertices + np.tensordot(scores, mean.femur_modes, axes=1)
-    # The model's femora stand where they stood in the scanner: put the head back in its socket.
+    # The model's femora are in the position of the original scans: move the head to its acetabulum.
     socket = (hemipelvis - mean.hemipelvis.vertices)[mean.socket].mean(axis=0)
     femur += np.array(LANDMARKS_MM["head"]) + socket - femur[_landmark_index("head")]
     hemipelvis *= build.scale
@@ -201,18 +201,18 @@ def pelvis_and_femur(build: Build) -> tuple[Mesh, Femur]:
 
 
 def sacrum(build: Build) -> Mesh:
-    """Return the sacrum of this build."""
+    """Return the sacrum of a build."""
     mean = atlas()
     moved = mean.sacrum.vertices + np.tensordot(np.asarray(build.modes), mean.sacrum_modes, axes=1)
     return mean.sacrum.moved(moved * build.scale)
 
 
 def shape_femur(femur: Femur, shape: HipShape) -> Femur:
-    """Bend the neck, turn it, and scale the head; the head's centre stays where it was."""
+    """Set the neck-shaft angle, the version and the head size; the head's centre stays fixed."""
     vertices = femur.mesh.vertices.copy()
     head, neck, crest = (femur.at(name) for name in ("head", "neck", "crest"))
     axis = (neck - head) / np.linalg.norm(neck - head)
-    along = (vertices - neck) @ axis  # from the middle of the neck towards the trochanters
+    along = (vertices - neck) @ axis  # from the mid-neck towards the trochanters
     proximal = 1.0 - smoothstep(along, -6.0, 24.0)
     bend = np.radians(shape.neck_shaft_deg - MEAN_NECK_SHAFT_DEG)
     turn = np.radians(shape.version_deg)
@@ -226,24 +226,24 @@ def shape_femur(femur: Femur, shape: HipShape) -> Femur:
 
 
 def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float) -> Mesh:
-    """Make the socket a sphere of radius `socket_mm` about `centre`; bone around it follows.
+    """Make the acetabulum a sphere of radius `socket_mm` about `centre`; adjacent bone follows.
 
-    The model's head stands up to 5 mm inside its socket.
+    In the shape model, the femoral head penetrates the acetabulum by up to 5 mm.
     """
     mean = atlas()
     away = hemipelvis.vertices[mean.socket] - centre
     distance = np.linalg.norm(away, axis=1, keepdims=True)
     unit = away / distance
-    # The fossa, below and medially, lies deeper than the surface that bears.
+    # The acetabular fossa, inferomedially, is deeper than the weight-bearing surface.
     fossa = smoothstep(-unit[:, 0], 0.35, 0.8) * smoothstep(-unit[:, 2], -0.45, 0.1)
     push = unit * (socket_mm + FOSSA_MM * fossa[:, None] - distance)
-    # Below lies the notch, which bears nothing and stays as it is.
+    # The acetabular notch, inferiorly, bears no weight and is left unchanged.
     push *= smoothstep(unit[:, 2:], -0.8, -0.2)
     return hemipelvis.moved(hemipelvis.vertices + mean.socket_pull @ push)
 
 
 def turn_roof(hemipelvis: Mesh, centre: Points, socket_mm: float, angle_deg: float) -> Mesh:
-    """Turn the socket's roof about `centre`, up at its lateral edge; bone around it follows."""
+    """Rotate the acetabular roof about `centre`, lateral edge upwards; adjacent bone follows."""
     away = hemipelvis.vertices - centre
     reach = np.linalg.norm(away, axis=1)
     weight = np.exp(-0.5 * (np.maximum(reach - socket_mm, 0.0) / 12.0) ** 2)
@@ -253,7 +253,7 @@ def turn_roof(hemipelvis: Mesh, centre: Points, socket_mm: float, angle_deg: flo
 
 
 def pose(femur: Femur, leg: Pose, head_at: Points) -> Femur:
-    """Turn the leg about the head's centre and put that at `head_at`."""
+    """Rotate the leg about the centre of the head, and move that centre to `head_at`."""
     rotation = (
         rotation_about_y(np.radians(-leg.abduction_deg))
         @ rotation_about_x(np.radians(leg.flexion_deg))
@@ -264,29 +264,29 @@ def pose(femur: Femur, leg: Pose, head_at: Points) -> Femur:
 
 
 def mirrored(mesh: Mesh) -> Mesh:
-    """Return a mesh mirrored in the midline, its faces turned back to the outside."""
+    """Return a mesh mirrored in the midline, with faces reordered to point outwards."""
     return Mesh(mesh.vertices * np.array([-1.0, 1.0, 1.0]), mesh.faces[:, ::-1].copy())
 
 
 def rotation_about_x(angle: float) -> Points:
-    """Return the 3×3 rotation that turns y towards z."""
+    """Return the 3×3 matrix of a rotation in radians from y towards z."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
 def rotation_about_y(angle: float) -> Points:
-    """Return the 3×3 rotation that turns z towards x."""
+    """Return the 3×3 matrix of a rotation in radians from z towards x."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
 def rotation_about_z(angle: float) -> Points:
-    """Return the 3×3 rotation that turns x towards y."""
+    """Return the 3×3 matrix of a rotation in radians from x towards y."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
 def smoothstep(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """Return 0 below `low`, 1 above `high`, and a smooth rise between."""
+    """Return 0 below `low`, 1 above `high`, and a smooth transition in between."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)

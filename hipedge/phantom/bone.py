@@ -1,9 +1,10 @@
-"""Bone as the beam meets it: a cortex between two surfaces, and spongy bone inside.
+"""Radiographic model of bone: a cortex between two surfaces, and trabecular bone inside.
 
-The cortex is what lies between a bone's surface and an inner one; its thickness follows the site
-and falls with age. Spongy bone is a density map over a plane through the bone (its flat shadow),
-since a radiograph shows no more of it: a base that follows the femur's trabecular groups (Singh,
-Nagrath, Maini. J Bone Joint Surg Am 1970;52:457–467) and a texture of threads along them.
+The cortex lies between the outer and an inner surface of the bone; its thickness depends on the
+site and decreases with age. Trabecular bone is a two-dimensional density map in a plane through the
+bone, since a radiograph shows only its projection. The map combines a base that follows the
+trabecular groups of the femur (Singh, Nagrath, Maini. J Bone Joint Surg Am 1970;52:457–467) and a
+texture of trabeculae along them.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ Image = NDArray[np.float32]
 
 GRID_MM = 0.5
 THREAD_FIELDS = 12
-# The planes of the maps: (left, top) and (width, height) in mm, x lateral and y down from the
-# centre of the femoral head.
+# Planes of the density maps: (left, top, width, height) in mm; x points laterally and y downwards
+# from the centre of the femoral head.
 FEMUR_PLANE_MM = (-40.0, -40.0, 130.0, 190.0)
 PELVIS_PLANE_MM = (-100.0, -150.0, 180.0, 230.0)
 FEMUR_ANCHORS = ("head", "greater", "shaft")
@@ -36,11 +37,11 @@ PELVIS_ANCHORS_MM = np.array([[0.0, 0.0], [-83.0, 0.0], [0.0, 100.0]])
 
 @dataclass(frozen=True)
 class Quality:
-    """How strong a skeleton is.
+    """Bone quality of a skeleton.
 
-    `cortex` scales the cortex's thickness, `spongiosa` the density of spongy bone; `groups` is
-    how far the trabecular groups stand out (they fade last under load, Singh 1970); `texture` is
-    the relative amplitude of the threads.
+    `cortex` scales the cortical thickness and `spongiosa` the density of trabecular bone. `groups`
+    is the prominence of the trabecular groups, of which the loaded ones are resorbed last (Singh
+    1970). `texture` is the relative amplitude of the trabecular texture.
     """
 
     cortex: float
@@ -50,10 +51,10 @@ class Quality:
 
 
 def quality_at(age_years: float, robustness: float, porosis: float = 0.0) -> Quality:
-    """Return a skeleton's quality from age, a person's `robustness` (sd) and `porosis` (0 to 1).
+    """Return bone quality from age, a person's `robustness` (in sd) and `porosis` (0 to 1).
 
-    Cortex and spongy bone fall from the forties on, spongy bone faster (Riggs et al. J Bone
-    Miner Res 2004;19:1945–1954).
+    Cortical thickness and trabecular density decrease from the age of 40 years, trabecular density
+    faster (Riggs et al. J Bone Miner Res 2004;19:1945–1954).
     """
     years = max(age_years - 40.0, 0.0)
     return Quality(
@@ -68,10 +69,10 @@ def quality_at(age_years: float, robustness: float, porosis: float = 0.0) -> Qua
 
 @dataclass(frozen=True, eq=False)
 class Spongiosa:
-    """A density map (h, w) relative to cortex, and the plane it lies on.
+    """Density map (h, w) of trabecular bone, relative to cortical bone, with its plane.
 
-    `corner_mm` is the map's upper left corner; `anchors_mm` (3, 2) are the points of the plane
-    that lie at the piece's three anchors.
+    `corner_mm` is the upper left corner of the map. `anchors_mm` (3, 2) are the points of the plane
+    that correspond to the three anchors of the bone piece.
     """
 
     density: Image
@@ -79,7 +80,7 @@ class Spongiosa:
     anchors_mm: Points
 
     def grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return x (1, w) and y (h, 1) of the map's cells, in mm on its plane."""
+        """Return the coordinates x (1, w) and y (h, 1) of the map's pixels, in mm in its plane."""
         return _axes(self.density.shape, self.corner_mm)
 
     def times(self, factor: NDArray[np.float32]) -> Spongiosa:
@@ -89,9 +90,9 @@ class Spongiosa:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A piece of bone that moves as one: its two surfaces, its spongy bone and three anchors.
+    """A rigid piece of bone: outer and inner surface, trabecular bone and three anchors.
 
-    `anchors` (3, 3) are where the anchors of the map's plane lie in the patient, in mm.
+    `anchors` (3, 3) are the positions in the patient, in mm, of the anchors of the map's plane.
     """
 
     outer: Mesh
@@ -100,7 +101,7 @@ class Piece:
     anchors: Points
 
     def moved(self, rotation: Points, about: Points, shift: Points) -> Piece:
-        """Return the piece turned by a 3×3 `rotation` `about` a point, then shifted, in mm."""
+        """Return the piece rotated by a 3×3 matrix `about` a point, then translated, in mm."""
 
         def move(points: Points) -> Points:
             return np.asarray((points - about) @ rotation.T + about + shift)
@@ -124,7 +125,7 @@ class Piece:
 
 
 def add_piece(bone_mm: Image, view: View, piece: Piece) -> None:
-    """Add a piece's shadow to `bone_mm` (H, W): its path as if all were cortex."""
+    """Add the projection of a piece to `bone_mm` (H, W), as an equivalent path in cortical bone."""
     image = view.project(piece.outer.vertices)
     x0, y0 = np.floor(image.min(axis=0)).astype(int) - 1
     x1, y1 = np.ceil(image.max(axis=0)).astype(int) + 1
@@ -146,7 +147,7 @@ def add_piece(bone_mm: Image, view: View, piece: Piece) -> None:
 
 @compiled_fast
 def _compose(bone: Image, outer: Image, inner: Image, density: Image, to_map: Points) -> None:
-    """Add cortex, and spongy bone by its map, sampled bilinearly and held at its edges."""
+    """Add cortical and trabecular paths; the density map is bilinear and clamped at its edges."""
     rows, columns = density.shape
     for i in range(outer.shape[0]):
         for j in range(outer.shape[1]):
@@ -167,12 +168,12 @@ def _compose(bone: Image, outer: Image, inner: Image, density: Image, to_map: Po
 
 
 def _affine(source: Points, target: Points) -> Points:
-    """Return the 2×3 affine that carries three points (3, 2) onto three others."""
+    """Return the 2×3 affine matrix that maps three points (3, 2) to three others."""
     return np.asarray(np.linalg.solve(np.column_stack([source, np.ones(3)]), target).T)
 
 
 def femur_piece(femur: Femur, bone: Quality, rng: np.random.Generator) -> Piece:
-    """Give a femur its cortex and its trabeculae."""
+    """Return a femur with cortex and trabecular bone."""
     mesh, wall_mm = femur.mesh, atlas().femur_wall_mm
     thickness = np.minimum(_femoral_cortex_mm() * bone.cortex, 0.46 * wall_mm)
     return Piece(
@@ -184,7 +185,10 @@ def femur_piece(femur: Femur, bone: Quality, rng: np.random.Generator) -> Piece:
 
 
 def pelvis_piece(mesh: Mesh, centre: Points, bone: Quality, rng: np.random.Generator) -> Piece:
-    """Give a left hemipelvis its cortex, thickest in the socket's roof, and its spongy bone."""
+    """Return a left hemipelvis with trabecular bone and a cortex thickest at the acetabular roof.
+
+    `centre` is the centre of the acetabulum, (3,) in mm.
+    """
     mean = atlas()
     thickness = np.full(len(mesh.vertices), 1.3)
     away = mean.hemipelvis.vertices[mean.socket] - np.array([83.7, 0.0, 0.0])
@@ -206,7 +210,7 @@ def plain_piece(
     bone: Quality,
     rng: np.random.Generator,
 ) -> Piece:
-    """Give any other bone an even cortex and a texture without a direction of its own."""
+    """Return any other bone, with a uniform cortex and a texture without preferred direction."""
     thickness = np.minimum(cortex_mm * bone.cortex, 0.42 * wall_mm)
     middle = mesh.vertices.mean(axis=0)
     return Piece(
@@ -223,11 +227,11 @@ def _inner(mesh: Mesh, thickness_mm: NDArray[np.float64]) -> Mesh:
 
 @lru_cache(maxsize=1)
 def _femoral_cortex_mm() -> NDArray[np.float64]:
-    """Return the thickness of a young femur's cortex at each vertex (V,).
+    """Return the cortical thickness of a young adult femur at each vertex (V,), in mm.
 
-    Under 1 mm over the head, more over the trochanters, 6 to 7 mm in the shaft, and a thick calcar
-    on the neck's lower side (Treece et al. Bone 2010;46:1456–1467; Noble et al. Clin Orthop Relat
-    Res 1988;235:148–165).
+    It is below 1 mm at the head, higher at the trochanters and 6 to 7 mm in the shaft, with a thick
+    calcar at the inferior side of the neck (Treece et al. Bone 2010;46:1456–1467; Noble et al. Clin
+    Orthop Relat Res 1988;235:148–165).
     """
     vertices = atlas().femur.vertices
     x, z = vertices[:, 0], vertices[:, 2]
@@ -241,7 +245,10 @@ def _femoral_cortex_mm() -> NDArray[np.float64]:
 
 
 def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
-    """Draw the proximal femur's spongy bone: compressive and tensile groups, Ward's triangle."""
+    """Draw the density map of a proximal femur.
+
+    It contains the compressive and tensile trabecular groups, Ward's triangle and a random texture.
+    """
     even, groups, canal = _femoral_base()
     base = np.clip(even + bone.groups * groups, 0.04, None) * canal * bone.spongiosa + 0.012
     first, second = rng.choice(THREAD_FIELDS, size=2, replace=False)
@@ -257,7 +264,7 @@ def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
 
 @lru_cache(maxsize=1)
 def _femoral_base() -> tuple[Image, Image, Image]:
-    """Return maps (h, w): even density, what the trabecular groups add to it, and the canal."""
+    """Return maps (h, w) of the uniform density, the trabecular groups' share and the canal."""
     left, top, width, height = FEMUR_PLANE_MM
     shape = (round(height / GRID_MM), round(width / GRID_MM))
     x, y = _axes(shape, (left, top))
@@ -274,7 +281,7 @@ def _femoral_base() -> tuple[Image, Image, Image]:
 
 
 def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
-    """Draw spongy bone for a hemipelvis: dense above the socket, thin in the wing and rami."""
+    """Draw a density map of a hemipelvis: dense above the acetabulum, thin in wing and rami."""
     base = _pelvic_base()
     threads, patches = _grain_at(rng, base.shape)
     texture = 1.0 + bone.texture * (0.13 * threads + 0.11 * patches) + _uneven(rng, base.shape)
@@ -293,7 +300,7 @@ def _pelvic_base() -> Image:
 
 
 def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, Image]:
-    """Cut threads and patches of a shape out of the process's grain."""
+    """Return random windows of the given shape from the precomputed threads and patches."""
     fields = _grain()
     row = rng.integers(fields.shape[1] - shape[0])
     column = rng.integers(fields.shape[2] - shape[1])
@@ -302,14 +309,14 @@ def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, 
 
 
 def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
-    """Return slow waves of density (h, w), as no two bones are alike."""
+    """Return random low-frequency variations of density (h, w), which differ between bones."""
     x, y = _axes(shape, (0.0, 0.0))
     total = np.zeros(shape, np.float32)
     for _ in range(3):
         angle, phase = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
         k, height = 2 * math.pi / rng.uniform(35.0, 120.0), rng.uniform(0.0, 0.12)
         across, down = k * math.cos(angle) * x + phase, k * math.sin(angle) * y
-        # sin(across + down), without a sine for each cell.
+        # sin(across + down), without evaluating a sine per pixel.
         total += (height * np.sin(across)) * np.cos(down)
         total += (height * np.cos(across)) * np.sin(down)
     return total
@@ -317,9 +324,9 @@ def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
 
 @lru_cache(maxsize=1)
 def _femoral_threads() -> Image:
-    """Return fields of threads (N, h, w) along the trabecular groups, made once a process.
+    """Return texture fields (N, h, w) along the trabecular groups, computed once per process.
 
-    Threads run down the compressive group, and about a circle in the tensile one.
+    Trabeculae run downwards in the compressive group, and along an arc in the tensile group.
     """
     left, top, width, height = FEMUR_PLANE_MM
     shape = (round(height / GRID_MM), round(width / GRID_MM))
@@ -340,7 +347,7 @@ def _femoral_threads() -> Image:
 
 @lru_cache(maxsize=1)
 def _grain() -> Image:
-    """Return threads and patches (2, h, w) without one direction, made once a process."""
+    """Return threads and patches (2, h, w) without preferred direction, once per process."""
     rng = np.random.default_rng(1)
     shape = (1200, 1200)
     noise = rng.standard_normal(shape, dtype=np.float32)
@@ -352,7 +359,7 @@ def _grain() -> Image:
 
 @compiled_fast
 def _line_integral(noise: Image, cosine: Image, sine: Image, reach: int) -> Image:
-    """Average noise along a direction field (Cabral, Leedom. SIGGRAPH 1993:263–270)."""
+    """Sum noise along a direction field (Cabral, Leedom. SIGGRAPH 1993:263–270)."""
     height, width = noise.shape
     total = np.zeros_like(noise)
     for i in range(height):
@@ -372,7 +379,7 @@ def _line_integral(noise: Image, cosine: Image, sine: Image, reach: int) -> Imag
 
 
 def _threads(noise: Image, angle: Image, reach: int) -> Image:
-    """Return threads along `angle` (h, w), of unit variance, without their coarsest waves."""
+    """Return high-pass filtered threads along `angle` (h, w), with unit variance."""
     lines = _line_integral(noise, np.cos(angle), np.sin(angle), reach)
     lines = lines - gaussian_filter(lines, 6.0)
     return np.asarray(lines / lines.std(), np.float32)
@@ -393,7 +400,7 @@ def _bell(x: Image, y: Image, x0: float, y0: float, sx: float, sy: float) -> Ima
 def _band(
     x: Image, y: Image, start: tuple[float, float], stop: tuple[float, float], width: float
 ) -> Image:
-    """Return a soft band about the segment from `start` to `stop`."""
+    """Return a band with a Gaussian profile along the segment from `start` to `stop`."""
     dx, dy = stop[0] - start[0], stop[1] - start[1]
     t = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0.0, 1.0)
     away = (x - start[0] - t * dx) ** 2 + (y - start[1] - t * dy) ** 2

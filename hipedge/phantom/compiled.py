@@ -1,4 +1,4 @@
-"""Numba's compiler as typed decorators: kernels are compiled at first use and cached on disk."""
+"""Typed decorators for Numba's compiler; kernels are compiled at first use and cached on disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function, keeping floating point exact to the order it is written in."""
+    """Compile a function, preserving the order of its floating-point operations."""
     return cast(Function, njit(cache=True)(function))
 
 
 def compiled_fast(function: Function) -> Function:
-    """Compile a function whose sums may be reordered."""
+    """Compile a function whose floating-point sums may be reordered."""
     return cast(Function, njit(cache=True, fastmath=True)(function))

@@ -1,9 +1,9 @@
-"""Contact sheets: a category's grades across, the hospitals down, beside real crops if given.
+"""Draw contact sheets of simulated hips: grades in columns, hospitals in rows.
 
     python -m hipedge.phantom.contact docs/img [--real CENTRES.csv FOLDER] [--seed 0]
 
-writes `phantom-CATEGORY.jpg` for each category, and with `--real` a last row of real hips (see
-`hipedge.phantom.real`).
+This writes `phantom-CATEGORY.jpg` for each category. With `--real`, the last row of each sheet
+shows crops of real hips (see `hipedge.phantom.real`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WHITE = 255
 def contact_sheet(
     category: Category, *, seed: int, columns: int = 5, real: Sequence[NDArray[np.uint8]] = ()
 ) -> Image.Image:
-    """Draw hips of a category: grades across, one hospital a row, then a row of `real` crops."""
+    """Draw hips of a category: grades in columns, hospitals in rows, then a row of `real` crops."""
     grades = list(GRADE_SHARES[category])
     size = GEOMETRY.size_px
     rows = len(HOSPITALS) + bool(real)
@@ -60,7 +60,7 @@ def _put(sheet: Image.Image, crop: NDArray[np.uint8], label: str, row: int, colu
 
 
 def main() -> None:
-    """Write the sheets."""
+    """Write a contact sheet for each category."""
     parser = argparse.ArgumentParser(description="Contact sheets of phantoms, one a category.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--real", nargs=2, type=Path, metavar=("CENTRES.csv", "FOLDER"))

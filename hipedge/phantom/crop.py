@@ -1,4 +1,4 @@
-"""Hip crops drawn on the fly, for training without files."""
+"""Generate simulated hip crops on the fly, for training without files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hipedge.types import Category, CropGeometry, Side
 
 @dataclass(frozen=True)
 class CropTruth:
-    """What a crop shows."""
+    """Ground truth of a simulated crop."""
 
     category: Category
     grade: str
@@ -29,10 +29,11 @@ def crop(
     category: Category | None = None,
     style: str | None = None,
 ) -> tuple[NDArray[np.uint8], CropTruth]:
-    """Draw one hip as the network sees it: uint8 (1, S, S) as a right hip, and its truth.
+    """Draw one hip crop as the network's input, with its ground truth.
 
-    The same seed, geometry and arguments give the same crop; a generator gives the next one.
-    `category` and `style`, a hospital's name, are drawn as on whole films where not given.
+    The crop is uint8 (1, S, S), oriented as a right hip. The same seed, geometry and arguments give
+    the same crop; a generator gives a new crop at each call. `style` is the name of a hospital. If
+    `category` or `style` is None, it is drawn from the same distribution as for whole films.
     """
     rng = np.random.default_rng(rng)
     side = Side(rng.choice([Side.RIGHT.value, Side.LEFT.value]))

@@ -1,11 +1,12 @@
-"""Derive the anatomy that ships, `data/anatomy.npz`, from the LLP26 shape model.
+"""Derive the shipped anatomy, `data/anatomy.npz`, from the LLP26 shape model.
 
     python -m hipedge.phantom.derive llp26_pelvis_femur_10modes.npz
 
-The source holds a triangulated mean pelvis and left femur with ten modes. Its right acetabulum is
-distorted and its symphysis lies off the sacrum's midline, so only the left hemipelvis is kept,
-turned about the sacro-iliac joint until it can be mirrored. The result is in mm about the midline
-at the height of the femoral heads: x to the patient's left, y to the back, z to the head.
+The source contains a triangulated mean pelvis and left femur, with ten shape modes. Its right
+acetabulum is distorted, and its symphysis is not in the midline of the sacrum. Therefore only the
+left hemipelvis is kept, rotated about the sacro-iliac joint so that it can be mirrored. The result
+is in mm, with the origin in the midline at the height of the femoral heads: x points to the
+patient's left, y to the back, z to the head.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FEMUR_KEPT_BELOW_HEAD_MM = 330.0
 
 
 def derive(source: Path) -> dict[str, Any]:
-    """Return the arrays that ship, from the triangulated model in `source`."""
+    """Return the arrays of the shipped file, from the triangulated model in `source`."""
     model = np.load(source)
     pelvis = Mesh(model["pelvis_vertices"].astype(float), model["pelvis_faces"])
     pelvis_modes = model["pelvis_modes"].astype(float)
@@ -45,7 +46,7 @@ def derive(source: Path) -> dict[str, Any]:
     femur, femur_modes = _truncate(femur, femur_modes)
     femur, femur_modes = _refine(femur, femur_modes)
 
-    # Turn the hemipelvis, and the femur with it, about the sacro-iliac joint.
+    # Rotate the hemipelvis and the femur together about the sacro-iliac joint.
     pivot = np.array([midline, sacral.vertices[:, 1].mean(), 0.0])
     front = hemipelvis.vertices[hemipelvis.vertices[:, 0].argmin()]
     angle = np.arctan2(midline + SYMPHYSIS_MM / 2 - front[0], pivot[1] - front[1])
@@ -83,7 +84,7 @@ def fit_sphere(points: Points) -> tuple[Points, float]:
 
 
 def _head_of(vertices: Points) -> NDArray[np.intp]:
-    """Return which vertices of the femur lie on the head's sphere."""
+    """Return the indices of the femoral vertices that lie on the sphere of the head."""
     centre = vertices[vertices[:, 2].argmax()] - np.array([0.0, 0.0, 22.9])
     for _ in range(10):
         off_mm = np.abs(np.linalg.norm(vertices - centre, axis=1) - 22.9)
@@ -92,7 +93,7 @@ def _head_of(vertices: Points) -> NDArray[np.intp]:
 
 
 def _components(mesh: Mesh) -> list[NDArray[np.intp]]:
-    """Return the vertices of each connected part."""
+    """Return the vertex indices of each connected component."""
     edges = mesh.faces[:, [[0, 1], [1, 2]]].reshape(-1, 2)
     ones = np.ones(len(edges))
     count = len(mesh.vertices)
@@ -102,7 +103,7 @@ def _components(mesh: Mesh) -> list[NDArray[np.intp]]:
 
 
 def _subset(mesh: Mesh, modes: Points, kept: NDArray[np.integer]) -> tuple[Mesh, Points]:
-    """Return the part of a mesh over the vertices `kept`, and its modes."""
+    """Return the submesh of the vertices `kept`, and its modes."""
     renumber = np.full(len(mesh.vertices), -1)
     renumber[kept] = np.arange(len(kept))
     faces = renumber[mesh.faces]
@@ -111,7 +112,7 @@ def _subset(mesh: Mesh, modes: Points, kept: NDArray[np.integer]) -> tuple[Mesh,
 
 
 def _truncate(femur: Mesh, modes: Points) -> tuple[Mesh, Points]:
-    """Cut the shaft off below the film, carrying the modes through the same cut."""
+    """Cut the shaft off below the imaged region, applying the same cut to the modes."""
     level = femur.vertices[:, 2] - (femur.vertices[:, 2].max() - 23.0 - FEMUR_KEPT_BELOW_HEAD_MM)
     upper, _ = cut(femur, level)
     carried = [cut(Mesh(mode, femur.faces), level)[0].vertices for mode in modes]
@@ -120,7 +121,7 @@ def _truncate(femur: Mesh, modes: Points) -> tuple[Mesh, Points]:
 
 
 def _refine(mesh: Mesh, modes: Points) -> tuple[Mesh, Points]:
-    """Divide each face into four and smooth (Loop 1987), so that no facet shows on the film."""
+    """Subdivide each face into four (Loop 1987), so that no facets are visible on the film."""
     stacked = np.concatenate([mesh.vertices[None], modes])  # (1 + modes, V, 3)
     edges = np.sort(mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
     unique, inverse = np.unique(edges, axis=0, return_inverse=True)
@@ -149,7 +150,7 @@ def _refine(mesh: Mesh, modes: Points) -> tuple[Mesh, Points]:
 
 
 def wall_mm(mesh: Mesh) -> NDArray[np.float64]:
-    """Return how deep the bone is under each vertex (V,): the way inwards to the far surface."""
+    """Return the bone thickness at each vertex (V,), in mm, inwards to the opposite surface."""
     inwards = -normals(mesh)
     a, b, c = (np.ascontiguousarray(mesh.vertices[mesh.faces[:, k]]) for k in range(3))
     return _first_hit(mesh.vertices, inwards, a, b, c)
@@ -159,7 +160,10 @@ def wall_mm(mesh: Mesh) -> NDArray[np.float64]:
 def _first_hit(
     origins: Points, directions: Points, a: Points, b: Points, c: Points
 ) -> NDArray[np.float64]:
-    """Möller and Trumbore (1997): distance to the nearest face along each direction."""
+    """Return the distance to the nearest face along each direction (Möller, Trumbore 1997).
+
+    Faces closer than 0.3 mm are ignored, and distances are limited to 60 mm.
+    """
     nearest = np.full(origins.shape[0], 60.0)
     for i in range(origins.shape[0]):
         o, d = origins[i], directions[i]

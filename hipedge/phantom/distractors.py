@@ -1,4 +1,4 @@
-"""Things on a film that are no disease of the hip: calcifications, clips, clothes, shields."""
+"""Objects on a film that are unrelated to the hips: calcifications, clips, clothing, shields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hipedge.phantom.soft_tissue import Body, Ellipsoid, Streak
 
 
 def draw_distractors(body: Body, rng: np.random.Generator) -> Body:
-    """Add what a patient may carry, each seldom; none depends on what the hips have."""
+    """Add incidental objects, each with a low probability, independently of the hips' findings."""
     ellipsoids, streaks = list(body.ellipsoids), list(body.streaks)
     if rng.uniform() < 0.35:
         ellipsoids += _phleboliths(rng)
@@ -33,7 +33,7 @@ def draw_distractors(body: Body, rng: np.random.Generator) -> Body:
 
 
 def _phleboliths(rng: np.random.Generator) -> list[Ellipsoid]:
-    """Return calcified clots in the pelvic veins."""
+    """Return phleboliths: calcified thrombi in the pelvic veins."""
     found = []
     for _ in range(rng.integers(1, 5)):
         radius = rng.uniform(1.2, 3.0)
@@ -45,7 +45,7 @@ def _phleboliths(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _calcified_artery(rng: np.random.Generator) -> list[Streak]:
-    """Return both walls of a femoral artery, in dashes."""
+    """Return interrupted calcifications along both walls of a femoral artery."""
     side = rng.choice([-1.0, 1.0])
     x, z = side * rng.uniform(50, 70), rng.uniform(20, 60)
     dx = side * rng.uniform(0.05, 0.3)
@@ -61,7 +61,7 @@ def _calcified_artery(rng: np.random.Generator) -> list[Streak]:
 
 
 def _buttons(rng: np.random.Generator) -> list[Ellipsoid]:
-    """Return buttons and studs of clothes, plastic or metal."""
+    """Return buttons and studs of clothing, of plastic or metal."""
     found: list[Ellipsoid] = []
     x = rng.uniform(-120, 120)
     for k in range(rng.integers(1, 5)):
@@ -74,7 +74,7 @@ def _buttons(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _tube(rng: np.random.Generator) -> list[Streak]:
-    """Return a catheter or line with its opaque stripe, wandering over the film."""
+    """Return a catheter or line with a radiopaque stripe, on an irregular path over the film."""
     x, z = rng.uniform(-60, 60), rng.uniform(-120, -60)
     heading = rng.uniform(0.2, np.pi - 0.2)
     found = []

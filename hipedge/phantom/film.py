@@ -1,4 +1,4 @@
-"""One film: a patient, a hospital and a view, drawn from a seed; its picture, whole or in part."""
+"""Draw a film (patient, hospital and view) from a seed, and render all or part of its image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hipedge.phantom.scene import HipModel, Patient
 from hipedge.phantom.soft_tissue import Body
 from hipedge.types import Box, Category, CropGeometry, Side
 
-# Patient Orientation (0020,0020): rows run to the patient's left, columns to the feet.
+# Patient Orientation (0020,0020): rows point to the patient's left, columns to the feet.
 ORIENTATION = ("L", "F")
 SINGLE_HIP_SHARE = 0.15
 SINGLE_HIP_FILM_MM = (300.0, 240.0)
@@ -36,10 +36,10 @@ SHUTTER_MM = (2.0, 16.0)
 
 @dataclass(frozen=True, eq=False)
 class SimulatedFilm:
-    """A film before it is developed.
+    """Description of a simulated film, from which `develop` renders the image.
 
-    `sides` are the hips on it; `shutter_px` is what the collimator leaves open, or None;
-    `noise_seed` makes its noise.
+    `sides` are the hips on the film. `shutter_px` is the area left open by the collimator, in image
+    coordinates, or None without visible collimation. `noise_seed` seeds the noise.
     """
 
     identity: Identity
@@ -53,25 +53,26 @@ class SimulatedFilm:
     noise_seed: int
 
     def hip(self, side: Side) -> HipModel:
-        """Return the hip of a side."""
+        """Return the hip on the given side."""
         return next(hip for hip in self.patient.hips if hip.side is side)
 
     def centre_px(self, side: Side) -> tuple[float, float]:
-        """Return where a femoral head's centre, or its implant's, falls: (x, y)."""
+        """Return the image position (x, y) of the centre of a femoral head or of its implant."""
         x, y = self.view.project(self.hip(side).centre_mm[None])[0]
         return float(x), float(y)
 
     @property
     def hip_spacing_mm(self) -> tuple[float, float]:
-        """What a reader of the header takes for the spacing in the plane of the hips.
+        """Pixel spacing in the plane of the hips according to the DICOM header, in mm.
 
-        It is a few percent off, as it is in life: machines take every patient for the same.
+        Like real values it is wrong by a few percent, because a machine assumes the same
+        magnification for every patient.
         """
         spacing = self.view.pixel_mm / self.hospital.magnification
         return spacing, spacing
 
     def box(self, side: Side, geometry: CropGeometry) -> Box:
-        """Return what a network sees of a hip: its crop, in image coordinates."""
+        """Return the network's crop of a hip, in image coordinates."""
         lateral = image_lateral(side, ORIENTATION)
         return crop_box(self.centre_px(side), self.hip_spacing_mm, geometry, lateral=lateral)
 
@@ -85,11 +86,12 @@ def draw_film(
     hospital: str | None = None,
     only: Side | None = None,
 ) -> SimulatedFilm:
-    """Draw a film from a seed; what is given is not drawn, and changes nothing else.
+    """Draw a film at random from a seed.
 
-    `categories` and `grades` are per side; a side left out is drawn. With `only`, the film shows
-    that side, and the other hip is a plain normal one. Raises `KeyError` for an unknown hospital
-    or grade.
+    Values given as arguments are not drawn, and do not change the other values. `categories` and
+    `grades` are given per side; a missing side is drawn. With `only`, the film shows that side even
+    if it shows a single hip, and the other hip is a normal hip of grade `kl0`. Raises `KeyError`
+    for an unknown hospital or grade.
     """
     rng = np.random.default_rng(seed)
     truth_rng, hospital_rng, patient_rng, view_rng, marker_rng = rng.spawn(5)
@@ -119,7 +121,7 @@ def draw_film(
 
 
 def develop(film: SimulatedFilm, part: View | None = None) -> Image:
-    """Return a film's picture (H, W), or that of a part of it: 0 dark to 1 bright, bone bright."""
+    """Render a film or `part` of it: (H, W), from 0 (dark) to 1 (bright), with bright bone."""
     view = part or film.view
     rng = np.random.default_rng(film.noise_seed)
     picture = expose(film.patient, film.technique, film.view, view, rng)
@@ -129,10 +131,11 @@ def develop(film: SimulatedFilm, part: View | None = None) -> Image:
 
 
 def crop_of(film: SimulatedFilm, side: Side, geometry: CropGeometry) -> NDArray[np.uint8]:
-    """Return what the network would see of a hip of this film: uint8 (1, S, S).
+    """Return the network's input for a hip of this film: uint8 (1, S, S).
 
-    Only the crop's pixels are developed; then they go the way of a film that was read. The two
-    differ by their noise and by the file's rounding.
+    Only the pixels of the crop are rendered, and then processed like those of a film that was read
+    from a file. The two inputs differ in their noise and in the rounding of stored values. Raises
+    `Refused` with `HIP_OUTSIDE_IMAGE` if the crop lies outside the film.
     """
     box = film.box(side, geometry)
     height, width = film.view.shape
@@ -163,7 +166,7 @@ def _draw_view(
         view = hospital.draw_view(rng, centre=centre, film_mm=SINGLE_HIP_FILM_MM, depth=depth)
         return view, (side,)
     film_mm = hospital.film_mm[int(rng.integers(len(hospital.film_mm)))]
-    # A low film shows the whole pelvis; what is left over shows thighs or belly.
+    # A film of low height shows the whole pelvis; a taller one also shows thighs or abdomen.
     centre = (float(rng.normal(0, 7)), float(rng.normal(12, 14)))
     view = hospital.draw_view(rng, centre=centre, film_mm=film_mm, depth=depth)
     return view, (Side.RIGHT, Side.LEFT)
@@ -172,7 +175,7 @@ def _draw_view(
 def _with_markers(
     hospital: Hospital, patient: Patient, view: View, rng: np.random.Generator
 ) -> Body:
-    """Lay the hospital's letters on the table, each at its side of the patient."""
+    """Add the hospital's side markers, each on the corresponding side of the patient."""
     half = view.shape[1] * view.pixel_mm / view.magnification(0.0) / 2
     middle = view.focus_mm[0] + (
         view.origin_mm[0] + view.shape[1] * view.pixel_mm / 2 - view.focus_mm[0]
@@ -188,7 +191,7 @@ def _with_markers(
 
 
 def _draw_shutter(hospital: Hospital, view: View, rng: np.random.Generator) -> Box | None:
-    """Draw what the collimator leaves open, in image coordinates."""
+    """Draw the area left open by the collimator, in image coordinates, or None."""
     shut = rng.uniform() < hospital.collimated
     left, top, right, bottom = rng.uniform(*SHUTTER_MM, size=4) / view.pixel_mm
     height, width = view.shape

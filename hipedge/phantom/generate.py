@@ -1,4 +1,4 @@
-"""Many films with their truth: in parallel, resumable, the same for the same seed."""
+"""Generate sets of films with ground truth: parallel, resumable, and reproducible from a seed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from hipedge.phantom.write import write_film
 from hipedge.types import CropGeometry
 
 TRUTH = "truth.csv"
-# The box of a hip in `truth.csv`: from above the roof of the socket to below the lesser trochanter.
+# Box of a hip in `truth.csv`: from above the acetabular roof to below the lesser trochanter.
 TRUTH_BOX = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 SPLIT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
 @dataclass(frozen=True)
 class TruthRow:
-    """One hip of one film: a line of `truth.csv`, and of a training manifest.
+    """Ground truth of one hip on one film: a row of `truth.csv` and of a training manifest.
 
-    `x`, `y` are the femoral head's centre, or its implant's, and `x0` to `y1` the box of the hip,
-    in image coordinates.
+    `x` and `y` are the centre of the femoral head or of its implant, and `x0` to `y1` the box of
+    the hip, all in image coordinates.
     """
 
     path: str
@@ -59,10 +59,11 @@ def generate(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Write films 0 to `count` − 1 of a seed into `directory`, and return their `truth.csv`.
+    """Write films 0 to `count` − 1 of a seed to `directory`, and return the path of `truth.csv`.
 
-    Films whose file and truth are there already are kept, so an interrupted run goes on, and a
-    larger `count` adds to a smaller one. `progress` is called with (done, total) films.
+    Films whose file and ground truth already exist are kept. Thus an interrupted run is resumed,
+    and a larger `count` extends an existing set. `progress` is called with the numbers of finished
+    films and of all films.
     """
     directory.mkdir(parents=True, exist_ok=True)
     truth = directory / TRUTH
@@ -83,19 +84,19 @@ def generate(
 
 
 def file_name(number: int) -> str:
-    """Return the name of a film's file."""
+    """Return the file name of a film."""
     return f"phantom-{number:06d}.dcm"
 
 
 def make_film(directory: Path, number: int, seed: int) -> list[TruthRow]:
-    """Draw, develop and write one film; return its hips."""
+    """Draw, render and write one film; return the ground truth of its hips."""
     film = draw_film(np.random.SeedSequence([seed, number]), number=number)
     write_film(directory / file_name(number), film, develop(film))
     return truth_of(film, file_name(number), seed)
 
 
 def truth_of(film: SimulatedFilm, path: str, seed: int) -> list[TruthRow]:
-    """Return the rows of a film, its hips in the order right, left."""
+    """Return the ground truth of a film's hips, the right hip before the left."""
     split = _split(film, seed)
     rows = []
     for side in film.sides:
@@ -127,7 +128,7 @@ def truth_of(film: SimulatedFilm, path: str, seed: int) -> list[TruthRow]:
 def _films(
     directory: Path, numbers: list[int], seed: int, workers: int
 ) -> Iterator[list[TruthRow]]:
-    """Make films, here or in worker processes; each as soon as it is done."""
+    """Make films in this process or in worker processes, and yield each when it is finished."""
     if workers <= 1:
         for number in numbers:
             yield make_film(directory, number, seed)
@@ -139,7 +140,7 @@ def _films(
 
 
 def _rows_so_far(directory: Path) -> dict[str, list[list[str]]]:
-    """Read the truth of films whose file is there, by file name."""
+    """Read the ground truth of films whose file exists, by file name."""
     truth = directory / TRUTH
     found: dict[str, list[list[str]]] = {}
     if not truth.exists():
@@ -163,7 +164,7 @@ def _write_sorted(truth: Path, rows: dict[str, list[list[str]]]) -> None:
 
 
 def _split(film: SimulatedFilm, seed: int) -> str:
-    """Return the split of a film's patient; the outside hospital is one of its own."""
+    """Return the split of a film's patient; the external hospital is a separate split."""
     if film.hospital.name == EXTERNAL:
         return "external"
     rng = np.random.default_rng([seed, film.identity.number, 1])

@@ -1,4 +1,4 @@
-"""One hip from a category and a grade: its joint and bones, its lesion, its operation."""
+"""Build a hip of a given category and grade: joint, bones, lesion and surgical treatment."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SHAFT_CORTEX_MM = 6.0
 
 @dataclass(frozen=True)
 class Person:
-    """What both hips of a person share."""
+    """Skeletal parameters shared by both hips of a person."""
 
     build: Build
     bone: Quality
@@ -58,8 +58,8 @@ class Person:
 def build_hip(
     person: Person, side: Side, category: Category, grade: str, leg: Pose, rng: np.random.Generator
 ) -> HipModel:
-    """Build a hip, as a left one, and mirror it for the right."""
-    # Each draws from a stream of its own, so that a lesion changes nothing but what it is.
+    """Build a hip of the given side; a right hip is built as a left hip and mirrored."""
+    # Each step has its own random stream, so that a lesion does not change the rest of the hip.
     shape_rng, lesion_rng, tissue_rng, implant_rng = rng.spawn(4)
     lesion = draw_lesion(category, grade, lesion_rng)
     shape = lesion.shape(_varied(person.shape, category, grade, shape_rng))
@@ -116,7 +116,7 @@ def _measured(joint: Joint, person: Person) -> FemurFrame:
 
 
 def _operated(bones: Bones, implant: Implant) -> Bones:
-    """Take away the bone that the operation takes: saw cuts of the femur, the reamed socket."""
+    """Remove the resected bone: saw cuts of the femur and reaming of the acetabulum."""
     hemipelvis, femur = bones.hemipelvis, bones.femur
     if implant.resection:
 
@@ -139,7 +139,10 @@ def _operated(bones: Bones, implant: Implant) -> Bones:
 
 
 def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
-    """Assemble pelvis and femur: the head in a spherical socket, covered as planned."""
+    """Assemble hemipelvis and femur, with a spherical acetabulum and the shape's centre-edge angle.
+
+    The centre-edge angle is approached in two rotations of the acetabular roof.
+    """
     hemipelvis, femur = pelvis_and_femur(person.build)
     centre = femur.at("head").copy()
     tilted = (hemipelvis.vertices - centre) @ rotation_about_x(np.radians(person.tilt_deg)).T
@@ -157,7 +160,7 @@ def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
 
 
 def _varied(shape: HipShape, category: Category, grade: str, rng: np.random.Generator) -> HipShape:
-    """Vary a person's shape for one side, within what its grade allows."""
+    """Vary a person's shape for one side, within the limits of the hip's grade."""
     shape = replace(
         shape,
         neck_shaft_deg=shape.neck_shaft_deg + rng.normal(0, 1.2),

@@ -1,7 +1,7 @@
-"""Three hospitals, each with habits of its own: tube, detector, processing, files and markers.
+"""Three simulated hospitals that differ in tube, detector, processing, files and side markers.
 
-Two are for training, the third stays outside. What a hospital does never depends on what its
-patients have.
+Two hospitals are for training; the third is for external validation. The parameters of a hospital
+never depend on the diagnoses of its patients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Range = tuple[float, float]
 
 
 class Spacing(Enum):
-    """Which attributes say how far apart the pixels are (PS3.3 10.7.1)."""
+    """Attributes of the DICOM header that give the pixel spacing (PS3.3 10.7.1)."""
 
     MAGNIFICATION = "imager spacing and the estimated magnification"
     CALIBRATED = "imager spacing, and pixel spacing corrected for magnification"
@@ -28,7 +28,11 @@ class Spacing(Enum):
 
 @dataclass(frozen=True)
 class Hospital:
-    """A hospital's habits; a range is drawn from evenly, film by film."""
+    """Acquisition and file parameters of a hospital.
+
+    Values given as a range are drawn for each film, from a uniform distribution
+    (`quanta_per_mm2` from a log-uniform one).
+    """
 
     name: str
     institution: str
@@ -42,11 +46,11 @@ class Hospital:
     bits_stored: int
     transfer_syntaxes: tuple[str, ...]
     spacing: Spacing
-    magnification: float  # what the machine takes it for, whoever lies there
-    markers: tuple[str, ...]  # which sides get a letter
+    magnification: float  # assumed by the machine, independent of the patient
+    markers: tuple[str, ...]  # sides with a lead marker
     marker_height_mm: Range
-    collimated: float  # share of films with a visible shutter
-    shutter: float  # its tone: 0 black, 1 white
+    collimated: float  # share of films with visible collimation
+    shutter: float  # grey level outside the collimated area: 0 black, 1 white
     kilovolts: tuple[int, int]
     copper_mm: tuple[float, ...]
     quanta_per_mm2: Range
@@ -64,7 +68,7 @@ class Hospital:
     reach_high: Range
 
     def draw_technique(self, rng: np.random.Generator) -> Technique:
-        """Draw how one film is exposed and processed here."""
+        """Draw the exposure and processing parameters of one film."""
         return Technique(
             kilovolts=int(rng.integers(self.kilovolts[0], self.kilovolts[1] + 1)),
             copper_mm=float(rng.choice(self.copper_mm)),
@@ -86,10 +90,10 @@ class Hospital:
     def draw_view(
         self, rng: np.random.Generator, *, centre: tuple[float, float], film_mm: Range, depth: float
     ) -> View:
-        """Place a film of (height, width) so that `centre` (x, z) of the hips' plane is its middle.
+        """Draw a view on a film of `film_mm` (height, width), centred on a point of the hip plane.
 
-        `depth` is from the hips' plane to the detector's; the focus stands over the film's middle,
-        roughly.
+        `centre` is that point, (x, z) in mm, and `depth` the distance from the plane of the hips to
+        the detector, in mm. The focus is placed approximately over the centre of the film.
         """
         distance = rng.uniform(*self.source_to_detector_mm)
         shape = (round(film_mm[0] / self.pixel_mm), round(film_mm[1] / self.pixel_mm))

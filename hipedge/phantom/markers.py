@@ -1,10 +1,10 @@
-"""Lead letters that say which side is which."""
+"""Lead side markers: the letters R and L."""
 
 from __future__ import annotations
 
 from hipedge.phantom.soft_tissue import Streak
 
-# Strokes in a box one high and 0.7 wide, from the lower left corner.
+# Strokes (x0, z0, x1, z1) in a box of height 1 and width 0.7, from its lower left corner.
 STROKES: dict[str, tuple[tuple[float, float, float, float], ...]] = {
     "L": ((0.1, 1.0, 0.1, 0.0), (0.1, 0.0, 0.6, 0.0)),
     "R": (
@@ -17,7 +17,7 @@ LEAD_MM = 1.0
 
 
 def letter(name: str, corner: tuple[float, float], height_mm: float) -> list[Streak]:
-    """Return a letter of lead, its lower left corner at (x, z) of the hips' plane."""
+    """Return a lead letter; `corner` is its lower left corner (x, z) in the hip plane, in mm."""
     x, z = corner
     return [
         Streak(

@@ -15,18 +15,18 @@ Faces = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Vertices (V, 3) in mm and faces (F, 3), turning anticlockwise as seen from outside."""
+    """Vertices (V, 3) in mm and faces (F, 3), anticlockwise as seen from outside."""
 
     vertices: Points
     faces: Faces
 
     def moved(self, vertices: Points) -> Mesh:
-        """Return the same faces over other vertices."""
+        """Return a mesh with the same faces and other vertices."""
         return Mesh(vertices, self.faces)
 
 
 def normals(mesh: Mesh) -> Points:
-    """Return the outward unit normal at each vertex (V, 3), faces weighted by their area."""
+    """Return the outward unit normals at the vertices (V, 3), with faces weighted by area."""
     return _normals(np.ascontiguousarray(mesh.vertices), mesh.faces)
 
 
@@ -52,17 +52,17 @@ def _normals(vertices: Points, faces: Faces) -> Points:
 
 
 def volume_mm3(mesh: Mesh) -> float:
-    """Return the volume a closed mesh encloses (the divergence theorem)."""
+    """Return the volume enclosed by a closed mesh, by the divergence theorem."""
     a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
 def cut(mesh: Mesh, level: NDArray[np.float64]) -> tuple[Mesh, Mesh]:
-    """Cut a closed mesh where `level` (V,), given at its vertices, passes through zero.
+    """Cut a closed mesh where `level` (V,), given at its vertices, changes sign.
 
-    Returns the part where `level` is positive and the part where it is negative, both closed: a
-    fan from the middle of the cut's edge fills the wound, the same in both, so that the parts
-    put back together leave no trace.
+    Returns the part where `level` is positive and the part where it is negative. Both are closed
+    with the same triangle fan around the mean point of the cut, so that no trace of the cut is
+    visible if the two parts are put together again.
     """
     level = np.where(level == 0.0, 1e-9, level)
     edges = np.sort(mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
@@ -86,7 +86,10 @@ def cut(mesh: Mesh, level: NDArray[np.float64]) -> tuple[Mesh, Mesh]:
 def _split(
     faces: Faces, level: NDArray[np.float64], number: dict[tuple[int, int], int], centre: int
 ) -> tuple[Faces, Faces]:
-    """Sort faces by side, and divide those that cross into one on one side, two on the other."""
+    """Sort faces by side; split each crossing face into one triangle on one side and two opposite.
+
+    The triangles of the fan that closes each part are added.
+    """
     positive = level[faces] > 0
     count = positive.sum(axis=1)
     sides: tuple[list[list[int]], list[list[int]]] = ([], [])

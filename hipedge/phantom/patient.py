@@ -1,4 +1,4 @@
-"""Draw a patient: who it is, how the bones are, what each hip has, what lies about."""
+"""Draw a patient: identity, skeleton, category and grade of each hip, and incidental objects."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from hipedge.types import ABNORMAL, Category, Side
 
 MODE_SPREAD = 0.9
 
-# How often a hip has each category, and each grade within it: at least 40 % of every abnormal
-# category lie in its two mildest grades (`docs/categories.md`).
+# Frequencies of the categories, and of the grades within each category. At least 40 % of the hips
+# of each abnormal category have one of its two mildest grades (`docs/categories.md`).
 NORMAL_SHARE = 0.30
 CATEGORY_SHARES: dict[Category, float] = {
     Category.NORMAL: NORMAL_SHARE,
@@ -61,7 +61,7 @@ GRADE_SHARES: dict[Category, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a phantom is: a number, an age in years and a sex, M or F."""
+    """Identity of a simulated patient: number, age in years and sex (M or F)."""
 
     number: int
     age_years: int
@@ -69,31 +69,31 @@ class Identity:
 
     @property
     def patient_id(self) -> str:
-        """Return an identifier that can be no one's."""
+        """Return a Patient ID that cannot belong to a real person."""
         return f"PHANTOM-{self.number:06d}"
 
 
 def draw_category(rng: np.random.Generator) -> Category:
-    """Draw what a hip has."""
+    """Draw the category of a hip."""
     return Category(
         rng.choice([c.value for c in CATEGORY_SHARES], p=list(CATEGORY_SHARES.values()))
     )
 
 
 def draw_grade(category: Category, rng: np.random.Generator) -> str:
-    """Draw how far it has gone."""
+    """Draw the grade of a hip of the given category."""
     shares = GRADE_SHARES[category]
     return str(rng.choice(list(shares), p=list(shares.values())))
 
 
 def draw_identity(number: int, rng: np.random.Generator) -> Identity:
-    """Draw an adult."""
+    """Draw the age and sex of an adult."""
     age = int(np.clip(rng.normal(64, 16), 22, 97))
     return Identity(number, age, "M" if rng.uniform() < 0.45 else "F")
 
 
 def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
-    """Draw a skeleton."""
+    """Draw the skeletal parameters of a person."""
     male = identity.sex == "M"
     scores = np.clip(rng.normal(size=10), -2.0, 2.0) * MODE_SPREAD
     bone = quality_at(identity.age_years, rng.normal(0.3 if male else -0.3, 1.0))
@@ -114,7 +114,7 @@ def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
 
 
 def draw_leg(rng: np.random.Generator) -> Pose:
-    """Draw how a leg lies: mostly turned in a little, seldom far spread."""
+    """Draw the position of a leg: mostly slight internal rotation, rarely marked abduction."""
     spread = rng.uniform(15, 40) if rng.uniform() < 0.08 else rng.normal(2, 7)
     return Pose(
         internal_deg=float(np.clip(rng.normal(7, 15), -35, 32)),
@@ -130,9 +130,10 @@ def draw_patient(
     *,
     only: Side | None = None,
 ) -> Patient:
-    """Build a patient whose hips have these categories and grades.
+    """Build a patient whose hips have the given categories and grades.
 
-    With `only`, the other hip is a plain normal one: it lies outside the crop, but scatters.
+    With `only`, the other hip is a normal hip of grade `kl0`. It is outside the crop, but
+    contributes scatter.
     """
     person_rng, body_rng, right_rng, left_rng, rest_rng = rng.spawn(5)
     person = draw_person(identity, person_rng)
@@ -159,7 +160,7 @@ def draw_patient(
 
 
 def _trunk(person: Person, rng: np.random.Generator) -> list[Piece]:
-    """Return the sacrum and the lumbar spine."""
+    """Return the bone pieces of the sacrum and the lumbar spine."""
     mean = anatomy.atlas()
     tilt = rotation_about_x(np.radians(person.tilt_deg))
     sacrum = anatomy.sacrum(person.build)

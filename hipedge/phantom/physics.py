@@ -1,4 +1,4 @@
-"""X-rays: the tube's spectrum, what matter takes from it, scatter, blur and noise."""
+"""X-ray physics: tube spectrum, attenuation by materials, blur, noise and map resampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hipedge.phantom.compiled import compiled_fast
 Image = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
-# Material: density in g/cm³, and an xraylib (NIST) compound or the mass fractions of elements.
+# Materials: density in g/cm³, and an xraylib (NIST) compound or mass fractions by atomic number.
 MATERIALS: dict[str, tuple[float, str | dict[int, float]]] = {
     "muscle": (1.05, "Muscle, Skeletal"),
     "fat": (0.95, "Adipose Tissue (ICRP)"),
@@ -36,9 +36,10 @@ BINS = 4
 
 @dataclass(frozen=True)
 class Spectrum:
-    """A few energies that stand for the whole: `weights` (E,) of what the detector records.
+    """X-ray spectrum reduced to a few energies.
 
-    `attenuation_per_mm` maps a material to its linear attenuation at each energy (E,).
+    `weights` (E,) are the fractions of the signal that the detector records at each energy.
+    `attenuation_per_mm` maps each material to its linear attenuation coefficients (E,), per mm.
     """
 
     kilovolts: int
@@ -48,10 +49,11 @@ class Spectrum:
 
 @lru_cache(maxsize=64)
 def spectrum_at(kilovolts: int, copper_mm: float = 0.0) -> Spectrum:
-    """Return a tungsten tube's spectrum behind its filters, as a CsI detector records it.
+    """Return the filtered spectrum of a tungsten tube, as recorded by a CsI detector.
 
-    Bremsstrahlung by Kramers' law (Philos Mag 1923;46:836–871), hardened by the filters; the
-    detector sums energy. It is divided into energies of equal share.
+    The bremsstrahlung follows Kramers' law (Philos Mag 1923;46:836–871) and is hardened by the
+    filters. The detector integrates energy. The spectrum is divided into `BINS` energies with equal
+    shares of the signal behind a patient.
     """
     energy = np.arange(15.0, kilovolts, BIN_KEV)
     photons = kilovolts / energy - 1.0
@@ -60,7 +62,7 @@ def spectrum_at(kilovolts: int, copper_mm: float = 0.0) -> Spectrum:
         photons *= [np.exp(-_per_mm(density, {element: 1.0}, e) * thickness_mm) for e in energy]
     scintillator = {55: 0.511, 53: 0.489}
     caught = [1.0 - np.exp(-_per_mm(4.51, scintillator, e) * SCINTILLATOR_MM) for e in energy]
-    # Behind a patient's 20 cm little is left of the softest rays: weigh as they arrive.
+    # Few low-energy photons penetrate 20 cm of a patient: bin by the signal behind tissue.
     recorded = photons * energy * caught
     arriving = recorded * [np.exp(-_per_mm(1.0, "Muscle, Skeletal", e) * 120.0) for e in energy]
     share = np.cumsum(arriving) / arriving.sum()
@@ -77,7 +79,7 @@ def spectrum_at(kilovolts: int, copper_mm: float = 0.0) -> Spectrum:
 
 
 def _per_mm(density: float, made_of: str | dict[int, float], kev: float) -> float:
-    """Return a linear attenuation coefficient per mm, from xraylib's total cross-sections."""
+    """Return the linear attenuation coefficient per mm, from xraylib's total cross-sections."""
     if isinstance(made_of, str):
         mass = xraylib.CS_Total_CP(made_of, kev)
     else:
@@ -86,9 +88,10 @@ def _per_mm(density: float, made_of: str | dict[int, float], kev: float) -> floa
 
 
 def transmission(spectrum: Spectrum, paths_mm: dict[str, Image]) -> Image:
-    """Return what share of the beam gets through paths (H, W) of each material (Beer–Lambert).
+    """Return the transmitted fraction of the beam (H, W), by the Beer–Lambert law.
 
-    Bone displaces muscle, so its path counts for what it takes beyond muscle's.
+    `paths_mm` maps each material to its path lengths (H, W). Bone and foreign materials displace
+    muscle, so the attenuation coefficient of muscle is subtracted from theirs.
     """
     names = list(paths_mm)
     muscle = np.array(spectrum.attenuation_per_mm["muscle"])
@@ -119,7 +122,7 @@ def _transmit(paths: Image, table: Image, weights: Image) -> Image:
 
 
 def blurred(image: Image, sigma_px: float) -> Image:
-    """Return the image blurred by a Gaussian; narrower than a fifth of a pixel leaves it alone."""
+    """Return a Gaussian-blurred image; a `sigma_px` below 0.2 returns the image unchanged."""
     if sigma_px < 0.2:
         return image
     return np.asarray(gaussian_filter(image, sigma_px, mode="nearest", truncate=3.0))
@@ -128,10 +131,10 @@ def blurred(image: Image, sigma_px: float) -> Image:
 def enlarged(
     coarse: Image, shape: tuple[int, int], corner_px: tuple[float, float], step_px: float
 ) -> Image:
-    """Sample a coarse map over a finer grid of `shape`, bilinearly.
+    """Resample a coarse map to a finer grid of `shape`, with bilinear interpolation.
 
-    `corner_px` is the fine grid's upper left corner (x, y) on the coarse map, `step_px` the size
-    of its pixels there.
+    `corner_px` is the upper left corner (x, y) of the fine grid, and `step_px` the size of its
+    pixels, both in pixels of the coarse map.
     """
     x = corner_px[0] + (np.arange(shape[1], dtype=np.float64) + 0.5) * step_px - 0.5
     y = corner_px[1] + (np.arange(shape[0], dtype=np.float64) + 0.5) * step_px - 0.5
@@ -159,9 +162,10 @@ def _bilinear(coarse: Image, x: Floats, y: Floats) -> Image:
 def with_noise(
     signal: Image, photons_per_pixel: float, electronic: float, rng: np.random.Generator
 ) -> Image:
-    """Return a signal (a share of the open beam) as a detector counts it.
+    """Add quantum and electronic noise to a signal, given as a fraction of the unattenuated beam.
 
-    Quanta are Poisson, by their normal limit; `electronic` is the read-out's noise, in quanta.
+    The Poisson noise of the quanta is approximated by a normal distribution. `electronic` is the
+    standard deviation of the read-out noise, in quanta.
     """
     variance = signal / photons_per_pixel + (electronic / photons_per_pixel) ** 2
     noise = rng.standard_normal(signal.shape, dtype=np.float32)

@@ -1,12 +1,13 @@
-"""Thickness maps: how far each ray travels through a closed surface, under a divergent beam.
+"""Compute thickness maps: path lengths of a divergent beam through closed surfaces.
 
-The path through a watertight mesh is the sum over its faces of the distance from the focus, plus
-where the ray leaves and minus where it enters. So no sorting and no volume are needed: each face
-adds its signed distance to the pixels it covers.
+The path length of a ray through a watertight mesh is the sum of the signed distances from the focus
+to the intersected faces: positive where the ray leaves the mesh, negative where it enters.
+Therefore neither sorting nor a volume is needed: each face adds its signed distance to the pixels
+that it covers.
 
 Patient coordinates are in mm: x to the patient's left, y to the back, z to the head. The focus
-lies in front (antero-posterior projection), the detector behind. Seen as radiographs are seen,
-image x runs with patient x and image y against patient z.
+is in front of the patient (antero-posterior projection), the detector behind. In the usual display
+of a radiograph, image x has the direction of patient x, and image y that opposite to patient z.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class View:
-    """A flat detector and a focus before it.
+    """Projection geometry: a flat detector and an X-ray focus in front of it.
 
-    `origin_mm` is where the detector's upper left corner lies, (patient x, patient z), on the
-    plane y = `detector_y_mm`; `shape` is (rows, columns) of pixels of `pixel_mm`.
+    `origin_mm` is the position of the detector's upper left corner, (patient x, patient z), in the
+    plane y = `detector_y_mm`. `shape` is the number of (rows, columns), and `pixel_mm` the pixel
+    size.
     """
 
     shape: tuple[int, int]
@@ -39,11 +41,11 @@ class View:
 
     @property
     def source_to_detector_mm(self) -> float:
-        """Distance from the focus to the detector's plane."""
+        """Distance from the focus to the plane of the detector, in mm."""
         return self.detector_y_mm - self.focus_mm[1]
 
     def project(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return where points (N, 3) fall, as image coordinates (N, 2) in pixels."""
+        """Project points (N, 3) to image coordinates (N, 2), in pixels."""
         fx, fy, fz = self.focus_mm
         magnification = self.source_to_detector_mm / (points_mm[:, 1] - fy)
         x = fx + (points_mm[:, 0] - fx) * magnification
@@ -53,11 +55,14 @@ class View:
         )
 
     def magnification(self, y_mm: float) -> float:
-        """Return how much larger than life things at depth `y_mm` appear on the detector."""
+        """Return the magnification on the detector of objects at depth `y_mm`."""
         return self.source_to_detector_mm / (y_mm - self.focus_mm[1])
 
     def window(self, x0: float, y0: float, shape: tuple[int, int], pixels: float) -> View:
-        """Return the view of a part from image point (x0, y0), its pixels `pixels` of ours wide."""
+        """Return a view of the same detector from image point (x0, y0), of another `shape`.
+
+        The size of its pixels is `pixels` times that of this view.
+        """
         origin = (
             self.origin_mm[0] + x0 * self.pixel_mm,
             self.origin_mm[1] - y0 * self.pixel_mm,
@@ -66,7 +71,7 @@ class View:
 
 
 def thickness_mm(view: View, *meshes: Mesh) -> NDArray[np.float32]:
-    """Return the path of each ray through closed meshes, summed: float32 (H, W), in mm."""
+    """Return the summed path lengths of the rays through closed meshes: float32 (H, W), in mm."""
     total = np.zeros(view.shape, np.float32)
     for mesh in meshes:
         add_thickness(total, view, mesh)
@@ -74,7 +79,7 @@ def thickness_mm(view: View, *meshes: Mesh) -> NDArray[np.float32]:
 
 
 def add_thickness(total: NDArray[np.float32], view: View, mesh: Mesh, sign: float = 1.0) -> None:
-    """Add (or with `sign` -1 take away) the path through one closed mesh to `total` (H, W)."""
+    """Add the path lengths through a closed mesh to `total` (H, W); `sign` -1 subtracts them."""
     image = view.project(mesh.vertices)
     distance = np.linalg.norm(mesh.vertices - np.asarray(view.focus_mm), axis=1)
     _splat(total, image, distance, mesh.faces, sign)
@@ -84,10 +89,12 @@ def add_thickness(total: NDArray[np.float32], view: View, mesh: Mesh, sign: floa
 def _splat(
     total: Image, image: Floats, distance: Floats, faces: NDArray[np.int32], sign: float
 ) -> None:
-    """Scan each face; neighbours compute their shared edge alike, so no pixel is lost or doubled.
+    """Rasterise each face, adding its signed distance from the focus to the pixels it covers.
 
-    A pixel is covered when its centre is. The sign is that of the face's turn on the image:
-    faces turn clockwise as the image's y runs down, when they face the focus.
+    A face covers a pixel if it covers the pixel's centre. Adjacent faces compute their shared edge
+    identically, so that no pixel is missed or counted twice. The sign follows the orientation of
+    the face in image coordinates: `turn` is negative for faces that point towards the focus, where
+    rays enter.
     """
     height, width = total.shape
     order = np.empty(3, np.int64)

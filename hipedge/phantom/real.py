@@ -1,4 +1,4 @@
-"""Crops of real films to compare phantoms with, at heads that a person marked."""
+"""Crop real films at manually marked femoral heads, for comparison with simulated films."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from hipedge.types import CropGeometry
 
 
 def real_crops(centres: Path, folder: Path, geometry: CropGeometry) -> list[NDArray[np.uint8]]:
-    """Crop the hips of real adult films, as the pipeline does where a film has no spacing.
+    """Crop the hips of real adult films, as the pipeline does for films without pixel spacing.
 
-    `centres` is a CSV of films somewhere under `folder`, with the columns `file`, `left_x`,
-    `left_y`, `right_x`, `right_y` (the heads at the image's left and right) and `kind`; those of
-    kind `bilateral` are taken. Each crop is uint8 (S, S), as a right hip.
+    `centres` is a CSV file that lists films in `folder` or its subfolders, with the columns `file`,
+    `left_x`, `left_y`, `right_x`, `right_y` (the femoral heads on the left and right of the image)
+    and `kind`. Only films of kind `bilateral` are used. Each crop is uint8 (S, S), oriented as a
+    right hip.
     """
     found = []
     with centres.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""A patient on the table: bones, implants and body, and the film they are seen on."""
+"""Combine bones, implants and soft tissue of a patient into path lengths for each material."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hipedge.types import Category, Side
 
 @dataclass(frozen=True, eq=False)
 class HipModel:
-    """One hip: its pieces of bone, its implants, the head's centre (3,) in mm, and the truth."""
+    """One hip: bone pieces, implants, centre (3,) of the head in mm, and ground truth."""
 
     side: Side
     pieces: tuple[Piece, ...]
@@ -31,14 +31,14 @@ class HipModel:
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """Everything the beam passes through."""
+    """Everything that the beam passes through: the hips, other bone pieces and soft tissue."""
 
     hips: tuple[HipModel, ...]
     pieces: tuple[Piece, ...]
     body: Body
 
     def paths_mm(self, view: View) -> dict[str, Image]:
-        """Return the path of each ray through each material: maps (H, W) in mm."""
+        """Return the path lengths of the rays through each material: maps (H, W), in mm."""
         paths = {name: np.zeros(view.shape, np.float32) for name in ("muscle", "fat", "bone")}
         self.body.add_to(paths, view)
         for piece in self.pieces:

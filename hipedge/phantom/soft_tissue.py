@@ -1,7 +1,7 @@
-"""Everything soft: the body's outline, its fat and muscle, folds, fat planes and bowel gas.
+"""Soft tissue: outline of the body, fat and muscle, skin folds, fat planes and bowel gas.
 
-The trunk and thighs are cylinders of elliptical section, seen as they fall on the plane of the
-hips; what lies in or on them are ellipsoids and thin streaks.
+Trunk and thighs are cylinders of elliptical cross-section, projected on the plane of the hips.
+Structures inside or on them are ellipsoids and thin streaks.
 """
 
 from __future__ import annotations
@@ -21,24 +21,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Physique:
-    """A body's size in mm at the height of the hips; depths and widths are halves."""
+    """Body dimensions at the height of the hips, in mm, with half-widths and half-depths.
+
+    `waist` and `muscle` are ratios. `crotch_z` is the z coordinate of the crotch.
+    """
 
     half_width: float
     half_depth: float
-    fat: float  # under the skin at the sides
-    fat_depth: float  # under the skin in front and behind
+    fat: float  # subcutaneous fat at the sides
+    fat_depth: float  # subcutaneous fat in front and behind
     waist: float  # half-width at the iliac crests relative to that at the hips
     thigh: float  # half-width of a thigh
-    thigh_apart: float  # from the midline to a thigh's middle
+    thigh_apart: float  # from the midline to the centre of a thigh
     crotch_z: float
-    muscle: float = 1.0  # how much of the inside is lean
+    muscle: float = 1.0  # fraction of lean tissue inside the subcutaneous fat
 
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """An ellipsoid that adds (or with a negative depth takes) `material` along the ray, in mm.
+    """Ellipsoid that adds `material` along the ray, or removes it if `depth` is negative, in mm.
 
-    A `softness` of 0.5 is an ellipsoid's own profile; more lets it fade out towards its edge.
+    A `softness` of 0.5 gives the profile of an ellipsoid; larger values give a softer edge.
     """
 
     material: str
@@ -53,10 +56,10 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Streak:
-    """A streak from one point (x, z) to another; a negative depth takes away.
+    """Streak from one point (x, z) to another; a negative `depth` removes material.
 
-    It fades out sideways with a standard deviation of `width`, or where `rod` is set is a round
-    rod of that radius.
+    Its profile is Gaussian with the standard deviation `width`, or, if `rod` is set, that of a
+    round rod with the radius `width`. Lengths are in mm.
     """
 
     material: str
@@ -69,7 +72,10 @@ class Streak:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A body: its physique, what is in and on it, and a cloud (h, w) of uneven lean tissue."""
+    """Soft tissue of a patient: physique, internal and external structures, and `cloud`.
+
+    `cloud` (h, w) is the relative variation of lean tissue, on a grid of 6 mm.
+    """
 
     physique: Physique
     ellipsoids: tuple[Ellipsoid, ...]
@@ -77,7 +83,7 @@ class Body:
     cloud: Image
 
     def add_to(self, paths_mm: dict[str, Image], view: View) -> None:
-        """Add the body's paths to the maps (H, W) of each material."""
+        """Add the path lengths through the body to the maps (H, W) of each material, in mm."""
         step = view.pixel_mm / view.magnification(0.0)
         corner = _on_hip_plane(view)
         p = self.physique
@@ -117,7 +123,7 @@ def _map_of(paths_mm: dict[str, Image], material: str, view: View) -> Image:
 
 
 def _on_hip_plane(view: View) -> NDArray[np.float64]:
-    """Return where the view's upper left corner falls on the plane y = 0: (x, z)."""
+    """Return the view's upper left corner projected to the plane y = 0: (x, z), in mm."""
     shrink = 1.0 / view.magnification(0.0)
     fx, _, fz = view.focus_mm
     return np.array(
@@ -127,9 +133,10 @@ def _on_hip_plane(view: View) -> NDArray[np.float64]:
 
 @compiled_fast
 def _dome(offset: float, half_width: float, depth: float, halves: int) -> float:
-    """Return the path through a section at `offset` from its middle.
+    """Return the path length through a cross-section at `offset` from its centre.
 
-    The section is an ellipse at 4 `halves` (a power of 2), and squarer above.
+    The cross-section is a superellipse with the exponent `halves` / 2 across the beam: an ellipse
+    if `halves` is 4 (exponent 2), squarer for larger values.
     """
     if half_width <= 0.0 or depth <= 0.0:
         return 0.0
@@ -160,14 +167,14 @@ def _add_trunk(
         part = 0.10 * max(crotch - z, 0.0)
         for j in range(muscle.shape[1]):
             x = corner[0] + (j + 0.5) * step
-            # The trunk ends in a curve, lowest over the sitting bones; the thighs begin in it.
+            # The trunk ends in a curve, lowest at the ischia, and overlaps the top of the thighs.
             end = crotch - 15.0 * np.exp(-(((abs(x) - 0.8 * apart) / 45.0) ** 2))
             trunk = min(max((z - end + 40.0) / 100.0, 0.0), 1.0)
             trunk = trunk * trunk * (3.0 - 2.0 * trunk)
             whole = trunk * _dome(x, width, depth, 7)
             lean = trunk * _dome(x, width - fat_side, depth - fat_depth, 7)
             if leg > 0.0:
-                # Thighs are fuller on the inside, where they touch.
+                # Thighs are fuller medially, where they touch.
                 aside = abs(x) - apart - part
                 limb_width = thigh * taper
                 limb_depth = 0.90 * half_depth * taper
@@ -241,11 +248,14 @@ def _add_streak(target: Image, corner: Floats, step: float, p: Floats, rod: bool
 def draw_body(
     rng: np.random.Generator, *, pelvis_half_width: float, head_x: float, male: bool
 ) -> Body:
-    """Draw a body around a pelvis: thin to obese, with its folds, planes and gas."""
+    """Draw the body around a pelvis: thin to obese, with skin folds, fat planes and bowel gas.
+
+    `pelvis_half_width` and `head_x`, the distance of the femoral heads from the midline, are in mm.
+    """
     corpulence = float(np.clip(rng.gamma(2.0, 0.22), 0.02, 1.6))  # 0 thin, 1 obese
     fat = 8.0 + 45.0 * corpulence
     half_width = pelvis_half_width + 18.0 + 0.9 * fat + rng.normal(0, 4)
-    # Two thighs fill the width of the hips, and touch or nearly so.
+    # The two thighs fill the width of the hips, so that they touch or nearly touch.
     thigh = 0.5 * half_width * rng.uniform(0.93, 1.02)
     physique = Physique(
         half_width=half_width,
@@ -271,10 +281,10 @@ def draw_body(
 
 
 def _cloud(rng: np.random.Generator) -> Image:
-    """Return uneven lean tissue, (h, w) on a grid of 6 mm from z = 200 mm down."""
+    """Return relative variations of lean tissue (h, w), on a 6 mm grid from z = 200 mm down."""
     noise = rng.standard_normal((90, 90), dtype=np.float32)
     wide = gaussian_filter(noise, 4.0) * 4.0 * 3.5
-    # Bundles run down the limb: narrow across, long along it.
+    # Muscle bundles run along the limb: narrow across it, long along it.
     bundles = gaussian_filter(noise[::-1], (5.0, 0.8)) * 7.0
     return np.asarray(0.022 * wide + 0.016 * bundles, np.float32)
 
@@ -288,7 +298,7 @@ def _pelvic_organs(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
-    """Return gas in loops of bowel, and stool: gas in crumbs."""
+    """Return gas in bowel loops, and stool as many small gas inclusions."""
     found: list[Ellipsoid] = []
     for _ in range(rng.poisson(5.0)):
         x, z = rng.normal(0, 50), rng.uniform(15, 170)
@@ -305,7 +315,7 @@ def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
             )  # fmt: skip
             run += rng.normal(0, 0.5)
     for _ in range(rng.poisson(2.5)):
-        # The colon lies over the ilium, the rectum within the true pelvis; none over the joint.
+        # The colon projects over the ilium, the rectum into the true pelvis, none over the joints.
         high = rng.uniform() < 0.6
         x = rng.choice([-1, 1]) * (rng.uniform(30, 110) if high else rng.uniform(0, 28))
         z = rng.uniform(75, 160) if high else rng.uniform(15, 75)
@@ -320,7 +330,7 @@ def _bowel(rng: np.random.Generator) -> list[Ellipsoid]:
 
 
 def _folds(rng: np.random.Generator, body: Physique, corpulence: float) -> list[Ellipsoid]:
-    """Return the apron of an obese belly, and the buttocks' lower edges."""
+    """Return the abdominal apron of an obese patient, and the lower edges of the buttocks."""
     found = [
         Ellipsoid("fat", side * body.thigh_apart * rng.uniform(0.9, 1.05), rng.normal(-5, 10),
                   body.thigh * rng.uniform(0.85, 1.05), rng.uniform(70, 95),
@@ -346,9 +356,9 @@ def _genitals(rng: np.random.Generator, body: Physique) -> list[Ellipsoid]:
 
 
 def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) -> list[Streak]:
-    """Return the fat planes a reader looks for at a hip: gluteal, iliopsoas, obturator, thigh.
+    """Return the fat planes that readers assess: gluteal, iliopsoas, obturator internus, thigh.
 
-    Guerra, Armbuster, Resnick et al. The adult hip: an anatomic study. Part II: the soft-tissue
+    See Guerra, Armbuster, Resnick et al. The adult hip: an anatomic study. Part II: the soft-tissue
     landmarks. Radiology 1978;128:11–20.
     """
     planes = [
@@ -357,7 +367,7 @@ def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) ->
         ((-14.0, 30.0), (4.0, -30.0), 1.6),  # iliopsoas
         ((4.0, -30.0), (2.0, -52.0), 1.6),
         ((-33.0, 35.0), (-30.0, -5.0), 1.2),  # obturator internus
-        ((64.0, 10.0), (70.0, -150.0), 2.0),  # under the fascia lata
+        ((64.0, 10.0), (70.0, -150.0), 2.0),  # deep to the fascia lata
         ((50.0, -70.0), (40.0, -230.0), 2.5),
         ((-18.0, -70.0), (8.0, -230.0), 3.0),
         ((-34.0, -60.0), (-14.0, -200.0), 2.5),
@@ -380,7 +390,7 @@ def _planes(rng: np.random.Generator, side: float, head_x: float, fat: float) ->
 
 
 def _cleft(rng: np.random.Generator, body: Physique) -> list[Streak]:
-    """Return the cleft between the buttocks, and the groins' creases."""
+    """Return the intergluteal cleft and the creases of the groins."""
     top = body.crotch_z + rng.uniform(10, 40)
     found = [
         Streak("muscle", (rng.normal(0, 3), top), (rng.normal(0, 3), body.crotch_z - 30),

@@ -1,4 +1,4 @@
-"""The lumbar spine above the pelvis: vertebrae as simple closed bodies, stacked on the sacrum."""
+"""Lumbar spine above the pelvis: vertebrae as simple closed meshes, stacked on the sacrum."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from hipedge.phantom.mesh import Mesh, Points
 
-# From L5 up: width, depth and height of the body and the disc below it in mm (Zhou et al. Eur
-# Spine J 2000;9:242–248), and how far the body leans back (a lordosis).
+# From L5 upwards: width, depth and height of the vertebral body and height of the disc below it, in
+# mm (Zhou et al. Eur Spine J 2000;9:242–248), and its backward tilt in degrees (lordosis).
 LEVELS = (
     (52.0, 35.0, 27.0, 11.0, -14.0),
     (50.0, 35.0, 28.0, 11.5, -4.0),
@@ -18,9 +18,9 @@ LEVELS = (
 
 
 def lumbar_spine(sacrum: Mesh, scale: float, lean_deg: float) -> Mesh:
-    """Return the bodies, processes and pedicles of L5 to L3, closed each for itself.
+    """Return the bodies, processes and pedicles of L5 to L3, as separate closed surfaces.
 
-    They stand on the sacrum's promontory; `lean_deg` bends the spine aside.
+    The vertebrae are placed on the promontory of the sacrum; `lean_deg` bends the spine sideways.
     """
     mean = _mean_spine()
     top = sacrum.vertices[np.argmax(sacrum.vertices[:, 2] - sacrum.vertices[:, 1])]
@@ -69,7 +69,7 @@ def _vertebra(base: Points, up: Points, width: float, depth: float, height: floa
 
 
 def _body(base: Points, frame: Points, half_width: float, half_depth: float, height: float) -> Mesh:
-    """Return a waisted cylinder of kidney section with rounded ends."""
+    """Return a vertebral body: a waisted cylinder of kidney-shaped section with rounded ends."""
     heights = np.array([0.0, 0.04, 0.12, 0.3, 0.5, 0.7, 0.88, 0.96, 1.0]) * height
     sizes = np.array([0.93, 1.0, 0.99, 0.92, 0.9, 0.92, 0.99, 1.0, 0.93])
     turn = np.linspace(0, 2 * np.pi, 36, endpoint=False)
@@ -85,7 +85,7 @@ def _body(base: Points, frame: Points, half_width: float, half_depth: float, hei
 
 
 def ellipsoid(centre: Points, frame: Points, radii: tuple[float, float, float]) -> Mesh:
-    """Return an ellipsoid's mesh; the rows of `frame` (3, 3) are its axes."""
+    """Return the mesh of an ellipsoid; the rows of `frame` (3, 3) are its axes."""
     latitude = np.linspace(-0.5 * np.pi + 0.12, 0.5 * np.pi - 0.12, 9)
     turn = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     rings = np.stack([
@@ -98,7 +98,10 @@ def ellipsoid(centre: Points, frame: Points, radii: tuple[float, float, float]) 
 
 
 def skin(rings: Points) -> Mesh:
-    """Join rings of points (N, M, 3), anticlockwise from above and going up, into a closed mesh."""
+    """Join rings of points (N, M, 3) to a closed mesh.
+
+    The rings are ordered upwards, and their points anticlockwise as seen from above.
+    """
     n, m = rings.shape[:2]
     i = np.arange(m)
     j = (i + 1) % m
@@ -116,7 +119,7 @@ def skin(rings: Points) -> Mesh:
 
 
 def merged(meshes: list[Mesh]) -> Mesh:
-    """Return several meshes as one; where they overlap, their paths add up."""
+    """Return several meshes as one; path lengths add up where the meshes overlap."""
     first = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     return Mesh(
         np.concatenate([mesh.vertices for mesh in meshes]),

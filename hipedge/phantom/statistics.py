@@ -1,9 +1,10 @@
-"""How like real radiographs the phantoms are: three statistics of hip crops, and one distance.
+"""Measure the distance between simulated and real hip crops, from three image statistics.
 
     python -m hipedge.phantom.statistics CENTRES.csv FOLDER [--count 60] [--seed 0]
 
-prints the distance of each hospital's phantoms from real hips (see `hipedge.phantom.real`), and
-that of one half of these from the other, below which nothing can be told apart.
+This prints the distance of each hospital's simulated hips from real hips (see
+`hipedge.phantom.real`), and the distance between two halves of the real hips. Distances below the
+latter are not distinguishable.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from hipedge.types import Category, CropGeometry
 
 LEVELS = 256
 WINDOW_PX = 9
-# One distance of 1: that many grey levels, decades and grey levels apart on average.
+# Mean differences equivalent to a distance of 1, in grey levels, decades and grey levels.
 SCALES = (10.0, 0.5, 5.0)
 GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
 
 @dataclass(frozen=True, eq=False)
 class CropStatistics:
-    """What a set of crops looks like on average.
+    """Mean image statistics of a set of crops.
 
-    `histogram` (256,) is the share of each grey level; `spectrum` (S/2,) the mean power in rings
-    of spatial frequency, in decades; `contrast` (101,) the percentiles of the standard deviation
-    in windows of 9 pixels.
+    `histogram` (256,) is the relative frequency of each grey level. `spectrum` (S/2,) is the mean
+    power in rings of spatial frequency, in decades. `contrast` (101,) are the percentiles of the
+    local standard deviation in windows of 9 × 9 pixels, in grey levels.
     """
 
     histogram: NDArray[np.float64]
@@ -44,7 +45,10 @@ class CropStatistics:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far two sets of crops are apart: in grey levels, decades and grey levels, and in all."""
+    """Distance between two sets of crops, by statistic and in total.
+
+    `histogram` and `contrast` are in grey levels, `spectrum` in decades.
+    """
 
     histogram: float
     spectrum: float
@@ -52,13 +56,13 @@ class Distance:
 
     @property
     def total(self) -> float:
-        """The mean of the three, each by its scale."""
+        """Mean of the three distances, each divided by its scale in `SCALES`."""
         parts = (self.histogram, self.spectrum, self.contrast)
         return float(np.mean([part / scale for part, scale in zip(parts, SCALES, strict=True)]))
 
 
 def crop_statistics(crops: NDArray[np.uint8]) -> CropStatistics:
-    """Measure crops (N, S, S)."""
+    """Compute the statistics of crops (N, S, S)."""
     size = crops.shape[-1]
     histogram = np.bincount(crops.ravel(), minlength=LEVELS) / crops.size
     window = np.hanning(size)[:, None] * np.hanning(size)[None]
@@ -82,10 +86,10 @@ def crop_statistics(crops: NDArray[np.uint8]) -> CropStatistics:
 
 
 def distance(a: CropStatistics, b: CropStatistics) -> Distance:
-    """Compare two sets of crops of one size.
+    """Compare two sets of crops of the same size.
 
-    The histograms by the earth mover's distance, the spectra by the root mean square of their
-    difference, the local contrasts by the mean difference of their percentiles.
+    Histograms are compared by the earth mover's distance, spectra by the root mean square of their
+    difference, and local contrasts by the mean absolute difference of their percentiles.
     """
     return Distance(
         histogram=float(np.abs(np.cumsum(a.histogram - b.histogram)).sum()),
@@ -95,7 +99,7 @@ def distance(a: CropStatistics, b: CropStatistics) -> Distance:
 
 
 def main() -> None:
-    """Print a row for each hospital, for all, and for the real crops' halves."""
+    """Print a row for the halves of the real crops, for each hospital, and for all hospitals."""
     parser = argparse.ArgumentParser(description="How far phantoms are from real radiographs.")
     parser.add_argument("centres", type=Path)
     parser.add_argument("folder", type=Path)
@@ -106,7 +110,7 @@ def main() -> None:
     seeds = range(arguments.seed, arguments.seed + arguments.count)
     print("| crops | histogram, grey levels | spectrum, decades | contrast, grey levels | total |")
     print("|---|---|---|---|---|")
-    # Both hips of a film are alike, so halves are of whole films.
+    # The two hips of a film are similar, so the halves are split by film.
     halves = np.arange(len(real)) // 2 % 2 == 0
     _print_row("real, half against half", crop_statistics(real[halves]), real[~halves])
     measured = crop_statistics(real)

@@ -32,7 +32,7 @@ DATE = "20260101"
 
 
 def write_film(path: Path, film: SimulatedFilm, picture: Image) -> None:
-    """Write a developed film, atomically: `picture` is (H, W), 0 dark to 1 bright."""
+    """Write a rendered film atomically; `picture` is (H, W), from 0 (dark) to 1 (bright)."""
     stored = digitised(picture, film.hospital.bits_stored, film.hospital.monochrome1)
     dataset = _dataset(film, stored)
     partial = path.with_suffix(".part")
@@ -41,14 +41,14 @@ def write_film(path: Path, film: SimulatedFilm, picture: Image) -> None:
 
 
 def digitised(picture: Image, bits_stored: int, monochrome1: bool) -> NDArray[np.uint16]:
-    """Return stored values: 0 to 2^bits − 1, upside down for MONOCHROME1."""
+    """Return stored values from 0 to 2^`bits_stored` − 1, inverted for MONOCHROME1."""
     top = 2**bits_stored - 1
     values = np.rint(np.clip(picture, 0.0, 1.0) * top).astype(np.uint16)
     return np.asarray(top - values, np.uint16) if monochrome1 else values
 
 
 def encoded(stored: NDArray[np.uint16], bits_stored: int, transfer_syntax_uid: str) -> bytes:
-    """Return the pixels (H, W) as one frame in a transfer syntax; all here are lossless."""
+    """Encode the pixels (H, W) as one frame in a transfer syntax, without loss."""
     if transfer_syntax_uid == JPEG_LOSSLESS_SV1:
         return bytes(imagecodecs.ljpeg_encode(stored, bitspersample=bits_stored))
     if transfer_syntax_uid == JPEG_LS_LOSSLESS:
@@ -85,7 +85,7 @@ def _dataset(film: SimulatedFilm, stored: NDArray[np.uint16]) -> Dataset:
     ds.SpecificCharacterSet = ISO_2022_UTF8
     ds.SOPClassUID = DX_FOR_PRESENTATION
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID
-    # Patient, General Study, Patient Study, C.7.1 and C.7.2: no one's.
+    # Patient, General Study, Patient Study, C.7.1 and C.7.2, of no real person
     ds.PatientName = f"PHANTOM^{film.hospital.name.upper()} {number}"
     ds.PatientID = film.identity.patient_id
     ds.PatientBirthDate = ""
@@ -118,7 +118,7 @@ def _dataset(film: SimulatedFilm, stored: NDArray[np.uint16]) -> Dataset:
 
 
 def _add_image(ds: Dataset, film: SimulatedFilm, stored: NDArray[np.uint16]) -> None:
-    """Add General Image and DX Image, PS3.3 C.7.6.1 and C.8.11.3."""
+    """Add the attributes of General Image and DX Image, PS3.3 C.7.6.1 and C.8.11.3."""
     ds.InstanceNumber = 1
     ds.ContentDate = DATE
     ds.ContentTime = "120000"
@@ -130,7 +130,7 @@ def _add_image(ds: Dataset, film: SimulatedFilm, stored: NDArray[np.uint16]) -> 
     ds.BurnedInAnnotation = "NO"
     ds.LossyImageCompression = "00"
     ds.PixelIntensityRelationship = "LOG"
-    # X-rays raise the stored value where less of them arrive: bright bone is MONOCHROME2's sign.
+    # -1: stored values increase as X-ray intensity decreases, as in MONOCHROME2 with bright bone.
     ds.PixelIntensityRelationshipSign = 1 if film.hospital.monochrome1 else -1
     ds.RescaleIntercept = "0"
     ds.RescaleSlope = "1"
@@ -204,5 +204,8 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def _uid(level: str, of: list[str]) -> UID:
-    """Return a UID under 2.25 that a film of the same seed always gets."""
+    """Return a UID under 2.25, derived from `level` and `of`: the same for films of the same seed.
+
+    `of` identifies the film.
+    """
     return generate_uid(prefix="2.25.", entropy_srcs=[level, *of])
