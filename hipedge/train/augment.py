@@ -22,9 +22,9 @@ class Strength:
     `rotate_deg` is in degrees; `scale` and `shift` are fractions of the side; `gamma` and
     `contrast` are relative changes; `noise` is in gray levels. `blur_px` is the sigma of a
     Gaussian; `sharpen` and `equalise` are the fractions of edge contrast and of local contrast that
-    are added; `shading` is a fraction of the brightness; `holes` is the number of holes, each up to
-    `hole` times the side. Half of the samples have noise, half shading and half holes; a quarter
-    each are blurred, sharpened and equalised.
+    are added; `shading` is a fraction of the brightness. `holes` is the largest number of holes,
+    each up to `hole` times the side. Half of the samples have noise, half shading and half holes; a
+    quarter each are blurred, sharpened and equalised.
     """
 
     rotate_deg: float = 12.0
