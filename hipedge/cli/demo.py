@@ -1,4 +1,4 @@
-"""`hipedge demo`: screen a few simulated films and show the picture of a flagged one."""
+"""`hipedge demo`: screen a few simulated films and show the image of a flagged film."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hipedge power`: sample sizes of studies."""
+"""`hipedge power`: sample sizes for studies."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _listener() -> Iterator[Listener]:
-    """Show progress: a bar for the films, a summary of the data, and a bar with loss and score."""
+    """Show progress: a bar for films, a summary of the data, and a bar with loss and score."""
     from hipedge.train import loop
     from hipedge.train.recipe import Listener
 

@@ -1,9 +1,9 @@
-"""Transfer syntax to decoder, as a table.
+"""Table of the decoders of transfer syntaxes.
 
-JPEG 2000 and HTJ2K are decoded by OpenJPEG, which also decodes parts of a frame; where that library
-is missing, and for all other syntaxes, by imagecodecs, which decodes whole frames. No other syntax
-is worth decoding in part: an 8-bit JPEG at an eighth of its resolution takes 0.85 of the time,
-since all its entropy-coded data must be decoded.
+JPEG 2000 and HTJ2K are decoded by OpenJPEG, which can also decode parts of a frame. If that library
+is missing, and for all other syntaxes, imagecodecs decodes whole frames. Partial decoding is not
+worthwhile for any other syntax: an 8-bit JPEG at an eighth of its resolution takes 0.85 of the
+time, since all its entropy-coded data must be decoded.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from hipedge.dicom import jpeg, openjpeg
 from hipedge.dicom.codestream import END_MARKER, Codestream, describe_jpeg, describe_jpeg2000
 
-# imagecodecs raises its codecs' own errors, all RuntimeError, and these on nonsensical streams.
+# imagecodecs raises codec-specific errors, all RuntimeError, and these for malformed streams.
 DECODER_ERRORS = (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError)
 
 Samples = NDArray[np.integer[Any]]
 
 _RLE_HEADER_BYTES = 64
-_PREDICTABLE_TERMINATION = 0x10  # of the code-blocks' style, T.800 table A.19
+_PREDICTABLE_TERMINATION = 0x10  # flag of the code-block style, T.800 table A.19
 
 
 class DecodedFrame(NamedTuple):
-    """Samples (H, W) or (H, W, 3), and whether the decoder noticed that the frame is damaged."""
+    """Samples (H, W) or (H, W, 3), and whether the decoder detected damage in the frame."""
 
     samples: Samples
     damaged: bool = False
@@ -39,9 +39,9 @@ class DecodedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class Codec:
-    """How to describe a frame, and how to decode it.
+    """Functions that describe and decode a frame.
 
-    `decode_area` decodes a part of a frame with one component at a lower resolution.
+    `decode_area` decodes a part of a single-component frame at a reduced resolution.
     """
 
     describe: Callable[[bytes], Codestream]
@@ -59,9 +59,9 @@ def _jpegls(frame: bytes, _: Codestream) -> DecodedFrame:
 
 
 def _jpeg2k(frame: bytes, stream: Codestream) -> DecodedFrame:
-    # OpenJPEG, for HTJ2K too, which it decodes exactly. OpenJPH (`imagecodecs.htj2k_decode`) takes
-    # a third of the time, but fills what is missing of a frame in silence, and the one in
-    # imagecodecs 2026.3.6 ends the process, or never returns, on some damaged frames.
+    # OpenJPEG also decodes HTJ2K, and does so exactly. OpenJPH (`imagecodecs.htj2k_decode`) takes a
+    # third of the time, but silently fills in missing parts of a frame, and the version in
+    # imagecodecs 2026.3.6 terminates the process or hangs on some damaged frames.
     if openjpeg.library() and not stream.wrapped:
         decoded = openjpeg.decode(checkable(frame, stream))
         return DecodedFrame(decoded.samples, decoded.damaged or ends_in_data(frame, stream))
@@ -69,12 +69,12 @@ def _jpeg2k(frame: bytes, stream: Codestream) -> DecodedFrame:
 
 
 def checkable(frame: bytes, stream: Codestream) -> bytes:
-    """Return a JPEG 2000 codestream as OpenJPEG can check it.
+    """Return a JPEG 2000 codestream modified so that OpenJPEG can check it.
 
-    With an end marker, whose absence it takes for a truncated frame; and with predictable
-    termination in the style of its code-blocks (T.800 D.4.2), for which OpenJPEG warns where one
-    ends long before its data or goes on long after them, as damaged ones do. Nothing else depends
-    on that flag.
+    An end marker is added if it is missing, since OpenJPEG treats its absence as truncation. The
+    predictable termination flag is set in the code-block style (T.800 D.4.2): OpenJPEG then warns
+    if a code-block ends long before its data or continues long after them, as damaged code-blocks
+    do. The flag has no other effect.
     """
     body = frame[: stream.end]
     at = stream.style_at
@@ -86,7 +86,7 @@ def checkable(frame: bytes, stream: Codestream) -> bytes:
 def ends_in_data(frame: bytes, stream: Codestream) -> bool:
     """Return whether the last tile-part is followed by data instead of the end marker.
 
-    Then bytes were inserted before its end. A missing end marker is common and harmless.
+    If so, bytes were inserted before its end. A missing end marker is common and harmless.
     """
     rest = frame[stream.end :]
     return not rest.startswith(END_MARKER) and bool(rest.strip(b"\0"))
@@ -95,7 +95,7 @@ def ends_in_data(frame: bytes, stream: Codestream) -> bool:
 def decode_rle(frame: bytes, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
     """Decode RLE segments (PS3.5 G) to at most `size` samples, in the planes' order (PS3.5 G.2).
 
-    Returns fewer samples where the segments hold fewer.
+    Returns fewer samples if the segments contain fewer.
     """
     samples = bytearray(size * dtype.itemsize)
     decoded = imagecodecs.dicomrle_decode(frame, dtype, out=samples)
@@ -103,9 +103,9 @@ def decode_rle(frame: bytes, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
 
 
 def rle_segment_sizes(frame: bytes) -> tuple[int, ...]:
-    """Return how many bytes each segment of an RLE frame decodes to, but the last (PS3.5 G.5).
+    """Return the decoded size in bytes of each segment of an RLE frame except the last (PS3.5 G.5).
 
-    Raises imagecodecs' errors, and `ValueError` where the header of the segments is damaged.
+    Raises imagecodecs' errors, and `ValueError` if the RLE header is damaged.
     """
     if len(frame) < _RLE_HEADER_BYTES:
         raise ValueError("no RLE header")
@@ -123,7 +123,8 @@ def rle_segment_sizes(frame: bytes) -> tuple[int, ...]:
 
 _area = openjpeg.decode_area if openjpeg.library() else None
 
-# PS3.5 A.4, PS3.6 A. "lossy" is what the syntax allows, not what a file did.
+# PS3.5 A.4, PS3.6 A. "lossy" means that the syntax allows lossy compression, not that a file uses
+# it.
 CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.50": Codec(describe_jpeg, _jpeg8, lossy=True),  # Baseline (1)
     "1.2.840.10008.1.2.4.51": Codec(describe_jpeg, _jpeg8, lossy=True),  # Extended (2, 4)
@@ -147,7 +148,7 @@ RLE = "1.2.840.10008.1.2.5"
 
 
 def decoder_versions() -> dict[str, str]:
-    """Return which library decodes for each codec of imagecodecs that is used, and for areas."""
+    """Return the library and version behind each imagecodecs codec in use, and that for areas."""
     versions = {
         name: str(getattr(imagecodecs, f"{name}_version")())
         for name in ("dicomrle", "jpeg8", "jpegls", "jpeg2k")

@@ -1,10 +1,10 @@
-"""Decode JPEG frames (ITU-T T.81), and tell where their entropy-coded data ended.
+"""Decode JPEG frames (ITU-T T.81), and check where their entropy-coded data end.
 
-A damaged Huffman code shifts what is decoded after it, so that the data last for more or fewer
-samples than the image has. libjpeg knows, but imagecodecs passes none of its warnings on. So a
-frame is decoded with a few rows more than it has: after the end of the data libjpeg decodes zero
-bits to the end of one row or block, and fills the rest with mid-gray. Where that begins exactly at
-the first row that was added, the data were as long as the image.
+A damaged Huffman code shifts everything decoded after it, so that the data decode to more or fewer
+samples than the image has. libjpeg detects this, but imagecodecs does not pass on its warnings.
+Therefore a frame is decoded with a few rows added to its height: after the end of the data, libjpeg
+decodes zero bits to the end of one row or block and fills the rest with mid-gray. If that begins
+exactly at the first added row, the data have the length of the image.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _SOF_LOSSLESS = 0xC3
 _SOF_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _BLOCK = 8  # samples along a side of a DCT block
 _MAX_LINES = 65_500  # JPEG_MAX_DIMENSION of libjpeg
-# Padding of up to seven bits before the end marker decodes to less than so many samples.
+# The up to seven padding bits before the end marker decode to fewer samples than this.
 _PADDED = 2
-# Rows that are mid-gray themselves look as if they were missing, but their data are one code over
-# and over again: the last bytes have few values.
+# Rows that are truly mid-gray look like missing rows, but their data repeat a single code, so that
+# the last `_LAST_BYTES` bytes have few distinct values.
 _LAST_BYTES = 24
 _FEW = 8
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The frame and the only scan of a JPEG, as far as its end can be checked.
+    """The frame and the only scan of a JPEG whose end can be checked.
 
-    `height_at` is where the number of lines stands in the frame header; `mcu_rows` and
-    `mcu_columns` are the samples that an MCU covers of the first component; `restarts` is the
-    restart interval in MCUs, 0 where there is none.
+    `height_at` is the offset of the number of lines in the frame header; `mcu_rows` and
+    `mcu_columns` are the size of an MCU in samples of the first component; `restarts` is the
+    restart interval in MCUs, or 0 if there is none.
     """
 
     height_at: int
@@ -57,9 +57,10 @@ class Scan:
 
 
 def find_scan(frame: bytes) -> Scan | None:
-    """Return a JPEG's only scan.
+    """Return the only scan of a JPEG.
 
-    None where there are several, where it is progressive, and where its headers are damaged.
+    Returns None if there are several scans, if the JPEG is progressive, or if its headers are
+    damaged.
     """
     offset, restarts, header = 2, 0, None
     while offset + 4 <= len(frame) and frame[offset] == 0xFF:
@@ -86,10 +87,10 @@ def _scan(frame: bytes, header: int, sos: int, restarts: int) -> Scan | None:
     (length,) = struct.unpack_from(">H", frame, sos + 2)
     data_at = sos + 2 + length
     if frame[sos + 4] != components:
-        return None  # the other components come in scans of their own
+        return None  # the other components are in separate scans
     lossless = frame[header + 1] == _SOF_LOSSLESS
     factors = [frame[header + 11 + 3 * n] for n in range(components)]
-    # In a scan of one component an MCU is one block, whatever its factors say (A.2.2).
+    # In a scan of one component an MCU is one block, whatever the sampling factors (A.2.2).
     wide = max(f >> 4 for f in factors) if components > 1 else 1
     high = max(f & 15 for f in factors) if components > 1 else 1
     if factors[0] != (wide << 4 | high) and components > 1:
@@ -103,7 +104,7 @@ def _scan(frame: bytes, header: int, sos: int, restarts: int) -> Scan | None:
 
 
 def extended(frame: bytes, scan: Scan) -> bytes | None:
-    """Return the frame with as many rows more as `check_end` needs; None where it cannot have."""
+    """Return the frame with the added rows that the check of its end needs; None if impossible."""
     lines = _extended_rows(scan)
     if lines > _MAX_LINES:
         return None
@@ -119,17 +120,17 @@ def _extended_rows(scan: Scan) -> int:
 def decode(frame: bytes, components: int) -> tuple[Samples, bool]:
     """Return the samples (H, W) or (H, W, 3), and whether the frame is damaged.
 
-    Raises `Refused` (`truncated`) where rows are missing, and imagecodecs' errors.
+    Raises `Refused` (`truncated`) if rows are missing, and imagecodecs' errors.
     """
-    # Equal colour spaces in and out: the components as they are stored, not converted.
+    # With equal input and output colour spaces the components are returned as stored.
     space = "RGB" if components == 3 else None
     return _decode(frame, space, space)
 
 
 def decode_luminance(frame: bytes) -> tuple[Samples, bool]:
-    """Return the luminance (H, W) of a gray or YCbCr JPEG, and whether it is damaged.
+    """Return the luminance (H, W) of a grayscale or YCbCr JPEG, and whether it is damaged.
 
-    Raises as `decode` does.
+    Raises the same errors as `decode`.
     """
     return _decode(frame, None, "GRAYSCALE")
 
@@ -147,17 +148,18 @@ def _decode(frame: bytes, space: str | None, out_space: str | None) -> tuple[Sam
     damaged = (
         _ends_wrong(frame, first, scan)
         or _restarts_wrong(frame, scan)
-        # The sum of damaged differences leaves the range; the DCT's samples are limited to it.
+        # The sum of damaged differences can exceed the range of the samples; DCT samples are
+        # clamped to it.
         or (int(image.max()) >> scan.bits > 0 if scan.lossless else has_seam(image, scan.bits))
     )
     return samples[: scan.rows], damaged
 
 
 def _ends_wrong(frame: bytes, samples: Samples, scan: Scan) -> bool:
-    """Return whether the data ended elsewhere than at the end of the image.
+    """Return whether the data end before or after the end of the image.
 
     `samples` (H, W) are the first component of the `extended` frame. Raises `Refused` (`truncated`)
-    where rows are missing.
+    if rows are missing.
     """
     end = frame.find(b"\xff\xd9", scan.data_at)
     is_flat = len(set(frame[scan.data_at : end][-_LAST_BYTES:])) <= _FEW
@@ -175,8 +177,8 @@ def _lossless_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool
     if filled > added:
         raise Refused(Code.TRUNCATED, f"{filled - added} rows missing")
     if filled != 1:
-        # All that was added is filled: the last row was not decoded to its end. Or none is: there
-        # was more to decode. A film whose last value is the filling's looks like the former.
+        # If all added rows are filled, the last row was not decoded to its end; if none is, there
+        # were more data to decode. A film that ends in the fill value looks like the former.
         return filled == 0 or samples[scan.rows - 1, 0] != fill
     row, above = (samples[n].astype(np.int64) for n in (scan.rows, scan.rows - 1))
     residuals = (row[1:] - _predicted(row, above, scan.predictor)) & 0xFFFF
@@ -185,7 +187,7 @@ def _lossless_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool
 
 
 def _filled_rows(samples: Samples, fill: int) -> int:
-    """Count the last rows in which every sample is `fill`."""
+    """Count the rows at the end in which every sample is `fill`."""
     for count, row in enumerate(samples[::-1]):
         if (row != fill).any():
             return count
@@ -223,7 +225,7 @@ def _dct_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool:
     if not added.all() or last[-1]:
         return True
     block = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
-    # A film that ends in mid-gray looks as if the data had ended one MCU too early.
+    # In a film that ends in mid-gray, the data appear to end one MCU too early.
     return abs(float(block.mean()) - fill) > 1
 
 

@@ -1,9 +1,9 @@
-"""Decode JPEG 2000 and HTJ2K codestreams with OpenJPEG, through ctypes.
+"""Decode JPEG 2000 and HTJ2K codestreams with OpenJPEG through ctypes.
 
-imagecodecs uses OpenJPEG too, but decodes only whole frames, and passes on neither strict mode nor
-the decoder's warnings. The library is the one in Pillow's wheel, or else the system's: that of
-Debian 12 (2.5.0) has assertions, which end the process on damaged HTJ2K. The layouts are those of
-openjpeg.h, which are the same in all of 2.x.
+imagecodecs uses OpenJPEG too, but decodes only whole frames and exposes neither strict mode nor the
+decoder's warnings. The library in Pillow's wheel is preferred to that of the system: the one of
+Debian 12 (2.5.0) is built with assertions, which abort the process on damaged HTJ2K. The structure
+layouts are those of openjpeg.h, which are the same in all 2.x releases.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SONAME = "libopenjp2.so.7"
-# The first that decodes HTJ2K, and refuses incomplete streams.
+# The first version that decodes HTJ2K and can refuse incomplete streams.
 OLDEST = (2, 5)
 
 _J2K = 0  # OPJ_CODEC_J2K
 _CHUNK_BYTES = 1 << 20
-# More than opj_dparameters_t has in any release; only its first field, cp_reduce, is touched.
+# More than the size of opj_dparameters_t in any release; only its first field, cp_reduce, is set.
 _PARAMETERS_BYTES = 1 << 15
 _END = c_size_t(-1).value
 _FILLED_IN = re.compile(rb"(\d+) synthesized")
-# Sound frames of the encoders at hand need up to 4.
+# Bytes filled in at the end of a code-block; undamaged frames of the tested encoders need up to 4.
 _MOST_FILLED_IN = 8
 
 
@@ -78,7 +78,7 @@ _Message = CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p)
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """Open OpenJPEG, 2.5 or later; None where there is none."""
+    """Load OpenJPEG 2.5 or later; return None if it is not available."""
     for name in (*_in_pillow(), SONAME):
         try:
             opened = ctypes.CDLL(name)
@@ -91,7 +91,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def version() -> str | None:
-    """Return OpenJPEG's version, None where there is none."""
+    """Return the version of OpenJPEG, or None if it is not available."""
     opened = library()
     return _version(opened) if opened else None
 
@@ -101,7 +101,7 @@ def _version(opened: ctypes.CDLL) -> str:
 
 
 def _in_pillow() -> Iterator[str]:
-    """Yield the library that Pillow's wheels have beside the package."""
+    """Yield the path of the library that Pillow's wheels bundle next to the package."""
     spec = importlib.util.find_spec("PIL")
     if spec and spec.origin:
         folder = Path(spec.origin).parents[1] / "pillow.libs"
@@ -132,19 +132,19 @@ def _declare(opened: ctypes.CDLL) -> None:
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(opened, name, None)
-        if function is not None:  # opj_decoder_set_strict_mode is not in 2.4
+        if function is not None:  # 2.4 has no opj_decoder_set_strict_mode
             function.restype, function.argtypes = result, arguments
 
 
 def decode(frame: bytes) -> Decoded:
-    """Decode all components of a codestream at its full resolution. Raises `OpenJpegError`."""
+    """Decode all components of a codestream at full resolution. Raises `OpenJpegError`."""
     return _decode(frame, 0, None)
 
 
 def decode_area(frame: bytes, halvings: int, rows: slice, columns: slice) -> Decoded:
-    """Decode the only component of a codestream between rows and columns, each side halved.
+    """Decode an area of a single-component codestream, each side halved `halvings` times.
 
-    Returns the low-pass band's values at the multiples of 2^halvings that lie in `rows` and
+    Returns the values of the low-pass band at the multiples of 2^halvings that lie in `rows` and
     `columns`. Raises `OpenJpegError`.
     """
     return _decode(frame, halvings, (columns.start, rows.start, columns.stop, rows.stop))
@@ -170,7 +170,7 @@ def _decode(frame: bytes, halvings: int, window: tuple[int, int, int, int] | Non
 
 @contextmanager
 def _codec(opj: ctypes.CDLL, halvings: int, warnings: list[bytes]) -> Iterator[int]:
-    """Make a strict decoder, which refuses incomplete streams and appends what it warns of."""
+    """Create a strict decoder, which refuses incomplete streams and appends to `warnings`."""
     handler = _Message(lambda message, _: warnings.append(message))
     codec = opj.opj_create_decompress(_J2K)
     try:
@@ -187,7 +187,7 @@ def _codec(opj: ctypes.CDLL, halvings: int, warnings: list[bytes]) -> Iterator[i
 
 @contextmanager
 def _stream(opj: ctypes.CDLL, frame: bytes) -> Iterator[int]:
-    """Make a stream of bytes in memory, read from them where they are."""
+    """Create a stream that reads directly from a frame in memory, without an extra copy of it."""
     start = ctypes.cast(ctypes.c_char_p(frame), ctypes.c_void_p).value or 0
     position = 0
 
@@ -236,9 +236,10 @@ def _samples(image: _Image) -> NDArray[Any]:
 
 
 def _tells_damage(warning: bytes) -> bool:
-    """Return whether a warning means damage: all do but for code-blocks that end a little early.
+    """Return whether a warning indicates damage.
 
-    An encoder may leave out a code-block's last bytes where a decoder fills them in as 0xFF.
+    All warnings do, except those of code-blocks that end slightly early: an encoder may omit the
+    last bytes of a code-block if a decoder fills them in as 0xFF.
     """
     filled_in = _FILLED_IN.search(warning)
     return filled_in is None or int(filled_in[1]) > _MOST_FILLED_IN

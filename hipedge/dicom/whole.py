@@ -1,4 +1,4 @@
-"""Detect incomplete files, such as those that are still being written."""
+"""Detect incomplete files, for example files that are still being written."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _TRANSFER_SYNTAX_UID = (0x0002, 0x0010)
-# No element of a file has this tag (PS3.10 7.1): nothing has been written here yet.
+# No data element of a file has this tag (PS3.10 7.1): nothing has been written at this offset yet.
 _NOTHING = (0x0000, 0x0000)
 
-# So many zeros at the end may be preallocated space. Black borders of films are usually narrower:
-# this is 18 rows of 1760 pixels.
+# This many zero bytes at the end of a file may be preallocated space. Black borders of films are
+# usually narrower: this is 18 rows of 1760 pixels.
 _PREALLOCATED_BYTES = 64 * 1024
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a file is complete, as far as its format tells.
+    """Return whether a file is complete, as far as its format allows to determine.
 
-    A DICOM file is complete if its elements reach the end of Pixel Data; one without Pixel Data may
-    be truncated before it. Files that are neither DICOM, PNG nor JPEG, and malformed ones, count as
-    complete: reading them decides. An empty file is never complete. Raises `OSError`.
+    A DICOM file is complete if its data elements reach the end of Pixel Data; a file without Pixel
+    Data may be truncated before it. Files that are not DICOM, PNG or JPEG, and malformed files,
+    count as complete: the reader decides about them. An empty file is never complete. Raises
+    `OSError`.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -49,16 +50,16 @@ def is_whole(path: Path) -> bool:
                 return data.rfind(b"\xff\xd9") >= 0
             beginning = data[:4096]
             if not is_dicom(beginning):
-                return size >= PREFIX_OFFSET + len(PREFIX)  # or too little to tell
+                return size >= PREFIX_OFFSET + len(PREFIX)  # or too short to determine the format
             return _is_whole_dicom(data, PREFIX_OFFSET + 4 if has_prefix(beginning) else 0)
 
 
 def ends_in_zeros(path: Path) -> bool:
-    """Return whether a file may be preallocated and not yet filled to its end.
+    """Return whether a file may be preallocated and not yet written to its end.
 
-    Copies to SMB, and `rsync --preallocate`, set a file's size before its content; of uncompressed
-    films nothing else shows that they are incomplete. A film whose last rows are black looks the
-    same, so this is a reason to wait, not to refuse. Raises `OSError`.
+    Copying to SMB, and `rsync --preallocate`, set a file's size before writing its content; for
+    uncompressed films there is no other sign that they are incomplete. A film whose last rows are
+    black looks the same, so this is a reason to wait, not to refuse. Raises `OSError`.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -80,7 +81,7 @@ def _is_whole_dicom(data: mmap.mmap, start: int) -> bool:
 
 
 def _file_meta(data: mmap.mmap, offset: int) -> tuple[str | None, int | None]:
-    """Return the transfer syntax and where the dataset begins, None where the file ends before."""
+    """Return the transfer syntax and the offset of the dataset, None if the file ends before it."""
     syntax = None
     while True:
         head = _header(data, offset, explicit=True, order="<")
@@ -97,7 +98,7 @@ def _file_meta(data: mmap.mmap, offset: int) -> tuple[str | None, int | None]:
 
 
 def _is_whole_deflate(data: mmap.mmap, offset: int) -> bool:
-    """Inflate the dataset, keeping nothing: its end is marked (RFC 1951 3.2.3)."""
+    """Inflate the dataset, discarding the output, to find its end marker (RFC 1951 3.2.3)."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     chunk = memoryview(data)[offset:]
     try:
@@ -106,16 +107,16 @@ def _is_whole_deflate(data: mmap.mmap, offset: int) -> bool:
             inflater.decompress(pending, 1 << 20)
             pending = inflater.unconsumed_tail
     except zlib.error:
-        return True  # damaged, for the reader to say
+        return True  # damaged, which the reader reports
     finally:
         chunk.release()
     return inflater.eof
 
 
 def _ends(data: mmap.mmap, offset: int, syntax: str | None) -> bool:
-    """Walk the elements (PS3.5 7.1) to the end of Pixel Data.
+    """Return whether the data elements (PS3.5 7.1) reach the end of Pixel Data.
 
-    Sequences of undefined length are walked into: their ends are elements too (PS3.5 7.5).
+    Sequences of undefined length are traversed: their delimiters are elements too (PS3.5 7.5).
     """
     explicit, order = syntax != IMPLICIT_LITTLE, ">" if syntax == EXPLICIT_BIG else "<"
     depth = 0
@@ -144,7 +145,10 @@ def _ends(data: mmap.mmap, offset: int, syntax: str | None) -> bool:
 
 
 def _ends_encapsulated(data: mmap.mmap, offset: int) -> bool:
-    """Walk the fragments (PS3.5 A.4) to their delimiter, or to the end marker of the last."""
+    """Return whether the fragments (PS3.5 A.4) are complete.
+
+    They are if they end with their delimiter, or the last one with its end marker.
+    """
     while offset + 8 <= len(data):
         group, element, length = struct.unpack_from("<HHL", data, offset)
         if (group, element) == _SEQUENCE_END:
@@ -158,16 +162,16 @@ def _ends_encapsulated(data: mmap.mmap, offset: int) -> bool:
 
 
 def _has_end_marker(data: mmap.mmap, offset: int) -> bool:
-    """Return whether a JPEG's or JPEG 2000's codestream ends here, but for its padding."""
+    """Return whether a JPEG or JPEG 2000 codestream ends here, apart from padding."""
     return data[offset - 3 : offset].rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def _header(
     data: mmap.mmap, offset: int, *, explicit: bool, order: str
 ) -> tuple[tuple[int, int], int | None, int] | None:
-    """Return an element's tag, length (None: malformed) and where its value begins.
+    """Return a data element's tag, its length (None if malformed) and the offset of its value.
 
-    None where the file ends within the header.
+    Returns None if the file ends within the header of the element.
     """
     if offset + 8 > len(data):
         return None

@@ -1,12 +1,13 @@
-"""Femoral heads from the pixels alone: a drawn pelvis is matched to the film.
+"""Localisation of the femoral heads by matching a pelvis template to the pixels of the film.
 
-A generalised Hough transform (Ballard, Pattern Recognition 13:111, 1981): the directions of a drawn
-half pelvis's edges are correlated with those of the film's edges at a range of sizes. Its two
-halves mirror each other about the midline of the body, which is found with them: two heads where
-both halves fit, one where the other would be beyond the edge of the film.
+The method is a generalised Hough transform (Ballard, Pattern Recognition 13:111, 1981): the edge
+directions of each half of the template are correlated with those of the film over a range of sizes.
+The two halves are mirror images about the midline of the body, which is found together with them.
+The result is two heads if both halves match, or one head if the other would be beyond the edge of
+the film.
 
-The constants were chosen by the fit to the `tuned` films of `tests/data/fracatlas_centres.csv`.
-A learned locator has to return `Heads` too.
+The constants were tuned on the `tuned` films of `tests/data/fracatlas_centres.csv`. A learned
+locator returns `Heads` too.
 """
 
 from __future__ import annotations
@@ -34,42 +35,43 @@ from hipedge.locate.pelvis import (
 
 Point = tuple[float, float]
 
-# The film is searched as a thumbnail of this many pixels along its longer side, without its
-# collimated borders: lines along which the values differ by less than this part of their range.
+# The film is searched as a thumbnail of `THUMBNAIL_PX` pixels along its longer side, without its
+# collimated borders: rows and columns whose values vary by less than the fraction `FLAT` of the
+# range of the film.
 THUMBNAIL_PX = 160
 FLAT = 0.02
-# Sizes searched: half the distance between the heads as a part of the exposed field's width, from
-# the whole trunk of a child to one hip that fills the film; and in mm, from infants to adults. A
-# size far from that of a pelvic film needs a better fit, by a log-normal weight.
+# Range of sizes searched: half the distance between the heads as a fraction of the exposed field's
+# width, from the whole trunk of a child to a single hip that fills the film; and in mm, from
+# infants to adults. A log-normal prior favours sizes near that of a pelvic film.
 SIZES = (0.09, 0.36)
 SIZES_MM = (25.0, 125.0)
 SIZE_STEP = 1.134
 USUAL_SIZE = 0.22
 SIZE_SPREAD = 1.0
-# A level finer than the thumbnail by more than this shows nothing new.
+# Smallest pixel of a search level, in thumbnail pixels; finer levels would add no detail.
 FINEST = 0.5
-# Height of the drawing against its width: as the pelvis tilts, its shadow grows shorter.
+# Factors on the template's height relative to its width: pelvic tilt foreshortens the projection.
 TILTS = (1.0, 0.8)
-# In pixels of a level of the search: how far each half may lie from where symmetry has it, and how
-# near to the film's edge a head's centre may lie for the head to be on the film.
+# In pixels of a search level: the tolerance of each half's position against exact symmetry, and the
+# least distance of a head's centre from the film's edge for the head to count as on the film.
 GIVE_PX = 1
 MARGIN_PX = round(HEAD_RADIUS_MM / HALF_DISTANCE_MM * HALF_DISTANCE_PX)
-# Factor on the likeness of one half alone: to score a second place that is no hip costs little, to
-# miss a hip may cost a fracture.
+# Factor on the likeness of a single half. It favours two heads, since scoring a second position
+# that is not a hip costs little, while missing a hip may mean missing a fracture.
 ALONE = 0.8
-# Below this likeness a film shows nothing: an empty, evenly shaded cassette has 0.1. Real hips have
-# 0.3 to 0.8, but so may a chest or noise: to reject these needs a learned locator.
+# Below this likeness no pelvis is found: an empty, evenly shaded cassette has 0.1. Real hips have
+# 0.3 to 0.8, but so may a chest or noise, which only a learned locator can reject.
 SHAPELESS = 0.2
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Centres (x, y) in pixels of the femoral heads on a film.
+    """Centres (x, y) of the femoral heads on a film, in pixels.
 
-    `image_left` and `image_right` are their positions on the image, whichever the patient's side;
-    at least one is not None. `distance_px` is the distance between the heads, estimated where only
-    one is on the film. `likeness` is how well the film's edges match those of a pelvis: 0 no better
-    than by chance, 1 all of them. It is no probability.
+    `image_left` and `image_right` refer to the image, not to the patient's sides; at least one is
+    not None. `distance_px` is the distance between the heads, estimated if only one is on the film.
+    `likeness` measures how well the film's edges match those of a pelvis, from 0 (no better than
+    chance) to 1 (all edges match). It is not a probability.
     """
 
     image_left: Point | None
@@ -81,9 +83,9 @@ class Heads:
 def find_heads(
     pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
 ) -> Heads | None:
-    """Find the femoral heads on a film (H, W) with bone bright; None where it shows nothing.
+    """Find the femoral heads on a film (H, W) with bone bright; return None if no pelvis is found.
 
-    `spacing_mm` (between rows, between columns) narrows the search where it is known.
+    `spacing_mm` (between rows, between columns), if known, restricts the range of sizes searched.
     """
     thumbnail = shrink(pixels, spacing_mm or (1.0, 1.0))
     rows, columns = exposed_field(thumbnail)
@@ -108,20 +110,23 @@ def find_heads(
 
 
 def shrink(pixels: NDArray[np.uint16], spacing_mm: tuple[float, float]) -> Array:
-    """Shrink a film (H, W) to square pixels, `THUMBNAIL_PX` along its longer side."""
+    """Resample a film (H, W) to square pixels, `THUMBNAIL_PX` of them along its longer side."""
     height, width = pixels.shape[0] * spacing_mm[0], pixels.shape[1] * spacing_mm[1]
     zoom = THUMBNAIL_PX / max(height, width)
     return shrink_to(pixels, max(1, round(width * zoom)), max(1, round(height * zoom)))
 
 
 def exposed_field(values: Array) -> tuple[slice, slice]:
-    """Return the rows and columns of an image (H, W) within its collimated or bare borders."""
+    """Return the rows and columns of an image (H, W) inside its collimated or empty borders."""
     threshold = FLAT * float(np.ptp(values))
     return _lively(values, threshold), _lively(values.T, threshold)
 
 
 def _lively(lines: Array, threshold: float) -> slice:
-    """Return the first to the last line with more than `threshold` between its deciles."""
+    """Return the range of lines whose first and ninth decile differ by more than `threshold`.
+
+    It extends from the first to the last such line.
+    """
     low, high = np.quantile(lines, (0.1, 0.9), axis=1)
     (lively,) = np.nonzero(high - low > threshold)
     return slice(int(lively[0]), int(lively[-1]) + 1) if len(lively) else slice(0, 0)
@@ -129,9 +134,10 @@ def _lively(lines: Array, threshold: float) -> slice:
 
 @dataclass(frozen=True)
 class _Match:
-    """Where the drawing fits at one size: heads (x, y) in pixels of that level of the search.
+    """A match of the template at one size, with heads (x, y) in pixels of that search level.
 
-    `pixel` is such a pixel's size in the field's; `weight` is the likeness with the prior on it.
+    `pixel` is the size of a pixel of the level in pixels of the exposed field. `weight` is the
+    likeness times the prior of the size, reduced for a single head.
     """
 
     left: Point | None
@@ -142,7 +148,7 @@ class _Match:
 
 
 def _matches(field: Array, column_mm: float | None) -> Iterator[_Match]:
-    """Yield where both halves fit best, and each alone, at each size and tilt."""
+    """Yield the best match of both halves and of each half alone, at each size and tilt."""
     height, width = field.shape
     for half_distance in _half_distances(width, column_mm):
         pixel = half_distance / HALF_DISTANCE_PX
@@ -161,7 +167,7 @@ def _matches(field: Array, column_mm: float | None) -> Iterator[_Match]:
 
 
 def _half_distances(width: int, column_mm: float | None) -> list[float]:
-    """Return the sizes to search, in pixels of a field of this width."""
+    """Return the half distances to search, in pixels of an exposed field of this width."""
     low, high = SIZES[0] * width, SIZES[1] * width
     if column_mm is not None:
         low, high = max(low, SIZES_MM[0] / column_mm), min(high, SIZES_MM[1] / column_mm)
@@ -172,9 +178,9 @@ def _half_distances(width: int, column_mm: float | None) -> list[float]:
 
 
 def correlations(edges: Array) -> Iterator[tuple[Array, Array]]:
-    """Yield, for each tilt, how a film's edges (2, H, W) run along each half pelvis's (H, W).
+    """Yield, for each tilt, the correlations (H, W) of edges (2, H, W) with each half template.
 
-    The value at a pixel is for the half with its head's centre there.
+    The value at a pixel is the correlation with the half whose head's centre is at that pixel.
     """
     _, height, width = edges.shape
     shape = _fast(height + REACH_PX), _fast(width + REACH_PX)
@@ -189,7 +195,7 @@ def correlations(edges: Array) -> Iterator[tuple[Array, Array]]:
 
 @lru_cache(maxsize=128)
 def _spectrum(tilt: float, side: int, shape: tuple[int, int]) -> NDArray[np.complexfloating[Any]]:
-    """Return the conjugate spectra (2, H, W) of a half pelvis's edges, its head at pixel (0, 0)."""
+    """Return the conjugate spectra (2, H, W) of a half template with its head at pixel (0, 0)."""
     edges, (x, y) = half_pelvis(tilt, side)
     padded = np.zeros((2, *shape), np.float32)
     padded[:, : edges.shape[1], : edges.shape[2]] = edges
@@ -200,7 +206,7 @@ def _spectrum(tilt: float, side: int, shape: tuple[int, int]) -> NDArray[np.comp
 
 
 def _fast(length: int) -> int:
-    """Return the next length without a prime factor over 5: an FFT of such is fast."""
+    """Return the next length with no prime factor above 5, for which an FFT is fast."""
     rest = length
     for prime in (2, 3, 5):
         while rest % prime == 0:
@@ -209,7 +215,7 @@ def _fast(length: int) -> int:
 
 
 def _fits(left: Array, right: Array) -> Iterator[tuple[Point | None, Point | None, float]]:
-    """Yield the best heads (x, y) and their likeness: both, the left alone, the right alone."""
+    """Yield the best heads (x, y) and their likeness: of both, the left alone, the right alone."""
     distance = 2 * HALF_DISTANCE_PX
     first, last = MARGIN_PX, left.shape[1] - MARGIN_PX
     if last - first > distance:
@@ -218,7 +224,7 @@ def _fits(left: Array, right: Array) -> Iterator[tuple[Point | None, Point | Non
         x, y = _best(pairs)
         likeness = float(pairs[y, x])
         yield _nearby(left, x + first, y), _nearby(right, x + first + distance, y), likeness
-    # Alone, a head must have its counterpart beyond the film's edge.
+    # A single head is only accepted where its counterpart would be beyond the film's edge.
     start = max(first, last - distance)
     x, y = _best(left[:, start:last])
     yield (x + start + 0.5, y + 0.5), None, float(left[y, x + start])

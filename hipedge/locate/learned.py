@@ -1,8 +1,8 @@
-"""The learned locator: femoral heads and the way a film is turned, by a small network.
+"""The learned locator: femoral heads and the orientation of a film, from a small network.
 
-The input is a thumbnail. The outputs are a heat map for the head at the image's left and one for
-the head at its right (the patient's right and left hip on a usual film), the probability that each
-is on the film, the distance between them, and the quarter turns that set the film upright.
+The input is a thumbnail. The outputs are heat maps for the heads at the left and at the right of
+the image (the patient's right and left hip on a usual film), the probability that each is on the
+film, the distance between them, and the quarter turns that turn the film upright.
 This module makes the thumbnail and decodes the outputs; `hipedge.locate.session` runs the network.
 """
 
@@ -22,15 +22,16 @@ THUMBNAIL_PX = 256
 HEAT_PX = 64
 PERCENTILES = (1.0, 99.0)
 
-# The least probability at which a hip is on a film, and at which the other one is beside it, which
-# is lower: to score a second place that is no hip costs little, to miss a hip may cost a fracture.
+# Least probability that a hip is on a film, and that the second hip is on it too. The latter is
+# lower, since scoring a second position that is not a hip costs little, while missing a hip may
+# mean missing a fracture.
 PRESENT = 0.5
 PRESENT_BESIDE = 0.3
-# The least probability at which a film is turned: to turn an upright film costs more than to leave
-# one that is not upright, of which there are few. Above `SURE` no further thumbnail is scored.
+# Least probability at which a film is turned: turning an upright film by mistake costs more than
+# leaving a rotated one, as rotated films are rare. From `SURE` on, no further thumbnail is scored.
 TURNED = 0.8
 SURE = 0.95
-# The peak is the mean over so many cells of the heat map around its maximum.
+# The peak is the weighted mean over this many cells of the heat map on each side of its maximum.
 PEAK_CELLS = 2
 
 Point = tuple[float, float]
@@ -40,9 +41,10 @@ Point = tuple[float, float]
 class LocatorScores:
     """The outputs of the network for one thumbnail.
 
-    `heat` (2, 64, 64) holds the logits of each head's centre over the cells, `present` (2,) those
-    of each head being on the film, `turns` (4,) those of the quarter turns; `log_distance` is the
-    logarithm of the heads' distance in thumbnail sides.
+    `heat` (2, 64, 64) holds the logits of each head's centre over the cells, `present` (2,) the
+    logits that each head is on the film, and `turns` (4,) the logits of the quarter turns.
+    `log_distance` is the logarithm of the distance between the heads in units of the thumbnail's
+    side.
     """
 
     heat: NDArray[np.float32]
@@ -60,9 +62,9 @@ class ScoreThumbnail(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Thumbnail:
-    """The network's input for a film: uint8 (S, S), and the position of its pixels on the film.
+    """The network's input for a film, uint8 (S, S), with the transform to the film's coordinates.
 
-    A point (x, y) of the thumbnail is at `origin_px` + `step_px` × (x, y) of the film.
+    A point (x, y) of the thumbnail is at `origin_px` + `step_px` × (x, y) on the film.
     """
 
     pixels: NDArray[np.uint8]
@@ -70,14 +72,14 @@ class Thumbnail:
     step_px: Point
 
     def on_film(self, point: Point) -> Point:
-        """Return where a point of the thumbnail lies on the film."""
+        """Return the coordinates on the film of a point of the thumbnail."""
         return (
             self.origin_px[0] + self.step_px[0] * point[0],
             self.origin_px[1] + self.step_px[1] * point[1],
         )
 
     def from_film(self, point: Point) -> Point:
-        """Return where a point of the film lies on the thumbnail."""
+        """Return the coordinates on the thumbnail of a point of the film."""
         return (
             (point[0] - self.origin_px[0]) / self.step_px[0],
             (point[1] - self.origin_px[1]) / self.step_px[1],
@@ -89,7 +91,7 @@ def make_thumbnail(
     spacing_mm: tuple[float, float] | None = None,
     size_px: int = THUMBNAIL_PX,
 ) -> Thumbnail:
-    """Shrink a film (H, W) into a square with square pixels, centred, padded with black."""
+    """Resample a film (H, W) to square pixels, centred in a square and padded with black."""
     height, width = pixels.shape
     row_mm, column_mm = spacing_mm or (1.0, 1.0)
     side_mm = max(height * row_mm, width * column_mm)
@@ -104,25 +106,25 @@ def make_thumbnail(
 
 
 def stretch(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Spread values between their percentiles over the range of a byte."""
+    """Rescale values between `PERCENTILES` to the range of uint8."""
     low, high = np.percentile(values, PERCENTILES)
     scaled = (values - low) * (255.0 / max(float(high - low), 1.0))
     return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)
 
 
 class LearnedLocator:
-    """Finds heads on upright films (a `FindHeads`) and the turns that set a film upright."""
+    """Finds heads on upright films (a `FindHeads`) and the turns that turn a film upright."""
 
     def __init__(self, score: ScoreThumbnail) -> None:
         self._score = score
-        # Scores of the thumbnails of one film: its heads are found on one of those that were scored
-        # for its turns.
+        # Cached scores of the thumbnails of one film: the thumbnail on which the heads are found
+        # has usually been scored already for the quarter turns.
         self._scored: dict[bytes, LocatorScores] = {}
 
     def __call__(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None, /
     ) -> Heads | None:
-        """Return the heads on a film (H, W) with bone bright; None where there are none."""
+        """Return the heads on a film (H, W) with bone bright, or None if there are none."""
         thumbnail = make_thumbnail(pixels, spacing_mm)
         scores = self._score_once(thumbnail.pixels)
         self._scored = {thumbnail.pixels.tobytes(): scores}
@@ -131,7 +133,7 @@ class LearnedLocator:
     def quarter_turns(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
-        """Return the counterclockwise quarter turns (`numpy.rot90`) that set a film upright."""
+        """Return the counterclockwise quarter turns (`numpy.rot90`) that turn a film upright."""
         self._scored.clear()
         thumbnail = make_thumbnail(pixels, spacing_mm).pixels
         return read_turns(
@@ -146,11 +148,12 @@ class LearnedLocator:
 
 
 def read_turns(scores: Iterable[LocatorScores]) -> int:
-    """Return the quarter turns that set a film upright; 0 where the scores leave them in doubt.
+    """Return the quarter turns that turn a film upright, or 0 if the scores are inconclusive.
 
-    `scores` are of the thumbnail as it is, and after one, two and three quarter turns. No more are
-    taken than certainty needs, and at least two of a film that is to be turned. A film that is `k`
-    turns from upright is `k - j` turns from it after `j`: the geometric mean of all decides.
+    `scores` are those of the thumbnail as it is and after one, two and three quarter turns. They
+    are consumed only until the result is certain, and at least two of them before a film is turned.
+    A film that needs `k` turns needs `k - j` after `j` turns: the aligned probabilities are
+    combined by their geometric mean.
     """
     rolled = list[NDArray[np.floating]]()
     for j, turned in enumerate(scores):
@@ -163,12 +166,12 @@ def read_turns(scores: Iterable[LocatorScores]) -> int:
 
 
 def log_probabilities(logits: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the logarithms of the probabilities of logits (N,): log-softmax."""
+    """Return the log-softmax of logits (N,)."""
     return np.asarray(logits - np.logaddexp.reduce(logits))
 
 
 def read_heads(scores: LocatorScores, thumbnail: Thumbnail) -> Heads | None:
-    """Decode the network's outputs to heads, in pixels of the film."""
+    """Decode the network's outputs to heads in pixels of the film; None if no head is present."""
     present = 1 / (1 + np.exp(-scores.present.astype(np.float64)))
     if present.max() < PRESENT:
         return None

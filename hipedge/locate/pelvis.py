@@ -1,8 +1,8 @@
-"""The drawn pelvis: the outlines of half a pelvis and femur as an AP film shows them, as edges.
+"""The pelvis template: edges of the outlines of half a pelvis and femur on an AP radiograph.
 
-Proportions after the mean adult of the LLP26 shape model (heads 166 mm apart, iliac crests 155 mm
-above them), then drawn by eye over the average of twelve adult pelvic films of FracAtlas, because
-patients lie on the table with another tilt than the model has.
+The proportions follow the mean adult of the LLP26 shape model (heads 166 mm apart, iliac crests
+155 mm above them). They were then adjusted by eye on the average of twelve adult pelvic films of
+FracAtlas, because the pelvic tilt of patients on the table differs from that of the model.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from PIL import Image, ImageDraw
 
 Array = NDArray[np.floating[Any]]
 
-# All in mm; half the distance between the heads' centres is also given in pixels of the drawing.
+# In mm; half the distance between the heads' centres is also given in pixels of the template.
 HALF_DISTANCE_MM = 85.0
 HALF_DISTANCE_PX = 14
 HEAD_RADIUS_MM = 25.0
 PX_PER_MM = HALF_DISTANCE_PX / HALF_DISTANCE_MM
 
-# Outlines of the right-hand half: x from the midline to the side, then y down from the line through
-# the heads' centres, point after point. Each has a density; later ones lie over earlier ones.
+# Outlines of the right half of the image, as alternating coordinates in mm: x laterally from the
+# midline, y down from the line through the heads' centres. Each outline has a density; later
+# outlines are drawn over earlier ones.
 SOFT_TISSUE = 0.30
 OUTLINES: tuple[tuple[str, float, tuple[int, ...]], ...] = (
     ("gap between the thighs", 0.15, (0, 95, 8, 100, 25, 400, 0, 400)),
@@ -64,9 +65,9 @@ OUTLINES: tuple[tuple[str, float, tuple[int, ...]], ...] = (
     ),
 )
 
-# How far the drawing goes, and around which point, how far and how softly it counts.
+# Extent of the template; centre, half-size and softness of the window that weights it.
 HALF_WIDTH_MM, UP_MM, DOWN_MM = 190, 180, 140
-REACH_PX = round(UP_MM * PX_PER_MM)  # from a head's centre to the drawing's farthest edge
+REACH_PX = round(UP_MM * PX_PER_MM)  # from a head's centre to the template's farthest edge
 WINDOW_CENTRE_Y_MM = -20
 WINDOW_HALF_MM = (180, 140)
 MIDLINE_MM, MIDLINE_SOFTNESS_MM = -20, 8
@@ -75,11 +76,11 @@ OVERSAMPLING = 8
 
 @lru_cache
 def half_pelvis(tilt: float, side: int) -> tuple[Array, tuple[int, int]]:
-    """Return one half's edges (2, H, W) and the pixel (x, y) of its head's centre.
+    """Return the edges (2, H, W) of one half of the template and the pixel (x, y) of its head.
 
-    `side` is -1 for the half at the image's left, 1 for that at the right. `tilt` is the drawing's
-    height against its width. Scaled so that edges of mean square 1 that all run along the drawing's
-    correlate with it to 1.
+    `side` is -1 for the left half of the image and 1 for the right half. `tilt` is the factor on
+    the height of the template relative to its width. The edges are normalised: edges of mean square
+    1 that are all parallel to those of the template have a correlation of 1 with it.
     """
     middle, origin = round(HALF_WIDTH_MM * PX_PER_MM), REACH_PX
     drawing = _draw(tilt, (2 * middle, origin + round(DOWN_MM * PX_PER_MM)), (middle, origin))
@@ -102,7 +103,7 @@ def _draw(tilt: float, size: tuple[int, int], origin: tuple[int, int]) -> Array:
 
 
 def _window(x_mm: Array, y_mm: Array) -> Array:
-    """Return how much each place of the right-hand half counts, 0 to 1."""
+    """Return the weight, from 0 to 1, of each position in the right half of the image."""
     across = (x_mm / WINDOW_HALF_MM[0]) ** 4
     along = ((y_mm - WINDOW_CENTRE_Y_MM) / WINDOW_HALF_MM[1]) ** 4
     beside_midline = 1 / (1 + np.exp(-(x_mm - MIDLINE_MM) / MIDLINE_SOFTNESS_MM))
@@ -111,10 +112,11 @@ def _window(x_mm: Array, y_mm: Array) -> Array:
 
 
 def edge_directions(values: Array) -> Array:
-    """Return the gradient of an image (H, W), x and y (2, H, W), its length pressed towards 1.
+    """Return the gradient (2, H, W), x and y, of an image (H, W), with its magnitude compressed.
 
-    A weak edge keeps its direction and most of a strong one's weight, so that the film's contrast
-    hardly matters. Scaled to a mean square length of 1.
+    Magnitudes are compressed towards 1 and then scaled to a mean square of 1. A weak edge keeps its
+    direction and most of the weight of a strong edge, so that the film's contrast has little
+    influence.
     """
     smooth = _smooth(_smooth(values).T).T
     gradient = np.stack(np.gradient(smooth)[::-1])

@@ -1,4 +1,4 @@
-"""The locator in an ONNX Runtime session on one CPU thread, for worker processes."""
+"""The locator in a single-threaded ONNX Runtime session on the CPU, for worker processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTPUTS = ("heat", "present", "turns", "log_distance")
 
 
 class OnnxLocator:
-    """Scores thumbnails by `locator.onnx`. Raises `BackendError` where it cannot be loaded."""
+    """Scores thumbnails with `locator.onnx`. Raises `BackendError` if it cannot be loaded."""
 
     def __init__(self, path: Path) -> None:
         self._session = open_session(path, threads=1)

@@ -1,1 +1,1 @@
-"""How probabilities become findings: flag rule, priorities, operating points, site calibration."""
+"""From probabilities to findings: flag rule, priorities, operating points, site calibration."""

@@ -11,11 +11,12 @@ TOLERANCE = 1e-4
 
 
 def fit_temperature(logits: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """Return the temperature of least negative log-likelihood, within `TEMPERATURES`.
+    """Return the temperature that minimises the negative log-likelihood, within `TEMPERATURES`.
 
-    `logits` (N, K) may be log-probabilities: the result is then the factor on the temperature they
-    were made with. The likelihood is unimodal in the temperature, so a ternary search finds its
-    maximum; where every hip is right it has none, and the lower bound is returned.
+    `logits` (N, K) may be log-probabilities: the result is then a factor on the temperature with
+    which they were computed. The likelihood is unimodal in the temperature, so a ternary search
+    finds its maximum. If every hip is classified correctly there is no maximum, and the lower bound
+    is returned.
     """
     low, high = np.log(TEMPERATURES)
     while high - low > TOLERANCE:

@@ -1,4 +1,4 @@
-"""decide: from the scores of a hip to its finding. The numbers come from the card and the site."""
+"""The decision from the scores of a hip to its finding, with the parameters of card and site."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ HARDWARE_NOTE = "not assessed for loosening or fracture around the implant"
 
 @dataclass(frozen=True)
 class Rule:
-    """Everything that turns scores into a finding; another rule needs no new inference.
+    """The parameters that determine a finding from scores; a new rule needs no new inference.
 
-    `thresholds` hold a number from 0 to 1 for each abnormal category, which `criterion` says what
-    to compare with. Hardware raises a flag only where the site asks for it (`flag_hardware`).
+    `thresholds` holds a number from 0 to 1 for each abnormal category; `criterion` determines the
+    score that is compared with it. Hardware raises a flag only if the site enables it
+    (`flag_hardware`).
     """
 
     operating_point: str
@@ -34,7 +35,7 @@ class Rule:
 
     @cached_property
     def rule_id(self) -> str:
-        """SHA-256 of the rule's numbers and of the version of the code that applies them."""
+        """SHA-256 of the rule's parameters and of the version of the code that applies them."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -44,10 +45,10 @@ class Rule:
 
 
 def decide(logits: Sequence[NDArray[np.float32]], rule: Rule) -> Finding:
-    """Decide on one hip from the logits (K,) of each orientation in which it was scored.
+    """Return the finding of one hip from the logits (K,) of each orientation that was scored.
 
     The category is the most probable one. A hip is flagged for every category that reaches its
-    threshold, even if another one is more probable, and as uncertain where no category is
+    threshold, even if another category is more probable, and as uncertain if no category is
     probable enough. A hip of unknown side is scored in both orientations; each abnormal category
     then takes the higher of both probabilities, and normal the lower.
     """
@@ -69,7 +70,7 @@ def decide(logits: Sequence[NDArray[np.float32]], rule: Rule) -> Finding:
 
 
 def _most_abnormal(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the highest of each abnormal probability and the lowest of normal, (n, K) -> (K,)."""
+    """Return the maximum of each abnormal probability and the minimum of normal, (n, K) -> (K,)."""
     combined = probabilities.max(axis=0)
     normal = CATEGORIES.index(Category.NORMAL)
     combined[normal] = probabilities[:, normal].min()
@@ -87,7 +88,7 @@ def _priority(category: Category, flagged_for: Sequence[Category], uncertain: bo
 def population_marks(
     age_years: float | None, age_range_years: tuple[float, float] | None
 ) -> frozenset[Mark]:
-    """Mark a patient whose known age lies outside the ages that the model was made for."""
+    """Mark a patient whose known age is outside the age range for which the model is intended."""
     if age_years is None or age_range_years is None:
         return frozenset()
     youngest, oldest = age_range_years

@@ -1,7 +1,7 @@
-"""The flag rule: from logits to probabilities, and from probabilities to flags, over arrays.
+"""The flag rule on arrays: from logits to probabilities, and from probabilities to flags.
 
-Every place that flags hips calls `flag_margins`: screening, the parity check of a backend, a
-model's calibration and its evaluation.
+All code that flags hips calls `flag_margins`: screening, the parity check of a backend, and the
+calibration and evaluation of a model.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hipedge.types import CATEGORIES, HARDWARE, Category, FlagCriterion
 
-# Part of every rule's identifier. Raise it whenever the code of a rule changes what is decided:
-# decisions are then made again from the logits that the database keeps.
+# Part of every rule's identifier. Increment it whenever a change to the code of a rule changes
+# decisions: they are then recomputed from the logits in the database.
 RULE_VERSION = 2
 
 _NORMAL = CATEGORIES.index(Category.NORMAL)
@@ -34,9 +34,9 @@ def softmax(logits: NDArray[np.floating[Any]], temperature: float) -> NDArray[np
 def flag_scores(
     probabilities: NDArray[np.float64], criterion: FlagCriterion
 ) -> NDArray[np.float64]:
-    """Return what is compared with the thresholds, (..., K) -> (..., K), from 0 to 1.
+    """Return the scores to compare with the thresholds, (..., K) -> (..., K), from 0 to 1.
 
-    Against normal, the score of normal itself is 0.5 and of no meaning.
+    With the criterion against normal, the score of normal itself is 0.5 and has no meaning.
     """
     if criterion is FlagCriterion.PROBABILITY:
         return probabilities
@@ -51,10 +51,10 @@ def flag_margins(
     *,
     flag_hardware: bool,
 ) -> NDArray[np.float64]:
-    """Return by how much each category reaches its threshold, (..., K) -> (..., K).
+    """Return the margin of each category over its threshold, (..., K) -> (..., K).
 
-    A hip is flagged for the categories whose margin is not negative. Categories without a
-    threshold never flag (-inf), and hardware only where the site asks for it.
+    A hip is flagged for the categories whose margin is not negative. Categories without a threshold
+    never flag (their margin is -inf), and hardware flags only if the site enables it.
     """
     limits = np.array(
         [

@@ -1,9 +1,9 @@
-"""Operating points fitted jointly: a promise about the hip, not about each category by itself.
+"""Joint fit of operating points: performance is specified per hip, not per category.
 
-A hip is flagged where any category reaches its threshold. Thresholds that are fitted category by
+A hip is flagged if any category reaches its threshold. Thresholds that are fitted category by
 category each add their own false flags; together they may flag nearly every hip. Here the
-thresholds of all categories are searched for together, under a limit on the share of hips without
-a finding that get any flag.
+thresholds of all categories are optimised together, under a limit on the share of hips without a
+finding that get any flag.
 """
 
 from __future__ import annotations
@@ -29,34 +29,35 @@ SPECIFIC_LIMIT = 0.10
 SENSITIVITY_AIM = 0.95
 SENSITIVE_LIMIT = 0.50
 
-# A threshold for 95 % is a quantile that one case in twenty decides.
+# Fewest hips to calibrate a category: a threshold for 95 % sensitivity is a quantile that one case
+# in twenty determines.
 FEWEST_OF_A_CATEGORY = 20
-# With fewer, the limit of 10 % is decided by less than ten hips.
+# With fewer hips, the limit of 10 % is determined by fewer than ten of them.
 FEWEST_WITHOUT_FINDING = 100
 
-# The floor of a category that the calibration set cannot calibrate: it is at least as probable as
-# normal, and flags at most this share of the hips without a finding.
+# Threshold floor of a category with too few hips for calibration: the category must be at least as
+# probable as normal, and may flag at most this share of the hips without a finding.
 FLOOR_SCORE = 0.5
 FLOOR_RATE = 0.01
 
 Thresholds = dict[Category, float]
 
-# Scores nearer than this to 0 or 1 are taken as this in logits.
+# Scores are clipped to this distance from 0 and 1 before they are converted to logits.
 SCORE_EPSILON = 1e-6
 
-# How many hips without a finding a category may flag, as shares of the joint limit.
+# Numbers of hips without a finding that a category may flag, as fractions of the joint limit.
 _STEPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
 _MOST_SWEEPS = 20
 
 
 @dataclass(frozen=True)
 class FittedPoint:
-    """An operating point and what it does on the hips that it was fitted to.
+    """An operating point and its performance on the hips to which it was fitted.
 
-    `flag_rate` is the share of hips without a finding that get any flag, `film_flag_rate` the
+    `flag_rate` is the share of hips without a finding that get any flag, and `film_flag_rate` the
     share of films without a finding that have a flagged hip. `sensitivity` holds for each
-    calibrated category the share of its hips that get a flag, an urgent one for acute fractures.
-    `reached` is False where the promise cannot be had within its limit.
+    calibrated category the share of its hips that get a flag, which must be urgent for acute
+    fractures. `reached` is False if the aim of the operating point cannot be met within its limit.
     """
 
     point: OperatingPoint
@@ -68,7 +69,7 @@ class FittedPoint:
 
 @dataclass(frozen=True)
 class JointFit:
-    """Both operating points. `floored` are the categories with too few hips to be calibrated."""
+    """Both operating points; `floored` are the categories with too few hips for calibration."""
 
     specific: FittedPoint
     sensitive: FittedPoint
@@ -82,7 +83,7 @@ class JointFit:
 
 
 def require_enough(truth: NDArray[np.integer]) -> None:
-    """Raise `InputError`, with the numbers needed, where a joint limit cannot be fitted."""
+    """Raise `InputError`, stating the numbers needed, if there are too few hips for a joint fit."""
     without = int(np.sum(truth == CATEGORIES.index(Category.NORMAL)))
     if without < FEWEST_WITHOUT_FINDING:
         raise InputError(
@@ -104,15 +105,16 @@ def fit_operating_points(
 ) -> JointFit:
     """Fit `specific` and `sensitive` to calibrated probabilities (N, K) of known category (N,).
 
-    `specific` finds the most hips, averaged over the categories, while at most `SPECIFIC_LIMIT` of
-    the hips without a finding get any flag. `sensitive` gives an urgent flag to `SENSITIVITY_AIM`
-    of the hips of each acute fracture category at the lowest joint flag rate that allows it; its
-    other thresholds are those of `specific`, so that it never flags less. Where that takes more
-    than `SENSITIVE_LIMIT` of the hips without a finding, it is the most sensitive point within the
-    limit, and `reached` is False.
+    `specific` maximises the sensitivity averaged over the categories, while at most
+    `SPECIFIC_LIMIT` of the hips without a finding get any flag. `sensitive` gives an urgent flag to
+    `SENSITIVITY_AIM` of the hips of each acute fracture category at the lowest joint flag rate
+    possible; its other thresholds are those of `specific`, so that it never flags fewer hips. If
+    this flags more than `SENSITIVE_LIMIT` of the hips without a finding, `sensitive` is the most
+    sensitive point within that limit, and `reached` is False.
 
-    `films` (N,) numbers the film of each hip; without it every hip is a film. Hips under
-    `min_confidence` are flagged as uncertain and count. Raises `InputError` as `require_enough`.
+    `films` (N,) holds the number of each hip's film; without it every hip counts as a separate
+    film. Hips below `min_confidence` are flagged as uncertain, which counts as a flag. Raises
+    `InputError` as `require_enough` does.
     """
     require_enough(truth)
     data = _Calibration(probabilities, truth, min_confidence)
@@ -143,7 +145,7 @@ def _calibratable(truth: NDArray[np.integer]) -> tuple[Category, ...]:
 
 
 class _Calibration:
-    """Scores of the calibration hips, and what thresholds do on them."""
+    """Scores of the calibration hips, and the performance of thresholds on them."""
 
     def __init__(
         self,
@@ -163,14 +165,14 @@ class _Calibration:
         return np.asarray(self.scores[:, CATEGORIES.index(category)])
 
     def threshold_for(self, category: Category, flagged: int) -> float:
-        """Return the lowest threshold that flags at most so many hips without a finding."""
+        """Return the lowest threshold that flags at most `flagged` hips without a finding."""
         ordered = np.sort(self.of(category)[self.without])[::-1]
         if flagged >= len(ordered):
             return 0.0
         return min(1.0, float(np.nextafter(ordered[flagged], 2)))
 
     def flagged(self, thresholds: Mapping[Category, float]) -> NDArray[np.bool_]:
-        """Return which hips (N,) get any flag, an uncertain one included."""
+        """Return which hips (N,) get any flag, including those flagged as uncertain."""
         found: NDArray[np.bool_] = self.uncertain.copy()
         for category, threshold in thresholds.items():
             found |= self.of(category) >= threshold
@@ -191,9 +193,9 @@ class _Calibration:
         return float(flagged[clean].mean()) if clean.any() else float("nan")
 
     def found(self, thresholds: Mapping[Category, float]) -> dict[Category, NDArray[np.bool_]]:
-        """Return of each calibratable category which of its hips are found.
+        """Return for each calibratable category which of its hips are found.
 
-        A hip is found by any flag, one of an acute fracture category by an urgent flag.
+        A hip is found if it gets any flag; in an acute fracture category the flag must be urgent.
         """
         flagged = self.flagged(thresholds)
         urgent = np.zeros(len(self.truth), dtype=bool)
@@ -212,11 +214,11 @@ class _Calibration:
 
 
 def _fit_specific(data: _Calibration) -> Thresholds:
-    """Search for the thresholds of the highest mean sensitivity under the joint limit.
+    """Search for the thresholds with the highest mean sensitivity under the joint limit.
 
-    Coordinate ascent over how many hips without a finding each category may flag: first the same
-    number for all, then single steps and exchanges between two categories for as long as any of
-    them is better.
+    The method is coordinate ascent over the number of hips without a finding that each category may
+    flag. It starts with the same number for all categories, then changes one category or exchanges
+    between two categories as long as this is an improvement.
     """
     allowed = int(np.floor(SPECIFIC_LIMIT * data.n_without + 1e-9))
     budgets = sorted({round(step * allowed) for step in _STEPS})
@@ -232,7 +234,7 @@ def _fit_specific(data: _Calibration) -> Thresholds:
         return {c: chosen[c] if c in chosen else floors[c] for c in ABNORMAL}
 
     def value(steps: Sequence[int]) -> tuple[float, float]:
-        """Return what is maximized: mean sensitivity, then few false flags; -1 beyond the limit."""
+        """Return the objective: mean sensitivity, then few false flags; -1 beyond the limit."""
         thresholds = thresholds_at(steps)
         rate = data.flag_rate(thresholds)
         if rate * data.n_without > allowed + 1e-9:
@@ -251,9 +253,9 @@ def _fit_specific(data: _Calibration) -> Thresholds:
 
 
 def _centred(data: _Calibration, thresholds: Thresholds) -> Thresholds:
-    """Raise each threshold to the middle, in logits, of the gap up to the next hip that it flags.
+    """Raise each threshold to the middle, in logits, of the gap below the lowest hip it detects.
 
-    The search leaves a threshold just above the scores of hips without a finding. Where the model
+    The search leaves a threshold just above the scores of hips without a finding. If the model
     separates a category well, that may be a score near 0, which other films reach by chance.
     """
     centred = dict(thresholds)
@@ -272,7 +274,7 @@ def _logit(score: float) -> float:
 
 
 def _neighbours(steps: tuple[int, ...], n_steps: int) -> list[tuple[int, ...]]:
-    """Return the choices that differ in one category, or in two of which one gives way."""
+    """Return the step choices that differ in one category, or raise one and lower another."""
     found = []
     for i in range(len(steps)):
         for new in range(n_steps):
@@ -289,7 +291,10 @@ def _neighbours(steps: tuple[int, ...], n_steps: int) -> list[tuple[int, ...]]:
 
 
 def _fit_sensitive(data: _Calibration, specific: Thresholds) -> tuple[Thresholds, bool]:
-    """Lower the acute fractures' thresholds as little as the aim takes, within the limit."""
+    """Lower the thresholds of acute fractures no further than the aim needs, within the limit.
+
+    Returns the thresholds, and whether `SENSITIVITY_AIM` is reached.
+    """
     acute = tuple(c for c in ACUTE_FRACTURES if c in data.calibratable)
     aim = SENSITIVITY_AIM
     while True:
@@ -304,8 +309,9 @@ def _least_flagging(
 ) -> Thresholds:
     """Return the thresholds that find `aim` of each acute category at the lowest flag rate.
 
-    Each category's threshold starts where its own flags suffice, and is then raised as far as the
-    flags of the others allow; of all orders in which that can be done the best one is taken.
+    The threshold of each category starts where its own flags suffice, and is then raised as far as
+    the flags of the other categories allow. All orders of the categories are tried, and the best
+    result is returned.
     """
     start = dict(specific)
     for category in acute:
@@ -330,10 +336,10 @@ def _raise_threshold(
     highest: float,
     least: Mapping[Category, float],
 ) -> None:
-    """Raise one threshold, up to `highest`, while the sensitivities are not below `least`."""
+    """Raise one threshold, up to `highest`, as long as no sensitivity falls below `least`."""
     candidates = np.unique(np.append(data.of(category), highest))
     candidates = candidates[(candidates >= thresholds[category]) & (candidates <= highest)]
-    low, high = 0, len(candidates) - 1  # the first keeps the aim, and raising never finds more
+    low, high = 0, len(candidates) - 1  # the first meets the aim; sensitivity is monotonic
     while low < high:
         middle = (low + high + 1) // 2
         found = data.sensitivity({**thresholds, category: float(candidates[middle])})

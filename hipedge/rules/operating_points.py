@@ -15,9 +15,9 @@ from hipedge.types import Category, FlagCriterion
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A hip is flagged for a category where its score reaches the category's threshold.
+    """A named set of thresholds: a hip is flagged for each category whose score reaches its own.
 
-    Categories without a threshold flag nothing, nor does hardware unless the site wants it to.
+    Categories without a threshold never flag, nor does hardware unless the site enables it.
     """
 
     name: str
@@ -25,16 +25,16 @@ class OperatingPoint:
     criterion: FlagCriterion = FlagCriterion.PROBABILITY
 
     def margins(self, probabilities: NDArray[np.float64], *, hardware: bool) -> NDArray[np.float64]:
-        """Return by how much each category reaches its threshold, (..., K) -> (..., K)."""
+        """Return the margin of each category over its threshold, (..., K) -> (..., K)."""
         return flag_margins(probabilities, self.thresholds, self.criterion, flag_hardware=hardware)
 
     def flags(self, probabilities: NDArray[np.float64], *, hardware: bool) -> NDArray[np.bool_]:
-        """Return which hips get any flag, probabilities (..., K) -> (...)."""
+        """Return which hips get any flag, from probabilities (..., K) to (...)."""
         return np.asarray((self.margins(probabilities, hardware=hardware) >= 0).any(axis=-1))
 
 
 def operating_points(card: Card) -> tuple[OperatingPoint, ...]:
-    """Return the operating points of a model's card, in the card's order."""
+    """Return the operating points of a model card, in the order of the card."""
     return tuple(
         OperatingPoint(name, thresholds, card.flag_criterion)
         for name, thresholds in card.operating_points.items()

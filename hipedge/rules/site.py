@@ -1,7 +1,7 @@
-"""The site file: what a hospital refitted on its own cases, beside `hipedge.toml`.
+"""The site file: a calibration fitted to a hospital's own cases, stored next to `hipedge.toml`.
 
-It never goes into the model folder, whose files are hashed. An earlier file is kept under its
-revision. This module needs no extra, so that screening can read the file.
+It is never written into the model folder, whose files are hashed. An earlier site file is kept
+under its revision. This module needs no optional dependency, so that screening can read the file.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from hipedge.rules.joint_fit import FittedPoint, JointFit
 from hipedge.rules.operating_points import OperatingPoint
 from hipedge.types import CATEGORIES, Category, FlagCriterion
 
-# Format 1, of hipedge 0.1, has thresholds on probabilities, fitted category by category.
+# Format 1, of hipedge 0.1, had thresholds on probabilities, fitted category by category.
 FORMATS = (1, 2)
 
 
 @dataclass(frozen=True)
 class SiteCalibration:
-    """What was fitted, on what, and what it changed.
+    """The parameters fitted at a site, the cases they were fitted to, and their effect.
 
-    Multiply the temperature of the model's card by `temperature_factor`; the operating points of
-    `fit` are for the probabilities after that. `ece` and `log_loss` are before and after, by
-    cross-fitting: each hip by a fit to other patients.
+    The temperature of the model card is to be multiplied by `temperature_factor`; the operating
+    points of `fit` apply to the resulting probabilities. `ece` and `log_loss` are the values before
+    and after, by cross-fitting: each hip is evaluated with a fit to other patients.
     """
 
     temperature_factor: float
@@ -46,12 +46,12 @@ class SiteCalibration:
 
     @property
     def kept(self) -> tuple[Category, ...]:
-        """Acute fractures with too few cases, which keep the model's own thresholds."""
+        """The acute fracture categories with too few cases, which keep the model's thresholds."""
         return tuple(category for category in self.fit.floored if category.is_acute_fracture)
 
     @property
     def operating_points(self) -> tuple[OperatingPoint, ...]:
-        """The operating points as the site file holds them: without the thresholds `kept`."""
+        """The operating points in the site file: without thresholds for the `kept` categories."""
         return tuple(self._without_kept(fitted.point) for fitted in self.fit.points)
 
     def _without_kept(self, point: OperatingPoint) -> OperatingPoint:
@@ -61,10 +61,10 @@ class SiteCalibration:
 
 @dataclass(frozen=True)
 class SiteFile:
-    """What screening takes from a site file.
+    """The content of a site file that screening uses.
 
-    `model` is the identifier of the model that it was fitted for, or None where that is not
-    known: then it applies to the one that the site uses.
+    `model` is the identifier of the model for which it was fitted, or None if unknown: it then
+    applies to the model in use at the site.
     """
 
     model: str | None
@@ -72,11 +72,11 @@ class SiteFile:
     operating_points: tuple[OperatingPoint, ...]
 
     def operating_point(self, of_card: OperatingPoint) -> OperatingPoint:
-        """Return an operating point of the card with the thresholds that the site fitted.
+        """Return an operating point of the card with the thresholds fitted at the site.
 
-        Categories without one keep the card's, converted so that whatever reached it still does.
-        Raises `InputError` where they cannot be converted: thresholds against normal say nothing
-        about probabilities.
+        Categories without a fitted threshold keep that of the card, converted so that every hip
+        that reached it still does. Raises `InputError` if it cannot be converted: thresholds
+        against normal imply nothing about probabilities.
         """
         named = (point for point in self.operating_points if point.name == of_card.name)
         fitted = next(named, OperatingPoint(of_card.name, {}, of_card.criterion))
@@ -104,24 +104,26 @@ def kept_threshold(
     temperature_factor: float,
     criterion: FlagCriterion = FlagCriterion.PROBABILITY,
 ) -> float:
-    """Return the threshold of a category that no calibration was fitted to, at a new temperature.
+    """Return the threshold, at a new temperature, of a category that was not calibrated.
 
-    A category is left out because it is rare, and the rare ones are the fractures: whatever reached
-    the card's threshold must reach this one. Against normal the score is the logistic function of
-    a margin, which the factor divides. A probability depends on all categories: softmax gives a
-    category the odds 1 / Σⱼ xⱼ against the n others; a factor f on the temperature makes them
-    1 / Σⱼ xⱼ^a, a = 1/f. Of all xⱼ with the sum s, these odds are lowest for a > 1 where one other
-    category has all of s: s^-a. For a < 1 they are lowest where all are equal: n^(a-1) s^-a. The
-    threshold is the probability at these odds, 1/s being those of the card's threshold; or the
-    card's, where that is lower. A threshold of a probability serves against normal too, where the
-    score is never lower.
+    Categories are not calibrated if they are rare, and the rare categories are the fractures:
+    every hip that reached the card's threshold must also reach this one.
+
+    Against normal, the score is the logistic function of a margin, which the factor divides. A
+    probability depends on all categories: softmax gives a category the odds 1 / Σⱼ xⱼ against the n
+    others, and a factor f on the temperature changes them to 1 / Σⱼ xⱼ^a with a = 1/f. Among all xⱼ
+    with the sum s, these odds are lowest for a > 1 if one other category has all of s: s^-a. For
+    a < 1 they are lowest if all xⱼ are equal: n^(a-1) s^-a. The threshold is the probability at
+    these odds, where 1/s are the odds of the card's threshold; or the card's threshold, if that is
+    lower. A threshold on a probability is also valid against normal, where the score is never
+    lower.
     """
     if temperature_factor == 1 or not 0 < threshold < 1:
         return threshold
     a = 1 / temperature_factor
     log_odds = a * (math.log(threshold) - math.log1p(-threshold))
     if criterion is FlagCriterion.AGAINST_NORMAL:
-        # One float lower, since both ways to this number are rounded.
+        # The next lower float, since this number and the score it is compared with are rounded.
         return float(np.nextafter(np.exp(-np.logaddexp(0.0, -log_odds)), 0))
     spread = max(0.0, 1 - a) * math.log(len(CATEGORIES) - 1)
     return min(threshold, float(np.exp(-np.logaddexp(0.0, spread - log_odds))))
@@ -132,8 +134,8 @@ def write_site_file(
 ) -> Path:
     """Write the site file into a folder and return its path.
 
-    `fitted_on` names the labels' file, `model` the model whose predictions they were, if known.
-    Raises `InputError` for a model folder, and where an earlier file cannot be read.
+    `fitted_on` names the file of labels, and `model` the model that made the predictions, if known.
+    Raises `InputError` for a model folder, and if an earlier site file cannot be read.
     """
     if (folder / "card.json").exists():
         raise InputError(f"{folder} is a model folder: write the site file beside hipedge.toml")
@@ -173,7 +175,7 @@ def write_site_file(
 
 
 def _promise(fitted: FittedPoint) -> dict[str, Any]:
-    """Return what an operating point does on the hips that it was fitted to."""
+    """Return the performance of an operating point on the hips to which it was fitted."""
     film_rate = fitted.film_flag_rate
     return {
         "reached": fitted.reached,
@@ -184,7 +186,7 @@ def _promise(fitted: FittedPoint) -> dict[str, Any]:
 
 
 def read_site_file(path: Path) -> SiteFile:
-    """Read a site file. Raises `InputError` where it is none, or has what is no threshold."""
+    """Read a site file. Raises `InputError` if it is not a site file or has invalid thresholds."""
     content = _load(path)
     try:
         criterion = FlagCriterion(content.get("flag_criterion", FlagCriterion.PROBABILITY))
@@ -205,7 +207,7 @@ def read_site_file(path: Path) -> SiteFile:
 
 
 def _threshold(value: object, category: str, path: Path) -> float:
-    """Return a threshold; one that no score reaches would silence its category."""
+    """Return a threshold after validation: one that no score reaches would disable its category."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise InputError(f"{path.name}: the threshold of {category} must lie between 0 and 1")
     return float(value)

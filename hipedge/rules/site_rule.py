@@ -1,4 +1,4 @@
-"""The rule in force at a site: the model card's numbers, with the site's in their place."""
+"""The rule in force at a site: the parameters of the model card, overridden by the site's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from hipedge.rules.site import SiteFile, read_site_file
 
 
 def site_rule(card: Card, settings: Settings) -> Rule:
-    """Return the rule of a model at this site: the card's numbers, with the site's in their place.
+    """Return the rule of a model at this site.
 
-    A calibration at the site replaces the card's numbers, if it was made for this model; acute
-    fractures that it had too few cases of keep the card's thresholds. Thresholds in the settings
-    replace both. Raises `ConfigError` if the card has no such operating point, and `InputError`
-    for a calibration that cannot be read.
+    The parameters of the card are replaced by those of a calibration at the site, if it was made
+    for this model; acute fracture categories with too few cases for the calibration keep the card's
+    thresholds. Thresholds in the settings replace both. Raises `ConfigError` if the card does not
+    have the operating point in the settings, and `InputError` for a calibration that cannot be
+    read.
     """
     if settings.operating_point not in card.operating_points:
         names = ", ".join(card.operating_points)
@@ -42,7 +43,7 @@ def site_rule(card: Card, settings: Settings) -> Rule:
 
 
 def _calibration_of(card: Card, settings: Settings) -> SiteFile:
-    """Return the site's calibration of this model; one that changes nothing if it has none."""
+    """Return the site's calibration of this model, or a neutral one if there is none."""
     unchanged = SiteFile(None, 1.0, ())
     if settings.calibration is None:
         return unchanged

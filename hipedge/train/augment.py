@@ -1,6 +1,7 @@
-"""Augmentation of crops and thumbnails: differences between radiographs that are no disease.
+"""Augmentation of crops and thumbnails: variation between radiographs unrelated to disease.
 
-No flips: every hip is presented as a right one, and a flipped hip would be a left one.
+There are no horizontal flips: every hip is presented as a right hip, and a flip would make it a
+left one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ Array = NDArray[np.float32]
 class Strength:
     """The largest change of each property.
 
-    `rotate_deg`; `scale` and `shift` as parts of the side; `gamma` and `contrast` as relative
-    changes; `noise` in gray levels; `blur_px` as a Gaussian's sigma, and `sharpen` and `equalise`
-    as parts of the contrast of edges and of areas that are added; `shading` as a part of the
-    brightness; `holes` of up to `hole` of the side. Half of the samples have noise, half shading
-    and half holes; a quarter each are blurred, sharpened and equalised.
+    `rotate_deg` is in degrees; `scale` and `shift` are fractions of the side; `gamma` and
+    `contrast` are relative changes; `noise` is in gray levels. `blur_px` is the sigma of a
+    Gaussian; `sharpen` and `equalise` are the fractions of edge contrast and of local contrast that
+    are added; `shading` is a fraction of the brightness. `holes` is the largest number of holes,
+    each up to `hole` times the side. Half of the samples have noise, half shading and half holes; a
+    quarter each are blurred, sharpened and equalised.
     """
 
     rotate_deg: float = 12.0
@@ -42,7 +44,7 @@ class Strength:
 def augment(
     square: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
 ) -> NDArray[np.uint8]:
-    """Return a sample uint8 (S, S) with another position, technique and processing."""
+    """Return a sample uint8 (S, S) with changed position, exposure technique and processing."""
     moved = _process(_move(Image.fromarray(square), rng, strength), rng, strength)
     pixels = tone(np.asarray(moved), rng, strength)
     if rng.uniform() < 0.5:
@@ -53,7 +55,7 @@ def augment(
 
 
 def _move(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
-    """Rotate, scale and shift about the centre; outside is black, as beyond a film."""
+    """Rotate and scale about the centre, and shift; pixels outside the image become black."""
     size = image.width
     angle = np.radians(rng.uniform(-1, 1) * strength.rotate_deg)
     zoom = np.exp(rng.uniform(-1, 1) * strength.scale)
@@ -67,7 +69,10 @@ def _move(image: Image.Image, rng: np.random.Generator, strength: Strength) -> I
 
 
 def _process(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
-    """Blur, sharpen or enhance local contrast, as detectors and processing do; or none of these."""
+    """Apply none or one of blurring, sharpening and local contrast enhancement.
+
+    They imitate detectors and image processing.
+    """
     kind = rng.integers(4)
     if kind == 0:
         return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, strength.blur_px)))

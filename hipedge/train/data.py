@@ -1,6 +1,6 @@
-"""From the manifest's hips to the crops that the network sees, by the same steps as in screening.
+"""Preparation of training crops from a manifest, by the same steps as in screening.
 
-The crops are kept on disk, since reading a film costs more than training on its hips.
+The crops are cached on disk, since reading a film takes longer than training on its hips.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ OnFilm = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class LabelledCrops:
-    """Crops with what each shows: iterating yields pairs of a row and its pixels (1, S, S).
+    """Crops with their labels; iteration yields pairs of a row and its pixels (1, S, S).
 
-    `pixels` is uint8 (N, 1, S, S), `rows` the manifest's rows in the same order.
+    `pixels` is uint8 (N, 1, S, S), and `rows` holds the manifest's rows in the same order.
     """
 
     pixels: NDArray[np.uint8]
@@ -59,8 +59,8 @@ class LabelledCrops:
 class Crops(LabelledCrops):
     """The crops of those rows of a manifest that could be read, in the manifest's order.
 
-    `pixels` is on disk. `pixel_hash` is of the film that each crop comes from: equal for a copy
-    under another name. `refused` are the other rows, each with the reason.
+    `pixels` is on disk. `pixel_hash` is a hash of the pixels of each crop's film: it is equal for a
+    copy of the film under another name. `refused` holds the other rows, each with the reason.
     """
 
     pixel_hash: tuple[str, ...]
@@ -78,7 +78,7 @@ class Crops(LabelledCrops):
 
 @dataclass(frozen=True)
 class _Header:
-    """A row's details from the film's header and pixels."""
+    """The details of a row that come from the film's header and pixels."""
 
     pixel_hash: str
     age_years: float | None
@@ -87,7 +87,7 @@ class _Header:
 
 @dataclass(frozen=True, eq=False)
 class _Crop:
-    """One row's crop (1, S, S), and its details from the film."""
+    """The crop (1, S, S) of one row, and the details from its film."""
 
     pixels: NDArray[np.uint8]
     header: _Header
@@ -96,11 +96,11 @@ class _Crop:
 def prepare_crops(
     rows: Sequence[Row], geometry: CropGeometry, cache: Path, on_film: OnFilm = lambda *_: None
 ) -> Crops:
-    """Return the crops of `rows` at `geometry`, in the order of `rows`, from `cache` if there.
+    """Return the crops of `rows` at `geometry`, in the order of `rows`, from `cache` if present.
 
     The cache's key is a hash of the films' bytes, the hips and the geometry. A hip that is not
-    marked is located. `on_film` is called after each film with the numbers of films done and in
-    all.
+    marked is located automatically. `on_film` is called after each film with the number of films
+    done and the total.
     """
     films = by_film(rows)
     stem = cache / content_key(
@@ -121,7 +121,7 @@ def prepare_crops(
 
 
 def check_pixels(crops: Crops, source: Path) -> None:
-    """Raise `InputError` where the same pixels lie in two splits, or a hip has two categories."""
+    """Raise `InputError` if the same pixels are in two splits, or a hip has two categories."""
     problems = Problems(source)
     splits: dict[str, Row] = {}
     hips: dict[tuple[str, Side], Row] = {}
@@ -144,7 +144,7 @@ def check_pixels(crops: Crops, source: Path) -> None:
 
 
 def content_key(rows: Sequence[Row], what: Mapping[str, object]) -> str:
-    """Return a cache key for what is made of `rows`: a hash of films, hips and `what`."""
+    """Return a cache key for data derived from `rows`: a hash of films, hips and `what`."""
     hashes: dict[Path, str] = {}
     for row in rows:
         if row.path not in hashes:
@@ -158,7 +158,7 @@ def content_key(rows: Sequence[Row], what: Mapping[str, object]) -> str:
 
 
 def by_film(rows: Sequence[Row]) -> dict[Path, list[int]]:
-    """Return the indices of each film's rows, films by their first row."""
+    """Return the indices of each film's rows, films in the order of their first rows."""
     films: dict[Path, list[int]] = {}
     for index, row in enumerate(rows):
         films.setdefault(row.path, []).append(index)
@@ -172,7 +172,7 @@ def _fill(
     geometry: CropGeometry,
     on_film: OnFilm,
 ) -> None:
-    """Read every film and write its crops, then the index: a cache without index is incomplete."""
+    """Read every film and write its crops, then the index: a cache with no index is incomplete."""
     side = geometry.size_px
     results: dict[int, _Header | str] = {}
 
@@ -195,7 +195,7 @@ def _fill(
                 pixels[index] = crop.pixels
                 results[index] = crop.header
             on_film(done, len(films))
-        # Rows that were refused leave no gap.
+        # Crops are stored contiguously, without gaps for refused rows.
         kept = [index for index in range(len(rows)) if not isinstance(results[index], str)]
         for position, index in enumerate(kept):
             if position != index:
@@ -214,7 +214,7 @@ def _fill(
 
 
 def _crops_of_film(path: Path, rows: Sequence[Row], geometry: CropGeometry) -> list[_Crop | str]:
-    """Return the crop of each row of one film, or why there is none."""
+    """Return for each row of one film its crop, or the reason why there is none."""
     try:
         radiograph = read(path)
     except Refused as refused:
@@ -235,15 +235,15 @@ def _crop(
 
 
 def _hip(radiograph: Radiograph, row: Row, rows: Sequence[Row], geometry: CropGeometry) -> Hip:
-    """Return the row's hip: as it is marked, or else as it is found on the row's side."""
+    """Return the hip of a row: as marked, or otherwise as located on the row's side."""
     if row.given:
-        # Both centres of a film are its ruler where the header has none.
+        # Without a pixel spacing in the header, the distance between both centres gives the scale.
         others = tuple(hip for other in rows for hip in other.given)
         hips = locate(radiograph, geometry, others).hips
     else:
         hips = locate(radiograph, geometry).hips
         if len(hips) == 1 and hips[0].side is Side.UNKNOWN:
-            # Whose side a single hip is, the manifest knows better than the pixels.
+            # For the side of a single hip, the manifest is more reliable than the pixels.
             (hip,) = hips
             hips = locate(radiograph, geometry, (GivenHip(row.side, hip.centre_px),)).hips
     for hip in hips:
@@ -253,7 +253,7 @@ def _hip(radiograph: Radiograph, row: Row, rows: Sequence[Row], geometry: CropGe
 
 
 def _completed(row: Row, entry: dict[str, object]) -> Row:
-    """Return the row with the header's age and sex where the manifest has none."""
+    """Return the row with the age and sex from the header where the manifest has none."""
     age, sex = entry["age"], entry["sex"]
     return replace(
         row,

@@ -1,6 +1,7 @@
-"""How good a network is on hips it has not seen: the card's numbers, and predictions to study.
+"""Performance of a network on held-out hips: the metrics of the model card, and predictions.
 
-`hipedge evaluate` says far more from the same predictions; here are the numbers of a card.
+This module computes only the metrics of the card; `hipedge evaluate` reports far more from the
+same predictions.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def probabilities_of(logits: NDArray[np.float32], temperature: float) -> NDArray
 def write_predictions(
     path: Path, rows: Sequence[Row], probabilities: NDArray[np.float64], folder: Path
 ) -> None:
-    """Write a CSV that `hipedge evaluate` reads: path, side, split, and each probability.
+    """Write a CSV for `hipedge evaluate`: path, side, split and the probability of each category.
 
-    Paths are relative to `folder`, the manifest's, wherever they can be, as they are there.
+    As in the manifest, paths are relative to `folder`, the manifest's folder, wherever possible.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         write_csv(
@@ -53,10 +54,10 @@ def _relative(path: Path, folder: Path) -> Path:
 def measure(
     rows: Sequence[Row], probabilities: NDArray[np.float64], calibration: Calibration
 ) -> dict[str, float]:
-    """Return a card's numbers for hips and their probabilities (N, K).
+    """Return the metrics of a model card for hips and their probabilities (N, K).
 
-    Accuracy and macro-F1 come with 95 % percentile intervals, by a bootstrap of patients (Efron,
-    1979): two hips of a patient are no two patients.
+    Accuracy and macro-F1 have 95 % percentile intervals from a bootstrap (Efron, 1979) that
+    resamples patients, because the two hips of one patient are not independent.
     """
     truth = np.array([CATEGORIES.index(row.category) for row in rows])
     answer = probabilities.argmax(axis=1)
@@ -96,7 +97,7 @@ def measure(
 def _replicates(
     rows: Sequence[Row], truth: NDArray[np.int64], answer: NDArray[np.int64]
 ) -> tuple[list[float], list[float]]:
-    """Return accuracy and macro-F1 of samples of patients, drawn with replacement."""
+    """Return accuracy and macro-F1 of bootstrap samples of patients, drawn with replacement."""
     _, patients = np.unique([row.patient for row in rows], return_inverse=True)
     K, n = len(CATEGORIES), int(patients.max()) + 1
     cells = np.zeros((n, K * K), np.int64)

@@ -11,7 +11,8 @@ import torch
 
 def save_atomically(path: Path, content: Mapping[str, object]) -> None:
     """Write with `torch.save` to a temporary name, flush to disk, then rename."""
-    # One process writes it repeatedly: a partial file left by a kill is overwritten.
+    # Only one process writes this file, repeatedly: a partial file left by a killed process is
+    # overwritten.
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         torch.save(content, file)

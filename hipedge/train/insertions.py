@@ -1,4 +1,4 @@
-"""Lesions inserted into real hips: for training, calibration and the test, split by patient."""
+"""Lesions inserted into real hips for training, calibration and testing, split by patient."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from hipedge.train.data import LabelledCrops
 from hipedge.train.manifest import TEST, TRAIN, VAL, Row
 from hipedge.types import CATEGORIES, Category, CropGeometry
 
-# Of each training background so many plain crops lend their appearance.
+# Number of plain crops of each training background whose appearance is transferred.
 APPEARANCE_CROPS = 3
-# Simulated hips of each split outside training, for calibration and for the test.
+# Number of simulated hips of each split outside training, for calibration and testing.
 HELD_OUT = 1000
 # Random streams of held-out hips and of appearance crops.
 HELD_OUT_STREAM, APPEARANCE_STREAM = 3, 4
-# Half of the held-out hips are normal, and each abnormal category is as frequent as the others:
-# enough of each for thresholds of its own.
+# Share of normal hips among those held out. The abnormal categories are equally frequent, so that
+# each has enough hips to fit its threshold.
 NORMAL_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class InsertionSource:
-    """Backgrounds ready for lesion insertion; `digest` identifies them."""
+    """Backgrounds prepared for lesion insertion; `digest` identifies them."""
 
     backgrounds: Backgrounds
     films: Mapping[str, Path]
@@ -51,10 +51,10 @@ class InsertionSource:
         cache: Path,
         on_film: OnFilm = lambda *_: None,
     ) -> InsertionSource:
-        """Read a manifest of backgrounds and prepare them, from `cache` where they are kept.
+        """Read a manifest of backgrounds and prepare them, using `cache` if they are cached.
 
         `films` is the folder to which the manifest's paths are relative, by default its own.
-        Raises `InputError` for faults of the manifest, and where a split has no usable hip.
+        Raises `InputError` for errors in the manifest, and if a split has no usable hip.
         """
         rows = read_manifest(manifest, films)
         backgrounds = prepare_backgrounds(rows, cache, on_film=on_film)
@@ -71,7 +71,7 @@ class InsertionSource:
         return tuple(s for s in (VAL, TEST) if len(self.backgrounds.of(s)))
 
     def summary(self) -> tuple[str, ...]:
-        """Return sentences on how many hips and patients there are, by split."""
+        """Return sentences that state the number of hips and patients of each split."""
         hips = self.backgrounds.hips
         parts = []
         for split in (TRAIN, VAL, TEST):
@@ -101,9 +101,9 @@ class InsertionSource:
         return Appearance(np.stack(crops))
 
     def held_out(self, split: str, seed: int, count: int = HELD_OUT) -> LabelledCrops:
-        """Return simulated hips over one split's backgrounds, none of which is augmented.
+        """Return simulated hips on the backgrounds of one split, without augmentation.
 
-        They are kept in the cache: an interrupted training resumes without simulating them again.
+        They are cached, so that an interrupted training resumes without simulating them again.
         """
         key = repr((self.digest, self.geometry, split, seed, count, hipedge.__version__))
         name = f"held-out-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
@@ -124,7 +124,7 @@ class InsertionSource:
     def _simulate_held_out(
         self, split: str, seed: int, count: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-        """Return crops (N, 1, S, S), categories (N,) and numbers of backgrounds (N,)."""
+        """Return crops (N, 1, S, S), categories (N,) and indices of backgrounds (N,)."""
         abnormal = (1 - NORMAL_SHARE) / (len(CATEGORIES) - 1)
         shares = {c: NORMAL_SHARE if c is Category.NORMAL else abnormal for c in CATEGORIES}
         generator = DrawInserted(self.backgrounds, self.geometry, split, shares)

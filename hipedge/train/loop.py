@@ -21,11 +21,11 @@ from hipedge.train.files import save_atomically
 from hipedge.train.samples import BatchSampler
 
 STATE = "state.pt"
-# Losses are fetched from the device, and progress is reported, so often.
+# Interval in steps at which losses are fetched from the device and progress is reported.
 REPORT_STEPS = 10
-# Warm-up of the moving average, in steps: its decay is (1 + t)/(this + t) at first.
+# Warm-up of the moving average, in steps: its decay is (1 + t)/(AVERAGE_WARMUP + t) at first.
 AVERAGE_WARMUP = 10
-# Pretrained parameters are fine-tuned at this part of the learning rate.
+# Factor on the learning rate for fine-tuning pretrained parameters.
 PRETRAINED_PACE = 0.2
 
 
@@ -33,9 +33,9 @@ PRETRAINED_PACE = 0.2
 class Schedule:
     """Length and learning rate of training: AdamW (Loshchilov and Hutter, 2019, arXiv:1711.05101).
 
-    The learning rate rises linearly over the first `warmup` part of the steps, then decays to zero
-    as half a cosine (Loshchilov and Hutter, 2017, arXiv:1608.03983). `batch_size` is that of all
-    processes together. `average` is the decay of the moving average of the weights.
+    The learning rate rises linearly over the fraction `warmup` of the steps, then decays to zero
+    along half a cosine (Loshchilov and Hutter, 2017, arXiv:1608.03983). `batch_size` is the total
+    over all processes. `average` is the decay of the moving average of the weights.
     """
 
     steps: int
@@ -58,9 +58,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a training after `step` of `steps`.
+    """Progress of a training after `step` of `steps` steps.
 
-    `loss` is the mean since the last validation; `score` that of the last validation, or None.
+    `loss` is the mean since the last validation; `score` is that of the last validation, or None
+    before the first.
     """
 
     step: int
@@ -71,7 +72,7 @@ class Progress:
 
 @dataclass
 class History:
-    """Of each validation the step, the mean loss since the one before, and the score."""
+    """The step of each validation, the mean loss since the previous validation, and the score."""
 
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -81,7 +82,7 @@ class History:
 class Objective(nn.Module):
     """A network and its loss: `forward` takes a batch and returns the loss, a scalar.
 
-    The parameters of `pretrained` are fine-tuned at a part of the learning rate.
+    The parameters of `pretrained` are fine-tuned at a reduced learning rate.
     """
 
     network: nn.Module
@@ -131,10 +132,11 @@ def fit(
     """Train, and return the averaged network with the history of its validations.
 
     The average is validated every `validate_steps` steps, by default once an epoch. The state is
-    saved in `folder` then and every `save_s` seconds; a training with a state there resumes from
-    it. On the CPU the result is bit for bit that of an uninterrupted training.
+    saved in `folder` after each validation and every `save_s` seconds; if `folder` has a saved
+    state, the training resumes from it. On the CPU the result of a resumed training is
+    bit-identical to that of an uninterrupted one.
 
-    Raises `ConfigError` where a batch is larger than the number of samples, or smaller than the
+    Raises `ConfigError` if a batch is larger than the number of samples, or smaller than the
     number of processes.
     """
     size = len(samples)  # type: ignore[arg-type]  # torch's Dataset declares no length
@@ -173,7 +175,7 @@ def fit(
 
 
 class _Trainer:
-    """The state that each step changes, and that is saved and restored."""
+    """The state of a training that each step updates and that checkpoints save and restore."""
 
     def __init__(self, objective: Objective, schedule: Schedule, place: DistributedContext) -> None:
         self.schedule, self.place = schedule, place
@@ -210,7 +212,7 @@ class _Trainer:
         self.loss_steps += 1
 
     def validate(self, validate: Validate) -> None:
-        """Validate the average in the leading process; the others wait."""
+        """Validate the averaged network in the leading process, while the others wait."""
         if self.place.leads:
             self.history.steps.append(self.step)
             self.history.losses.append(self._mean_loss())
@@ -242,7 +244,7 @@ class _Trainer:
         save_atomically(path, content)
 
     def restore(self, path: Path) -> None:
-        """Resume from a saved state; raise `ConfigError` if it is of another schedule."""
+        """Resume from a saved state; raise `ConfigError` if it belongs to another schedule."""
         content = torch.load(path, map_location=self.place.device, weights_only=True)
         if content["schedule"] != vars(self.schedule):
             raise ConfigError(
@@ -258,7 +260,10 @@ class _Trainer:
 
 
 def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[str, object]]:
-    """Group parameters: weight decay for convolutions and layers alone, and their learning rate."""
+    """Group parameters by learning rate and weight decay.
+
+    Only the weights of convolutions and linear layers are decayed.
+    """
     pretrained = set(objective.pretrained.parameters()) if objective.pretrained else set()
     groups: list[dict[str, object]] = []
     for pace in (1.0, PRETRAINED_PACE):
@@ -275,6 +280,6 @@ def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[st
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Return mixed precision for a device: bfloat16, or half on a GPU that lacks it."""
+    """Return the autocast context of a device: bfloat16, or float16 on a GPU without bfloat16."""
     half = device.type == "cuda" and not torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, torch.float16 if half else torch.bfloat16)

@@ -4,8 +4,9 @@
 
 `path` is absolute or relative to the folder of the file, `side` is right or left, `category` a
 value of `Category`, `age` in years. The femoral head's centre (`x`, `y`) or a box is in pixels of
-the stored image; if a row has both, the centre is used, and if it has neither, the hip is located.
-`split` is train, val, test or external (a test set of another hospital), in all rows or in none.
+the stored image. If a row has both, the centre is used; if it has neither, the femoral head is
+located automatically. `split` is train, val, test or external (a test set from another hospital)
+and must be given in all rows or in none.
 Other columns are ignored.
 """
 
@@ -60,13 +61,13 @@ class Row:
 
     @property
     def given(self) -> tuple[GivenHip, ...]:
-        """The mark as input of `hipedge.locate`; empty if the hip is not marked."""
+        """The marked position as input to `hipedge.locate`; empty if the hip is not marked."""
         return () if self.marked is None else (GivenHip(self.side, self.marked),)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The rows of a manifest, each with its split; the path of the file and its SHA-256."""
+    """The rows of a manifest, each with its split, and the path and SHA-256 of the file."""
 
     path: Path
     rows: tuple[Row, ...]
@@ -81,8 +82,8 @@ def read_manifest(path: Path, *, seed: int = 0) -> Manifest:
     """Read and validate a manifest, and split it by patient if it has no split.
 
     Raises `InputError` naming every invalid row: an unknown side or category, a missing file or
-    patient, an invalid mark, a repeated hip, or a patient in two splits. Copies of films and hips
-    that cannot be located are detected when the pixels are read.
+    patient, an invalid mark, a repeated hip, or a patient in two splits. Duplicate films and hips
+    that cannot be located are detected later, when the pixels are read.
     """
     problems = Problems(path)
     try:
@@ -104,7 +105,7 @@ def read_manifest(path: Path, *, seed: int = 0) -> Manifest:
 
 
 def split_of(patient: str, seed: int) -> str:
-    """Return the split of a patient by a hash of the name, so that added rows move no others."""
+    """Return the split of a patient from a hash of the name, so that new rows move no others."""
     digest = hashlib.sha256(f"{seed} {patient}".encode()).digest()
     part = int.from_bytes(digest[:8], "big") / 2**64
     if part < TEST_SHARE:
@@ -113,7 +114,7 @@ def split_of(patient: str, seed: int) -> str:
 
 
 def _row(line: int, cells: Mapping[str, str], folder: Path, problems: Problems) -> Row | None:
-    """Return the row with its faults noted, or None where it names no hip."""
+    """Return the row and record its errors in `problems`; None if it does not identify a hip."""
 
     def checked(parse: Callable[[], T]) -> T | None:
         try:

@@ -1,7 +1,7 @@
-"""Drawn pictures of what is no hip, for the locator to learn that there is none.
+"""Drawn images without a hip, as negative samples for the locator.
 
-Long bones with a joint, chests, hands and mere texture: their silhouettes and densities as a
-thumbnail shows them, far from life, and as varied as can be. None is of a pelvis.
+They show long bones with a joint, chests, hands or only texture: silhouettes and densities at the
+resolution of a thumbnail, not realistic but highly varied. None shows a pelvis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 
 def draw_negative(rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
-    """Draw one picture uint8 (S, S), bone bright."""
+    """Draw one image uint8 (S, S) with bone bright."""
     draw = (_limb, _limb, draw_chest, _hand, _texture)[int(rng.integers(5))]
     picture = draw(rng, size_px) + cloud(rng, size_px, rng.uniform(5, 25))
     low, high = np.percentile(picture, (1, 99))
@@ -26,7 +26,7 @@ def draw_negative(rng: np.random.Generator, size_px: int) -> NDArray[np.uint8]:
 
 
 def cloud(rng: np.random.Generator, size_px: int, strength: float) -> NDArray[np.float64]:
-    """Return a field whose power falls with frequency as that of radiographs does."""
+    """Return random texture whose power decreases with frequency as in radiographs."""
     rows, columns = np.fft.fftfreq(size_px)[:, None], np.fft.rfftfreq(size_px)[None, :]
     frequency = np.maximum(np.hypot(rows, columns), 1 / size_px)
     spectrum = np.fft.rfft2(rng.standard_normal((size_px, size_px)))
@@ -40,7 +40,7 @@ def _texture(rng: np.random.Generator, size_px: int) -> NDArray[np.float64]:
 
 
 class _Canvas:
-    """A picture to add shapes to, in units of its side."""
+    """An image to which shapes are added, with coordinates in units of its side."""
 
     def __init__(self, size_px: int) -> None:
         self.size_px = size_px
@@ -70,7 +70,7 @@ class _Canvas:
 def _bone(
     canvas: _Canvas, rng: np.random.Generator, start: Point, stop: Point, width: float
 ) -> None:
-    """Draw a long bone: a shaft with bright walls, and two wider ends."""
+    """Draw a long bone: a shaft with bright cortices and two wider ends."""
     (x0, y0), (x1, y1) = start, stop
     length = np.hypot(x1 - x0, y1 - y0)
     across = (-(y1 - y0) / length * width / 2, (x1 - x0) / length * width / 2)
@@ -122,7 +122,7 @@ def draw_chest(rng: np.random.Generator, size_px: int) -> NDArray[np.float64]:
 
 
 def _hand(rng: np.random.Generator, size_px: int) -> NDArray[np.float64]:
-    """Draw five rays of short bones from a wrist, or a foot's."""
+    """Draw a hand or a foot: five rays of short bones from the wrist or the tarsus."""
     canvas = _Canvas(size_px)
     base = rng.uniform(0.35, 0.65), rng.uniform(0.7, 1.0)
     canvas.ellipse(base, (0.2, 0.2), 50, 0.02)

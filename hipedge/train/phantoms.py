@@ -17,7 +17,7 @@ NEEDS = ("numba", "scipy", "xraylib")
 
 @dataclass(frozen=True)
 class DrawPhantom:
-    """Simulates crops of phantoms at `geometry`, in the style of the training hospitals."""
+    """Simulator of phantom crops at `geometry`, in the style of the training hospitals."""
 
     geometry: CropGeometry
 

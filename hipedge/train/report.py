@@ -15,12 +15,12 @@ from hipedge.types import CATEGORIES, Category
 
 @dataclass(frozen=True)
 class DataReport:
-    """Counts of a manifest's hips that could be read.
+    """Counts of the hips of a manifest that could be read.
 
-    `hips` by split and category; `patients` by split; `sites` and `sides` over all; `ages_years`
-    is the youngest, the median and the oldest of training, or None where no age is known, and
-    `ages_unknown` the number of training hips without age. `copies` are groups of lines with the
-    same pixels and side; `refused` the lines that were left out, with the reasons.
+    `hips` are counted by split and category, `patients` by split, `sites` and `sides` over all
+    splits. `ages_years` is the minimum, median and maximum of the training ages, or None if no age
+    is known, and `ages_unknown` the number of training hips without an age. `copies` are groups of
+    lines with the same pixels and side; `refused` are the lines that were excluded, with reasons.
     """
 
     hips: Mapping[str, Mapping[Category, int]]

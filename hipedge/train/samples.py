@@ -1,7 +1,7 @@
-"""The samples of a training: crops on disk and simulated ones, each determined by its number.
+"""The samples of a training: crops on disk and simulated crops, each determined by its index.
 
-A sample is requested as (epoch, index) and is the same whenever and in whichever process it is
-made: so an interrupted training resumes with the same samples.
+A sample is requested as (epoch, index) and does not depend on when or in which process it is made,
+so that an interrupted training resumes with the same samples.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Simulate = Callable[[np.random.SeedSequence], tuple[NDArray[np.uint8], int]]
 Augment = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
 
 NOT_SIMULATED = 255
-# Random streams that must not coincide.
+# Keys of independent random streams.
 AUGMENT, SIMULATE = 1, 2
 
 
 class CropSamples(Dataset[Item]):
-    """Chosen crops (`indices`), augmented."""
+    """A subset of crops (`indices`), augmented."""
 
     def __init__(
         self, crops: Crops, indices: NDArray[np.int64], strength: Strength, seed: int
@@ -55,10 +55,11 @@ class CropSamples(Dataset[Item]):
 
 
 class SimulatedSamples(Dataset[Item]):
-    """Simulated crops, `per_epoch` of them an epoch out of a pool, simulated when first needed.
+    """Simulated crops: `per_epoch` crops an epoch from a pool, simulated when first requested.
 
-    They are kept in `folder`, so that a pool smaller than the training is simulated once. Each is
-    augmented differently every time. `source` names the simulation: equal names, equal crops.
+    The crops are cached in `folder`, so that a pool smaller than the training is simulated only
+    once. Each use of a crop is augmented differently. `source` identifies the simulation: sources
+    of the same name give the same crops.
     """
 
     def __init__(
@@ -95,11 +96,11 @@ class SimulatedSamples(Dataset[Item]):
 
     def crop(self, number: int) -> tuple[NDArray[np.uint8], int]:
         """Return one crop of the pool, uint8 (S, S), and its category."""
-        # The category is written last and read first: of a crop that another process is about to
-        # write there is none yet.
+        # The category is written last and read first, so that it is absent while another process
+        # is still writing the crop.
         category, pixels = int(self._category[number]), np.array(self._pixels[number])
-        # Nothing is flushed, which would wait for the disk each time: after a power failure the
-        # category may be on disk without the pixels, and no crop is all black.
+        # Nothing is flushed to disk, which would be slow. After a power failure the category may
+        # therefore be on disk without the pixels; this is detectable, as no crop is all black.
         if category == NOT_SIMULATED or not pixels.any():
             # Two processes that simulate the same crop write the same bytes.
             crop, category = self.simulate(np.random.SeedSequence((self.seed, SIMULATE, number)))
@@ -139,10 +140,10 @@ class Joined(Dataset[Item]):
 
 
 class BatchSampler(Sampler[list[Key]]):
-    """The batches of a whole training from step `start` on, as far as they are this process'.
+    """The batches of a whole training from step `start`, restricted to this process's share.
 
-    Each epoch shuffles all samples and drops the last, incomplete batch. `batch_size` is that of
-    all processes together.
+    Each epoch shuffles all samples and drops the last, incomplete batch. `batch_size` is the total
+    over all processes.
     """
 
     def __init__(
