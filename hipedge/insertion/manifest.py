@@ -7,8 +7,8 @@ relative to the folder of the radiographs (by default that of the manifest). `sp
 (calibration) or test. `age_class` is adult or child (open growth plates: used as normal only). `x`
 and `y` are the centre of the femoral head in pixels, on the image as stored or after
 `quarter_turns` counterclockwise rotations by 90°. `mm_per_px` is the pixel spacing in the plane of
-the hip joints; if it is missing, the spacing in the header is used or the scale is estimated from
-the anatomy, as in screening. Other columns are ignored.
+the hip joints; if it is missing, the spacing in the header is used, or the scale is estimated from
+the distance between the femoral heads, as in screening. Other columns are ignored.
 """
 
 from __future__ import annotations
