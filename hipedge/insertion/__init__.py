@@ -1,7 +1,7 @@
 """Lesion insertion: simulated lesions placed on real hip radiographs, for training.
 
-Needs the extra `phantom`; nothing that screens imports this package. `docs/insertion.md` says how a
-sample is made and what gives it away.
+This package requires the extra `phantom` and is not imported by the screening code.
+`docs/insertion.md` describes how a sample is made and which artefacts can give it away.
 """
 
 from hipedge.insertion.backgrounds import Background, Backgrounds, LeftOut, prepare_backgrounds

@@ -1,7 +1,7 @@
-"""Backgrounds on disk: each hip of a manifest taken apart once, and what was wrong with the others.
+"""Backgrounds on disk: the decomposed hips of a manifest, and the reasons for excluding others.
 
-Reading a film and finding its landmarks costs more than to draw a sample; so it is done once and
-kept under a hash of the manifest's rows and the films' bytes.
+Reading a radiograph and finding its landmarks takes longer than drawing a sample. The results are
+therefore cached under a hash of the manifest's rows and the contents of the image files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hipedge.locate import GivenHip, find_heads, locate
 from hipedge.locate.rules import FindHeads
 from hipedge.types import CropGeometry, Side
 
-# Changed with whatever changes what is kept.
+# To be changed whenever the content of the cache changes.
 VERSION = 5
 GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
@@ -39,7 +39,7 @@ Suspect = Callable[[Canvas], Sequence[str]]
 
 @dataclass(frozen=True)
 class Background:
-    """Where one kept hip comes from."""
+    """The origin of a hip that is used as a background."""
 
     path: str
     side: Side
@@ -50,7 +50,7 @@ class Background:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A hip or film that nothing is inserted into, and why: for a person to look at."""
+    """A hip or radiograph that is excluded as a background, with the reason, for manual review."""
 
     path: str
     side: str
@@ -59,11 +59,11 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Backgrounds:
-    """Hips taken apart, on disk, and those that were left out. Pickled, it takes only the names."""
+    """Decomposed hips on disk, and those left out. A pickle contains only paths, not pixels."""
 
     hips: tuple[Background, ...]
     left_out: tuple[LeftOut, ...]
-    _arrays: Path  # float16 (N, 3, H, W): the canvas, its soft tissue, where the femur is
+    _arrays: Path  # float16 (N, 3, H, W): the canvas, its soft tissue and the mask of the femur
     _landmarks: tuple[dict[str, list[object]] | None, ...]
     _grains: tuple[float, ...]
 
@@ -71,11 +71,11 @@ class Backgrounds:
         return len(self.hips)
 
     def of(self, split: str) -> NDArray[np.int64]:
-        """Return which hips are of one split."""
+        """Return the indices of the hips in one split."""
         return np.array([i for i, hip in enumerate(self.hips) if hip.split == split], np.int64)
 
     def hip(self, number: int) -> Hip:
-        """Return one hip, taken apart."""
+        """Return a hip, separated into femur and other tissue, by its index."""
         pixels, soft, femur = (np.asarray(a, np.float32) for a in _opened(self._arrays)[number])
         on_film = ~np.isnan(pixels)
         pixels = np.where(on_film, pixels, 0.0).astype(np.float32)
@@ -94,11 +94,11 @@ def prepare_backgrounds(
     suspect: Suspect = suspicions,
     on_film: OnFilm = lambda *_: None,
 ) -> Backgrounds:
-    """Return the hips of `rows`, from `cache` where they lie there already.
+    """Return the hips of `rows`, read from `cache` if they are stored there already.
 
-    `find` looks for hips that are not marked. `suspect` says what is suspicious of a canvas: such
-    a hip is left out and reported. Raises `InputError` where
-    no hip is left.
+    `find` detects the hips that are not marked in the manifest. `suspect` returns suspicious
+    findings on a canvas; a hip with any is left out and reported. `on_film` is called after each
+    row with the number of rows done and their total. Raises `InputError` if no hip is left.
     """
     stem = cache / f"backgrounds-{_key(rows, suspect)}"
     if not stem.with_suffix(".json").exists():
@@ -123,7 +123,7 @@ def prepare_backgrounds(
 
 @lru_cache(maxsize=4)
 def _opened(path: Path) -> NDArray[np.float16]:
-    """Map the arrays into memory, once a process."""
+    """Map the arrays into memory, once per process."""
     arrays: NDArray[np.float16] = np.load(path, mmap_mode="r")
     return arrays
 
@@ -146,7 +146,7 @@ def _fill(
     suspect: Suspect,
     on_film: OnFilm,
 ) -> None:
-    """Take every hip apart; the index comes last, so half a cache is none."""
+    """Decompose every hip; the index is written last, so an incomplete cache is not used."""
     hips: list[dict[str, object]] = []
     left_out: list[dict[str, str]] = []
     arrays: list[NDArray[np.float16]] = []
@@ -178,7 +178,7 @@ def _fill(
 
 
 def _hips_of(row: BackgroundRow, find: FindHeads, suspect: Suspect) -> list[tuple[str, Hip | str]]:
-    """Return each hip of a row by side, taken apart, or why it cannot be used."""
+    """Return each hip of a row by side: the decomposed hip, or the reason it cannot be used."""
     side_name = row.side.value if row.side else ""
     try:
         canvases = _canvases(row, find)

@@ -1,4 +1,4 @@
-"""A real hip resampled to fixed millimetres, as a right one: what lesions are inserted into."""
+"""A real hip resampled to a fixed pixel spacing, oriented as a right hip, for lesion insertion."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from hipedge.insertion.sampling import Image, averaged
 
-STEP_MM = 0.625  # 256 pixels are a crop of 160 mm
-# 230 by 210 mm: a crop of 160 mm and what lies around it, so that crops may be shifted and
-# fragments moved; most of it above, where a dislocated head comes to lie.
+STEP_MM = 0.625  # a crop of 160 mm has 256 pixels
+# 230 by 210 mm: a crop of 160 mm with a margin, so that crops can be shifted and fragments moved.
+# The margin is largest above, where a dislocated head lies.
 SHAPE = (368, 336)
-HEAD_PX = (184.0, 168.0)  # where the head's centre, as it was given, lies
+HEAD_PX = (184.0, 168.0)  # position of the given centre of the head
 
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A hip of `SHAPE`, bone bright, lateral to the left, 1/`STEP_MM` pixels per mm.
+    """A hip image of `SHAPE`, bone bright, lateral to the left, with 1/`STEP_MM` pixels per mm.
 
-    `pixels` is linear in the film's values, 0 and 255 at the percentiles 1 and 99 of what is
-    `on_film`; elsewhere 0.
+    `pixels` is linear in the pixel values of the radiograph, with 0 and 255 at the 1st and 99th
+    percentiles of the area `on_film`; it is 0 elsewhere.
     """
 
     pixels: Image
@@ -35,10 +35,11 @@ def cut_canvas(
     *,
     mirrored: bool,
 ) -> Canvas:
-    """Resample a film (H, W), bone bright, about the femoral head's centre (x, y).
+    """Resample a radiograph (H, W), bone bright, about the femoral head's centre (x, y).
 
-    Coordinates are `hipedge.types`': the first pixel's centre is (0.5, 0.5). `mirrored` flips a
-    hip whose lateral side lies to the image's right.
+    Coordinates follow `hipedge.types`: the first pixel's centre is (0.5, 0.5). `mirrored` flips a
+    hip whose lateral side is on the right of the image. Raises `ValueError` if no pixel of the
+    radiograph lies within the canvas.
     """
     step = STEP_MM / mm_per_px
     sign = -1.0 if mirrored else 1.0
@@ -48,7 +49,7 @@ def cut_canvas(
     taps = max(1, round(step))
     values = np.ascontiguousarray(film, np.float32)
     still = np.zeros(values.shape, np.float32)
-    # The square's positions count from its first pixel's corner, the canvas's from its centre.
+    # `averaged` measures positions from the corner of the first pixel, the canvas from its centre.
     matrix[:, 2] -= 0.5 * (matrix[:, 0] + matrix[:, 1])
     square = averaged(values, matrix, still, still, SHAPE, taps)
     on_film = ~np.isnan(square)

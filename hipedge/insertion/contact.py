@@ -1,9 +1,9 @@
-"""A contact sheet of insertions: a row for each category and grade, each beside its original.
+"""Contact sheets of insertions: one row per grade of a category, each beside its original.
 
     python -m hipedge.insertion.contact OUT --backgrounds MANIFEST [--films FOLDER] [--seed 0]
 
-writes `OUT/insertion-CATEGORY.png`, and prints the hips that were left out and why. The films on
-the sheets are the backgrounds': their licence goes along (FracAtlas: CC BY 4.0).
+writes `OUT/insertion-CATEGORY.png`, and prints the hips that were left out and the reasons. The
+sheets reproduce the background radiographs, so their licence applies (FracAtlas: CC BY 4.0).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAIRS = 3
 
 
 def contact_sheet(draw: DrawInserted, category: Category, seed: int) -> Image.Image:
-    """Draw a category: grades down, across pairs of the original, the insertion and its mask."""
+    """Draw a category: one row per grade, with pairs of the original and the insertion."""
     grades = list(GRADE_SHARES[category])
     size = draw.geometry.size_px
     sheet = Image.new("L", (2 * PAIRS * size, len(grades) * (size + LABEL_PX)), 255)
@@ -45,7 +45,7 @@ def contact_sheet(draw: DrawInserted, category: Category, seed: int) -> Image.Im
 
 
 def main() -> None:
-    """Write the sheets."""
+    """Write the contact sheets."""
     parser = argparse.ArgumentParser(description="Contact sheets of inserted lesions.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--backgrounds", type=Path, required=True, metavar="MANIFEST")

@@ -1,12 +1,13 @@
-"""The outline of a proximal femur on a frontal film as a point distribution model.
+"""Point distribution model of the outline of a proximal femur on a frontal radiograph.
 
-Cootes et al. Comput Vis Image Underst 1995;61:38–59. Its training shapes are silhouettes of the
-LLP26 femur (`hipedge.phantom.anatomy`) in many builds, neck–shaft angles and poses. Each keeps the
-femur that cast it, from which implants are measured.
+Cootes et al. Comput Vis Image Underst 1995;61:38–59. The training shapes are silhouettes of the
+LLP26 femur (`hipedge.phantom.anatomy`) in many builds, neck–shaft angles and poses. Each is stored
+with the femur that was projected, from which implants are measured.
 
-A shape is (N, 2) in radii of the femoral head about its centre, as a right hip is seen: x to the
-patient's midline, y down. It runs from the lateral side of the shaft over the greater trochanter,
-the neck's upper edge, the head and the neck's lower edge to the medial side of the shaft.
+A shape is an array (N, 2) in femoral head radii about the head's centre, in the orientation of a
+right hip: x towards the patient's midline, y down. It runs from the lateral side of the shaft over
+the greater trochanter, the upper edge of the neck, the head and the lower edge of the neck to the
+medial side of the shaft.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ POINTS = 124
 TROCHANTER_TIP = 34
 
 SHAFT_END_RADII = 4.6
-HEAD_EDGE = 1.10  # the neck begins where the outline lies this many radii from the head's centre
+HEAD_EDGE = 1.10  # distance from the head's centre, in radii, at which the neck begins
 EXAMPLES = 96
 MODES = 9
 RASTER_MM = 0.5
-FOCUS_MM = 1000.0  # from the hips, whose film is 150 mm behind
+FOCUS_MM = 1000.0  # from the hips; the detector is 150 mm behind them
 SEED = 19
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A femur whose silhouette the model has seen, posed as a left hip about its head's centre."""
+    """A femur of the training set, posed as a left hip about its head's centre."""
 
     femur: Femur
     shape: Floats
@@ -56,7 +57,7 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class OutlineModel:
-    """Mean (N, 2), modes (K, 2N) and their standard deviations (K,), and the examples behind."""
+    """Mean (N, 2), modes (K, 2N), their standard deviations (K,), and the training examples."""
 
     mean: Floats
     modes: Floats
@@ -65,7 +66,7 @@ class OutlineModel:
 
 
 def projection_view(height_mm: float = 340.0) -> View:
-    """Return the view in which examples are projected, a raster about the head of a left hip."""
+    """Return the view for projecting examples: a raster centred on the head of a left hip."""
     half = height_mm / 2
     return View(
         shape=(round(height_mm / RASTER_MM), round(height_mm / RASTER_MM)),
@@ -78,7 +79,7 @@ def projection_view(height_mm: float = 340.0) -> View:
 
 @lru_cache(maxsize=1)
 def outline_model() -> OutlineModel:
-    """Build the model, once a process: about a second."""
+    """Build the model; this takes about a second, once per process."""
     rng = np.random.default_rng(SEED)
     examples: list[Example] = []
     while len(examples) < EXAMPLES:
@@ -106,9 +107,10 @@ def _draw_femur(rng: np.random.Generator) -> Femur:
 
 
 def silhouette(femur: Femur) -> Floats | None:
-    """Trace a left femur's outline (N, 2) in head radii, as a right hip; None where it has no neck.
+    """Trace the outline (N, 2) of a left femur in head radii, mirrored to a right hip.
 
-    A neck that the trochanter hides leaves no corner to mark.
+    Returns None if the outline has no visible neck: a neck hidden by the trochanter leaves no
+    corner to mark.
     """
     view = projection_view()
     shadow = np.ascontiguousarray((thickness_mm(view, femur.mesh) > 0.5)[:, ::-1])
@@ -140,7 +142,7 @@ def silhouette(femur: Femur) -> Floats | None:
 
 
 def _resampled(path: Floats, count: int, with_end: bool) -> Floats:
-    """Return `count` points equally far apart along a smoothed path, the last one only if asked."""
+    """Return `count` equidistant points of a smoothed path, with its end only if `with_end`."""
     if len(path) > 12:
         kernel = np.hanning(9)[1:-1]
         padded = np.concatenate([path[:1].repeat(3, 0), path, path[-1:].repeat(3, 0)])
@@ -153,7 +155,7 @@ def _resampled(path: Floats, count: int, with_end: bool) -> Floats:
 
 
 def _trace(shadow: NDArray[np.bool_]) -> Floats:
-    """Walk round the outer edge of the shadow's first part (Moore's neighbours): (N, 2) x, y."""
+    """Trace the outer boundary of the first component by Moore-neighbour tracing: (N, 2) x, y."""
     steps = ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1))
     padded = np.pad(shadow, 1)
     row = int(np.argmax(padded.any(axis=1)))

@@ -1,6 +1,6 @@
-"""Samples for training: a real hip, a lesion or none, and the crop that the network would see.
+"""Training samples: crops of real hips, with or without an inserted lesion, as network input.
 
-A sample is made from its seed alone, so it is the same whenever and in whichever process.
+A sample depends on its seed only, so it is reproducible at any time and in any process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from hipedge.insertion.sampling import Image, averaged, blurred, sampled, smooth
 from hipedge.phantom.patient import CATEGORY_SHARES, GRADE_SHARES
 from hipedge.types import CATEGORIES, Category, CropGeometry
 
-# A pixel belongs to the lesion's mask where that changed it by more than this (of 255)...
+# A pixel belongs to the mask of the lesion if the lesion changed it by more than this (of 255)...
 CHANGED = 5.0
-# ...and within this distance of its site: a fragment that moved as a whole is changed down to its
-# far end, where nobody would point.
+# ...and if it lies within this distance of the lesion's site. A fragment that is moved as a whole
+# also changes pixels at its far end, which no reader would mark.
 SITE_REACH_MM: Mapping[Category, float] = {
     Category.OSTEOARTHRITIS: 42.0,
     Category.FEMORAL_HEAD_OSTEONECROSIS: 34.0,
@@ -37,7 +37,7 @@ SITE_REACH_MM: Mapping[Category, float] = {
     Category.TOTAL_HIP_ARTHROPLASTY: np.inf,
     Category.INTERNAL_FIXATION: np.inf,
 }
-UNCHANGED = "kl0"  # the grade of a normal hip that shows nothing
+UNCHANGED = "kl0"  # the grade of a normal hip without any sign
 PLACE_ERROR_MM = 3.0
 SCALE_ERROR = 0.035
 TURN_DEG = 2.5
@@ -47,10 +47,10 @@ SHARE_SHADED = 0.3
 
 @dataclass(frozen=True, eq=False)
 class InsertedSample:
-    """One sample: pixels uint8 (1, S, S) as a right hip, and its truth.
+    """A sample: pixels uint8 (1, S, S), oriented as a right hip, with its ground truth.
 
-    `mask` is bool (1, S, S): what the lesion changed, empty for a normal hip. `background` says
-    where the hip comes from.
+    `mask` is bool (1, S, S): the pixels changed by the lesion, empty for a normal hip. `background`
+    is the origin of the hip.
     """
 
     pixels: NDArray[np.uint8]
@@ -62,12 +62,12 @@ class InsertedSample:
 
 @dataclass(frozen=True)
 class DrawInserted:
-    """Draws samples over the backgrounds of one split, at `geometry`.
+    """Generator of samples on the backgrounds of one split, with crops of `geometry`.
 
-    Called with a `SeedSequence` it returns what `hipedge.train.samples.PhantomSamples` takes: a
-    crop uint8 (1, S, S) and its category, an index into `CATEGORIES`. `shares` is how often each
-    category is drawn. A child's hip is only ever normal. Raises `InputError` where the split has no
-    adult hip.
+    When called with a `SeedSequence`, it returns what `hipedge.train.samples.PhantomSamples`
+    expects: a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`. `shares` is the
+    relative frequency of each category. The hip of a child is always normal. Raises `InputError` if
+    the split has no adult hip.
     """
 
     backgrounds: Backgrounds
@@ -92,7 +92,7 @@ class DrawInserted:
         grade: str | None = None,
         background: int | None = None,
     ) -> InsertedSample:
-        """Return one sample; what is not given is drawn."""
+        """Return one sample; category, grade and background are drawn unless given."""
         rng = np.random.default_rng(seed)
         category = category or _drawn(self.shares, rng)
         number = self._drawn_background(category, grade, rng) if background is None else background
@@ -102,19 +102,19 @@ class DrawInserted:
         return InsertedSample(pixels, category, grade, mask, self.backgrounds.hips[number])
 
     def samples(self, seed: int, count: int, first: int = 0) -> Iterator[InsertedSample]:
-        """Yield samples `first` to `first` + `count` − 1 of a seed."""
+        """Yield the samples `first` to `first` + `count` − 1 of a seed."""
         for number in range(first, first + count):
             yield self.sample(np.random.SeedSequence((seed, number)))
 
     def untouched(self, seed: np.random.SeedSequence | int, background: int) -> NDArray[np.uint8]:
-        """Return a background's crop uint8 (1, S, S) as samples are placed, but with no change."""
+        """Return a crop uint8 (1, S, S) of an unchanged background, placed like a sample."""
         rng = np.random.default_rng(seed)
         hip = self.backgrounds.hip(background)
         matrix = _drawn_place(self.geometry, np.zeros(2), rng)
         return _cropped(hip, hip.canvas.pixels, matrix, self.geometry.size_px, rng)[None]
 
     def original(self, background: int) -> NDArray[np.uint8]:
-        """Return a background's crop uint8 (1, S, S) as it is, with no change at all."""
+        """Return the exact crop uint8 (1, S, S) of a background, without any change."""
         canvas = self.backgrounds.hip(background).canvas
         still = np.zeros(canvas.pixels.shape, np.float32)
         matrix = _placed(self.geometry, np.zeros(2), np.zeros(2), 1.0, 0.0)
@@ -154,7 +154,7 @@ def draw(
     grade: str,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return a crop uint8 (1, S, S) of a hip with this lesion, and the mask (1, S, S) of it."""
+    """Return a crop uint8 (1, S, S) of a hip with this lesion, and the lesion's mask (1, S, S)."""
     before = redrawn(hip, rng)
     inserted = insert_lesion(hip, before, category, grade, rng)
     after = inserted.pixels
@@ -168,7 +168,7 @@ def draw(
 def _site(
     hip: Hip, category: Category, changed: NDArray[np.bool_], head_shift: Floats
 ) -> NDArray[np.bool_]:
-    """Keep what changed at the lesion's site; a normal hip has none."""
+    """Restrict the changed pixels to the lesion's site; the result is empty for a normal hip."""
     if category is Category.NORMAL:
         return np.zeros_like(changed)
     found = hip.found
@@ -187,7 +187,10 @@ def _site(
 def _drawn_place(
     geometry: CropGeometry, head_shift: Floats, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw where a crop lies: as the locator's, some millimetres and a few percent off."""
+    """Draw the placement of a crop, with errors of some millimetres and a few percent.
+
+    These errors are like those of the locator.
+    """
     away = rng.normal(0.0, PLACE_ERROR_MM, 2) / STEP_MM
     scale = float(np.exp(rng.normal(0.0, SCALE_ERROR)))
     return _placed(geometry, head_shift, away, scale, float(np.radians(rng.normal(0.0, TURN_DEG))))
@@ -196,7 +199,7 @@ def _drawn_place(
 def _placed(
     geometry: CropGeometry, head_shift: Floats, away: Floats, scale: float, angle: float
 ) -> NDArray[np.float64]:
-    """Return the matrix (2, 3) from a crop's positions to the canvas's."""
+    """Return the matrix (2, 3) that maps positions in a crop to positions on the canvas."""
     step = geometry.crop_mm / geometry.size_px / STEP_MM * scale
     c, s = step * np.cos(angle), step * np.sin(angle)
     linear = np.array([[c, -s], [s, c]])
@@ -207,14 +210,14 @@ def _placed(
 
 
 def _taps(matrix: NDArray[np.float64]) -> int:
-    """Return how many points a side a crop's pixel averages: about one of the canvas's each."""
+    """Return the samples per axis to average for each crop pixel: about one per canvas pixel."""
     return max(1, round(float(np.hypot(*matrix[:, 0]))))
 
 
 def _cropped(
     hip: Hip, image: Image, matrix: NDArray[np.float64], size: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Resample to a crop (S, S), as a film of another shade and collimation."""
+    """Resample to a crop (S, S), with random shading and collimation."""
     on_film = _collimated(hip.canvas.on_film, rng)
     flat = (image.shape[0], image.shape[1])
     bend = [
@@ -231,7 +234,10 @@ def _cropped(
 
 
 def _collimated(on_film: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw the edge of a narrower field, black beyond, on some: the joint stays in it."""
+    """Draw a narrower collimation for some of the samples; the joint remains within the field.
+
+    Pixels outside the field are marked as not on the film, so they become black.
+    """
     if rng.random() >= SHARE_COLLIMATED:
         return on_film
     x, y = (round(v) for v in HEAD_PX)

@@ -1,8 +1,8 @@
-"""Harmless changes, made in every category alike, so that the traces of insertion say nothing.
+"""Harmless changes, applied to all categories so that traces of insertion are not informative.
 
-They are the very operations that lesions are made of (the femur moved over filled-in tissue, its
-surface pressed in, texture and density painted, resampling), by amounts that no reader would call
-a finding, and what lies over any hip: folds of skin, gas, a marker.
+They use the same operations as the lesions (moving the femur over filled-in tissue, depressing its
+surface, painting texture and density, resampling), by amounts that no reader would call a finding.
+They also add structures that can be superimposed on any hip: skin folds, gas and markers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_TURNED_DEG = 0.6
 
 
 def redrawn(hip: Hip, rng: np.random.Generator) -> Image:
-    """Return the hip's canvas, changed harmlessly."""
+    """Return the canvas of the hip with random harmless changes."""
     image = hip.canvas.pixels
     if hip.landmarks is not None:
         if rng.random() < 0.5:
@@ -46,7 +46,7 @@ def redrawn(hip: Hip, rng: np.random.Generator) -> Image:
 
 
 def _somewhere(image: Image, rng: np.random.Generator, spread_mm: float = 45.0) -> Image:
-    """Return a soft patch (0 to 1) somewhere about the hip."""
+    """Return a patch (0 to 1) with soft edges at a random position near the hip."""
     centre = np.array(HEAD_PX) + rng.normal([-8.0, 10.0], spread_mm / 1.6, 2) / STEP_MM
     radii = rng.uniform(8.0, 30.0, 2) / STEP_MM
     rough = 0.3 * smooth_noise(rng, (image.shape[0], image.shape[1]), 12.0)
@@ -55,7 +55,7 @@ def _somewhere(image: Image, rng: np.random.Generator, spread_mm: float = 45.0) 
 
 
 def _pressed(image: Image, rng: np.random.Generator) -> Image:
-    """Bend a patch by less than a millimetre."""
+    """Warp a patch by less than a millimetre."""
     flat = (image.shape[0], image.shape[1])
     patch = _somewhere(image, rng) * np.float32(rng.uniform(0.2, 1.0))
     scale = rng.uniform(10.0, 24.0)
@@ -64,7 +64,7 @@ def _pressed(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _textured(image: Image, rng: np.random.Generator) -> Image:
-    """Give a patch the fine detail of another place, or less of its own."""
+    """Replace part of the fine detail of a patch by that of another position, or reduce it."""
     patch = _somewhere(image, rng)
     base = blurred(image, rng.uniform(1.0, 2.2))
     own = image - base
@@ -77,14 +77,14 @@ def _textured(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _denser(image: Image, rng: np.random.Generator) -> Image:
-    """Make a patch a little brighter or darker, unevenly."""
+    """Make a patch slightly and unevenly brighter or darker."""
     flat = (image.shape[0], image.shape[1])
     uneven = 1.0 + 0.5 * smooth_noise(rng, flat, rng.uniform(2.0, 8.0))
     return np.asarray(image + np.float32(rng.normal(0.0, 4.0)) * _somewhere(image, rng) * uneven)
 
 
 def _fold(image: Image, rng: np.random.Generator) -> Image:
-    """Lay a fold of skin across: one side a little denser, with a thin dark edge."""
+    """Superimpose a skin fold: slightly denser on one side, with a thin dark edge."""
     angle = rng.normal(0.35, 0.5)
     centre = np.array(HEAD_PX) + rng.normal([0.0, 35.0], [40.0, 35.0]) / STEP_MM
     dx = np.arange(image.shape[1], dtype=np.float32)[None] - np.float32(centre[0])
@@ -98,7 +98,7 @@ def _fold(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _gas(image: Image, rng: np.random.Generator) -> Image:
-    """Lay a few bubbles of gas over, where bowel lies."""
+    """Superimpose a few gas bubbles in the region of the bowel."""
     out = image
     for _ in range(int(rng.integers(1, 5))):
         centre = np.array(HEAD_PX) + rng.normal([45.0, -15.0], [14.0, 22.0]) / STEP_MM
@@ -110,7 +110,7 @@ def _gas(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _marker(image: Image, rng: np.random.Generator) -> Image:
-    """Lay a bead, a ring or a bar of metal over soft tissue beside the hip."""
+    """Superimpose a metal bead, ring or bar on the soft tissue beside the hip."""
     away = rng.uniform(45.0, 85.0) / STEP_MM
     bearing = rng.uniform(3.4, 4.6) if rng.random() < 0.6 else rng.uniform(0.5, 1.2)
     centre = np.array(HEAD_PX) + away * np.array([np.cos(bearing), np.sin(bearing)])

@@ -1,8 +1,9 @@
-"""A real hip taken apart: its canvas, its landmarks, and the femur on the soft tissue behind it.
+"""Decomposition of a real hip into its canvas, landmarks, femur layer and the tissue behind it.
 
-X-rays add up: on a film that is linear in the logarithm of exposure, a bone is what it adds to the
-tissue before and behind it. So the femur's layer is the film less the tissue filled in from around
-it; a fragment is moved by moving its share of that layer, and overlapping fragments add up.
+Attenuation is additive: on an image that is linear in the logarithm of exposure, a bone adds its
+contribution to that of the tissue in front of and behind it. The femur's layer is therefore the
+image minus the tissue, which is filled in from the surroundings. A fragment is moved by moving its
+part of that layer, and overlapping fragments are added.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from hipedge.insertion.contour import Floats, outline_model
 from hipedge.insertion.landmarks import Landmarks
 from hipedge.insertion.sampling import Image, blurred, filled
 
-# The head's radius in the phantoms, whose lesions are measured in mm at the hip, not on the film.
+# Head radius of the phantoms, whose lesions are given in mm at the hip and not on the detector.
 ANATOMICAL_RADIUS_MM = 23.5
-EDGE_PX = 1.0  # over which the femur's layer fades
-MARGIN_PX = 3.0  # by which the layer is wider than the outline, where that lies in soft tissue
+EDGE_PX = 1.0  # width over which the femur's layer fades out
+MARGIN_PX = 3.0  # margin of the layer around the outline where this borders on soft tissue
 
 
 @dataclass(frozen=True, eq=False)
 class Hip:
-    """A background, taken apart.
+    """A background separated into the femur and the other tissue.
 
-    `soft` is the canvas without the femur, `femur` (0 to 1) where that is. `landmarks` is None,
-    and `soft` and `femur` mean nothing, for a hip that is only ever shown without a lesion. `grain`
-    is the standard deviation of the film's finest detail.
+    `soft` is the canvas without the femur, and `femur` (0 to 1) is the mask of the femur. For a hip
+    that is only ever shown without a lesion, `landmarks` is None, and `soft` and `femur` are
+    meaningless. `grain` is the standard deviation of the finest detail of the image.
     """
 
     canvas: Canvas
@@ -40,21 +41,22 @@ class Hip:
 
     @property
     def found(self) -> Landmarks:
-        """The landmarks. Raises `ValueError` where this hip has none."""
+        """The landmarks. Raises `ValueError` if this hip has no landmarks."""
         if self.landmarks is None:
             raise ValueError("this hip has no landmarks: nothing can be inserted")
         return self.landmarks
 
     @property
     def px_per_mm(self) -> float:
-        """Pixels of the canvas per mm at the hip joint, by the size of the femoral head."""
+        """Canvas pixels per mm at the hip joint, estimated from the size of the femoral head."""
         return self.found.radius_px / ANATOMICAL_RADIUS_MM
 
     @property
     def blur_px(self) -> float:
-        """By how much the film is blurred (one standard deviation), guessed from its finest detail.
+        """The blur of the image (standard deviation), estimated from its finest detail.
 
-        What is inserted is blurred alike: an edge sharper than the film's would give it away.
+        Inserted structures are blurred by the same amount, since sharper edges than those of the
+        image would reveal them.
         """
         return float(np.clip(1.65 - 0.35 * self.grain, 0.7, 1.5))
 
@@ -66,13 +68,14 @@ class Hip:
 
 
 def take_apart(canvas: Canvas, landmarks: Landmarks | None) -> Hip:
-    """Separate the femur's layer from the tissue behind it."""
+    """Separate the femur's layer from the other tissue."""
     shape = canvas.pixels.shape
     if landmarks is None:
         return Hip(canvas, None, canvas.pixels, np.zeros(shape, np.float32), grain_of(canvas))
     femur = landmarks.femur_mask((shape[0], shape[1]))
     femur *= canvas.on_film
-    # Beside the head lies the socket, beside the rest of the femur only tissue, which adds nothing.
+    # The head is surrounded by the socket, the rest of the femur only by soft tissue, which
+    # contributes nothing to the layer.
     away = polar_about(shape, *landmarks.head_px)[0] / landmarks.radius_px
     beside_tissue = np.clip((away - 1.15) / 0.25, 0.0, 1.0)
     wide = np.maximum(femur, np.clip(4.0 * blurred(femur, MARGIN_PX), 0.0, 1.0) * beside_tissue)
@@ -84,7 +87,7 @@ def take_apart(canvas: Canvas, landmarks: Landmarks | None) -> Hip:
 
 
 def grain_of(canvas: Canvas) -> float:
-    """Return the standard deviation of the film's finest detail, robustly: noise and sharpness."""
+    """Return a robust standard deviation of the image's finest detail, from noise and sharpness."""
     detail = canvas.pixels - blurred(canvas.pixels, 1.0)
     return float(1.48 * np.median(np.abs(detail[canvas.on_film])))
 
@@ -97,16 +100,16 @@ def distance_from(shape: tuple[int, ...], x: float, y: float) -> Image:
 
 
 def polar_about(shape: tuple[int, ...], x: float, y: float) -> tuple[Image, Image]:
-    """Return distance and bearing (0 to the right, -π/2 upwards) of each pixel from (x, y)."""
+    """Return the distance and bearing (0 to the right, -π/2 upwards) of each pixel from (x, y)."""
     dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(x)
     dy = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(y)
     return np.sqrt(dx * dx + dy * dy), np.arctan2(dy, dx)
 
 
 def rigid(angle_rad: float, about: Floats, shift: Floats) -> Floats:
-    """Return the matrix (2, 3) from a moved layer's positions back to where they came from.
+    """Return the matrix (2, 3) that maps positions in a moved layer to the original positions.
 
-    The layer is turned by `angle_rad` (clockwise on the image) about a point (2,), then shifted.
+    The layer is rotated by `angle_rad` (clockwise on the image) about a point (2,), then shifted.
     """
     c, s = np.cos(angle_rad), np.sin(angle_rad)
     back = np.array([[c, s], [-s, c]])
@@ -114,9 +117,10 @@ def rigid(angle_rad: float, about: Floats, shift: Floats) -> Floats:
 
 
 def nearest_example(found: Landmarks) -> tuple[int, float, float]:
-    """Return which femur of the outline model is most like this one, its turn and its scale.
+    """Return the index of the most similar femur of the outline model, its rotation and its scale.
 
-    The example's outline, turned and scaled by head radii, lies nearest to the hip's.
+    The outlines are compared in head radii, after rotating and scaling that of the example to fit
+    the hip's outline.
     """
     away = (found.outline - found.head) / found.radius_px
     best = (np.inf, 0, 0.0, 1.0)
@@ -133,5 +137,5 @@ def nearest_example(found: Landmarks) -> tuple[int, float, float]:
 
 
 def mm(value_mm: float) -> float:
-    """Return mm on the film in pixels of the canvas."""
+    """Convert mm on the canvas to canvas pixels."""
     return value_mm / STEP_MM

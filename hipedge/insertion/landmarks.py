@@ -1,11 +1,12 @@
-"""Landmarks of a real hip: the femoral head's circle, the femur's outline, axes, and the roof.
+"""Landmarks of a real hip: the femoral head's circle, the femur's outline and axes, and the roof.
 
-The head's circle is searched radially about a given centre (a joint space, dark, around a bright
-head). The outline is found by an active shape model (Cootes et al. 1995; `contour`), each point
-moved along its normal by dynamic programming (Amini et al. IEEE Trans Pattern Anal Mach Intell
-1990;12:855–867). The roof is the brightest arc above the joint space, by dynamic programming too.
+The head's circle is found by a radial search around a given centre, for a bright head surrounded by
+a dark joint space. The outline is found by an active shape model (Cootes et al. 1995; `contour`),
+in which each point is moved along its normal by dynamic programming (Amini et al. IEEE Trans
+Pattern Anal Mach Intell 1990;12:855–867). The acetabular roof is the brightest arc above the joint
+space, also found by dynamic programming.
 
-Positions are in pixels of the canvas, first pixel's centre (0, 0).
+Positions are in canvas pixels, with the first pixel's centre at (0, 0).
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ from hipedge.insertion.sampling import Image, blurred, polygon, read_at
 RADII_MM = (19.0, 33.0)
 USUAL_RADIUS_MM = 26.0
 CENTRE_SHIFT_MM = 10.0
-ROOF_AT_PX = 9.0  # beyond the head's edge: a joint space of 3 to 6 mm on the film lies between
-# Bearings are from the head's centre, 0 medially and -90° upwards.
+ROOF_AT_PX = 9.0  # from the head's edge, which leaves a joint space of 3 to 6 mm on the radiograph
+# Bearings are measured at the head's centre: 0° is medial and -90° is upwards.
 HEAD_ARC_DEG = np.arange(-200.0, 21.0, 5.0)
 ROOF_ARC_DEG = np.arange(-165.0, -19.0, 2.5)
 ROOF_REACH_MM = (0.8, 9.0)
 MOST_DEVIATIONS = 2.3
-# The search for the outline: where it starts from (turns, scores of the first mode), how many of
-# these are followed to the end, and by steps how far each point looks (pixels) and how many modes
-# count.
+# Outline search: the starting positions (rotations and scores of the first mode), the number of
+# them that are followed to the end, and for each step the search range of each point (pixels) and
+# the number of modes.
 START_TURNS_DEG = (-15.0, -7.0, 0.0, 7.0, 14.0, 22.0, 30.0)
 START_SCORES = (-1.0, 0.0, 1.0)
 STARTS_KEPT = 4
@@ -52,17 +53,18 @@ LEAST_OUTLINE_ON_FILM = 0.9
 
 
 class NotFound(HipedgeError):
-    """The landmarks of a hip could not be found well enough to insert anything."""
+    """The landmarks of a hip could not be found reliably enough for lesion insertion."""
 
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """A hip's landmarks on its canvas.
+    """The landmarks of a hip on its canvas.
 
-    `head_px` and `radius_px` are the femoral head's circle; `outline` (N, 2) the femur's, in the
-    order of `hipedge.insertion.contour`; `roof_px` (M,) the distance of the acetabular roof's
-    lower edge from the head's centre at `ROOF_ARC_DEG`, and `roof_strength` (M,) how clear it is;
-    `turn_rad` is the femur's turn against the outline model; `confidence` is 0 to 1.
+    `head_px` and `radius_px` are the circle of the femoral head. `outline` (N, 2) is the outline of
+    the femur, in the order of `hipedge.insertion.contour`. `roof_px` (M,) is the distance of the
+    lower edge of the acetabular roof from the head's centre at `ROOF_ARC_DEG`, and `roof_strength`
+    (M,) the edge strength there. `turn_rad` is the rotation of the femur relative to the outline
+    model, and `confidence` is between 0 and 1.
     """
 
     head_px: tuple[float, float]
@@ -95,7 +97,7 @@ class Landmarks:
 
     @cached_property
     def shaft(self) -> tuple[Floats, Floats]:
-        """A point (2,) of the shaft's axis and its unit direction (2,), downwards."""
+        """A point (2,) on the shaft's axis and the unit direction (2,) of the axis, downwards."""
         lateral, medial = self.outline[LATERAL_SHAFT][:12][::-1], self.outline[MEDIAL][-12:]
         middle = (lateral + medial) / 2
         centre = middle.mean(axis=0)
@@ -104,7 +106,7 @@ class Landmarks:
 
     @property
     def neck_shaft_deg(self) -> float:
-        """The angle between the neck's and the shaft's axis on the film."""
+        """The projected neck–shaft angle, in degrees."""
         return float(180.0 - np.degrees(np.arccos(np.clip(self.neck_axis @ self.shaft[1], -1, 1))))
 
     @property
@@ -114,7 +116,7 @@ class Landmarks:
 
     @cached_property
     def lesser_trochanter(self) -> Floats:
-        """The lesser trochanter (2,): where the outline stands out most medially of the shaft."""
+        """The lesser trochanter (2,): the most medial point of the outline along the shaft."""
         point, along = self.shaft
         medial = self.outline[MEDIAL]
         across = (medial - point) @ np.array([along[1], -along[0]])
@@ -124,20 +126,23 @@ class Landmarks:
 
     @cached_property
     def space_px(self) -> float:
-        """The joint space: the median distance from the head's circle to the roof."""
+        """The joint space width in pixels: the median distance from head circle to roof."""
         clear = self.roof_strength >= np.median(self.roof_strength)
         return float(np.median(self.roof_px[clear]) - self.radius_px)
 
     @cached_property
     def roof_edge_deg(self) -> float:
-        """The bearing of the roof's lateral edge: where it stops being clear."""
+        """The bearing of the roof's lateral edge, in degrees: where the roof stops being clear."""
         strength = self.roof_strength / (np.percentile(self.roof_strength, 80) + 1e-6)
         lateral = ROOF_ARC_DEG < -80.0
         clear = np.flatnonzero(lateral & (strength > 0.35))
         return float(ROOF_ARC_DEG[clear[0]]) if len(clear) else -115.0
 
     def femur_mask(self, shape: tuple[int, int]) -> Image:
-        """Return how much of each pixel of the canvas is femur, closed below the canvas's edge."""
+        """Return the coverage (0 to 1) of each canvas pixel by the femur.
+
+        The outline is closed below the lower edge of the canvas.
+        """
         _, along = self.shaft
         far = 2.0 * shape[0] * along
         ring = np.concatenate([self.outline[:1] + far, self.outline, self.outline[-1:] + far])
@@ -147,10 +152,10 @@ class Landmarks:
 def find_landmarks(
     canvas: Canvas, radius_mm: float = USUAL_RADIUS_MM, head_px: tuple[float, float] = HEAD_PX
 ) -> Landmarks:
-    """Find a hip's landmarks, starting from its head's centre and radius.
+    """Find the landmarks of a hip, starting from the approximate centre and radius of its head.
 
-    Raises `NotFound`, which says why, where part of the hip is outside the film or its edges are
-    too faint to be trusted.
+    Raises `NotFound`, with the reason, if part of the hip lies outside the film, if its edges are
+    too faint to be reliable, or if its neck–shaft angle is implausible.
     """
     _check_on_film(canvas, head_px)
     smooth = blurred(canvas.pixels, 1.0)
@@ -177,7 +182,7 @@ def _check_on_film(canvas: Canvas, head_px: tuple[float, float]) -> None:
 
 
 def _share_on_film(canvas: Canvas, outline: Floats) -> float:
-    """Return how much of an outline lies on the film, of what lies on the canvas."""
+    """Return the fraction of an outline that lies on the film, of its points on the canvas."""
     height, width = canvas.on_film.shape
     x, y = np.rint(outline).astype(int).T
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -187,9 +192,10 @@ def _share_on_film(canvas: Canvas, outline: Floats) -> float:
 def _head_circle(
     image: Image, start: tuple[float, float], radius: float
 ) -> tuple[float, float, float]:
-    """Return the circle (x, y, radius) that is bright within and dark just without.
+    """Return the circle (x, y, radius) that is bright inside and dark just outside.
 
-    Above it brightness rises again to the roof: the roof's own outer edge has no such ring.
+    Above the circle, brightness must rise again towards the roof, which distinguishes the head from
+    the outer edge of the roof itself.
     """
     best = (-np.inf, start[0], start[1], radius)
     spread = CENTRE_SHIFT_MM / STEP_MM
@@ -224,7 +230,7 @@ def _head_circle(
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """The outline model in a place: its shape in head radii, its turn and its scale."""
+    """A fit of the outline model: its shape in head radii, its rotation and its scale."""
 
     shape: Floats
     turn: float
@@ -235,9 +241,9 @@ class _Fit:
 
 
 def _outline(image: Image, head: Floats, radius: float) -> tuple[Floats, float, float]:
-    """Fit the outline model: return the outline (N, 2), its turn, and the edges' evidence.
+    """Fit the outline model: return the outline (N, 2), its rotation, and its edge evidence.
 
-    From many starts the search goes a little way, from the clearest all the way.
+    A short search is run from many starting positions; the best of them are followed to the end.
     """
     model = outline_model()
     rough = []
@@ -259,20 +265,21 @@ def _outline(image: Image, head: Floats, radius: float) -> tuple[Floats, float, 
 def _refined(
     image: Image, head: Floats, radius: float, fit: _Fit, search: Sequence[tuple[int, int]]
 ) -> _Fit:
-    """Move the model to the edges: points along normals, then pose and modes by least squares.
+    """Fit the model to the edges: points along normals, then pose and modes by least squares.
 
-    `search` is, step by step, how far along its normal each point looks and how many modes count.
+    `search` holds, for each step, the search range of each point along its normal, in pixels, and
+    the number of modes.
     """
     model = outline_model()
     shape, turn, scale = fit.shape, fit.turn, fit.scale
     trust = np.ones(len(model.mean))
-    trust[HEAD] = 0.3  # the head's circle is known, and the socket's edges lie near it
+    trust[HEAD] = 0.3  # the circle is known already, and the edges of the socket are close to it
     for reach_px, modes in search:
         points = _Fit(shape, turn, scale).points(head, radius)
         away = (_snapped(image, points, reach_px, stiffness=1.5) - head) / radius
         for _ in range(2):
             turned = away @ _rotation(-turn).T / scale
-            # The head stays where it is: only turn and scale of the rest are free.
+            # The head is fixed: only the rotation and the scale of the rest are free.
             weights = (trust * (np.linalg.norm(shape, axis=1) > 1.3))[:, None]
             a = float((weights * turned * shape).sum() / (weights * shape * shape).sum())
             cross = shape[:, 0] * turned[:, 1] - shape[:, 1] * turned[:, 0]
@@ -296,14 +303,14 @@ def _rotation(angle: float) -> Floats:
 
 
 def _normals(points: Floats) -> Floats:
-    """Return unit normals (N, 2) out of the bone, which lies to the right of the outline's way."""
+    """Return unit normals (N, 2) out of the bone, which lies to the right along the outline."""
     tangent = np.gradient(points, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
     return np.column_stack([tangent[:, 1], -tangent[:, 0]])
 
 
 def _edges(image: Image, points: Floats, reach_px: int) -> tuple[Floats, Floats, Floats]:
-    """Return the drop in brightness outwards (N, 2 R + 1) along each normal, offsets, normals."""
+    """Return the outward brightness drop (N, 2 R + 1) along each normal, offsets and normals."""
     normal = _normals(points)
     offset = np.arange(-reach_px - 2.0, reach_px + 2.5)
     x = points[:, :1] + normal[:, :1] * offset
@@ -315,7 +322,7 @@ def _edges(image: Image, points: Floats, reach_px: int) -> tuple[Floats, Floats,
 
 
 def _snapped(image: Image, points: Floats, reach_px: int, stiffness: float) -> Floats:
-    """Move each point along its normal to an edge, neighbours moving alike: the cheapest path."""
+    """Move each point along its normal to an edge by a smooth minimum-cost path."""
     drop, offset, normal = _edges(image, points, reach_px)
     jump = stiffness * ((offset[:, None] - offset[None]) / (2.0 * reach_px)) ** 2 * 4.0
     stay = 0.25 * (offset / reach_px) ** 2
@@ -335,7 +342,7 @@ def _snapped(image: Image, points: Floats, reach_px: int, stiffness: float) -> F
 
 
 def _evidence(image: Image, points: Floats) -> float:
-    """Return how clear the edges are under the outline, the head aside: 0 to 1."""
+    """Return the mean edge strength along the outline, without the head; 1 at most."""
     drop, offset, _ = _edges(image, points, 3)
     at = drop[:, np.abs(offset) <= 1.0].max(axis=1)
     inside = (points[:, 1] < image.shape[0] - 2) & (points[:, 0] > 1)
@@ -344,9 +351,9 @@ def _evidence(image: Image, points: Floats) -> float:
 
 
 def _roof(image: Image, head: Floats, radius: float) -> tuple[Floats, Floats]:
-    """Return the roof's distance (M,) from the head's centre by bearing, and how clear it is (M,).
+    """Return the roof's distance (M,) from the head's centre by bearing, and its strength (M,).
 
-    The roof is where brightness rises outwards, beyond the joint space.
+    The roof is located where brightness rises outwards, beyond the joint space.
     """
     low, high = (reach / STEP_MM for reach in ROOF_REACH_MM)
     distance = radius + np.arange(low, high, 0.5)
@@ -372,7 +379,7 @@ def _roof(image: Image, head: Floats, radius: float) -> tuple[Floats, Floats]:
 
 
 def as_arrays(found: Landmarks) -> dict[str, NDArray[np.float64]]:
-    """Return landmarks as arrays that `from_arrays` reads, to be kept on disk."""
+    """Convert landmarks to arrays for storage on disk, the inverse of `from_arrays`."""
     return {
         "circle": np.array([*found.head_px, found.radius_px, found.turn_rad, found.confidence]),
         "outline": found.outline,
@@ -381,7 +388,7 @@ def as_arrays(found: Landmarks) -> dict[str, NDArray[np.float64]]:
 
 
 def from_arrays(stored: dict[str, NDArray[np.float64]]) -> Landmarks:
-    """Return landmarks from what `as_arrays` gave."""
+    """Restore landmarks from the arrays returned by `as_arrays`."""
     x, y, radius, turn, confidence = (float(value) for value in stored["circle"])
     roof, strength = stored["roof"]
     return Landmarks((x, y), radius, stored["outline"], roof, strength, turn, confidence)

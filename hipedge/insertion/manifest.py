@@ -2,12 +2,13 @@
 
     path,split,patient,age_class[,side][,x,y][,mm_per_px][,quarter_turns]
 
-One row names one hip, or without a `side` every hip that is found on the film. `path` is relative
-to the films' folder (by default the manifest's own), `split` is train, val (calibration) or test,
-`age_class` adult or child (open growth plates: shown as normal only). `x` and `y` are the femoral
-head's centre in pixels, of the film as stored or, where `quarter_turns` says so, after as many
-quarter turns counterclockwise. `mm_per_px` is in the plane of the hip joints; where it is missing
-the header's spacing counts, or the body is the ruler as on the line. Other columns are left unread.
+Each row describes one hip or, without a `side`, every hip found on the radiograph. `path` is
+relative to the folder of the radiographs (by default that of the manifest). `split` is train, val
+(calibration) or test. `age_class` is adult or child (open growth plates: used as normal only). `x`
+and `y` are the centre of the femoral head in pixels, on the image as stored or after
+`quarter_turns` counterclockwise rotations by 90°. `mm_per_px` is the pixel spacing in the plane of
+the hip joints; if it is missing, the spacing in the header is used, or the scale is estimated from
+the distance between the femoral heads, as in screening. Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MOST_NAMED = 20
 
 
 class AgeClass(str, Enum):
-    """Whether the growth plates are closed."""
+    """Skeletal maturity: whether the growth plates are closed (adult) or open (child)."""
 
     ADULT = "adult"
     CHILD = "child"
@@ -36,7 +37,7 @@ class AgeClass(str, Enum):
 
 @dataclass(frozen=True)
 class BackgroundRow:
-    """One row of the manifest; `line` is where it stands in the file, whose first line is 1."""
+    """A row of the manifest; `line` is its line number in the file, starting at 1."""
 
     line: int
     path: Path
@@ -50,10 +51,10 @@ class BackgroundRow:
 
 
 def read_manifest(path: Path, films: Path | None = None) -> tuple[BackgroundRow, ...]:
-    """Read and check a manifest of backgrounds; `films` is the folder its paths are relative to.
+    """Read and check a manifest of backgrounds; its paths are relative to the folder `films`.
 
-    Raises `InputError`, which names each bad row: without a file, a patient or a known split and
-    age class, marked with half a centre, the same hip twice, or a patient in two splits.
+    Raises `InputError`, which lists the invalid rows: a missing file or patient, an unknown split
+    or age class, an incomplete centre, a duplicate hip, or a patient or film in two splits.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -78,7 +79,7 @@ def read_manifest(path: Path, films: Path | None = None) -> tuple[BackgroundRow,
 
 
 def _cells(text: str, path: Path) -> Iterable[tuple[int, Mapping[str, str]]]:
-    """Yield line number and cells of each row that is not empty."""
+    """Yield the line number and the cells of each row that is not empty."""
     reader = csv.reader(text.splitlines(keepends=True), strict=True)
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -151,7 +152,7 @@ def _number(cells: Mapping[str, str], name: str) -> float | None:
 
 
 def _between(rows: Sequence[BackgroundRow]) -> Iterable[tuple[int, str]]:
-    """Yield what is wrong between rows: a patient or a film in two splits, a hip twice."""
+    """Yield conflicts between rows: a patient or a film in two splits, or a duplicate hip."""
     patients: dict[str, BackgroundRow] = {}
     films: dict[Path, BackgroundRow] = {}
     hips: dict[tuple[Path, Side | None], BackgroundRow] = {}

@@ -1,6 +1,6 @@
-"""Resampling, smooth random fields and blurring of one small image, compiled.
+"""Compiled resampling, smooth random fields and blurring of small images.
 
-Images are float32 (H, W); a position (x, y) is in pixels, the first pixel's centre at (0, 0).
+Images are float32 (H, W). Positions (x, y) are in pixels, with the first pixel's centre at (0, 0).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from hipedge.phantom.compiled import compiled_fast
 
 Image = NDArray[np.float32]
 
-# Sum of the squared weights of the cubic B-spline, averaged over its phase: the variance that
-# interpolating white noise by it leaves along each axis.
+# Sum of the squared weights of the cubic B-spline, averaged over its phase: the variance of unit
+# white noise after interpolation along one axis.
 _SPLINE_VARIANCE = 0.4795
 
 
 @compiled_fast
 def warped(image: Image, dx: Image, dy: Image) -> Image:
-    """Return `image` read at (x + dx, y + dy), by Catmull–Rom interpolation, edges repeated.
+    """Sample `image` at (x + dx, y + dy) by Catmull–Rom interpolation with replicated edges.
 
-    Where both displacements are 0, the pixel is copied.
+    Where both displacements are 0, the pixel is copied unchanged.
     """
     height, width = image.shape
     out = np.empty((height, width), np.float32)
@@ -36,9 +36,10 @@ def warped(image: Image, dx: Image, dy: Image) -> Image:
 
 @compiled_fast
 def moved(image: Image, matrix: NDArray[np.float64]) -> Image:
-    """Return `image` read at `matrix` (2, 3) times (x, y, 1), by Catmull–Rom.
+    """Sample `image` at `matrix` (2, 3) times (x, y, 1) by Catmull–Rom interpolation.
 
-    Beyond the lower edge the last row goes on, as a shaft does; beyond the others it is 0.
+    Below the lower edge the last row is replicated, since the shaft continues there; outside the
+    other edges the image is 0.
     """
     height, width = image.shape
     out = np.zeros((height, width), np.float32)
@@ -48,7 +49,7 @@ def moved(image: Image, matrix: NDArray[np.float64]) -> Image:
             y = matrix[1, 0] * j + matrix[1, 1] * i + matrix[1, 2]
             if 0.0 <= x < width - 1.0 and y >= 0.0:
                 p, q = int(x), min(int(y), height - 2)
-                # Layers are mostly empty, and from nothing around comes nothing.
+                # Layers are mostly empty: where the neighbourhood is 0, the result is 0.
                 if (
                     image[q, p] != 0.0
                     or image[q, p + 1] != 0.0
@@ -61,7 +62,7 @@ def moved(image: Image, matrix: NDArray[np.float64]) -> Image:
 
 @compiled_fast
 def read_at(image: Image, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return `image` at positions x and y (N,), bilinearly, edges repeated."""
+    """Sample `image` at positions x and y (N,) by bilinear interpolation with replicated edges."""
     height, width = image.shape
     out = np.empty(x.shape[0], np.float32)
     for k in range(x.shape[0]):
@@ -107,11 +108,11 @@ def averaged(
     image: Image, matrix: NDArray[np.float64], bend_x: Image, bend_y: Image,
     shape: tuple[int, int], taps: int,
 ) -> Image:  # fmt: skip
-    """Resample to `shape`: each pixel is the mean of `taps` × `taps` points of `image`.
+    """Resample to `shape`, where each pixel is the mean of `taps` × `taps` samples of `image`.
 
-    `matrix` (2, 3) maps the result's (x, y, 1), its first pixel's centre at (0.5, 0.5), to the
-    image's positions; `bend_x` and `bend_y`, of the image's shape, are added there. Points outside
-    the image make the pixel NaN.
+    `matrix` (2, 3) maps positions (x, y, 1) of the result, whose first pixel's centre is at
+    (0.5, 0.5), to positions in the image. The displacements `bend_x` and `bend_y`, of the image's
+    shape, are added there. A pixel with any sample outside the image is NaN.
     """
     height, width = image.shape
     out = np.empty(shape, np.float32)
@@ -137,7 +138,10 @@ def averaged(
 
 @compiled_fast
 def sampled(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
-    """Resample to a square of `size`, bilinearly, 0 outside; `matrix` is that of `averaged`."""
+    """Resample to a square of `size` by bilinear interpolation, with 0 outside the image.
+
+    `matrix` (2, 3) is defined as in `averaged`.
+    """
     height, width = image.shape
     out = np.zeros((size, size), np.float32)
     for i in range(size):
@@ -154,9 +158,9 @@ def sampled(image: Image, matrix: NDArray[np.float64], size: int) -> Image:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> Image:
-    """Return a random field of mean 0 and variance 1 whose features are about `scale_px` wide.
+    """Return a random field of mean 0 and variance 1 with features about `scale_px` wide.
 
-    White noise on a lattice `scale_px` apart, interpolated by cubic B-splines.
+    It is white noise on a lattice with a spacing of `scale_px`, interpolated by cubic B-splines.
     """
     rows, columns = (int(n / scale_px) + 5 for n in shape)
     lattice = rng.standard_normal((rows, columns), dtype=np.float32) / np.float32(_SPLINE_VARIANCE)
@@ -206,11 +210,11 @@ def _spline_weights(t: float, out: NDArray[np.float32]) -> None:
 
 @compiled_fast
 def blurred(image: Image, sigma_px: float) -> Image:
-    """Return the image blurred by about a Gaussian, edges repeated: three passes of a mean.
+    """Blur the image approximately with a Gaussian, by three box filters with replicated edges.
 
-    The mean's width is the odd number whose threefold pass is nearest to the Gaussian's variance
-    (Wells. IEEE Trans Pattern Anal Mach Intell 1986;8:234–239), so a `sigma_px` below 0.5 has no
-    effect.
+    The width of the box is the odd number for which three passes come nearest to the variance of
+    the Gaussian (Wells. IEEE Trans Pattern Anal Mach Intell 1986;8:234–239), so a `sigma_px` below
+    0.5 has no effect.
     """
     radius = round((np.sqrt(4.0 * sigma_px * sigma_px + 1.0) - 1.0) / 2.0)
     out: Image = image.copy()
@@ -238,10 +242,10 @@ def blurred(image: Image, sigma_px: float) -> Image:
 
 
 def filled(image: Image, known: Image) -> Image:
-    """Fill in `image` where `known` (0 to 1) is 0, smoothly from around: pull–push.
+    """Fill in `image` smoothly where `known` (0 to 1) is 0, by pull–push interpolation.
 
-    Kraus. Computer & Graphics 2009;33:672–678: means of what is known, on coarser and coarser
-    grids, are put back where nothing finer is known.
+    Kraus. Computer & Graphics 2009;33:672–678: known pixels are averaged on successively coarser
+    grids, and these means are used where no finer value is known.
     """
     levels = [(image * known, known)]
     while min(levels[-1][0].shape) > 2:
@@ -271,7 +275,7 @@ def _doubled(values: Image, shape: tuple[int, ...]) -> Image:
 
 @compiled_fast
 def polygon(points: NDArray[np.float64], height: int, width: int) -> Image:
-    """Return how much of each pixel a closed polygon (N, 2) covers, 0 to 1, by four lines a row."""
+    """Return the coverage (0 to 1) of each pixel by a closed polygon (N, 2), at 4 lines per row."""
     out = np.zeros((height, width), np.float32)
     crossings = np.empty(points.shape[0], np.float64)
     for line in range(4 * height):

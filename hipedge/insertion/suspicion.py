@@ -1,7 +1,7 @@
-"""What makes a background unfit, by its pixels: metal.
+"""Detection of backgrounds that are unsuitable by their pixel values, because of metal.
 
-A plain measure that errs: it reports hips for a person to look at, and what it lets
-through is not thereby normal.
+This is a simple measure that makes errors: it reports hips for review by a person, and a hip that
+passes is not necessarily normal.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import numpy as np
 
 from hipedge.insertion.canvas import HEAD_PX, STEP_MM, Canvas
 
-# Where implants lie: about the head and the shaft below. A film's marker beside the hip is none.
+# Region in which implants lie: around the head and along the shaft below it. A radiographic marker
+# beside the hip is outside the region.
 HEAD_REACH_MM = 40.0
 SHAFT_LATERAL_MM, SHAFT_MEDIAL_MM = 55.0, 15.0
-# Metal is one white mass, and little is nearly as white; the brightest bone goes over into the
-# rest. In shares of the brightest value there, what is white, and what is nearly as white.
+# Metal is uniformly white, with few pixels that are nearly as white, whereas the brightest bone
+# merges gradually into its surroundings. The thresholds for white and nearly white pixels are
+# fractions of the brightest value in the region.
 WHITE, NEARLY_WHITE = 0.9, 0.72
 LEAST_RATIO = 0.45
 LEAST_AREA_MM2 = 150.0
 
 
 def suspicions(canvas: Canvas) -> Sequence[str]:
-    """Return what is suspicious of a hip, in words."""
+    """Return a description of each suspicious finding in a hip."""
     return ["metal"] if has_metal(canvas) else []
 
 
 def has_metal(canvas: Canvas) -> bool:
-    """Say whether what is white near the hip stands apart from bone.
+    """Return whether white pixels near the hip stand out from bone, as metal does.
 
-    On FracAtlas's hips without an implant it says so of 2 in 100, of inserted implants of four in
-    five: thin screws escape it.
+    This is true for 2 in 100 of the FracAtlas hips without an implant, and for four in five hips
+    with an inserted implant; thin screws are missed.
     """
     pixels = canvas.pixels
     y, x = np.mgrid[: pixels.shape[0], : pixels.shape[1]] * STEP_MM

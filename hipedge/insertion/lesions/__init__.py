@@ -1,4 +1,4 @@
-"""What can be inserted into a real hip, in the categories and grades of `docs/categories.md`."""
+"""Insertion of lesions into a real hip, in the categories and grades of `docs/categories.md`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INSERTERS = {
 
 @dataclass(frozen=True, eq=False)
 class Inserted:
-    """The canvas with a lesion, and by how much (2,) the head's centre was moved, in pixels."""
+    """The canvas with a lesion, and the displacement (2,) of the head's centre, in pixels."""
 
     pixels: Image
     head_shift: Floats
@@ -37,10 +37,11 @@ class Inserted:
 def insert_lesion(
     hip: Hip, image: Image, category: Category, grade: str, rng: np.random.Generator
 ) -> Inserted:
-    """Insert a lesion of this category and grade into `image`, which is `hip`'s canvas or nearly.
+    """Insert a lesion of this category and grade into `image`.
 
-    A normal hip gets what its grade allows: nothing (`kl0`), a doubtful sign of arthritis (`kl1`)
-    or a borderline roof (`borderline`).
+    `image` is the canvas of `hip`, possibly with harmless changes. A normal hip shows what its
+    grade allows: nothing (`kl0`), a doubtful sign of osteoarthritis (`kl1`) or a borderline
+    acetabular roof (`borderline`).
     """
     if category is Category.DEVELOPMENTAL_DYSPLASIA:
         return Inserted(*insert_dysplasia(hip, image, grade, rng))

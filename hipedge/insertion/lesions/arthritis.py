@@ -1,6 +1,6 @@
 """Osteoarthritis of Kellgren–Lawrence grade 1 to 4 on a real hip.
 
-The measures are those of the phantoms' (`hipedge.phantom.lesions.arthritis`).
+The parameters are those of the phantoms (`hipedge.phantom.lesions.arthritis`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ USUAL_SPACE_MM = 4.2
 
 
 def insert_arthritis(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
-    """Return the film with osteoarthritis of `kl2`, `kl3` or `kl4`."""
+    """Return the image with osteoarthritis of grade `kl2`, `kl3` or `kl4`."""
     return paint_arthritis(hip, image, draw_arthritis(grade, rng), rng)
 
 
 def insert_doubtful(hip: Hip, image: Image, rng: np.random.Generator) -> Image:
-    """Return the film with Kellgren–Lawrence 1: one doubtful sign, which is normal."""
+    """Return the image with Kellgren–Lawrence grade 1: one doubtful sign, which is normal."""
     sign = draw_doubtful(rng)
     if sign.osteophyte_mm:
         return _head_osteophytes(hip, image, sign.osteophyte_mm, rng)
@@ -41,7 +41,10 @@ def insert_doubtful(hip: Hip, image: Image, rng: np.random.Generator) -> Image:
 
 
 def paint_arthritis(hip: Hip, image: Image, signs: Arthritis, rng: np.random.Generator) -> Image:
-    """Return the film with these signs, the femur moved last so that its own signs go along."""
+    """Return the image with these signs.
+
+    The femur is moved last, so that the signs painted on it move with it.
+    """
     bearing = _bearing(signs.direction_deg)
     if signs.flattening_mm:
         image = sunk_head(hip, image, bearing, 0.7, signs.flattening_mm * hip.px_per_mm, rng)
@@ -54,12 +57,12 @@ def paint_arthritis(hip: Hip, image: Image, signs: Arthritis, rng: np.random.Gen
 
 
 def _bearing(direction_deg: float) -> float:
-    """Turn an angle from the vertical, lateral positive, into a bearing: lateral is at the left."""
+    """Convert an angle from the vertical (lateral positive) to a bearing; lateral is left."""
     return float(np.radians(-90.0 - direction_deg))
 
 
 def _roof_px(hip: Hip, bearing: float) -> float:
-    """Return how far the roof lies from the head's centre at a bearing."""
+    """Return the distance of the roof from the head's centre at a bearing, in pixels."""
     return float(np.interp(np.degrees(bearing), ROOF_ARC_DEG, hip.found.roof_px))
 
 
@@ -71,10 +74,11 @@ def _narrowed(
     wear_mm: float,
     rng: np.random.Generator,
 ) -> Image:
-    """Move the femur towards the roof until the space there is `narrowest_mm`, or into it."""
+    """Move the femur towards the roof until the joint space is `narrowest_mm`, or into it."""
     bearing = _bearing(direction_deg)
     space_px = np.clip(_roof_px(hip, bearing) - hip.found.radius_px, 3.5, 9.0)
-    # The circle and the roof are found at their edges' middles: what counts is how much is lost.
+    # The circle and the roof are located at the middle of their blurred edges, so the loss of joint
+    # space is applied as a fraction of the measured width.
     lost = np.clip(1.0 - narrowest_mm / USUAL_SPACE_MM, 0.0, 1.0)
     way = 1.2 * float(space_px * lost) + 0.5 * wear_mm * hip.px_per_mm
     shift = way * np.array([np.cos(bearing), np.sin(bearing)])
@@ -86,7 +90,7 @@ def _narrowed(
 def _sclerosis(
     hip: Hip, image: Image, bearing: float, depth_mm: float, rng: np.random.Generator
 ) -> Image:
-    """Thicken bone on both sides of the joint, most at the narrow place."""
+    """Add sclerosis on both sides of the joint, strongest at the narrowest point."""
     distance, angle = hip.polar
     depth = max(depth_mm, 0.3) * hip.px_per_mm
     strength = (16.0 + 12.0 * depth_mm) * rng.uniform(0.55, 1.3)
@@ -111,13 +115,13 @@ def _cyst(
     in_socket: bool,
     rng: np.random.Generator,
 ) -> Image:
-    """Hollow out a cyst with a dense rim, beside the joint and within the bone."""
+    """Add a subchondral cyst with a dense rim, within the bone beside the joint."""
     bearing = _bearing(angle_deg)
     radius = 0.5 * diameter_mm * hip.px_per_mm
     gap = radius * rng.uniform(1.1, 1.7)
     if in_socket:
         reach = _roof_px(hip, bearing) + gap
-        # Lateral of the roof's edge there is no bone.
+        # There is no bone lateral to the roof's edge.
         bearing = max(bearing, float(np.radians(hip.found.roof_edge_deg)) + 1.6 * radius / reach)
     else:
         reach = hip.found.radius_px - gap
@@ -134,15 +138,15 @@ def _cyst(
 
 
 def _level_at(image: Image, at: Floats, reach: int = 7) -> float:
-    """Return the median brightness about a point (2,)."""
+    """Return the median brightness around a point (2,)."""
     x, y = (int(np.clip(round(v), 0, n - 1)) for v, n in zip(at, image.shape[::-1], strict=True))
     return float(np.median(image[max(y - reach, 0) : y + reach, max(x - reach, 0) : x + reach]))
 
 
 def _head_osteophytes(hip: Hip, image: Image, height_mm: float, rng: np.random.Generator) -> Image:
-    """Draw the bone out into beaks where head meets neck: below and medially, above and laterally.
+    """Add beak-like osteophytes at the head–neck junction, inferomedially and superolaterally.
 
-    The surface is stretched, cortex and all, in the femur's layer.
+    The bone surface, including its cortex, is stretched in the femur's layer.
     """
     found = hip.found
     distance, angle = hip.polar
@@ -159,14 +163,14 @@ def _head_osteophytes(hip: Hip, image: Image, height_mm: float, rng: np.random.G
     if not out.any():
         return image
     layer = pulled(femur_layer(hip, image), found.head, -out)
-    # New bone is a little denser than the soft tissue that the stretched layer brings along.
+    # New bone is slightly denser than the soft tissue included in the stretched layer.
     grown = ramp(out, 1.0, 4.0) * bell(distance, found.radius_px, 0.3 * found.radius_px)
     layer = layer + rng.uniform(2, 12) * grown * ramp(layer, 4.0, 20.0)
     return capped(without_femur(hip, image) + layer, image)
 
 
 def _rim_osteophyte(hip: Hip, image: Image, height_mm: float, rng: np.random.Generator) -> Image:
-    """Draw the roof's lateral edge outwards and a little down, what is not femur alone."""
+    """Extend the lateral edge of the roof outwards and slightly downwards, without the femur."""
     height = height_mm * rng.uniform(0.8, 1.4) * hip.px_per_mm
     bearing = float(np.radians(hip.found.roof_edge_deg + rng.uniform(2, 8)))
     edge = hip.found.head + (_roof_px(hip, bearing) + 2.0) * np.array(

@@ -1,7 +1,8 @@
 """Developmental dysplasia, contained or of Crowe type I to IV, on a real hip.
 
-The measures are those of the phantoms' (`hipedge.phantom.lesions.dysplasia`): the roof is turned up
-about the head, which is made smaller and moved out and up with its femur.
+The parameters are those of the phantoms (`hipedge.phantom.lesions.dysplasia`). The acetabular roof
+is rotated upwards about the head; the head is reduced in size and displaced laterally and upwards
+together with the femur.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from hipedge.insertion.lesions.painting import capped, pulled, ramp
 from hipedge.insertion.sampling import Image, warped
 from hipedge.phantom.lesions.dysplasia import draw_dysplasia
 
-# The canvas and a crop around the head have no more above: Crowe IV is cut at the film's edge.
+# The canvas, with a crop around the head, leaves no more room above: larger displacements of
+# Crowe IV are limited to this.
 MOST_RAISED_MM = 58.0
 MOST_ROOF_TURN_DEG = 32.0
 
@@ -24,7 +26,7 @@ MOST_ROOF_TURN_DEG = 32.0
 def insert_dysplasia(
     hip: Hip, image: Image, grade: str, rng: np.random.Generator
 ) -> tuple[Image, Floats]:
-    """Return the film with dysplasia, and by how much (2,) the head's centre was moved, in pixels.
+    """Return the image with dysplasia, and the displacement (2,) of the head's centre, in pixels.
 
     `grade` is `crowe1_contained`, `crowe1`, `crowe2`, `crowe3` or `crowe4`.
     """
@@ -34,7 +36,7 @@ def insert_dysplasia(
         image = paint_arthritis(hip, image, signs.secondary, rng)
     raised = min(signs.raised_mm * scale, mm(MOST_RAISED_MM))
     shift = np.array([-signs.lateral_mm * scale, -raised])
-    # The new roof covers the moved head by the centre-edge angle that was drawn.
+    # Rotate the roof so that it covers the displaced head by the drawn centre-edge angle.
     edge = _edge(hip) - shift
     now = np.degrees(np.arctan2(-edge[0], -edge[1]))
     turn = float(np.clip(now - signs.centre_edge_deg, 0.0, MOST_ROOF_TURN_DEG))
@@ -42,7 +44,10 @@ def insert_dysplasia(
 
 
 def insert_borderline(hip: Hip, image: Image, rng: np.random.Generator) -> Image:
-    """Return the film with a centre-edge angle of 20° to 25°, which is normal, as far as it can."""
+    """Return the image with a borderline centre-edge angle of 20° to 25°, which is normal.
+
+    The angle is approached as far as the limited rotation of the roof allows.
+    """
     edge = _edge(hip)
     now = np.degrees(np.arctan2(-edge[0], -edge[1]))
     turn = float(np.clip(now - rng.uniform(20.0, 25.0), 0.0, 14.0))
@@ -50,7 +55,7 @@ def insert_borderline(hip: Hip, image: Image, rng: np.random.Generator) -> Image
 
 
 def _edge(hip: Hip) -> Floats:
-    """Return the roof's lateral edge (2,) from the head's centre."""
+    """Return the position (2,) of the roof's lateral edge relative to the head's centre."""
     bearing = np.radians(hip.found.roof_edge_deg)
     reach = hip.found.radius_px + max(hip.found.space_px, 2.0)
     return reach * np.array([np.cos(bearing), np.sin(bearing)])
@@ -64,7 +69,7 @@ def _with_femur_moved(
     shift: Floats,
     rng: np.random.Generator,
 ) -> Image:
-    """Return the film with its roof turned up behind a femur with another head, moved."""
+    """Return the image with the roof rotated upwards, and the femur displaced, its head scaled."""
     bone = femur_layer(hip, image)
     rest = _roof_turned(hip, without_femur(hip, image), roof_turn_deg)
     if head_scale != 1.0:
@@ -79,7 +84,7 @@ def _with_femur_moved(
 
 
 def _roof_turned(hip: Hip, rest: Image, degrees: float) -> Image:
-    """Turn the roof's lateral part about the head's centre, upwards and medially."""
+    """Rotate the lateral part of the roof about the head's centre, upwards and medially."""
     if degrees < 0.1:
         return rest
     distance, angle = hip.polar
@@ -95,7 +100,7 @@ def _roof_turned(hip: Hip, rest: Image, degrees: float) -> Image:
     turn = np.radians(degrees) * weight
     dx = np.arange(rest.shape[1], dtype=np.float32)[None] - np.float32(x)
     dy = np.arange(rest.shape[0], dtype=np.float32)[:, None] - np.float32(y)
-    # Read from farther lateral: turned anticlockwise about the head as a right hip is seen.
+    # Sample from farther laterally: anticlockwise about the head in the orientation of a right hip.
     c, s = np.cos(turn), np.sin(turn)
     return warped(
         rest,

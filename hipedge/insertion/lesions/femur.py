@@ -1,4 +1,4 @@
-"""Moving the femur, whole or in fragments, over the tissue behind it."""
+"""Movement of the femur, whole or in fragments, over the tissue behind it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from hipedge.insertion.hip import Hip, rigid
 from hipedge.insertion.lesions.painting import capped, pulled, ramp, sector
 from hipedge.insertion.sampling import Image, blurred, moved, smooth_noise
 
-# A film's tone curve shows less of the bone behind a bone than of that bone alone.
+# Because of the tone curve of a radiograph, a bone behind another bone adds less brightness than it
+# would alone.
 OVERLAP = 0.6
 
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """A part of the femur's layer, where that lay (0 to 1), and the matrix (2, 3) back from there.
+    """A part of the femur's layer, its original mask (0 to 1), and the inverse transform.
 
-    The matrix takes positions of where the fragment went to those it came from.
+    `matrix` (2, 3) maps positions after the movement to the original positions.
     """
 
     layer: Image
@@ -34,23 +35,23 @@ STILL = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 def reassembled(
     hip: Hip, image: Image, fragments: Sequence[Fragment], rng: np.random.Generator
 ) -> Image:
-    """Return `image` with its femur in fragments, each moved rigidly, over what is not femur."""
+    """Return `image` with its femur in fragments, each moved rigidly over the remaining tissue."""
     out = without_femur(hip, image) + moved_layer(hip, fragments, rng)
     return np.where(hip.canvas.on_film, capped(out, image), 0.0).astype(np.float32)
 
 
 def femur_layer(hip: Hip, image: Image) -> Image:
-    """Return what the femur adds to the tissue behind it."""
+    """Return the brightness that the femur adds to the tissue behind it."""
     return np.asarray((image - hip.soft) * hip.femur, np.float32)
 
 
 def without_femur(hip: Hip, image: Image) -> Image:
-    """Return `image` less its femur's layer: both add up to it exactly."""
+    """Return `image` minus its femur layer, such that the two add up to `image` exactly."""
     return np.asarray(image - femur_layer(hip, image), np.float32)
 
 
 def moved_layer(hip: Hip, fragments: Sequence[Fragment], rng: np.random.Generator) -> Image:
-    """Return the layer of a femur in fragments; where none lies any more, the film's texture."""
+    """Return the layer of a femur in fragments, with the image's texture in uncovered areas."""
     layer: Image = np.zeros(hip.soft.shape, np.float32)
     left: Image = np.zeros(hip.soft.shape, np.float32)
     for fragment in fragments:
@@ -65,7 +66,7 @@ def moved_layer(hip: Hip, fragments: Sequence[Fragment], rng: np.random.Generato
             np.minimum(layer, piece) > 0, np.float32(OVERLAP), np.float32(1.0)
         ) * np.minimum(layer, piece)
         left = np.maximum(left, there)
-    # What a fragment has uncovered is smooth.
+    # The filling of an uncovered area is smooth and lacks texture.
     bare = np.maximum(hip.femur - left, 0.0)
     if bare.max() > 0.05:
         layer = np.asarray(layer + bare * _texture(hip, bare, rng), np.float32)
@@ -73,7 +74,7 @@ def moved_layer(hip: Hip, fragments: Sequence[Fragment], rng: np.random.Generato
 
 
 def _continued(hip: Hip, bone: Image) -> Image:
-    """Let the shaft go on below the film's lower edge, for where a fragment is moved up."""
+    """Extend the shaft below the lower edge of the radiograph, for fragments that move upwards."""
     last = int(np.flatnonzero(hip.canvas.on_film.any(axis=1))[-1]) - 1
     if last >= len(bone) - 2:
         return bone
@@ -83,9 +84,10 @@ def _continued(hip: Hip, bone: Image) -> Image:
 
 
 def _texture(hip: Hip, bare: Image, rng: np.random.Generator) -> Image:
-    """Return what a smooth filling lacks: grain, and in the socket the detail of the ilium above.
+    """Return the texture that a smooth filling lacks.
 
-    The detail is the film's own, from two head radii higher.
+    This is grain and, in the socket, the detail of the ilium above: the detail is copied from the
+    same image, two head radii higher.
     """
     shape = hip.canvas.pixels.shape
     out = np.float32(1.4 * hip.grain) * smooth_noise(rng, (shape[0], shape[1]), 1.2)
@@ -108,7 +110,7 @@ def shifted_femur(
     *,
     turn_rad: float = 0.0,
 ) -> Image:
-    """Return `image` with the whole femur turned about its head and shifted by (x, y) pixels."""
+    """Return `image` with the whole femur rotated about its head and shifted by (x, y) pixels."""
     whole = Fragment(femur_layer(hip, image), hip.femur, rigid(turn_rad, hip.found.head, shift))
     return reassembled(hip, image, [whole], rng)
 
@@ -121,7 +123,10 @@ def sunk_head(
     depth_px: float,
     rng: np.random.Generator,
 ) -> Image:
-    """Sink the head's surface about a bearing (radians): in the femur's layer, the roof stays."""
+    """Depress the head's surface around a bearing (radians).
+
+    Only the femur's layer is warped; the acetabular roof remains in place.
+    """
     distance, angle = hip.polar
     radius = hip.found.radius_px
     uneven = 1.0 + 0.3 * smooth_noise(rng, (image.shape[0], image.shape[1]), 7.0)

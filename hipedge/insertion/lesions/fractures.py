@@ -1,8 +1,8 @@
 """Fractures of the femoral neck (Garden) and between the trochanters (Jensen) on a real hip.
 
-The measures are those of the phantoms' (`hipedge.phantom.lesions.fractures`). The femur's layer is
-cut along a rough line and its fragments are moved rigidly; the head stays in its socket. What
-turning out does to the shadow, a shorter neck, is a stretch along the film.
+The parameters are those of the phantoms (`hipedge.phantom.lesions.fractures`). The femur's layer is
+cut along a rough line and its fragments are moved rigidly; the head stays in its socket. The
+foreshortening of the neck by external rotation is modelled by a deformation in the image plane.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ SHARE_FURTHER_LINES = 0.6
 
 
 def insert_neck_fracture(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
-    """Return the film with a fracture of `garden1` to `garden4`."""
+    """Return the image with a fracture of grade `garden1` to `garden4`."""
     return break_neck(hip, image, draw_neck_fracture(grade, rng), rng)
 
 
 def insert_trochanteric_fracture(
     hip: Hip, image: Image, grade: str, rng: np.random.Generator
 ) -> Image:
-    """Return the film with a fracture of `jensen1` to `jensen5`."""
+    """Return the image with a fracture of grade `jensen1` to `jensen5`."""
     return break_trochanters(hip, image, draw_trochanteric_fracture(grade, rng), rng)
 
 
 def insert_beneath_fixation(hip: Hip, image: Image, device: str, rng: np.random.Generator) -> Image:
-    """Return the film with what lies under a device: a reduced fracture, or a united one."""
+    """Return the image with the lesion under a fixation device: a reduced or a united fracture."""
     lesion = draw_fixed_fracture(device, rng)
     if isinstance(lesion, NeckFracture):
         return break_neck(hip, image, lesion, rng)
@@ -49,7 +49,7 @@ def insert_beneath_fixation(hip: Hip, image: Image, device: str, rng: np.random.
 
 
 def break_neck(hip: Hip, image: Image, signs: NeckFracture, rng: np.random.Generator) -> Image:
-    """Cut the neck in two; tilt the head, and shift, turn out and impact the rest."""
+    """Cut the neck in two; tilt the head, and shift, externally rotate and impact the rest."""
     found, scale = hip.found, hip.px_per_mm
     axis = found.neck_axis
     turn = np.radians(signs.obliquity_deg)
@@ -62,9 +62,9 @@ def break_neck(hip: Hip, image: Image, signs: NeckFracture, rng: np.random.Gener
     bone = femur_layer(hip, image)
     bone = _foreshortened(hip, bone, signs.external_deg, line)
     lateral, _, up = signs.shift_mm
-    # A fracture line is dark where there is a gap, and bright where bone lies over bone.
+    # A fracture line is dark at a gap, and bright where the fragments overlap.
     shift = scale * (np.array([-lateral, -up]) - signs.impaction_mm * axis)
-    # Valgus (positive) tilts the head's top laterally: anticlockwise as a right hip is seen.
+    # Valgus (positive) tilts the top of the head laterally: anticlockwise on a right hip.
     sag = np.radians(-0.25 * signs.tilt_deg if signs.tilt_deg < -8 else rng.normal(0, 0.6))
     rest = rigid(float(sag), at, shift)
     out = reassembled(
@@ -83,7 +83,7 @@ def break_neck(hip: Hip, image: Image, signs: NeckFracture, rng: np.random.Gener
 def break_trochanters(
     hip: Hip, image: Image, signs: TrochantericFracture, rng: np.random.Generator
 ) -> Image:
-    """Break the femur between its trochanters, and these off it; the head stays in its socket."""
+    """Cut the femur between the trochanters and avulse these; the head stays in its socket."""
     found, scale = hip.found, hip.px_per_mm
     greater = found.greater_trochanter + scale * np.array([-2.0, 8.0])
     lesser = found.lesser_trochanter
@@ -93,7 +93,7 @@ def break_trochanters(
     at = 0.5 * (greater + lesser) - signs.offset_mm * scale * normal
     turn = np.radians(signs.obliquity_deg)
     if signs.obliquity_deg > 45.0:
-        # Reversed: from above medially to below laterally, at the lesser trochanter.
+        # Reverse obliquity: from superomedial to inferolateral, at the lesser trochanter.
         point, down = found.shaft
         at = point + ((lesser - point) @ down - 4.0 * scale) * down
         normal, turn = down, turn - np.radians(92.0)
@@ -101,8 +101,9 @@ def break_trochanters(
     normal = np.array([c * normal[0] - s * normal[1], s * normal[0] + c * normal[1]])
     line = _Line(hip, at, normal, 0.9 * signs.crack.roughness_mm * scale, rng)
     bone = femur_layer(hip, image)
-    # Varus tilts the head medially and down; the head stays, so the shaft turns and rises.
-    # On one film less is seen of it than was drawn, and half of it the shaft's lean.
+    # Varus tilts the head medially and downwards. The head stays in place, so the shaft rotates and
+    # rises instead. On a single projection less of the drawn angle is visible, and part of it
+    # appears as a tilt of the shaft.
     varus = 0.7 * np.radians(signs.varus_deg)
     lateral, _, up = signs.shift_mm
     tilt = 0.7 * float(varus)
@@ -115,13 +116,13 @@ def break_trochanters(
     for avulsion in signs.avulsions:
         middle = greater if avulsion.landmark == "greater" else lesser
         share = _within(hip, middle, avulsion.radius_mm * scale * 0.85, rng)
-        # The lesser trochanter is the femur's back: before it the shaft stays.
+        # The lesser trochanter is at the back of the femur; the shaft in front of it remains.
         share = share * (0.45 if avulsion.landmark == "lesser" else 0.85)
         if avulsion.landmark == "greater":
-            # The greater trochanter is lateral of the neck: what is medial stays.
+            # The greater trochanter is lateral to the neck; bone medial to it remains.
             share = share * ramp(_across(hip), 0.0, 5.0)
         x, _, z = avulsion.shift_mm
-        # Its shift is that of a left hip's drawing: x lateral.
+        # The shift is drawn in the frame of a left hip: x lateral.
         pull = shift * 0.4 + scale * np.array([-x, -z])
         turn_rad = np.radians(avulsion.turn_deg)
         fragments.append(_part(hip, bone, left * share, rigid(float(turn_rad), middle, pull)))
@@ -142,10 +143,10 @@ def _part(hip: Hip, bone: Image, share: Image, matrix: Floats) -> Fragment:
 
 
 def _tilted(hip: Hip, bone: Image, share: Image, angle: float) -> Fragment:
-    """Return the head's fragment, turned about its centre, clockwise.
+    """Return the fragment of the head, rotated clockwise about its centre.
 
-    The head is round: within the socket its rim stays, so that the socket's walls, which lie in
-    front of it and behind, do not turn along.
+    As the head is round, its rim within the socket is kept in place, so that the walls of the
+    socket, which are superimposed on it, do not rotate with it.
     """
     distance, bearing = hip.polar
     radius = hip.found.radius_px
@@ -167,7 +168,11 @@ def _tilted(hip: Hip, bone: Image, share: Image, angle: float) -> Fragment:
 
 
 class _Line:
-    """A rough line across the femur through `at`: how far each pixel lies beyond it, in pixels."""
+    """A rough line across the femur through `at`, with the signed distance of each pixel from it.
+
+    `beyond` is the distance of each pixel on the side of `normal`, in pixels; `proximal` (0 to 1)
+    is the mask of the other side.
+    """
 
     def __init__(
         self, hip: Hip, at: Floats, normal: Floats, roughness: float, rng: np.random.Generator
@@ -188,7 +193,10 @@ class _Line:
 
 def _rough(rng: np.random.Generator, grid: np.ndarray[tuple[int], np.dtype[np.int64]],
            roughness: float) -> Floats:  # fmt: skip
-    """Return a crack's stray along it: waves of 14 to 70 pixels, and teeth of a few."""
+    """Return the deviation of a crack along its length.
+
+    It consists of waves of 14 to 70 pixels and of irregular teeth of a few pixels.
+    """
     stray = np.zeros(len(grid))
     for wavelength in rng.uniform(14, 70, 5):
         stray += np.sin(2 * np.pi * grid / wavelength + rng.uniform(0, 6.3)) / 2.2
@@ -198,7 +206,10 @@ def _rough(rng: np.random.Generator, grid: np.ndarray[tuple[int], np.dtype[np.in
 
 
 def _gap_px(impaction_mm: float, scale: float, rng: np.random.Generator) -> float:
-    """Return the width of the dark line where fragments lie apart or edge to edge; 0 impacted."""
+    """Return the width of the dark line between fragments that are apart or edge to edge.
+
+    The width is in pixels, and 0 if the fragments are impacted.
+    """
     if impaction_mm > 0.8:
         return 0.0
     return float((0.45 + 0.5 * max(-impaction_mm, 0.0)) * scale * rng.uniform(0.7, 1.3))
@@ -207,12 +218,12 @@ def _gap_px(impaction_mm: float, scale: float, rng: np.random.Generator) -> floa
 def _line_drawn(
     hip: Hip, image: Image, line: _Line, width_px: float, rng: np.random.Generator
 ) -> Image:
-    """Darken the break where the beam runs along it: here clearly, there hardly."""
+    """Darken the fracture line where the beam is tangential to it, with varying visibility."""
     if width_px <= 0.0:
         return image
     bone = np.maximum(image - hip.soft, 0.0) * hip.femur
     flat = (image.shape[0], image.shape[1])
-    # The breaks of the cortex before and behind fall beside each other.
+    # The fracture lines of the anterior and the posterior cortex are projected side by side.
     apart = rng.uniform(0.0, 4.5)
     for share, place in ((1.0, 0.0), (rng.uniform(0.0, 0.9), apart)):
         waves = 0.7 * smooth_noise(rng, flat, 14.0) + 0.6 * smooth_noise(rng, flat, 5.0)
@@ -225,7 +236,7 @@ def _line_drawn(
 def _impacted(
     image: Image, line: _Line, depth_px: float, bone: Image, rng: np.random.Generator
 ) -> Image:
-    """Add the dense band of trabeculae that are driven into each other."""
+    """Add the dense band of impacted trabeculae."""
     if depth_px <= 0.5:
         return image
     uneven = np.clip(1.0 + 0.4 * trabecular(rng, image.shape, 3.0), 0.0, 2.0)
@@ -234,20 +245,20 @@ def _impacted(
 
 
 def _foreshortened(hip: Hip, bone: Image, external_deg: float, line: _Line) -> Image:
-    """Draw the neck's stump towards the shaft, as turning the leg out does to its shadow."""
+    """Foreshorten the stump of the neck, as external rotation of the leg does in the projection."""
     if external_deg < 3.0:
         return bone
     across = _across(hip)
     distal = ramp(line.beyond, -2.0, 2.0)
     reach = np.clip(-across, 0.0, 60.0) * (0.4 * np.sin(np.radians(external_deg)) ** 1.5) * distal
     axis = hip.found.neck_axis
-    # What is medial of the shaft is read from farther up the neck, and so comes nearer.
+    # Pixels medial to the shaft are sampled from farther up the neck, which moves it closer.
     dx, dy = (np.asarray(-axis[k] * reach, np.float32) for k in range(2))
     return warped(bone, dx, dy)
 
 
 def _across(hip: Hip) -> Image:
-    """Return how far lateral of the shaft's axis each pixel lies, in pixels."""
+    """Return the distance of each pixel from the shaft's axis, lateral positive, in pixels."""
     point, along = hip.found.shaft
     shape = hip.canvas.pixels.shape
     dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(point[0])
@@ -256,7 +267,7 @@ def _across(hip: Hip) -> Image:
 
 
 def _within(hip: Hip, middle: Floats, radius: float, rng: np.random.Generator) -> Image:
-    """Return what lies within a rough circle."""
+    """Return the mask (0 to 1) of a circle with a rough edge."""
     shape = hip.canvas.pixels.shape
     dx = np.arange(shape[1], dtype=np.float32)[None] - np.float32(middle[0])
     dy = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(middle[1])
@@ -265,7 +276,7 @@ def _within(hip: Hip, middle: Floats, radius: float, rng: np.random.Generator) -
 
 
 def _further_lines(hip: Hip, image: Image, line: _Line, rng: np.random.Generator) -> Image:
-    """Add the lines of a comminuted break, near the first one."""
+    """Add the further lines of a comminuted fracture near the first line."""
     for _ in range(int(rng.integers(0, 4)) if rng.random() < SHARE_FURTHER_LINES else 0):
         angle = rng.uniform(0, np.pi)
         at = line.at + rng.normal(0, 12, 2)
@@ -279,7 +290,7 @@ def _further_lines(hip: Hip, image: Image, line: _Line, rng: np.random.Generator
 
 
 def _united(hip: Hip, image: Image, signs: United, rng: np.random.Generator) -> Image:
-    """Thicken bone along a healed break."""
+    """Increase the density of the bone along a healed fracture."""
     axis = hip.found.neck_axis
     at = hip.found.head + signs.distance_mm * hip.px_per_mm * axis
     line = _Line(hip, at, axis, 1.5, rng)

@@ -1,7 +1,8 @@
-"""Implants on a real hip: the phantoms' meshes, measured for the femur and projected onto the film.
+"""Implants on a real hip: meshes of the phantoms, fitted to the femur and projected.
 
-An implant is built for the femur of the outline model that is most like the hip's, in the place and
-size of that. Metal takes from the beam by Beer–Lambert's law; on the film it tends to white.
+An implant is built for the femur of the outline model whose outline is most similar to the hip's,
+and projected with the position, rotation and size of the hip. Attenuation follows the Beer–Lambert
+law; on the radiograph, dense metal approaches white.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from hipedge.phantom.projection import View, add_thickness
 
 SHAFT_CORTEX_MM = 6.0
 SOCKET_SPACE_MM = 4.2
-# What a mm takes of a pelvic film's beam (about 75 kV behind 20 cm of tissue), beyond soft tissue.
+# Attenuation per mm in excess of that of soft tissue, for the beam of a pelvic radiograph (about
+# 75 kV behind 20 cm of tissue).
 PER_MM: Mapping[Material, float] = {
     Material.STAINLESS_STEEL: 0.60,
     Material.COBALT_CHROME: 0.70,
@@ -44,7 +46,7 @@ PER_MM: Mapping[Material, float] = {
 
 
 def insert_arthroplasty(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
-    """Return the film with a joint replacement, one of `hipedge.phantom.hardware`'s."""
+    """Return the image with a joint replacement from `hipedge.phantom.hardware`."""
     number, turn, scale = nearest_example(hip.found)
     frame = _femur_frame(number)
     radius_mm = outline_model().examples[number].femur.radius_mm
@@ -56,7 +58,7 @@ def insert_arthroplasty(hip: Hip, image: Image, grade: str, rng: np.random.Gener
 
 
 def insert_fixation(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
-    """Return the film with a device, and under it a reduced fracture or a united one."""
+    """Return the image with a fixation device over a reduced or a united fracture."""
     image = insert_beneath_fixation(hip, image, grade, rng)
     number, turn, scale = nearest_example(hip.found)
     implant = FIXATIONS[grade](_femur_frame(number), rng)
@@ -73,7 +75,7 @@ def _femur_frame(number: int) -> FemurFrame:
 
 
 class _Place:
-    """Where an example's patient coordinates (mm about the head of a left hip) lie on a canvas."""
+    """Mapping from an example's coordinates (mm about the head of a left hip) to a canvas."""
 
     def __init__(self, hip: Hip, radius_mm: float, turn: float, scale: float) -> None:
         self.turn = turn
@@ -83,7 +85,7 @@ class _Place:
         self.view = View(
             shape=(shape[0], shape[1]),
             pixel_mm=self.pixel_mm,
-            # A pixel's centre is at +0.5 in the projection's coordinates.
+            # In the coordinates of the projection, pixel centres are at +0.5.
             origin_mm=(-(x + 0.5) * self.pixel_mm, (y + 0.5) * self.pixel_mm),
             focus_mm=(90.0, -FOCUS_MM, 0.0),
             detector_y_mm=0.0,
@@ -91,16 +93,16 @@ class _Place:
 
     def thickness(self, vertices: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
                   faces: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> Image:  # fmt: skip
-        """Return the path of each ray through a part, in mm."""
+        """Return the path length of each ray through a part, in mm."""
         mesh = mirrored(Mesh(vertices.astype(np.float64), faces))
-        # Turning the film clockwise is turning x towards z's contrary.
+        # A clockwise rotation of the image turns x towards −z.
         mesh = mesh.moved(mesh.vertices @ rotation_about_y(self.turn).T)
         total = np.zeros(self.view.shape, np.float32)
         add_thickness(total, self.view, mesh)
         return np.maximum(total, 0.0)
 
     def patient_xz(self, hip: Hip) -> tuple[Image, Image]:
-        """Return the left hip's patient coordinates (x, z) of each pixel, in the head's depth."""
+        """Return the left-hip coordinates (x, z) of each pixel, at the depth of the head."""
         x0, y0 = hip.found.head_px
         dx = (np.arange(self.view.shape[1], dtype=np.float32)[None] - np.float32(x0)) * np.float32(
             self.pixel_mm
@@ -109,14 +111,14 @@ class _Place:
             np.float32(self.pixel_mm)
         )
         c, s = np.float32(np.cos(self.turn)), np.float32(np.sin(self.turn))
-        # Back through the turn, then back through the mirror.
+        # Invert the rotation, then the mirroring.
         return -(c * dx - s * dz), s * dx + c * dz
 
 
 def _resected(
     hip: Hip, image: Image, implant: Implant, place: _Place, rng: np.random.Generator
 ) -> Image:
-    """Take away the bone beyond all saw cuts."""
+    """Remove the bone that lies beyond all saw cuts."""
     if not implant.resection:
         return image
     x, z = place.patient_xz(hip)
@@ -133,7 +135,7 @@ def _resected(
 def _with_metal(
     hip: Hip, image: Image, implant: Implant, place: _Place, rng: np.random.Generator
 ) -> Image:
-    """Lay the implant's shadow over the film."""
+    """Superimpose the projection of the implant on the image."""
     taken = np.zeros(image.shape, np.float32)
     for part in implant.parts:
         if PER_MM[part.material]:
@@ -141,7 +143,7 @@ def _with_metal(
     taken = blurred(taken, 0.8 * hip.blur_px)
     uneven = 3.0 * smooth_noise(rng, (image.shape[0], image.shape[1]), 40.0)
     white = np.float32(rng.uniform(262.0, 330.0)) + uneven
-    # A processed film shows a faint dark seam around metal: its contrast is enhanced locally.
+    # Local contrast enhancement leaves a faint dark halo around metal on processed radiographs.
     halo = rng.uniform(0.0, 0.10) * blurred(np.minimum(taken, 1.5), 4.0)
     through = np.exp(-taken * rng.uniform(0.8, 1.25))
     out = white - (white - image * (1.0 - halo)) * through

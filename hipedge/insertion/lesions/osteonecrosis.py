@@ -1,7 +1,7 @@
 """Osteonecrosis of the femoral head of ARCO stage 2 to 4 on a real hip.
 
-The measures are those of the phantoms' (`hipedge.phantom.lesions.osteonecrosis`); what they paint
-as factors on spongy bone is here a change of the femur's layer.
+The parameters are those of the phantoms (`hipedge.phantom.lesions.osteonecrosis`). Factors that
+apply to cancellous bone there are applied to the femur's layer here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHARE_WHOLE_HEAD = 0.2
 
 
 def insert_osteonecrosis(hip: Hip, image: Image, grade: str, rng: np.random.Generator) -> Image:
-    """Return the film with osteonecrosis of `arco2`, `arco3a`, `arco3b` or `arco4`."""
+    """Return the image with osteonecrosis of grade `arco2`, `arco3a`, `arco3b` or `arco4`."""
     signs = draw_osteonecrosis(grade, rng)
     found = hip.found
     distance, _ = hip.polar
@@ -34,7 +34,7 @@ def insert_osteonecrosis(hip: Hip, image: Image, grade: str, rng: np.random.Gene
         segment = ramp(-from_edge, -2.0, 3.0) * on_head
     bone = np.maximum(image - hip.soft, 20.0)
     mottled = 0.55 * trabecular(rng, image.shape, 5.0) + 0.6 * smooth_noise(rng, flat, 8.0)
-    # Sclerosis, or the lucency that was drawn.
+    # The drawn lucency, in some cases with additional sclerosis.
     dense = rng.uniform(0.15, 0.6) if rng.random() < 0.6 else 0.0
     lucency = 0.6 * (signs.lucency - 1.0) + dense
     content = lucency + 1.1 * signs.patchiness * mottled
@@ -53,7 +53,7 @@ def insert_osteonecrosis(hip: Hip, image: Image, grade: str, rng: np.random.Gene
 
 
 def _from_edge(hip: Hip, signs: Osteonecrosis, bearing: float, rng: np.random.Generator) -> Image:
-    """Return each pixel's distance from the segment's edge, negative inside, in pixels."""
+    """Return the distance of each pixel from the segment's edge, negative inside, in pixels."""
     found = hip.found
     centre = found.head + found.radius_px * np.array([np.cos(bearing), np.sin(bearing)])
     shape = hip.canvas.pixels.shape
@@ -75,7 +75,7 @@ def _crescent(
     bone: Image,
     rng: np.random.Generator,
 ) -> Image:
-    """Draw a lucent line under the head's surface."""
+    """Draw the crescent sign: a lucent line under the head's surface."""
     distance, angle = hip.polar
     flat = (image.shape[0], image.shape[1])
     depth = rng.uniform(1.8, 3.6) * hip.px_per_mm

@@ -1,8 +1,8 @@
-"""Implants of the hip as closed meshes: what each operation puts in, and what bone it takes away.
+"""Hip implants as closed meshes, with the bone that each operation removes.
 
 `measure_femur` turns an anatomy into a `FemurFrame`; each function in `ARTHROPLASTIES` and
-`FIXATIONS` turns frames and a random generator into an `Implant`. The keys are the grades of
-`docs/categories.md`, mildest (least metal) first.
+`FIXATIONS` turns frames and a random generator into an `Implant`. The keys of these mappings are
+the grades of `docs/categories.md`, mildest (least metal) first.
 """
 
 from hipedge.phantom.hardware.arthroplasty import ARTHROPLASTIES

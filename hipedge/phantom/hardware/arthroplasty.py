@@ -1,13 +1,13 @@
 """Joint replacement: cemented and uncemented total hips, hemiarthroplasty, resurfacing.
 
-Sockets stand at an inclination of 30–50° and an anteversion of 5–25°, mostly (Lewinnek et al.,
-J Bone Joint Surg Am 1978;60:217–220). Uncemented stems are the kinds of Khanuja et al., J Bone
-Joint Surg Am 2011;93:500–509; the cemented one is a polished double taper of 125 or 150 mm in a
+Cups have an inclination of 30–50° and an anteversion of 5–25°, mostly (Lewinnek et al.,
+J Bone Joint Surg Am 1978;60:217–220). Uncemented stems follow the types of Khanuja et al., J Bone
+Joint Surg Am 2011;93:500–509; the cemented stem is a polished double taper of 125 or 150 mm in a
 mantle of 2–4 mm (Scheerlinck and Casteleyn, J Bone Joint Surg Br 2006;88:1409–1418).
 
-The new head stands in the new socket's centre, where the old one stood; the stem takes the offset
-and the length of the neck from there. Stems are built in the femur's own axes and placed at the
-end, the rest in the patient's.
+The prosthetic head lies at the centre of the new socket, which is that of the native socket; this
+determines the offset and the neck length of the stem. Stems are built in the femur's own axes and
+transformed to the patient's coordinates at the end; all other parts are built in the latter.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from hipedge.phantom.hardware.solids import Floats, Screw, Solid, arc, loft, rod
 
 DOME_SCREW = Screw(head=(8.0, 3.0), shank=5.0, thread=6.5, core=4.5, pitch=2.75)
 SHELL_MM = 3.5
-LINER_MM = 5.0  # the least polyethylene that is made
-BORE_END_MM = 1.0  # the head is bored to this near its centre
-TAPER_MM = 12.0  # across the neck's end, a 12/14 taper
-POLE_MM = 0.05  # outlines end this near to the axis
+LINER_MM = 5.0  # the minimum thickness of polyethylene in use
+BORE_END_MM = 1.0  # distance from the head's centre to the end of its bore
+TAPER_MM = 12.0  # diameter of the neck's end, a 12/14 taper
+POLE_MM = 0.05  # distance from the axis at which outlines end
 
 
 @dataclass(frozen=True)
 class StemDesign:
-    """A kind of stem: widths in the frontal plane, depths from front to back.
+    """A stem design: widths in the frontal plane, depths in the anteroposterior direction.
 
-    Its length runs from the shoulder to the tip; its depths are those at the tip and above.
-    `fill` is how much of the canal's width the tip takes; `straight` says that the sides run
-    parallel below the lesser trochanter; `flare_mm` is how far the shoulder reaches laterally.
+    The length is measured from the shoulder to the tip; the two depths are those at the tip and at
+    the top. `fill` is the fraction of the canal's width that the tip occupies; `straight` means
+    that the sides are parallel below the lesser trochanter; `flare_mm` is the lateral extent of
+    the shoulder.
     """
 
     name: str
@@ -51,10 +52,11 @@ class StemDesign:
 
 @dataclass(frozen=True, eq=False)
 class Sections:
-    """A stem's sections, from its tip to its neck's end, in the plane of shaft and head.
+    """Cross-sections of a stem, from its tip to the end of its neck.
 
-    `medial` and `lateral` (N, 2) are their ends in (medial, up); `depth` (N,) is their extent from
-    front to back, and `aside` (N,) how far behind the plane their middles lie.
+    `medial` and `lateral` (N, 2) are the end points of the sections as (medial, up) in the plane of
+    shaft and head; `depth` (N,) is their anteroposterior extent, and `aside` (N,) the distance of
+    their centres behind that plane.
     """
 
     medial: Floats
@@ -66,14 +68,14 @@ class Sections:
         return Sections(self.medial[some], self.lateral[some], self.depth[some], self.aside[some])
 
     def grown(self, thickness: float) -> Sections:
-        """Return them thicker all round."""
+        """Return the sections enlarged by `thickness` on all sides."""
         aside = np.array([thickness, 0.0])
         return Sections(
             self.medial + aside, self.lateral - aside, self.depth + 2 * thickness, self.aside
         )
 
     def inside(self, femur: FemurFrame) -> Sections:
-        """Return what of them is in the marrow of this femur."""
+        """Return the sections clipped to the marrow canal of this femur."""
         medial, lateral = self.medial.copy(), self.lateral.copy()
         medial[:, 0] = np.minimum(medial[:, 0], femur.marrow(medial[:, 1])[..., 0])
         lateral[:, 0] = np.maximum(lateral[:, 0], -femur.marrow(lateral[:, 1])[..., 1])
@@ -82,14 +84,14 @@ class Sections:
         return Sections(medial, lateral, np.minimum(self.depth, deepest), self.aside)
 
     def solid(self) -> Solid:
-        """Skin them."""
+        """Return the closed surface through the sections."""
         return loft(self.medial, self.lateral, self.depth, self.aside)
 
 
 def cemented_total_hip(
     femur: FemurFrame, acetabulum: AcetabulumFrame, rng: np.random.Generator
 ) -> Implant:
-    """Replace both sides with cement: a polyethylene cup with a wire marker, a polished taper."""
+    """Build a cemented total hip: a polyethylene cup with wire marker, a polished taper stem."""
     head_radius = float(rng.choice([22.2, 28.0, 32.0])) / 2
     cement = rng.uniform(2.0, 4.0)
     bed = acetabulum.radius_mm + rng.uniform(0.0, 2.0)
@@ -122,7 +124,7 @@ def cemented_total_hip(
 def uncemented_total_hip(
     femur: FemurFrame, acetabulum: AcetabulumFrame, rng: np.random.Generator
 ) -> Implant:
-    """Replace both sides by press fit: a metal shell with a liner, one of four kinds of stem."""
+    """Build a press-fit total hip: a metal shell with a liner, and a stem of one of three kinds."""
     shell_radius = _in_steps(acetabulum.radius_mm + rng.uniform(0.0, 2.0), 22.0, 32.0)
     largest = 2 * (shell_radius - SHELL_MM - LINER_MM)
     # The smallest shells take only the 22.2 mm head of Charnley's low-friction arthroplasty.
@@ -130,7 +132,7 @@ def uncemented_total_hip(
     head_radius = float(rng.choice(fitting)) / 2
     opening, angles = _opening(acetabulum, rng)
     inner = shell_radius - SHELL_MM
-    # The inserter's hole is left open at the pole.
+    # The hole for the inserter at the pole is left open.
     shell = turned(
         np.concatenate([arc(shell_radius, 9.0, 88.0, 16), arc(inner, 88.0, 10.0, 16)]),
         36,
@@ -146,7 +148,7 @@ def uncemented_total_hip(
     screws = int(rng.choice([0, 1, 2], p=[0.6, 0.2, 0.2]))
     for _ in range(screws):
         length = float(rng.choice([20.0, 25.0, 30.0, 35.0]))
-        # Into the ilium: up, a little back and medially, within the shell's dome.
+        # Into the ilium: upwards, slightly backwards and medially, within the dome of the shell.
         direction = CRANIAL - opening + rng.normal(0.0, 0.18, 3)
         direction = direction / np.linalg.norm(direction)
         body = screw(DOME_SCREW, length, length - 4.0)
@@ -167,8 +169,8 @@ def uncemented_total_hip(
 def hemiarthroplasty(
     femur: FemurFrame, acetabulum: AcetabulumFrame, rng: np.random.Generator
 ) -> Implant:
-    """Replace the head only: a bipolar shell over a small head, or one large head."""
-    # The shell fills the socket but for the cartilage, which is kept.
+    """Build a hemiarthroplasty: a bipolar shell over a small head, or a single large head."""
+    # The head fills the socket except for the cartilage, which is preserved.
     radius = _in_steps(min(femur.head_radius_mm + 1.5, acetabulum.radius_mm - 1.5), 19.0, 30.0)
     design = _cemented_stem(rng) if rng.random() < 0.6 else _uncemented_stem(femur, rng)
     bipolar = bool(rng.random() < 0.75)
@@ -205,7 +207,10 @@ def hemiarthroplasty(
 def resurfacing(
     femur: FemurFrame, acetabulum: AcetabulumFrame, rng: np.random.Generator
 ) -> Implant:
-    """Cap the head with metal on a short pin, in a thick metal cup; neck and trochanter stay."""
+    """Build a resurfacing: a metal cap on a short pin in a thick metal cup.
+
+    The neck and the trochanters are preserved.
+    """
     radius = femur.head_radius_mm + rng.uniform(0.5, 1.5)
     thickness = rng.uniform(3.5, 4.5)
     opening, angles = _opening(acetabulum, rng)
@@ -254,14 +259,14 @@ ARTHROPLASTIES: Mapping[
 
 
 def _opening(acetabulum: AcetabulumFrame, rng: np.random.Generator) -> tuple[Floats, str]:
-    """Draw a cup's axis, out of the socket, and say its angles."""
+    """Draw the axis of a cup, pointing out of the socket, and describe its inclination."""
     inclination = float(np.clip(rng.normal(42.0, 5.0), 30.0, 50.0))
     anteversion = float(np.clip(rng.normal(15.0, 5.0), 5.0, 25.0))
     return acetabulum.opening(inclination, anteversion), f"{inclination:.0f} degrees"
 
 
 def _marker_wires(cup_radius: float) -> list[Solid]:
-    """Bend the two wires of a cemented cup: round the rim, and over the pole."""
+    """Build the two marker wires of a cemented cup: around the rim and over the pole."""
     turn = np.linspace(0.0, 2 * np.pi, 48, endpoint=False)
     rim = (cup_radius - 1.0) * np.column_stack([np.cos(turn), np.sin(turn), 0.0 * turn])
     rim[:, 2] = -2.5
@@ -314,12 +319,13 @@ def _head_and_stem(
     head_radius: float,
     head_material: Material | None = None,
 ) -> list[Part]:
-    """Make the ball at `centre`, the stem that carries it, and the cement around that."""
+    """Build the head at `centre`, its stem, and the cement mantle around the stem, if any."""
     axes = np.stack([femur.medial, femur.posterior, femur.up])
     x, y, height = axes @ (centre - femur.lesser_trochanter)
     offset = np.hypot(x, y)
     head = np.array([offset, height])
-    # Everything is built in the plane of shaft and head, and turned into it at the end.
+    # All solids are built with the plane of shaft and head as reference, and rotated into it at
+    # the end.
     turn = np.array([[x, y, 0.0], [-y, x, 0.0], [0.0, 0.0, offset]]) / offset
 
     neck_shaft_deg = float(rng.choice([125.0, 127.0, 130.0, 132.0, 135.0]))
@@ -342,7 +348,7 @@ def _head_and_stem(
 
 
 def _ball(radius: float) -> Solid:
-    """Make a head about the origin, bored for the neck's taper from above."""
+    """Build a head centred on the origin, with a bore for the neck's taper from above."""
     bore = TAPER_MM / 2 + 0.1
     mouth = 180.0 - np.degrees(np.arcsin(bore / radius))
     return turned(
@@ -357,11 +363,11 @@ def _stem(
     head: Floats,
     neck: Floats,
 ) -> tuple[Sections, int]:
-    """Draw a stem in the plane of shaft and head: `head` and `neck` (2,) are in (medial, up).
+    """Draw a stem in the plane of shaft and head; `head` and `neck` (2,) are (medial, up).
 
-    Its body tapers from the shoulder to the canal; a curve along the calcar joins it to the neck,
-    which leaves the shaft's axis at the stem's own angle and ends in the head's bore. Returns the
-    sections, and how many of them cement may cover.
+    The body tapers from the shoulder to the canal. A curve along the calcar joins it to the neck,
+    which leaves the shaft's axis at the neck–shaft angle of the stem and ends in the head's bore.
+    Returns the sections, and the number of them that cement may cover.
     """
     above = np.array([-neck[1], neck[0]])
     root = head - neck * head[0] / neck[0]
@@ -376,8 +382,8 @@ def _stem(
     )
     body = _body(femur, rng, design, heights, calcar, shoulder)
 
-    # From the body's top the sections fan out: along the calcar's curve on one side, up to the
-    # shoulder and over it on the other.
+    # Above the body the sections fan out: along the curve of the calcar on the medial side, up to
+    # the shoulder and over it on the lateral side.
     t = np.linspace(0.0, 1.0, 9)[1:, None]
     top_medial, top_lateral = body.medial[-1], body.lateral[-1]
     curve = (1 - t) ** 2 * top_medial + 2 * t * (1 - t) * bend + t**2 * medial_base
@@ -406,9 +412,10 @@ def _body(
     calcar: float,
     shoulder: Floats,
 ) -> Sections:
-    """Draw a stem's level sections at `heights`: `calcar` wide medially at the top, and leaning.
+    """Draw the horizontal sections of a stem's body at `heights`.
 
-    Its tip stands near the middle of the canal, which need not be on the shaft's axis.
+    At the top, the body reaches `calcar` mm medially. It is tilted so that its tip lies near the
+    middle of the canal, which need not be on the shaft's axis.
     """
     tip, top = heights[0], heights[-1]
     narrow = design.fill * femur.canal_radius_mm
@@ -429,7 +436,7 @@ def _body(
 
 
 def _mantle(femur: FemurFrame, stem: Sections, thickness: float) -> Sections:
-    """Return the cement around a stem's sections, and the plug of it below the tip."""
+    """Return the cement mantle around a stem's sections, including the plug below the tip."""
     plug = np.array([0.0, 10.0])
     return (
         Sections(
@@ -444,7 +451,10 @@ def _mantle(femur: FemurFrame, stem: Sections, thickness: float) -> Sections:
 
 
 def _neck_cut(femur: FemurFrame, rng: np.random.Generator) -> tuple[Plane, ...]:
-    """Cut the neck 10 to 16 mm above the lesser trochanter, and spare the greater one."""
+    """Return the planes that cut the neck 10 to 16 mm above the lesser trochanter.
+
+    The greater trochanter is spared.
+    """
     height = rng.uniform(10.0, 16.0)
     slope = np.radians(rng.uniform(42.0, 52.0))
     at_calcar = np.array([femur.medial_reach(height) - 2.0, 0.0, height])
@@ -459,7 +469,7 @@ def _neck_cut(femur: FemurFrame, rng: np.random.Generator) -> tuple[Plane, ...]:
 
 
 def _in_plane(neck_shaft_deg: float) -> Floats:
-    """Return the unit direction (2,), medial and up, of a neck at an angle to the shaft."""
+    """Return the unit direction (2,), as (medial, up), of a neck at an angle to the shaft."""
     angle = np.radians(neck_shaft_deg)
     return np.array([np.sin(angle), -np.cos(angle)])
 
@@ -469,11 +479,11 @@ def _head_material(rng: np.random.Generator) -> Material:
 
 
 def _in_steps(radius: float, smallest: float, largest: float) -> float:
-    """Shells come in diameters 2 mm apart."""
+    """Round a shell's radius to the available sizes, whose diameters are 2 mm apart."""
     return float(np.clip(np.round(radius), smallest, largest))
 
 
 def _placed(solid: Solid, start: Floats, direction: Floats, material: Material) -> Part:
-    """Place a turned body in the patient, its own z axis along `direction`."""
+    """Place a solid in the patient's coordinates, with its own z axis along `direction`."""
     body = solid.along(start, direction)
     return Part(body.vertices.astype(np.float32), body.faces, material)

@@ -1,11 +1,12 @@
 """Internal fixation: cannulated screws, sliding hip screw, cephalomedullary nail, locking plate.
 
-Measures are those of common implants, from their makers' technique guides: Synthes 6.5 and 7.3 mm
-cannulated screws, DHS/DCS system, PFNA and LCP proximal femoral plate 4.5/5.0; Stryker Gamma3.
-One operation in four is placed less well, with a tip–apex distance that tends beyond the 25 mm
-above which screws cut out (Baumgaertner et al., J Bone Joint Surg Am 1995;77:1058–1064).
+Dimensions are those of common implants, from the manufacturers' technique guides: Synthes 6.5 and
+7.3 mm cannulated screws, DHS/DCS system, PFNA and LCP proximal femoral plate 4.5/5.0; Stryker
+Gamma3. One implant in four is poorly placed, with a tip–apex distance that tends to exceed the
+25 mm above which screws cut out (Baumgaertner et al., J Bone Joint Surg Am 1995;77:1058–1064).
 
-Everything is built in the femur's own axes (medial, posterior, up) and placed at the end.
+All solids are built in the femur's own axes (medial, posterior, up) and transformed to the
+patient's coordinates at the end.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ SHARE_PLACED_POORLY = 0.25
 
 
 def cannulated_screws(femur: FemurFrame, rng: np.random.Generator) -> Implant:
-    """Put three parallel screws up the neck as an inverted triangle, as for a neck fracture."""
+    """Place three parallel screws in the neck as an inverted triangle, as for a neck fracture."""
     poor = bool(rng.random() < SHARE_PLACED_POORLY)
     diameter = float(rng.choice([6.5, 7.3]))
     kind, metal = CANNULATED[diameter], _metal(rng)
@@ -79,14 +80,14 @@ def cannulated_screws(femur: FemurFrame, rng: np.random.Generator) -> Implant:
 
 
 def sliding_hip_screw(femur: FemurFrame, rng: np.random.Generator) -> Implant:
-    """Put a lag screw up the neck, sliding in the barrel of a plate on the shaft (DHS)."""
+    """Place a lag screw in the neck that slides in the barrel of a plate on the shaft (DHS)."""
     poor = bool(rng.random() < SHARE_PLACED_POORLY)
     metal = _metal(rng)
     angle_deg = _nearest(rng, femur.neck_shaft_deg, (130.0, 135.0, 140.0))
     holes = int(rng.integers(2, 6))
     tip, aside = _head_target(femur, rng, DHS_LAG.thread / 2, poor)
     first = _leaves_laterally(femur, tip, _neck_direction(angle_deg))
-    # Only the shaft below carries the plate; its upper end is let into the trochanter's flare.
+    # The plate lies on the shaft below; its upper end is sunk into the flare of the trochanter.
     path, upward = _straight_along(femur, first[2] - 24.0 - 16.0 * holes, first[2])
     path = np.concatenate([path, path[-1:] + 12.0 * upward])
     direction = _against_plate(angle_deg, upward)
@@ -115,7 +116,7 @@ def sliding_hip_screw(femur: FemurFrame, rng: np.random.Generator) -> Implant:
 
 
 def cephalomedullary_nail(femur: FemurFrame, rng: np.random.Generator) -> Implant:
-    """Put a nail down the canal from the trochanter's tip, and a lag screw or blade through it."""
+    """Place a nail in the canal from the trochanter's tip, and a lag screw or blade through it."""
     poor = bool(rng.random() < SHARE_PLACED_POORLY)
     long = bool(rng.random() < 0.3)
     blade = bool(rng.random() < 0.4)
@@ -164,7 +165,7 @@ def cephalomedullary_nail(femur: FemurFrame, rng: np.random.Generator) -> Implan
 
 
 def proximal_plate(femur: FemurFrame, rng: np.random.Generator) -> Implant:
-    """Put a locking plate over the trochanter, its three screws meeting in the head."""
+    """Place a locking plate over the trochanter, with three screws that converge in the head."""
     poor = bool(rng.random() < SHARE_PLACED_POORLY)
     metal = _metal(rng)
     holes = int(rng.integers(4, 9))
@@ -207,10 +208,10 @@ FIXATIONS: Mapping[str, Callable[[FemurFrame, np.random.Generator], Implant]] = 
 
 
 def tip_apex_mm(femur: FemurFrame, tip: Floats) -> float:
-    """Return the tip–apex distance of a screw that ends at `tip` (3,), in the femur's axes.
+    """Return the tip–apex distance, in mm, of a screw that ends at `tip` (3,) in the femur's axes.
 
-    The sum of the distances on the AP and on the lateral view from the tip to the head's apex,
-    where the neck's axis meets its surface (Baumgaertner et al. 1995).
+    This is the sum of the distances, on the AP and on the lateral view, from the tip to the apex
+    of the head, where the neck's axis meets its surface (Baumgaertner et al. 1995).
     """
     away = femur.head + femur.head_radius_mm * femur.neck - tip
     along_neck = np.array([femur.neck[0], 0.0, femur.neck[2]])
@@ -221,9 +222,10 @@ def tip_apex_mm(femur: FemurFrame, tip: Floats) -> float:
 def _head_target(
     femur: FemurFrame, rng: np.random.Generator, thread_radius: float, poor: bool
 ) -> tuple[Floats, Floats]:
-    """Choose where a single head screw ends, in the frontal plane, and how far off that plane.
+    """Draw a head screw's end point (3,) in the frontal plane, and its offset (3,) from that plane.
 
-    Well placed is central or a little low, and deep; badly placed is high, off centre or shallow.
+    A well-placed screw is central or slightly low, and deep; a poorly placed one is high, off
+    centre or shallow.
     """
     depth = rng.uniform(9.0, 14.0) if poor else rng.uniform(5.0, 8.5)
     above = rng.uniform(2.0, 6.0) if poor else rng.uniform(-4.0, 1.0)
@@ -232,7 +234,8 @@ def _head_target(
     above, aside = np.clip([above, aside], -0.7 * room, 0.7 * room)
     neck = _unit(np.array([femur.neck[0], 0.0, femur.neck[2]]))
     offset = above * np.array([-neck[2], 0.0, neck[0]])
-    # A sideways shift brings the screw nearer to the surface; it is built in without it.
+    # The offset out of the plane brings the screw nearer to the surface, so the depth takes it
+    # into account, although the screw is built without the offset.
     tip = _deepest(femur, femur.head + offset + [0.0, aside, 0.0], neck, thread_radius, depth)
     return tip * [1.0, 0.0, 1.0], np.array([0.0, aside, 0.0])
 
@@ -240,9 +243,10 @@ def _head_target(
 def _deepest(
     femur: FemurFrame, aim: Floats, direction: Floats, radius: float, depth: float
 ) -> Floats:
-    """Return how far (3,) a screw through `aim` may go and stay `depth` below the head's surface.
+    """Return the deepest end point (3,) of a screw through `aim` with `depth` mm of bone beyond it.
 
-    The whole end face of that radius stays below; where it cannot, the screw stops at mid-head.
+    The whole end face, of radius `radius`, stays `depth` below the head's surface; if this is
+    impossible, the screw ends at the point of its axis nearest to the head's centre.
     """
     nearest = aim + ((femur.head - aim) @ direction) * direction
     off_axis = np.linalg.norm(nearest - femur.head) + radius
@@ -251,21 +255,21 @@ def _deepest(
 
 
 def _leaves_laterally(femur: FemurFrame, tip: Floats, direction: Floats) -> Floats:
-    """Return where a line going back from `tip` leaves the bone's lateral surface (3,)."""
+    """Return the point (3,) where a line back from `tip` leaves the lateral surface of the bone."""
     line = tip - np.linspace(20.0, 160.0, 281)[:, None] * direction
     outside = -line[:, 0] > femur.lateral_reach(line[:, 2])
     return np.asarray(line[np.argmax(outside)])
 
 
 def _leaves_medially(femur: FemurFrame, start: Floats, direction: Floats) -> float:
-    """Return how far from `start` a line reaches the shaft's far surface, in mm."""
+    """Return the distance, in mm, from `start` to the medial surface of the shaft along a line."""
     distance = np.linspace(10.0, 70.0, 121)
     line = start + distance[:, None] * direction
     return float(distance[np.argmax(line[:, 0] > femur.medial_reach(line[:, 2]))])
 
 
 def _neck_direction(neck_shaft_deg: float) -> Floats:
-    """Return the direction (3,) into the head at an angle to the shaft, in the frontal plane."""
+    """Return the unit direction (3,) into the head in the frontal plane, for a neck–shaft angle."""
     angle = np.radians(neck_shaft_deg)
     return np.array([np.sin(angle), 0.0, -np.cos(angle)])
 
@@ -286,7 +290,7 @@ def _meets_line(tip: Floats, direction: Floats, point: Floats, along: Floats) ->
 
 
 def _straight_along(femur: FemurFrame, lowest: float, highest: float) -> tuple[Floats, Floats]:
-    """Lay a straight plate's inner face on the lateral surface: its path (N, 2), its direction."""
+    """Fit a straight plate's inner face to the lateral surface: path (N, 2) and direction (2,)."""
     heights = np.linspace(lowest, highest, 24)
     reach = femur.lateral_reach(heights)
     slope, level = np.polyfit(heights, reach, 1)
@@ -297,7 +301,7 @@ def _straight_along(femur: FemurFrame, lowest: float, highest: float) -> tuple[F
 
 
 def _hugging(femur: FemurFrame, heights: Floats) -> Floats:
-    """Bend a plate's inner face over the lateral surface, bridging hollows: its path (N, 2)."""
+    """Return the path (N, 2) of a plate contoured to the lateral surface, bridging concavities."""
     spread = np.linspace(-9.0, 9.0, 7)
     reach = femur.lateral_reach(heights[:, None] + spread).max(axis=1)
     return np.column_stack([-reach, heights])
@@ -312,7 +316,7 @@ def _plate(
     kind: Screw,
     share_empty: float,
 ) -> list[Solid]:
-    """Make a plate and its bicortical shaft screws; `section` is its width and thickness."""
+    """Build a plate and its bicortical shaft screws; `section` is its width and thickness."""
     width, thickness = section
     steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
     length = np.concatenate([[0.0], np.cumsum(steps)])
@@ -337,7 +341,7 @@ def _plate(
 
 
 def _across_shaft(femur: FemurFrame, height: float, kind: Screw) -> Solid:
-    """Lock a nail: a screw through both cortices at a height."""
+    """Build the locking screw of a nail, through both cortices at a height."""
     middle = femur.centre_line(height)
     start = np.array([-femur.lateral_reach(height), middle[1], height])
     across = femur.medial_reach(height) - start[0]
@@ -365,7 +369,7 @@ def _metal(rng: np.random.Generator) -> Material:
 
 
 def _nearest(rng: np.random.Generator, wanted: float, made: Sequence[float]) -> float:
-    """Choose among the angles that are made the one nearest to a guess at what is wanted."""
+    """Return the available angle nearest to `wanted`, which is estimated with a random error."""
     return min(made, key=lambda angle: abs(angle - wanted - rng.normal(0.0, 3.0)))
 
 

@@ -1,4 +1,4 @@
-"""Where implants go: a femur and a socket as the few measures that a surgeon takes of them."""
+"""Reference frames for implants: the measurements of the femur and socket that a surgeon takes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ CRANIAL = np.array([0.0, 0.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class AcetabulumFrame:
-    """A socket: its centre (3,) in mm, the radius of its bony surface, the patient's lateral."""
+    """A socket: centre (3,) in mm, radius of its bony surface, and the lateral direction (3,)."""
 
     centre: Floats
     radius_mm: float
     lateral: Floats
 
     def opening(self, inclination_deg: float, anteversion_deg: float) -> Floats:
-        """Return the axis (3,) of a cup, out of the socket, from its angles on an AP film.
+        """Return the axis (3,) of a cup, pointing out of the socket, from its radiographic angles.
 
-        Radiographic definitions of Murray, J Bone Joint Surg Br 1993;75:228–232.
+        The angles are those on an AP radiograph, as defined by Murray, J Bone Joint Surg Br
+        1993;75:228–232.
         """
         inclination, anteversion = np.radians([inclination_deg, anteversion_deg])
         in_plane = np.sin(inclination) * self.lateral - np.cos(inclination) * CRANIAL
@@ -40,8 +41,8 @@ class FemurFrame:
     head's centre. Their origin, `lesser_trochanter`, lies on the shaft's axis at the height of
     the lesser trochanter's tip. In these axes, `head` (3,) is the head's centre, `neck` (3,) the
     unit direction of the neck into the head, `trochanter_tip` (3,) the top of the greater
-    trochanter; and `profile` (N, 5) is the bone's surface: rows of height, then how far it
-    reaches from the shaft's axis medially, laterally, anteriorly and posteriorly.
+    trochanter; and `profile` (N, 5) is the bone's surface: rows of height and of the extent from
+    the shaft's axis medially, laterally, anteriorly and posteriorly.
     """
 
     lesser_trochanter: Floats
@@ -72,40 +73,42 @@ class FemurFrame:
         return np.asarray(np.stack([reach[0] + reach[1], reach[2] + reach[3]])[:, shaft])
 
     def medial_reach(self, height: float | Floats) -> Floats:
-        """Return how far medially of the shaft's axis the bone reaches at a height, in mm."""
+        """Return the medial extent of the bone from the shaft's axis at a height, in mm."""
         return np.asarray(np.interp(height, self.profile[:, 0], self.profile[:, 1]))
 
     def lateral_reach(self, height: float | Floats) -> Floats:
-        """Return how far laterally of the shaft's axis the bone reaches at a height, in mm."""
+        """Return the lateral extent of the bone from the shaft's axis at a height, in mm."""
         return np.asarray(np.interp(height, self.profile[:, 0], self.profile[:, 2]))
 
     def centre_line(self, height: float | Floats) -> Floats:
-        """Return the middle of the shaft (..., 3) in the femur's axes at heights below 0, in mm."""
+        """Return the shaft's centre (..., 3) in the femur's axes at heights below 0, in mm."""
         _, medial, lateral, anterior, posterior = (
             np.interp(height, self.profile[:, 0], column) for column in self.profile.T
         )
         return np.stack([(medial - lateral) / 2, (posterior - anterior) / 2, height], axis=-1)
 
     def marrow(self, height: float | Floats) -> Floats:
-        """Return how far the marrow reaches medially, laterally, forwards and back (..., 4), in mm.
+        """Return the medial, lateral, anterior and posterior extent of the marrow (..., 4), in mm.
 
-        It is the bone's reach less the shaft's cortex, so it means little above the trochanters.
+        It is the extent of the bone minus the shaft's cortical thickness, so it is only a rough
+        estimate above the trochanters.
         """
         reach = [np.interp(height, self.profile[:, 0], column) for column in self.profile.T[1:]]
         return np.stack(reach, axis=-1) - self.cortex_mm
 
     def to_patient(self, points: Floats) -> Floats:
-        """Move points (..., 3) from the femur's axes to the patient's."""
+        """Transform points (..., 3) from the femur's axes to the patient's coordinates."""
         basis = np.stack([self.medial, self.posterior, self.up])
         return np.asarray(points @ basis + self.lesser_trochanter)
 
     def direction(self, vector: Floats) -> Floats:
-        """Turn a direction (3,) from the femur's axes to the patient's."""
+        """Rotate a direction (3,) from the femur's axes to the patient's."""
         return np.asarray(vector @ np.stack([self.medial, self.posterior, self.up]))
 
     def part(self, solid: Solid, material: Material) -> Part:
-        """Place a solid built in the femur's axes in the patient."""
-        # These axes are right-handed on a right hip only: a left one mirrors, which turns faces.
+        """Transform a solid from the femur's axes to a part in the patient's coordinates."""
+        # These axes are right-handed only on a right hip. On a left hip the transform mirrors, so
+        # the faces are reversed.
         mirrors = np.dot(np.cross(self.medial, self.posterior), self.up) < 0
         return Part(
             self.to_patient(solid.vertices).astype(np.float32),
@@ -121,12 +124,12 @@ def measure_femur(
     head_radius_mm: float,
     cortex_mm: float,
 ) -> FemurFrame:
-    """Measure a femur's closed mesh (V, 3), (F, 3), whole or ending below the isthmus.
+    """Measure a femur's closed mesh (V, 3), (F, 3), complete or cut off below the isthmus.
 
-    The shaft's axis is the line through the middles of sections 90 to 190 mm below the head's
-    centre; the neck's runs from the head's centre through those of sections 1.0 to 1.4 radii
-    from it. The lesser trochanter is where the shaft reaches farthest back, 30 to 75 mm below
-    the head. `cortex_mm` is the thickness of the shaft's cortex.
+    The shaft's axis is the line through the centres of the sections 90 to 190 mm below the head's
+    centre. The neck's axis runs from the head's centre through the centres of the sections 1.0 to
+    1.4 head radii from it. The lesser trochanter is where the shaft extends farthest posteriorly,
+    30 to 75 mm below the head. `cortex_mm` is the thickness of the shaft's cortex.
     """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = edges[edges[:, 0] < edges[:, 1]]
@@ -179,7 +182,8 @@ def measure_femur(
         neck = head_centre - np.mean([s.mean(axis=0) for s in slices], axis=0)
         neck = neck / np.linalg.norm(neck)
     radius = min(float(np.linalg.norm(s - s.mean(axis=0), axis=1).min()) for s in slices)
-    # The greater trochanter is all that stands as high as the head but not medial of the shaft.
+    # The only bone that reaches the height of the head without lying medially is the greater
+    # trochanter.
     tip = local[np.argmax(np.where(local[:, 0] < 0.35 * head[0], local[:, 2], -np.inf))]
     return FemurFrame(
         lesser_trochanter=origin,

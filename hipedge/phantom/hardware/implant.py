@@ -1,4 +1,4 @@
-"""What an operation leaves in a hip: parts of metal, plastic and cement, and bone that is gone."""
+"""The result of a hip operation: parts of metal, ceramic, plastic and cement, and removed bone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Material(str, Enum):
-    """What implants are made of. Bone cement is PMMA with about 10 % barium sulphate (ISO 5833)."""
+    """Implant materials. Bone cement is PMMA with about 10 % barium sulphate (ISO 5833)."""
 
     TITANIUM = "titanium"
     COBALT_CHROME = "cobalt_chrome"
@@ -22,7 +22,7 @@ class Material(str, Enum):
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One piece of one material: vertices (V, 3) in mm, faces (F, 3) anticlockwise from outside."""
+    """A part of one material: vertices (V, 3) in mm, faces (F, 3) anticlockwise from outside."""
 
     vertices: NDArray[np.float32]
     faces: NDArray[np.int32]
@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """A saw cut: a point on it (3,) in mm and the unit normal (3,) towards what is taken away."""
+    """A saw cut: a point (3,) on it in mm, and the unit normal (3,) towards the resected bone."""
 
     point: NDArray[np.float64]
     normal: NDArray[np.float64]
@@ -39,7 +39,7 @@ class Plane:
 
 @dataclass(frozen=True, eq=False)
 class Sphere:
-    """A reamed bed: its centre (3,) and radius in mm."""
+    """A reamed cavity: its centre (3,) and radius in mm."""
 
     centre: NDArray[np.float64]
     radius_mm: float
@@ -49,9 +49,10 @@ class Sphere:
 class Implant:
     """An operated hip, in the patient's coordinates.
 
-    `family` is the grade in `docs/categories.md`. Of the femur, what lies beyond *all* planes of
-    `resection` is gone (nothing, where there are none); of the pelvis, what lies in `reamed`.
-    Parts may overlap a little where one holds another: a stem stands in a solid block of cement.
+    `family` is the grade in `docs/categories.md`. The part of the femur beyond *all* planes of
+    `resection` is removed (nothing if there are no planes), and the part of the pelvis inside
+    `reamed`. Parts may overlap where one contains another: the cement around a stem is modelled as
+    a solid block.
     """
 
     family: str

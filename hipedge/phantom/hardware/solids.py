@@ -1,6 +1,6 @@
-"""Closed triangle meshes of simple bodies: turned, threaded, lofted, bent, slotted.
+"""Closed triangle meshes of simple solids: revolved, threaded, lofted, bent and slotted.
 
-Nearly every implant is a stack of rings with the same number of points. All lengths are in mm.
+Nearly every solid is a stack of rings with the same number of points. All lengths are in mm.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Solid:
     faces: NDArray[np.int32]
 
     def along(self, start: ArrayLike, direction: ArrayLike) -> Solid:
-        """Return it with its origin at `start` and its own z axis turned to `direction`."""
+        """Return the solid with its origin moved to `start` and its z axis along `direction`."""
         z = np.asarray(direction, float) / np.linalg.norm(direction)
         helper = np.array([0.0, 1.0, 0.0]) if abs(z[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
         x = np.cross(helper, z)
@@ -31,13 +31,16 @@ class Solid:
 
 
 def volume_mm3(vertices: NDArray[np.floating], faces: NDArray[np.int32]) -> float:
-    """Return the volume that a closed mesh encloses; it is negative where faces point inwards."""
+    """Return the volume enclosed by a closed mesh; it is negative if the faces point inwards."""
     a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6.0)
 
 
 def stack(rings: Floats, *, joined: bool = False) -> Solid:
-    """Skin rings of points (N, M, 3): ends filled by fans, or the last ring joined to the first."""
+    """Build the surface through rings of points (N, M, 3).
+
+    The ends are closed by triangle fans or, if `joined`, the last ring is connected to the first.
+    """
     n, m = rings.shape[:2]
     ring, point = np.meshgrid(np.arange(n if joined else n - 1), np.arange(m), indexing="ij")
     beside, above = (point + 1) % m, (ring + 1) % n
@@ -56,25 +59,30 @@ def stack(rings: Floats, *, joined: bool = False) -> Solid:
 
 
 def turned(outline: ArrayLike, sides: int = 32, *, joined: bool = False) -> Solid:
-    """Turn an outline of (height, radius) rows about z: a body, or where `joined` a ring.
+    """Build a solid of revolution about z from (height, radius) rows; if `joined`, a ring.
 
-    An outline that is not joined should begin and end near the axis, or it ends in flat faces.
+    An outline that is not joined should begin and end near the axis; otherwise the solid ends in
+    flat faces.
     """
     height, radius = np.asarray(outline, float).T
     return _around(height, np.repeat(radius[:, None], sides, axis=1), joined=joined)
 
 
 def arc(radius: float, start_deg: float, stop_deg: float, points: int = 12) -> Floats:
-    """Return (height, radius) rows on a sphere about the origin, by angles from its lower pole."""
+    """Return (height, radius) rows of an arc on a sphere about the origin.
+
+    Angles are measured from the lower pole.
+    """
     angle = np.radians(np.linspace(start_deg, stop_deg, points))
     return np.column_stack([-radius * np.cos(angle), radius * np.sin(angle)])
 
 
 @dataclass(frozen=True)
 class Screw:
-    """A bone screw's measures in mm. A `bore` of 0 is a solid screw; `head` is (diameter, height).
+    """Dimensions of a bone screw in mm. A `bore` of 0 means not cannulated.
 
-    The dimensions that are used come from the technique guides named in `fixation`.
+    `head` is (diameter, height). The dimensions in use come from the technique guides named in
+    `fixation`.
     """
 
     head: tuple[float, float]
@@ -87,10 +95,10 @@ class Screw:
 
 
 def screw(kind: Screw, length: float, thread_length: float) -> Solid:
-    """Make a screw along z: its head below 0, its shank from 0, its tip at `length`.
+    """Build a screw along z, with its head below 0, its shank from 0 and its tip at `length`.
 
-    The thread is right-handed; on a left hip, which is a mirrored right one, it is left-handed,
-    which no radiograph shows.
+    The thread is right-handed. On a left hip, which is a mirrored right hip, it is left-handed;
+    this cannot be seen on a radiograph.
     """
     head_radius, head_height = kind.head[0] / 2, kind.head[1]
     thread_length = min(thread_length, length - 1.0)
@@ -119,7 +127,7 @@ def screw(kind: Screw, length: float, thread_length: float) -> Solid:
 
 
 def helical_blade(diameter: float, length: float, blade_length: float, sides: int = 24) -> Solid:
-    """Make a head blade along z from 0 to `length`: a round shaft, then four twisting wings."""
+    """Build a helical blade along z from 0 to `length`: a round shaft, then four twisted wings."""
     first = length - blade_length
     heights = np.concatenate([[0.0, first - 2.0], np.linspace(first, length, 24)])
     angle = 2 * np.pi * np.arange(sides) / sides
@@ -131,7 +139,7 @@ def helical_blade(diameter: float, length: float, blade_length: float, sides: in
 
 
 def rod(path: Floats, radii: ArrayLike, sides: int = 20, *, joined: bool = False) -> Solid:
-    """Bend a round rod along a path (N, 3) that lies near a plane, with a radius at each point."""
+    """Build a round rod along a nearly planar path (N, 3), with a radius at each point."""
     ahead = (
         np.roll(path, -1, axis=0) - np.roll(path, 1, axis=0)
         if joined
@@ -149,12 +157,12 @@ def rod(path: Floats, radii: ArrayLike, sides: int = 20, *, joined: bool = False
 
 
 def loft(medial: Floats, lateral: Floats, depth: Floats, aside: Floats, sides: int = 24) -> Solid:
-    """Skin sections of a stem, each spanned by a medial and a lateral point of the frontal plane.
+    """Loft the sections of a stem, each spanned by a medial and a lateral frontal-plane point.
 
-    `medial` and `lateral` are (N, 2), in (medial, up); `depth` (N,) is the section's extent in the
-    third direction and `aside` (N,) where its middle lies there. Sections are rounded rectangles
-    (superellipses of degree 4). Neighbouring ones may be tilted against each other, so a curved
-    calcar needs no curved axis.
+    `medial` and `lateral` are (N, 2), as (medial, up); `depth` (N,) is the extent of the section in
+    the third direction and `aside` (N,) the position of its centre in that direction. Sections are
+    rounded rectangles (superellipses of degree 4). Neighbouring sections may be tilted relative to
+    each other, so a curved calcar does not require a curved axis.
     """
     angle = 2 * np.pi * np.arange(sides) / sides
     round_cos = np.sign(np.cos(angle)) * np.sqrt(np.abs(np.cos(angle)))
@@ -168,10 +176,11 @@ def loft(medial: Floats, lateral: Floats, depth: Floats, aside: Floats, sides: i
 def slotted_plate(
     path: Floats, outward: Floats, width: float, thickness: float, slots: ArrayLike, slot_mm: float
 ) -> Solid:
-    """Bend a plate along a path (N, 2) of (medial, up) points, with a slot over each screw.
+    """Build a plate along a path (N, 2) of (medial, up) points, with a slot for each screw.
 
-    `path` is its inner face, `outward` (N, 2) the unit normals there. `slots` are arc lengths from
-    the path's start; each slot is `slot_mm` long and a third of the plate's width.
+    `path` is the inner face of the plate and `outward` (N, 2) its unit normals. `slots` are arc
+    lengths from the start of the path; each slot is `slot_mm` long and a third of the plate's
+    width.
     """
     steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
     length = np.concatenate([[0.0], np.cumsum(steps)])
@@ -196,7 +205,7 @@ def slotted_plate(
 
 
 def _sheet(grid: Floats, filled: NDArray[np.bool_]) -> Solid:
-    """Skin the filled cells (N, M) between two layers of points (2, N + 1, M + 1, 3)."""
+    """Build the surface of the filled cells (N, M) between two layers (2, N + 1, M + 1, 3)."""
     n, m = filled.shape
     number = np.arange(2 * (n + 1) * (m + 1)).reshape(2, n + 1, m + 1)
     below, above = number
@@ -206,7 +215,7 @@ def _sheet(grid: Floats, filled: NDArray[np.bool_]) -> Solid:
         quads.append(corners[filled][:, ::turn])
     padded = np.pad(filled, 1)
     inside = padded[1:-1, 1:-1]
-    # Each wall runs along the edge of a filled cell whose neighbour there is empty.
+    # A wall is added along each edge of a filled cell that borders an empty cell.
     for neighbour, start, stop in (
         (padded[1:-1, :-2], (slice(0, n), slice(0, m)), (slice(1, n + 1), slice(0, m))),
         (padded[2:, 1:-1], (slice(1, n + 1), slice(0, m)), (slice(1, n + 1), slice(1, m + 1))),
@@ -222,7 +231,7 @@ def _sheet(grid: Floats, filled: NDArray[np.bool_]) -> Solid:
 
 
 def _around(heights: Floats, radii: Floats, *, joined: bool = False) -> Solid:
-    """Stack rings about z: `radii` (N, M) at `heights` (N,), M directions from x towards y."""
+    """Stack rings about z: `radii` (N, M) at `heights` (N,), in M directions from x towards y."""
     angle = 2 * np.pi * np.arange(radii.shape[1]) / radii.shape[1]
     rings = np.empty((*radii.shape, 3))
     rings[..., 0] = radii * np.cos(angle)

@@ -1,8 +1,8 @@
-"""What can be wrong with a native hip, in the grades of `docs/categories.md`.
+"""Lesions of the native hip, in the grades of `docs/categories.md`.
 
-A lesion acts on a hip in up to four places: on the plan of its shape, on its surfaces, on its
-spongy bone, and last by breaking the femur. Each is drawn with its own measures, in mm and degrees
-at the hip, in the frame of a left hip (x lateral, y to the back, z up).
+A lesion can change a hip in up to four steps: its shape parameters, its surfaces, its cancellous
+bone and, last, by fracturing the femur. Each lesion has its own randomly drawn parameters, in mm
+and degrees at the hip, in the frame of a left hip (x lateral, y posterior, z up).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DRAWN = {
 
 
 def draw_lesion(category: Category, grade: str, rng: np.random.Generator) -> Lesion:
-    """Draw what is wrong with the native bone of a hip of this category and grade."""
+    """Draw the lesion of the native bone for a hip of this category and grade."""
     if category in _DRAWN:
         return _DRAWN[category](grade, rng)
     return draw_doubtful(rng) if grade == "kl1" else Lesion()

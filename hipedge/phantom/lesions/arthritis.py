@@ -22,8 +22,9 @@ from hipedge.phantom.lesions.tissue import Cyst, hollowed, thickened, with_tissu
 class Arthritis(Lesion):
     """Osteoarthritis (Kellgren, Lawrence. Ann Rheum Dis 1957;16:494–502).
 
-    `narrowest_mm` is the joint space at `direction_deg` from the vertical (lateral positive);
-    osteophytes are heights; sclerosis is a depth on either side of the narrowest place.
+    `narrowest_mm` is the minimum joint space width, at `direction_deg` from the vertical (lateral
+    positive). Osteophytes are given by their height, and sclerosis by its depth on either side of
+    the narrowest point.
     """
 
     narrowest_mm: float
@@ -36,13 +37,13 @@ class Arthritis(Lesion):
     cysts: tuple[Cyst, ...]
 
     def shape(self, shape: HipShape) -> HipShape:
-        """Move the head towards the narrow place, into the bone where that is worn away."""
+        """Move the head towards the narrowest point, and into the bone if that is worn away."""
         way = max(shape.space_mm - self.narrowest_mm, 0.0) + self.wear_mm
         x, z = direction(self.direction_deg) * way
         return replace(shape, head_shift_mm=shape.shifted(x, 0.0, z))
 
     def surfaces(self, joint: Joint) -> Joint:
-        """Add osteophytes to head and rim, and flatten the head where it bears."""
+        """Add osteophytes to the head and the rim, and flatten the head in its loaded area."""
         femur = flatten_head(joint.femur, self.direction_deg, 38.0, self.flattening_mm)
         femur = head_osteophytes(femur, self.head_osteophyte_mm)
         hemipelvis = clear_head(joint.hemipelvis, femur, max(self.narrowest_mm, 0.2))
@@ -50,7 +51,7 @@ class Arthritis(Lesion):
         return Joint(hemipelvis, femur, joint.centre)
 
     def tissue(self, bones: Bones, joint: Joint) -> Bones:
-        """Thicken bone beside the narrow place, and hollow out the cysts."""
+        """Add subchondral sclerosis beside the narrowest point, and the cysts."""
         radius = joint.femur.radius_mm
         socket = radius + max(self.narrowest_mm, 0.3)
         strength = 0.12 + 0.09 * self.sclerosis_mm

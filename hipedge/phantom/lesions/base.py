@@ -1,4 +1,4 @@
-"""What a lesion is: up to four changes of a hip, from its plan to its fragments."""
+"""Base class of lesions: up to four changes of a hip, from shape parameters to fragments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hipedge.phantom.mesh import Mesh, Points
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """A hip's surfaces: the hemipelvis, the femur in its socket, and the socket's centre (3,)."""
+    """Surfaces of a hip: the hemipelvis, the femur in its socket, and the socket's centre (3,)."""
 
     hemipelvis: Mesh
     femur: Femur
@@ -23,44 +23,45 @@ class Joint:
 
 @dataclass(frozen=True, eq=False)
 class Bones:
-    """A hip's pieces: the hemipelvis, and the femur, whole or in fragments."""
+    """Bones of a hip: the hemipelvis, and the femur, whole or in fragments."""
 
     hemipelvis: Piece
     femur: tuple[Piece, ...]
 
 
 class Lesion:
-    """Nothing wrong: each kind of lesion overrides what it changes."""
+    """No lesion. Subclasses override the steps that they change."""
 
     def shape(self, shape: HipShape) -> HipShape:
-        """Return the plan of a hip with this lesion."""
+        """Return the shape parameters of a hip with this lesion."""
         return shape
 
     def surfaces(self, joint: Joint) -> Joint:
-        """Return the joint's surfaces with this lesion."""
+        """Return the surfaces of the joint with this lesion."""
         return joint
 
     def tissue(self, bones: Bones, joint: Joint) -> Bones:
-        """Return the bones with this lesion in their spongy part."""
+        """Return the bones with this lesion in their cancellous part."""
         return bones
 
     def fragments(self, bones: Bones, joint: Joint) -> Bones:
-        """Return the bones broken."""
+        """Return the bones after fracture."""
         return bones
 
 
 @dataclass(frozen=True)
 class Doubtful(Lesion):
-    """Kellgren–Lawrence 1: one doubtful sign, which is still normal.
+    """Kellgren–Lawrence grade 1: a single doubtful sign, which still counts as normal.
 
-    It is a small osteophyte of the head, or where that is 0, a joint space of `space_mm`.
+    The sign is a small osteophyte of the head or, if `osteophyte_mm` is 0, a joint space of
+    `space_mm`.
     """
 
     osteophyte_mm: float
     space_mm: float
 
     def shape(self, shape: HipShape) -> HipShape:
-        """Narrow the joint, all round."""
+        """Narrow the joint space uniformly."""
         return shape if self.osteophyte_mm else replace(shape, space_mm=self.space_mm)
 
     def surfaces(self, joint: Joint) -> Joint:
@@ -69,6 +70,6 @@ class Doubtful(Lesion):
 
 
 def draw_doubtful(rng: np.random.Generator) -> Doubtful:
-    """Draw one sign or the other."""
+    """Draw one of the two signs at random."""
     osteophyte_mm = rng.uniform(0.5, 1.9) if rng.uniform() < 0.5 else 0.0
     return Doubtful(osteophyte_mm, rng.uniform(2.8, 3.5))

@@ -16,8 +16,8 @@ from hipedge.phantom.lesions.surfaces import clear_head
 class Dysplasia(Lesion):
     """Developmental dysplasia (Crowe et al. J Bone Joint Surg Am 1979;61:15–23; Wiberg 1939).
 
-    `centre_edge_deg` is what the roof covers of the head; the head lies `raised_mm` too high and
-    `lateral_mm` too far out; the socket is `filled_mm` shallower.
+    `centre_edge_deg` is the coverage of the head by the acetabular roof. The head is displaced
+    upwards by `raised_mm` and laterally by `lateral_mm`; the socket is `filled_mm` shallower.
     """
 
     centre_edge_deg: float
@@ -30,7 +30,7 @@ class Dysplasia(Lesion):
     secondary: Arthritis | None = None
 
     def shape(self, shape: HipShape) -> HipShape:
-        """Uncover the head, raise it, and turn the neck up and forwards."""
+        """Uncover and raise the head, and turn the neck upwards and forwards."""
         shape = replace(
             shape,
             centre_edge_deg=self.centre_edge_deg,
@@ -42,7 +42,7 @@ class Dysplasia(Lesion):
         return self.secondary.shape(shape) if self.secondary else shape
 
     def surfaces(self, joint: Joint) -> Joint:
-        """Fill the socket's floor, and hollow the ilium where the head has come to lie."""
+        """Fill the floor of the socket, and hollow the ilium where the displaced head lies."""
         mean = atlas()
         vertices = joint.hemipelvis.vertices
         floor = vertices[mean.socket] - joint.centre
@@ -54,7 +54,7 @@ class Dysplasia(Lesion):
         return self.secondary.surfaces(joint) if self.secondary else joint
 
     def tissue(self, bones: Bones, joint: Joint) -> Bones:
-        """Add what secondary arthritis does."""
+        """Add the changes of secondary osteoarthritis."""
         return self.secondary.tissue(bones, joint) if self.secondary else bones
 
 
@@ -69,12 +69,12 @@ def draw_dysplasia(grade: str, rng: np.random.Generator) -> Dysplasia:
     }[grade]
     secondary = None
     if rng.uniform() < 0.2:
-        # An osteophyte of the rim would cover the head again.
+        # A larger rim osteophyte would restore the coverage of the head.
         secondary = replace(
             draw_arthritis("kl2", rng), rim_osteophyte_mm=0.5, direction_deg=rng.normal(20, 8)
         )
     return Dysplasia(
-        # Mild uncovering is commoner than marked, within a grade too.
+        # Mild loss of coverage is more common than severe loss, also within a grade.
         centre_edge_deg=edge[1] - (edge[1] - edge[0]) * rng.uniform() ** 2,
         raised_mm=rng.uniform(*raised),
         lateral_mm=rng.uniform(*lateral),

@@ -1,4 +1,4 @@
-"""Fractures of the proximal femur, fresh, fixed and united."""
+"""Fractures of the proximal femur: fresh, fixed and united."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hipedge.phantom.mesh import Points, cut
 
 @dataclass(frozen=True)
 class Crack:
-    """A rough surface of fracture: waves of `roughness_mm` on whatever it follows."""
+    """A rough fracture surface: waves of `roughness_mm` added to the surface it follows."""
 
     roughness_mm: float
     waves: tuple[tuple[float, float, float, float], ...]  # wave vector per mm (3), phase
 
     def roughness(self, points: Points) -> NDArray[np.float64]:
-        """Return by how much the crack strays at points (N, 3), in mm."""
+        """Return the deviation of the crack from its surface at points (N, 3), in mm."""
         total = np.zeros(len(points))
         for kx, ky, kz, phase in self.waves:
             total += np.sin(points @ np.array([kx, ky, kz]) + phase)
@@ -31,7 +31,7 @@ class Crack:
 
 
 def draw_crack(rng: np.random.Generator, roughness_mm: float) -> Crack:
-    """Draw a crack's roughness: waves of 8 to 40 mm."""
+    """Draw the roughness of a crack, with wavelengths of 8 to 40 mm."""
     waves = []
     for wavelength_mm in rng.uniform(8, 40, size=5):
         direction = rng.normal(size=3)
@@ -44,10 +44,10 @@ def draw_crack(rng: np.random.Generator, roughness_mm: float) -> Crack:
 class NeckFracture(Lesion):
     """Fracture of the femoral neck (Garden. J Bone Joint Surg Br 1961;43:647–663).
 
-    The break crosses the neck `level_mm` from the head's centre, its plane turned by
-    `obliquity_deg` (Pauwels). The head tilts by `tilt_deg` (valgus positive); the shaft moves by
-    `shift_mm` (x lateral, y back, z up) and turns out by `external_deg`; `impaction_mm` drives it
-    into the head, below zero it leaves a gap.
+    The fracture crosses the neck `level_mm` from the head's centre, in a plane rotated by
+    `obliquity_deg` (Pauwels). The head tilts by `tilt_deg` (valgus positive). The shaft is
+    displaced by `shift_mm` (x lateral, y posterior, z up), rotated externally by `external_deg`
+    and impacted into the head by `impaction_mm`; a negative impaction leaves a gap.
     """
 
     level_mm: float
@@ -59,7 +59,7 @@ class NeckFracture(Lesion):
     crack: Crack
 
     def fragments(self, bones: Bones, joint: Joint) -> Bones:
-        """Break the neck in two and displace the parts; the head stays in its socket."""
+        """Cut the neck in two and displace the fragments; the head stays in its socket."""
         whole = bones.femur[0]
         head = joint.femur.at("head")
         axis = joint.femur.at("neck") - head
@@ -120,7 +120,7 @@ def draw_neck_fracture(grade: str, rng: np.random.Generator) -> NeckFracture:
 
 @dataclass(frozen=True)
 class Avulsion:
-    """A trochanter broken off: how much of it, and where it went (mm, degrees)."""
+    """An avulsed trochanter: the size of the fragment and its displacement (mm, degrees)."""
 
     landmark: str
     radius_mm: float
@@ -132,8 +132,9 @@ class Avulsion:
 class TrochantericFracture(Lesion):
     """Intertrochanteric fracture (Jensen. Acta Orthop Scand 1980;51:803–810; AO/OTA 31A).
 
-    The break runs from the greater trochanter to the lesser, turned by `obliquity_deg`; the head
-    goes into varus by `varus_deg`, the shaft moves by `shift_mm` and turns out by `external_deg`.
+    The fracture runs from the greater to the lesser trochanter, rotated by `obliquity_deg`. The
+    head tilts into varus by `varus_deg`; the shaft is displaced by `shift_mm` and rotated
+    externally by `external_deg`.
     """
 
     obliquity_deg: float
@@ -146,7 +147,7 @@ class TrochantericFracture(Lesion):
     avulsions: tuple[Avulsion, ...] = ()
 
     def fragments(self, bones: Bones, joint: Joint) -> Bones:
-        """Break the femur between its trochanters, and these off it; the head stays in place."""
+        """Cut the femur between the trochanters and avulse these; the head stays in place."""
         femur = joint.femur
         head, greater, lesser = (femur.at(name) for name in ("head", "greater", "lesser"))
         along = lesser - greater
@@ -177,7 +178,8 @@ class TrochantericFracture(Lesion):
             broken_off.append(fragment.moved(turn, at, np.array(avulsion.shift_mm)))
         proximal, distal = cut_piece(rest, level)
         varus = rotation_about_y(np.radians(-self.varus_deg))
-        # Varus about the break lowers the head; since that stays in its socket, the shaft rises.
+        # Varus about the fracture lowers the head. As the head stays in its socket, the shaft
+        # rises instead.
         rise = head - ((head - middle) @ varus.T + middle)
         still = np.zeros(3)
         proximal = proximal.moved(varus, middle, rise)
@@ -226,9 +228,9 @@ def draw_trochanteric_fracture(grade: str, rng: np.random.Generator) -> Trochant
 
 @dataclass(frozen=True)
 class United(Lesion):
-    """A fracture that has healed: a dense, blurred band where it was.
+    """A healed fracture: a dense, blurred band at its site.
 
-    It lies `distance_mm` from the head along the neck's direction.
+    The band lies `distance_mm` from the head along the direction of the neck.
     """
 
     distance_mm: float
@@ -236,7 +238,7 @@ class United(Lesion):
     density: float
 
     def tissue(self, bones: Bones, joint: Joint) -> Bones:
-        """Thicken the spongy bone along the old break."""
+        """Increase the density of the cancellous bone along the old fracture."""
         tissue = bones.femur[0].spongiosa
         x, y = tissue.grid()
         along = 0.63 * x + 0.78 * y - self.distance_mm
@@ -246,7 +248,7 @@ class United(Lesion):
 
 
 def draw_fixed_fracture(device: str, rng: np.random.Generator) -> Lesion:
-    """Draw what lies under a fixation: fresh and reduced to within 2 mm and 6°, or united."""
+    """Draw the fracture under a fixation: fresh and reduced to within 2 mm and 6°, or united."""
     of_neck = device == "cannulated_screws" or (
         device == "sliding_hip_screw" and rng.uniform() < 0.3
     )
@@ -267,7 +269,10 @@ def draw_fixed_fracture(device: str, rng: np.random.Generator) -> Lesion:
 
 
 def cut_piece(piece: Piece, level: Callable[[Points], NDArray[np.float64]]) -> tuple[Piece, Piece]:
-    """Cut both surfaces of a piece where `level` of a point is zero: the positive part first."""
+    """Cut both surfaces of a piece where `level` of a point is zero.
+
+    Returns the part where `level` is positive, then the part where it is negative.
+    """
     outer = cut(piece.outer, level(piece.outer.vertices))
     inner = cut(piece.inner, level(piece.inner.vertices))
     return (

@@ -17,9 +17,9 @@ from hipedge.phantom.lesions.tissue import inside, with_tissue
 class Osteonecrosis(Lesion):
     """Osteonecrosis of the femoral head (ARCO 2019: Yoon et al. J Arthroplasty 2020;35:933–940).
 
-    The segment is what a circle of `segment_mm` about a point of the head's surface, at
-    `direction_deg`, takes of the head. `lucency` and `patchiness` describe its inside, `rim` its
-    sclerotic edge, as factors on spongy bone.
+    The necrotic segment is the intersection of the head with a circle of radius `segment_mm`
+    centred on the head's surface at `direction_deg`. `lucency` and `patchiness` describe its
+    interior and `rim` its sclerotic edge, as factors on the density of cancellous bone.
     """
 
     direction_deg: float
@@ -35,11 +35,11 @@ class Osteonecrosis(Lesion):
     secondary: Arthritis | None = None
 
     def shape(self, shape: HipShape) -> HipShape:
-        """Narrow the joint, once the head's collapse has worn it."""
+        """Narrow the joint space if the collapse of the head has led to osteoarthritis."""
         return self.secondary.shape(shape) if self.secondary else shape
 
     def surfaces(self, joint: Joint) -> Joint:
-        """Sink the segment into the head, with a step at its edge."""
+        """Depress the segment into the head, with a step at its edge."""
         half_angle = np.degrees(2 * np.arcsin(min(self.segment_mm / 2 / joint.femur.radius_mm, 1)))
         femur = flatten_head(
             joint.femur, self.direction_deg, 0.8 * half_angle, self.depression_mm, step=True
@@ -48,7 +48,7 @@ class Osteonecrosis(Lesion):
         return self.secondary.surfaces(sunk) if self.secondary else sunk
 
     def tissue(self, bones: Bones, joint: Joint) -> Bones:
-        """Paint the segment: its patchy inside, its rim, and a crescent under the surface."""
+        """Change the density of the segment: its patchy interior, its rim and a crescent sign."""
         head = bones.femur[0].spongiosa
         radius = joint.femur.radius_mm
         x, y = head.grid()

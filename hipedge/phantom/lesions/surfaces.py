@@ -1,4 +1,4 @@
-"""How surfaces of a hip are measured, pressed, flattened and overgrown."""
+"""Measurement and deformation of hip surfaces: clearance, flattening and osteophytes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from hipedge.phantom.mesh import Mesh, Points
 
 
 def clear_head(hemipelvis: Mesh, femur: Femur, space_mm: float) -> Mesh:
-    """Push the pelvis out of the head and the space around it.
+    """Push the hemipelvis out of the femoral head and the joint space around it.
 
-    The socket's surface goes first and takes the bone around with it; where the head lies on the
-    ilium instead, what is left inside it is pushed straight out.
+    The surface of the socket is moved first and pulls the surrounding bone with it. If the head
+    lies on the ilium instead, vertices that remain inside it are pushed radially outwards.
     """
     return clear_sphere(hemipelvis, femur.at("head"), femur.radius_mm + space_mm)
 
 
 def clear_sphere(hemipelvis: Mesh, centre: Points, reach_mm: float) -> Mesh:
-    """Push the pelvis out of a sphere."""
+    """Push the hemipelvis out of a sphere of radius `reach_mm`."""
     mean = atlas()
     vertices = hemipelvis.vertices
     push = _way_out(vertices[mean.socket] - centre, reach_mm)
@@ -28,7 +28,10 @@ def clear_sphere(hemipelvis: Mesh, centre: Points, reach_mm: float) -> Mesh:
 
 
 def _way_out(away: Points, reach_mm: float) -> Points:
-    """Return how to move points (N, 3), given from a sphere's centre, onto it if inside."""
+    """Return the displacements (N, 3) that move points inside a sphere onto its surface.
+
+    `away` (N, 3) holds the points relative to the sphere's centre; others are not displaced.
+    """
     distance = np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
     return np.asarray(away * np.maximum(reach_mm / distance - 1.0, 0.0))
 
@@ -36,7 +39,10 @@ def _way_out(away: Points, reach_mm: float) -> Points:
 def flatten_head(
     femur: Femur, direction_deg: float, half_angle_deg: float, depth_mm: float, step: bool = False
 ) -> Femur:
-    """Sink the head's surface by up to `depth_mm` about a direction; a step has a sharp edge."""
+    """Depress the head's surface by up to `depth_mm` about a direction.
+
+    With `step`, the depression has a sharp edge.
+    """
     if not depth_mm:
         return femur
     x, z = direction(direction_deg)
@@ -54,7 +60,7 @@ def flatten_head(
 
 
 def head_osteophytes(femur: Femur, height_mm: float) -> Femur:
-    """Raise a collar where head meets neck, highest below and medially, and above and laterally."""
+    """Raise a collar at the head–neck junction, highest inferomedially and superolaterally."""
     if not height_mm:
         return femur
     head = femur.at("head")
@@ -75,7 +81,7 @@ def head_osteophytes(femur: Femur, height_mm: float) -> Femur:
 
 
 def rim_osteophyte(hemipelvis: Mesh, centre: Points, femur: Femur, height_mm: float) -> Mesh:
-    """Draw the lateral edge of the socket's roof outwards and a little down."""
+    """Extend the lateral edge of the acetabular roof outwards and slightly downwards."""
     edge = roof_edge(hemipelvis, centre)
     away = np.linalg.norm(hemipelvis.vertices - edge, axis=1)
     pull = np.exp(-0.5 * (away / 6.0) ** 2)[:, None] * height_mm
@@ -83,21 +89,22 @@ def rim_osteophyte(hemipelvis: Mesh, centre: Points, femur: Femur, height_mm: fl
 
 
 def roof_edge(hemipelvis: Mesh, centre: Points) -> Points:
-    """Return the most lateral point (3,) of the socket's roof, near the head's coronal plane."""
+    """Return the most lateral point (3,) of the acetabular roof near the head's coronal plane."""
     roof = hemipelvis.vertices[atlas().socket]
     away = roof - centre
-    # The walls behind and in front reach farther out; only the roof's middle covers.
+    # The posterior and anterior walls reach farther laterally; only the middle of the roof counts
+    # as coverage.
     near = (away[:, 1] > -12.0) & (away[:, 1] < 3.0) & (away[:, 2] > 0.0)
     angle = np.where(near, np.arctan2(away[:, 0], away[:, 2]), -np.inf)
     return np.asarray(roof[int(np.argmax(angle))])
 
 
 def centre_edge_deg(hemipelvis: Mesh, socket_centre: Points, head: Points) -> float:
-    """Return the lateral centre-edge angle (Wiberg 1939): of the roof's edge over the head."""
+    """Return the lateral centre-edge angle (Wiberg 1939) of the roof's edge over the head."""
     x, _, z = roof_edge(hemipelvis, socket_centre) - head
     return float(np.degrees(np.arctan2(x, z)))
 
 
 def direction(angle_deg: float) -> NDArray[np.float64]:
-    """Return (lateral, up) of a direction by its angle from the vertical, lateral positive."""
+    """Return the unit vector (lateral, up) at an angle from the vertical, lateral positive."""
     return np.array([np.sin(np.radians(angle_deg)), np.cos(np.radians(angle_deg))])

@@ -1,4 +1,4 @@
-"""How spongy bone is thickened and hollowed."""
+"""Changes of cancellous bone density: sclerosis and cysts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hipedge.phantom.lesions.surfaces import direction
 def thickened(
     tissue: Spongiosa, radius_mm: float, direction_deg: float, depth_mm: float, strength: float
 ) -> Spongiosa:
-    """Make a band dense, from the joint's surface inwards: `depth_mm` is below zero in the head."""
+    """Add a dense band from the joint surface inwards; `depth_mm` is negative in the head."""
     if not depth_mm:
         return tissue
     x, y = tissue.grid()
@@ -28,7 +28,7 @@ def thickened(
 
 
 def hollowed(tissue: Spongiosa, cyst: Cyst, distance_mm: float) -> Spongiosa:
-    """Hollow out a cyst whose middle lies `distance_mm` from the head's centre."""
+    """Add a lucent cyst whose centre lies `distance_mm` from the head's centre."""
     x, y = tissue.grid()
     dx, dz = direction(cyst.angle_deg) * distance_mm
     r = np.hypot(x - dx, y + dz) / (cyst.diameter_mm / 2)
@@ -38,7 +38,7 @@ def hollowed(tissue: Spongiosa, cyst: Cyst, distance_mm: float) -> Spongiosa:
 
 
 def with_tissue(bones: Bones, pelvis: Spongiosa, femur: Spongiosa) -> Bones:
-    """Return the bones with other spongy bone, the femur's shared by all its pieces."""
+    """Return the bones with new cancellous bone; all pieces of the femur share theirs."""
     return Bones(
         replace(bones.hemipelvis, spongiosa=pelvis),
         tuple(replace(piece, spongiosa=femur) for piece in bones.femur),
@@ -46,15 +46,15 @@ def with_tissue(bones: Bones, pelvis: Spongiosa, femur: Spongiosa) -> Bones:
 
 
 def inside(depth: NDArray[np.floating], softness: float) -> NDArray[np.floating]:
-    """Return 1 where `depth` is positive, 0 where negative, over a soft edge."""
+    """Return 1 where `depth` is positive and 0 where it is negative, with a sigmoid transition."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(depth / softness, -30, 30))))
 
 
 @dataclass(frozen=True)
 class Cyst:
-    """A round hole with a dense rim, on the socket's or the head's side of the joint.
+    """A round lucency with a dense rim, on the acetabular or the femoral side of the joint.
 
-    Its place is given by angle from the vertical and depth under the surface.
+    Its position is given by the angle from the vertical and the depth under the surface.
     """
 
     angle_deg: float
