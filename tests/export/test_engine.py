@@ -300,10 +300,13 @@ print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
 
 
-def test_ctrl_c_stops_the_build_whatever_tensorrt_is_at(rtx, folder, reference_model):
-    """A signal that comes while TensorRT computes is raised as its next callback starts."""
+def test_ctrl_c_stops_the_build_whatever_tensorrt_is_at(rtx, folder, untrained_model):
+    """A signal that comes while TensorRT computes is raised as its next callback starts.
+
+    The untrained ResNet-50 takes long enough to build; the reference model may be done before.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, reference_model.path],
+        [sys.executable, "-c", INTERRUPTED, untrained_model.path],
         cwd=ROOT,
         capture_output=True,
         text=True,
