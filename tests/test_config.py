@@ -149,10 +149,11 @@ def test_without_a_model_the_error_says_how_to_get_one(monkeypatch):
 CARD = untrained_card(0, DEFAULT_GEOMETRY)
 
 
-def write_calibration(folder, model, factor=1.5):
+def write_calibration(folder, model, factor=1.5, **more):
     content = {
         "format": 1,
         "model": model,
+        **more,
         "temperature_factor": factor,
         "operating_points": {"sensitive": {"osteoarthritis": 0.2}},
     }
@@ -170,11 +171,14 @@ def test_a_fracture_that_a_calibration_left_out_is_flagged_as_before(
     site, tmp_path, reference_model
 ):
     card, fracture = reference_model.card, Category.INTERTROCHANTERIC_FRACTURE
+    against_normal = {"format": 2, "flag_criterion": card.flag_criterion.value}
+    # Just over the card's threshold: the margin over normal, times the temperature.
+    threshold = card.operating_points["sensitive"][fracture] * 1.001
     logits = np.zeros(len(CATEGORIES), np.float32)
     logits[CATEGORIES.index(Category.NORMAL)] = 3
-    logits[CATEGORIES.index(fracture)] = 1.2
+    logits[CATEGORIES.index(fracture)] = 3 + card.temperature * np.log(threshold / (1 - threshold))
     for factor in (1.0, 0.5, 0.05, 20.0):
-        write_calibration(tmp_path, card_id(card), factor)
+        write_calibration(tmp_path, card_id(card), factor, **against_normal)
         assert fracture in decide([logits], site_rule(card, site(""))).flagged_for
 
 
