@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -415,8 +415,7 @@ class Store(Connection):
     def _mark_conflict(self, run: Run, film: Film) -> None:
         """Mark all screened files with this film's SOP Instance UID, if their images differ."""
         rows = self._screened_instances(run, film)
-        differ = any(_pixels_equal(a, b) is False for a, b in combinations(rows, 2))
-        if differ or len({_image_of(row) for row in rows}) > 1:
+        if _pixels_differ(rows) or len({_image_of(row) for row in rows}) > 1:
             for row in rows:
                 marks = sorted({*json.loads(row["marks"]), Mark.CONFLICT.value})
                 self.table("files").update(row["id"], {"marks": to_json(marks)})
@@ -479,19 +478,27 @@ def _image_of(row: Row) -> tuple[object, ...]:
     return tuple(row[name] for name in _IMAGE_COLUMNS)
 
 
-def _pixels_equal(a: Row, b: Row) -> bool | None:
-    """Return whether two films have the same pixels; None where that cannot be told.
+def _pixels_equal(a: Row, b: Row) -> bool:
+    """Return whether two films certainly have the same pixels.
 
     Two hashes of all values can be compared. The hash of a codestream can be compared only with an
     equal one: the same values have many codestreams. Then the stored values at a low resolution
     decide, which every lossless encoding has in common; a difference that leaves all of them
     unchanged is not noticed.
     """
-    hashes = a["pixel_hash"], b["pixel_hash"]
-    if hashes[0] == hashes[1]:
+    if a["pixel_hash"] == b["pixel_hash"]:
         return True
-    if not any(str(name).startswith(CODESTREAM_HASH) for name in hashes):
-        return False
-    if a["overview_hash"] is None or b["overview_hash"] is None:
-        return None  # recorded before version 0.2, or an encoding without a low resolution
-    return bool(a["overview_hash"] == b["overview_hash"])
+    coded = _is_coded(a) or _is_coded(b)
+    return coded and a["overview_hash"] is not None and a["overview_hash"] == b["overview_hash"]
+
+
+def _pixels_differ(rows: Sequence[Row]) -> bool:
+    """Return whether any two films certainly differ, by the hashes of `_pixels_equal`."""
+    values = {row["pixel_hash"] for row in rows if not _is_coded(row)}
+    overviews = {row["overview_hash"] for row in rows} - {None}
+    compared = any(_is_coded(row) and row["overview_hash"] is not None for row in rows)
+    return len(values) > 1 or (compared and len(overviews) > 1)
+
+
+def _is_coded(row: Row) -> bool:
+    return str(row["pixel_hash"]).startswith(CODESTREAM_HASH)
