@@ -321,12 +321,11 @@ def _edges(image: Image, points: Floats, reach_px: int) -> tuple[Floats, Floats,
     return np.tanh(drop / (4.0 * contrast)), offset[2:-2], normal
 
 
-def _snapped(image: Image, points: Floats, reach_px: int, stiffness: float) -> Floats:
-    """Move each point along its normal to an edge by a smooth minimum-cost path."""
-    drop, offset, normal = _edges(image, points, reach_px)
-    jump = stiffness * ((offset[:, None] - offset[None]) / (2.0 * reach_px)) ** 2 * 4.0
-    stay = 0.25 * (offset / reach_px) ** 2
-    cost = -drop + stay
+def _cheapest_path(cost: Floats, jump: Floats) -> NDArray[np.intp]:
+    """Return the column (N,) in each row of the path of least cost, by dynamic programming.
+
+    `cost` (N, M) is that of each cell, `jump` (M, M) that of a step between columns.
+    """
     total, back = cost[0].copy(), np.zeros(cost.shape, np.intp)
     for k in range(1, len(cost)):
         step = total[:, None] + jump
@@ -336,6 +335,16 @@ def _snapped(image: Image, points: Floats, reach_px: int, stiffness: float) -> F
     path[-1] = total.argmin()
     for k in range(len(cost) - 1, 0, -1):
         path[k - 1] = back[k, path[k]]
+    return path
+
+
+def _snapped(image: Image, points: Floats, reach_px: int, stiffness: float) -> Floats:
+    """Move each point along its normal to an edge by a smooth minimum-cost path."""
+    drop, offset, normal = _edges(image, points, reach_px)
+    jump = stiffness * ((offset[:, None] - offset[None]) / (2.0 * reach_px)) ** 2 * 4.0
+    stay = 0.25 * (offset / reach_px) ** 2
+    cost = -drop + stay
+    path = _cheapest_path(cost, jump)
     moves = offset[path]
     moves = np.convolve(np.pad(moves, 2, mode="edge"), [0.1, 0.2, 0.4, 0.2, 0.1], "valid")
     return np.asarray(points + normal * moves[:, None])
@@ -364,16 +373,7 @@ def _roof(image: Image, head: Floats, radius: float) -> tuple[Floats, Floats]:
     rise = np.clip(value[1] - value[0], -20, 40)
     expected = radius + 4.5 / STEP_MM
     cost = -rise + 1.2 * ((distance - expected) * STEP_MM / 2.0) ** 2
-    total, back = cost[0].copy(), np.zeros(cost.shape, np.intp)
-    jump = 2.0 * (distance[:, None] - distance[None]) ** 2
-    for k in range(1, len(cost)):
-        step = total[:, None] + jump
-        back[k] = step.argmin(axis=0)
-        total = step.min(axis=0) + cost[k]
-    path = np.empty(len(cost), np.intp)
-    path[-1] = total.argmin()
-    for k in range(len(cost) - 1, 0, -1):
-        path[k - 1] = back[k, path[k]]
+    path = _cheapest_path(cost, 2.0 * (distance[:, None] - distance[None]) ** 2)
     rows = np.arange(len(cost))
     return distance[path], np.clip(rise[rows, path], 0, None)
 
