@@ -17,11 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hipedge import backends
 from hipedge.config import Settings, load_settings
-from hipedge.dicom import load, read
 from hipedge.errors import (
     BackendError,
     Code,
@@ -30,20 +27,18 @@ from hipedge.errors import (
     InputError,
     InstallationError,
     ModelError,
-    Refused,
     State,
     StoreError,
 )
 from hipedge.locate import GivenHips, read_hips_csv
-from hipedge.locate.upright import turns_of
 from hipedge.model import Card, ModelFolder, require_model
 from hipedge.model import open_model as open_model_folder
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.cpu_allocation import tuned_allocation
 from hipedge.pipeline.screen import screen as run_pipeline
 from hipedge.pipeline.workers import Limits
-from hipedge.review.picture import draw_case
-from hipedge.review.worklist import CAPTION_WIDTH, FlaggedHip, Worklist, caption, open_review
+from hipedge.review.picture import case_picture, draw_case, upright_pixels
+from hipedge.review.worklist import CAPTION_WIDTH, FlaggedHip, Worklist, open_review
 from hipedge.review.worklist import worklist as review_worklist
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Case, Store
@@ -224,20 +219,12 @@ def draw(case: Case | Screened, *, model: ModelFolder | StrPath | None = None) -
     screened.
     """
     if isinstance(case, Case):
-        path, sha256, lines = case.path, case.sha256, caption(case)
-    else:
-        path, sha256 = case.film.source, case.film.sha256
-        card = _model_folder(model).card
-        about = f"model {card.name} ({card.status.value}): {card.status_text}"
-        lines = (*textwrap.wrap(about, CAPTION_WIDTH), "Research use only.")
-    try:
-        payload = load(path)
-        pixels = read(path, payload).pixels
-    except Refused as refused:
-        raise InputError(f"the film can no longer be read from {path}: {refused}") from refused
-    if payload.sha256 != sha256:
-        raise InputError(f"{path} no longer holds the film that was screened")
-    return draw_case(np.rot90(pixels, turns_of(case.marks)), case.hips, case.findings, lines)
+        return case_picture(case)
+    card = _model_folder(model).card
+    about = f"model {card.name} ({card.status.value}): {card.status_text}"
+    lines = (*textwrap.wrap(about, CAPTION_WIDTH), "Research use only.")
+    pixels = upright_pixels(case.film.source, case.film.sha256, case.marks)
+    return draw_case(pixels, case.hips, case.findings, lines)
 
 
 def evaluate(

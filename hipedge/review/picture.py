@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,17 @@ from hipedge.locate.upright import turns_of
 from hipedge.review.worklist import caption
 from hipedge.rules.flags import softmax
 from hipedge.store import Case
-from hipedge.types import CATEGORIES, HARDWARE, Box, Finding, Hip, Priority, ScoredHip, Scores
+from hipedge.types import (
+    CATEGORIES,
+    HARDWARE,
+    Box,
+    Finding,
+    Hip,
+    Mark,
+    Priority,
+    ScoredHip,
+    Scores,
+)
 
 # Of the longer side: large enough for the text in the boxes, small enough for a screen.
 SIDE_PX = (900, 1400)
@@ -36,17 +47,25 @@ HEAT_OPACITY = 0.55
 def case_picture(case: Case) -> Image.Image:
     """Draw a screened case from its film, turned as it was for the network.
 
+    Raises `InputError` as `upright_pixels` does.
+    """
+    pixels = upright_pixels(case.path, case.sha256, case.marks)
+    return draw_case(pixels, case.hips, case.findings, caption(case))
+
+
+def upright_pixels(path: Path, sha256: str | None, marks: Collection[Mark]) -> NDArray[np.uint16]:
+    """Read a screened film again (H, W), turned as it was for the network.
+
     Raises `InputError` where the film can no longer be read, or is another one by now.
     """
     try:
-        payload = load(case.path)
-        pixels = read(case.path, payload).pixels
+        payload = load(path)
+        pixels = read(path, payload).pixels
     except Refused as refused:
-        raise InputError(f"the film can no longer be read from {case.path}: {refused}") from refused
-    if payload.sha256 != case.sha256:
-        raise InputError(f"{case.path} no longer holds the film that was screened")
-    upright = np.rot90(pixels, turns_of(case.marks))
-    return draw_case(upright, case.hips, case.findings, caption(case))
+        raise InputError(f"the film can no longer be read from {path}: {refused}") from refused
+    if payload.sha256 != sha256:
+        raise InputError(f"{path} no longer holds the film that was screened")
+    return np.rot90(pixels, turns_of(marks))
 
 
 def draw_case(
