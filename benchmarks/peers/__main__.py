@@ -49,7 +49,6 @@ from benchmarks.peers.names import (
 )
 from benchmarks.peers.networks import Infer, onnx_runtime, torch_eager
 from hipedge.backends import choose, open_backend
-from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model
 from hipedge.pipeline.preprocess import Prepared, Preprocessor
 
@@ -118,13 +117,7 @@ class Bench:
         self.model = model
         self.options = ["--model", str(model.path), "--backend", backend]
         self.repeats, self.seconds, self.screened = repeats, seconds, screened
-        self.front = Preprocessor(
-            model.card.input,
-            GivenHips(),
-            frozenset(),
-            model.locator,
-            model.card.age_range_years,
-        )
+        self.front = Preprocessor.for_model(model)
         self.eager, self.onnx = torch_eager(), onnx_runtime(model)
         self.wg04 = Path(os.environ.get("HIPEDGE_SHARED_DATA", "../shared/data")) / "wg04"
 

@@ -156,9 +156,7 @@ def read_films(
     kinds: Mapping[Path, str], model: ModelFolder, backend: Backend, given: GivenHips
 ) -> list[RealFilm]:
     """Read films and decide about their hips by the same steps as in screening."""
-    preprocessor = Preprocessor(
-        model.card.input, given, frozenset(), model.locator, model.card.age_range_years
-    )
+    preprocessor = Preprocessor.for_model(model, given)
     rules = {
         point: site_rule(model.card, Settings(operating_point=point))
         for point in model.card.operating_points

@@ -20,7 +20,6 @@ from statistics import median
 
 from hipedge.backends import Backend
 from hipedge.errors import InputError
-from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
@@ -146,13 +145,7 @@ def measure_throughput(
     Raises `InputError` where none of the files can be screened, and what the pipeline raises.
     """
     cores = len(os.sched_getaffinity(0))
-    preprocessor = Preprocessor(
-        model.card.input,
-        GivenHips(),
-        frozenset(),
-        model.locator,
-        model.card.age_range_years,
-    )
+    preprocessor = Preprocessor.for_model(model)
     with BatchScheduler(open_backend) as batches, Workers(preprocessor, workers, limits) as pool:
         results, *_ = read_alone(pool, files)  # also starts the processes
         films = [result for result in results if isinstance(result, Prepared)]

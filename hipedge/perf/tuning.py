@@ -10,7 +10,6 @@ from statistics import median
 
 from hipedge.backends import BACKENDS, open_backend
 from hipedge.errors import InputError
-from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.perf.throughput import infer_alone, open_results, read_alone, run_pipeline
 from hipedge.pipeline.batching import BatchScheduler
@@ -74,13 +73,7 @@ def measure_allocation(
 
     Raises `InputError` where none of the files can be screened.
     """
-    preprocessor = Preprocessor(
-        model.card.input,
-        GivenHips(),
-        frozenset(),
-        model.locator,
-        model.card.age_range_years,
-    )
+    preprocessor = Preprocessor.for_model(model)
     workers = allocation.workers
     open_ = partial(open_backend, backend, model, threads=allocation.threads)
     with BatchScheduler(open_) as batches, Workers(preprocessor, workers, limits) as pool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hipedge.dicom import load, read
 from hipedge.errors import BackendError, Code, InstallationError, Refused
@@ -18,6 +19,10 @@ from hipedge.locate.learned import LearnedLocator
 from hipedge.locate.rules import FindHeads
 from hipedge.locate.upright import quarter_turns, turn_upright
 from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sample
+
+if TYPE_CHECKING:
+    # Worker processes import this module, and need no more of a model than its values.
+    from hipedge.model import ModelFolder
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,18 @@ class Preprocessor:
     known: frozenset[str]
     locator: Path | None = None
     age_range_years: tuple[float, float] | None = None
+
+    @classmethod
+    def for_model(
+        cls,
+        model: ModelFolder,
+        given_hips: GivenHips | None = None,
+        known: frozenset[str] = frozenset(),
+    ) -> Preprocessor:
+        """Return the preprocessor that a model's card and locator ask for."""
+        card = model.card
+        given = GivenHips() if given_hips is None else given_hips
+        return cls(card.input, given, known, model.locator, card.age_range_years)
 
     def __call__(self, path: Path) -> Prepared | Refusal | Known:
         """Return the outcome for one file. Expected faults are returned as `Refusal`s, not raised.

@@ -53,13 +53,7 @@ def screen(
     store.claim(refusal.source for refusal in found.refusals)
     queue = Queue(store)
     queue.withdraw(listable_again(queue.unread(), paths, found.refusals))
-    preprocessor = Preprocessor(
-        model.card.input,
-        given_hips,
-        store.contents(model.model_id),
-        model.locator,
-        model.card.age_range_years,
-    )
+    preprocessor = Preprocessor.for_model(model, given_hips, store.contents(model.model_id))
     with Workers(preprocessor, min(workers, max(1, len(found.files))), limits) as pool:
         preprocessed = pool.run(found.files, store.claim, batches)
         first = next(preprocessed, [])  # starts the workers while the model is being loaded

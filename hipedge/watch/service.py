@@ -75,15 +75,7 @@ def watch(
             model, batches, store, run, rule, tuple(channel.name for channel in channels)
         )
         store.apply_rule(run.model_id, rule, pipeline.channels)
-        preprocessor = SettledPreprocessor(
-            Preprocessor(
-                model.card.input,
-                given_hips,
-                frozenset(),
-                model.locator,
-                model.card.age_range_years,
-            )
-        )
+        preprocessor = SettledPreprocessor(Preprocessor.for_model(model, given_hips))
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(preprocessor, cpu.workers, limits))
         polls = settings.poll or folders.are_remote
