@@ -152,6 +152,7 @@ NEEDS_AN_EXTRA = (
     "study",
     "export/onnx.py",
     "backends/openvino.py",
+    "network/scp.py",
 )
 
 
