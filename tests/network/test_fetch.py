@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import re
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -10,11 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from pydicom import dcmread
 
-from hipedge.cli import app
 from hipedge.dicom import read
-from hipedge.errors import ConfigError, InputError
+from hipedge.errors import ConfigError, HipedgeError, InputError
 from hipedge.network.dicomweb import DicomWeb, FetchError
 from hipedge.network.fetch import Query, fetch
 from hipedge.network.journal import Journal
@@ -68,7 +69,7 @@ def folder(tmp_path):
 
 def uids(folder):
     """The last number of each film's UID."""
-    found = [read(path).film.sop_instance_uid for path in folder.glob("*.dcm")]
+    found = [dcmread(path).SOPInstanceUID for path in folder.glob("*.dcm")]
     return sorted(int(uid.rpartition(".")[2]) for uid in found)
 
 
@@ -87,15 +88,21 @@ def test_films_of_the_days_and_modalities_arrive_as_they_are_stored(archive, fol
     assert all(re.fullmatch(r"[0-9a-f]{32}\.dcm", p.name) for p in folder.glob("*.dcm"))
 
 
+def run(*arguments):
+    """Run the command in a process of its own; return its exit status and what it printed."""
+    command = [sys.executable, "-m", "hipedge", "fetch", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
 def test_the_command_goes_on_where_it_was(archive, folder):
-    arguments = ["fetch", archive.dicomweb, str(folder), "--since", "2020-01-01"]
-    arguments += ["--until", "2020-12-31", "--modality", "DX", "--per-minute", "100000"]
-    done = CliRunner().invoke(app, [*arguments, "--body-part", "chest"])
-    assert (done.exit_code, done.stdout.split()[0]) == (0, "2"), done.output  # and the one without
-    done = CliRunner().invoke(app, arguments)
-    assert done.stdout == "4 films fetched, 2 fetched before, 0 failed\n"
-    done = CliRunner().invoke(app, arguments)
-    assert done.stdout == "0 films fetched, 0 fetched before, 0 failed\n"  # whole studies are known
+    days = ("--since", "2020-01-01", "--until", "2020-12-31", "--per-minute", 100_000)
+    command = (archive.dicomweb, folder, *days, "--modality", "DX")
+    chest = "2 films fetched, 0 fetched before, 0 failed\n"  # one names no body part
+    assert run(*command, "--body-part", "chest") == (0, chest)
+    assert run(*command) == (0, "4 films fetched, 2 fetched before, 0 failed\n")
+    # Studies that were fetched whole are not asked for again.
+    assert run(*command) == (0, "0 films fetched, 0 fetched before, 0 failed\n")
     assert uids(folder) == [0, 1, 2, 3, 8, 9]
 
 
@@ -210,6 +217,7 @@ class Server(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.asked.append(self.path)
+        self.server.authorizations.append(self.headers.get("Authorization"))
         for pattern, answer in self.server.answers.items():
             if re.search(pattern, self.path):
                 status, content_type, body = answer(self.path) if callable(answer) else answer
@@ -228,7 +236,7 @@ class Server(BaseHTTPRequestHandler):
 @contextmanager
 def serving(**answers):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    server.asked, server.answers = [], answers
+    server.asked, server.authorizations, server.answers = [], [], answers
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -288,7 +296,8 @@ def test_no_uid_of_a_server_becomes_part_of_a_path_or_a_url(folder, uid):
     assert {path.name for path in folder.iterdir()} == {".arriving", ".fetched"}
 
 
-WHOLE = multipart(dicom(1))
+FILM = dicom(1)
+WHOLE = multipart(FILM)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +322,7 @@ def test_a_film_that_is_not_delivered_is_counted_and_asked_for_again(folder, ans
     done, _ = fetch_from(one_film(WHOLE), folder)
     assert (done.films, done.failed) == (1, 0)
     (path,) = folder.glob("*.dcm")
-    assert path.read_bytes() == dicom(1)
+    assert path.read_bytes() == FILM
 
 
 def test_a_film_that_is_sent_without_multipart_is_accepted(folder):
@@ -349,7 +358,7 @@ def test_no_server_is_an_error(folder):
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(folder):
-    with pytest.raises(Exception, match="No space left"), serving(**one_film(WHOLE)) as (url, _):
+    with pytest.raises(HipedgeError, match="No space left"), serving(**one_film(WHOLE)) as (url, _):
         fetch(DicomWeb(url), folder, DAY, 1 << 62)
     assert list(folder.glob("*.dcm")) == []
 
@@ -365,24 +374,16 @@ def test_a_password_is_not_sent_in_plain_text_to_another_machine():
         DicomWeb("http://pacs.example/dicom-web", authorization="Basic abc")
 
 
-def test_the_authorization_of_the_settings_is_sent(folder):
-    def answer(path):
-        return rows()
-
-    with serving(**{"/studies": answer}) as (url, server):
-        seen = []
-        original = Server.parse_request
-
-        def parse_request(self):
-            result = original(self)
-            seen.append(self.headers.get("Authorization"))
-            return result
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Server, "parse_request", parse_request)
-            fetch(DicomWeb(url, authorization="Bearer abc"), folder, DAY, 0)
-    assert seen
-    assert set(seen) == {"Bearer abc"}
+def test_the_authorization_of_the_settings_is_sent(folder, tmp_path):
+    secret = tmp_path / "authorization"
+    secret.write_text("Bearer abc\n")
+    settings = tmp_path / "hipedge.toml"
+    settings.write_text(f'fetch_authorization_file = "{secret}"\nreserve_mb = 0')
+    with serving(**{"/studies": rows()}) as (url, server):
+        status, _ = run(url, folder, "--since", "2020-01-01", "--until", "2020-01-01",
+                        "--per-minute", 100_000, "--config", settings)  # fmt: skip
+    assert status == 0
+    assert set(server.authorizations) == {"Bearer abc"}
 
 
 def test_a_query_that_means_nothing_is_refused():
