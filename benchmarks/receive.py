@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ ROUNDS = 3
 def hipedge(folder: Path) -> Iterator[tuple[int, int]]:
     """Run `hipedge receive`; yield its process identifier and its port."""
     command = [sys.executable, "-m", "hipedge", "receive", folder, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    variables = {**os.environ, "HIPEDGE_RESERVE_MB": "0"}
+    with subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         port = re.search(r"port=(\d+)", process.stderr.readline())
         assert port is not None
@@ -102,6 +104,12 @@ def measured(name: str, folder: Path, files: list[Path], films: int, association
     }
 
 
+def dcmtk_version() -> str:
+    """Return the first line of what `storescp --version` prints."""
+    done = subprocess.run([need("storescp"), "--version"], capture_output=True, text=True)
+    return done.stdout.split("\n", 1)[0].strip("$ ")
+
+
 def main() -> None:
     """Measure, print as it goes, and write the figures with their environment."""
     parser = argparse.ArgumentParser(
@@ -127,7 +135,13 @@ def main() -> None:
                     runs.append({"round": turn, **run})
                     print(runs[-1], flush=True)
     if arguments.json:
-        content = {"environment": where, "load_average": os.getloadavg()[0], "runs": runs}
+        content = {
+            "environment": where,
+            "pynetdicom": version("pynetdicom"),
+            "dcmtk": dcmtk_version(),
+            "load_average": os.getloadavg()[0],
+            "runs": runs,
+        }
         arguments.json.write_text(json.dumps(content, indent=2) + "\n")
 
 
