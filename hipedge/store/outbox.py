@@ -76,6 +76,11 @@ class Outbox:
         """Set when a message is tried again."""
         self._update(message, "retry_at = ?", utc_text(retry_at))
 
+    def troubled(self, channel: str) -> bool:
+        """Return whether a message was tried three times, and is not delivered."""
+        sql = "select 1 from outbox where channel = ? and delivered_at is null and attempts > 2"
+        return bool(self._connection.query(f"{sql} limit 1", [channel]))
+
     def discard(self, message: Message) -> None:
         """Remove a message that can never be delivered."""
         with self._connection.transaction():
