@@ -25,6 +25,7 @@ COMMANDS = (
     "show",
     "watch",
     "receive",
+    "fetch",
     "status",
     "retry",
     "prune",
