@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
 from hipedge.config import Settings
@@ -58,6 +60,13 @@ class Builder:
         else:
             result = key_objects(case, source)
         return finish(result, kind, case, source)
+
+
+def file_bytes(result: Dataset) -> bytes:
+    """Return a result as a DICOM file (PS3.10)."""
+    with BytesIO() as file:
+        dcmwrite(file, result, enforce_file_format=True)
+        return file.getvalue()
 
 
 def is_urgent(case: Case) -> bool:

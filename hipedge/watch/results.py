@@ -113,7 +113,8 @@ class ResultDispatcher:
     """Sends the messages of one receiver that are due, most urgent first.
 
     A receiver that is down is left alone for a while, and the messages stay due. A message that
-    fails for a reason of its own is tried again later, and keeps back no other.
+    fails for a reason of its own is tried again later, and keeps back no other. `faults` are the
+    reasons of present failures: of the receiver by "", of messages by their keys.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class ResultDispatcher:
         self._clock, self._proceed = clock, proceed
         self._backoff_s = 0.0
         self._not_before: datetime | None = None
-        self.reasons = dict[str, str]()
+        self.faults = dict[str, str]()
 
     @property
     def failing(self) -> bool:
@@ -143,7 +144,7 @@ class ResultDispatcher:
         return self._backoff_s > 0 or self._outbox.troubled(self._receiver.name)
 
     def dispatch(self) -> int:
-        """Send a batch of messages that are due; return how many were delivered.
+        """Send a batch of messages that are due; return how many were tried.
 
         `proceed` is called after each one; the batch ends where it returns False.
         """
@@ -153,26 +154,29 @@ class ResultDispatcher:
         messages = self._outbox.due(self._receiver.name, now, BATCH_SIZE)
         if not messages:
             return 0
-        delivered = 0
+        tried = 0
         try:
             with self._receiver.session() as session:
                 for message in messages:
-                    delivered += self._attempt(session, message)
+                    tried += 1
+                    self._attempt(session, message)
                     if not self._proceed():
                         break
         except (Unreachable, Interrupted) as error:
             self._back_off(str(error))
         else:
             self._backoff_s, self._not_before = 0.0, None
-        return delivered
+            self.faults.pop("", None)
+        return tried
 
     def _back_off(self, reason: str) -> None:
         self._backoff_s = min(max(self._backoff_s * 2, FIRST_BACKOFF_S), LAST_BACKOFF_S)
         self._not_before = self._clock() + timedelta(seconds=self._backoff_s)
+        self.faults[""] = reason
         event(logging.WARNING, "receiver_failed", channel=self._receiver.name, reason=reason)
 
-    def _attempt(self, session: Session, message: Message) -> bool:
-        """Try one message; return whether it was delivered.
+    def _attempt(self, session: Session, message: Message) -> None:
+        """Try one message.
 
         Raises `Unreachable` after giving the message back, and `Interrupted` after postponing it:
         it may be the one that ends each connection.
@@ -180,9 +184,9 @@ class ResultDispatcher:
         now = self._clock()
         retry_at = now + timedelta(seconds=_retry_s(message.attempts))
         if not self._outbox.claim(message, now, retry_at):
-            return False
+            return
         try:
-            delivered = self._deliver(session, message)
+            self._deliver(session, message)
         except Unreachable:
             self._outbox.postpone(message, now)
             raise
@@ -191,22 +195,20 @@ class ResultDispatcher:
         except NotReportable as error:
             self._outbox.discard(message)
             self._log("result_not_possible", message, str(error))
-            return False
         except Exception as error:
             # Of whatever kind: a fault in one message must not keep back the others.
             known = isinstance(error, (Rejected, InputError))
             reason = str(error) if known else type(error).__name__
-            self.reasons[message.key] = reason
+            self.faults[message.key] = reason
             self._log("result_failed", message, reason)
-            return False
-        self.reasons.pop(message.key, None)
-        return delivered
+        else:
+            self.faults.pop(message.key, None)
 
     def _log(self, name: str, message: Message, reason: str) -> None:
         event(logging.WARNING, name, case=message.file_id, reason=reason)
 
-    def _deliver(self, session: Session, message: Message) -> bool:
-        """Send what the receiver has not; return whether it now has, and is known to have, all.
+    def _deliver(self, session: Session, message: Message) -> None:
+        """Send what the receiver has not; the message is delivered once it is known to have all.
 
         Raises what the first object that failed has raised, once the others have been tried.
         """
@@ -228,9 +230,8 @@ class ResultDispatcher:
             sent = self._deliveries.of(self._receiver.name, message)
             if not all(delivery.confirmed for delivery in sent.values()):
                 self._outbox.postpone(message, self._clock() + self._confirm_after)
-                return False
+                return
         self._outbox.mark_delivered(message)
-        return True
 
     def _source(self, case: Case) -> Source:
         return read_source([case.path, *self._store.places(case.file_id)], case.sha256)

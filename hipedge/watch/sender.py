@@ -110,8 +110,8 @@ def _send_from(store: Store, settings: Settings, reports: Connection) -> None:
         for receiver in receivers_of(settings)
     ]
     while report():
-        delivered = [dispatcher.dispatch() for dispatcher in dispatchers]
-        if not any(delivered) and _told_to_stop(reports, POLL_S):
+        tried = [dispatcher.dispatch() for dispatcher in dispatchers]
+        if not any(tried) and _told_to_stop(reports, POLL_S):
             return
 
 
