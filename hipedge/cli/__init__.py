@@ -23,6 +23,7 @@ COMMANDS = (
     "screen",
     "flagged",
     "show",
+    "send",
     "watch",
     "receive",
     "fetch",
