@@ -30,8 +30,8 @@ import numpy as np
 
 from benchmarks.environment import environment
 from tests.dicom.dicom_films import film
-from tests.network.loopback import on_loopback
 from tests.network.node import AE_TITLE, need
+from tests.pacs import loopback_environment
 
 ASSOCIATIONS = (1, 4)
 SHAPE = (2500, 3000)
@@ -60,7 +60,9 @@ def storescp(folder: Path) -> Iterator[tuple[int, int]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [need("storescp"), "+B", "-pdu", "131072", "-od", folder, "+uf", str(port)]
-    with subprocess.Popen(command, env=on_loopback()) as process:
+    scratch = folder.with_name("loopback")
+    scratch.mkdir(exist_ok=True)
+    with subprocess.Popen(command, env=loopback_environment(scratch)) as process:
         time.sleep(1)
         try:
             yield process.pid, port

@@ -23,7 +23,7 @@ from hipedge.network.multipart import only_part
 from hipedge.network.pace import Hours, Pace
 from hipedge.network.spool import SpooledFilm
 from tests.dicom.dicom_films import CR, EXPLICIT, JPEG_2000_LOSSLESS, JPEG_LS, RLE
-from tests.network.orthanc import Orthanc
+from tests.pacs import Orthanc, on_loopback
 from tests.watch import faults
 from tests.watch.clinic import ROOT_UID, dicom, paint
 
@@ -44,11 +44,13 @@ def study(number, day="20200310", **elements):
     )
 
 
+__all__ = ["on_loopback"]
+
+
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
+def archive(tmp_path_factory, on_loopback):
     """An Orthanc with films 0 to 9."""
-    orthanc = Orthanc(tmp_path_factory.mktemp("archive") / "orthanc")
-    with orthanc.running():
+    with Orthanc(tmp_path_factory.mktemp("archive"), on_loopback).up() as orthanc:
         for number, syntax in enumerate((EXPLICIT, RLE, JPEG_LS, JPEG_2000_LOSSLESS)):
             orthanc.add(study(number, syntax=syntax))
         orthanc.add(study(4, day="20191231"))
@@ -75,7 +77,7 @@ def uids(folder):
 
 def test_films_of_the_days_and_modalities_arrive_as_they_are_stored(archive, folder):
     query = Query(YEAR.since, YEAR.until, ("DX", "CR"), frozenset({"HIP"}))
-    done = fetch(DicomWeb(archive.dicomweb), folder, query, 0)
+    done = fetch(DicomWeb(archive.web), folder, query, 0)
     assert (done.films, done.known, done.failed) == (6, 0, 0)
     assert uids(folder) == [0, 1, 2, 3, 7, 9]  # 9 names no body part
     by_uid = {read(path).film.sop_instance_uid: read(path) for path in folder.glob("*.dcm")}
@@ -97,7 +99,7 @@ def run(*arguments):
 
 def test_the_command_goes_on_where_it_was(archive, folder):
     days = ("--since", "2020-01-01", "--until", "2020-12-31", "--per-minute", 100_000)
-    command = (archive.dicomweb, folder, *days, "--modality", "DX")
+    command = (archive.web, folder, *days, "--modality", "DX")
     chest = "2 films fetched, 0 fetched before, 0 failed\n"  # one names no body part
     assert run(*command, "--body-part", "chest") == (0, chest)
     assert run(*command) == (0, "4 films fetched, 2 fetched before, 0 failed\n")
@@ -108,15 +110,15 @@ def test_the_command_goes_on_where_it_was(archive, folder):
 
 def test_a_study_that_has_grown_is_fetched_again_in_its_new_part(archive, folder):
     query = Query(date(2020, 3, 9), date(2020, 3, 11), ("DX",))
-    fetch(DicomWeb(archive.dicomweb), folder, query, 0)
+    fetch(DicomWeb(archive.web), folder, query, 0)
     before = uids(folder)
     archive.add(study(10, StudyInstanceUID=f"{ROOT_UID}.1.0", SeriesInstanceUID=f"{ROOT_UID}.2.0"))
     try:
-        done = fetch(DicomWeb(archive.dicomweb), folder, query, 0)
+        done = fetch(DicomWeb(archive.web), folder, query, 0)
         assert (done.films, done.known) == (1, 1)
         assert uids(folder) == sorted([*before, 10])
     finally:
-        archive.remove(f"{ROOT_UID}.10")
+        archive.delete(f"{ROOT_UID}.10")
 
 
 def fetch_and_die(url, folder, owner, name, count):
@@ -137,12 +139,12 @@ def fetch_and_die(url, folder, owner, name, count):
 )
 def test_killed_at_any_point_it_goes_on_and_misses_no_film(archive, folder, owner, name, repeated):
     context = multiprocessing.get_context("forkserver")
-    target = (archive.dicomweb, folder, owner, name, 2)
+    target = (archive.web, folder, owner, name, 2)
     process = context.Process(target=fetch_and_die, args=target)
     process.start()
     process.join(60)
     assert process.exitcode == -9
-    done = fetch(DicomWeb(archive.dicomweb), folder, YEAR, 0)
+    done = fetch(DicomWeb(archive.web), folder, YEAR, 0)
     assert done.failed == 0
     found = uids(folder)
     assert sorted(set(found)) == [0, 1, 2, 3, 7, 8, 9]
