@@ -18,6 +18,7 @@ from tests.network.node import (
     COMMAND,
     DATA,
     LAST,
+    LINE,
     REJECTED,
     command,
     echo_command,
@@ -307,6 +308,7 @@ def test_random_bytes_end_nothing_but_their_own_connection(new_node):
         assert process.is_alive()
         assert node.echo().returncode == 0
         node.wait(lambda: not node.arriving)
+    assert [one for one in node.log.read_text().splitlines() if not LINE.fullmatch(one)] == []
 
 
 def test_a_full_disk_is_answered_as_such_and_leaves_nothing(new_node, film_file, tmp_path):
