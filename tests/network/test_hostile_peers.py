@@ -11,6 +11,7 @@ import warnings
 
 import pytest
 
+from hipedge.network import scp
 from hipedge.network.spool import Spool, SpooledFilm
 from tests.dicom.dicom_films import DX, film
 from tests.network.node import (
@@ -85,6 +86,28 @@ def test_a_large_film_takes_no_memory(node, tmp_path):
     assert node.store(path).returncode == 0
     assert node.films[0].stat().st_size > size
     assert node.memory_kb() - before < 16 << 10
+
+
+def accept_at_most(film_bytes, all_bytes):
+    scp.MAX_FILE_BYTES, scp.ENDLESS_BYTES = film_bytes, all_bytes
+
+
+def test_a_film_that_is_too_large_is_refused_and_one_without_end_is_cut_off(new_node, tmp_path):
+    path = tmp_path / "large.dcm"
+    path.write_bytes(film(paint("normal"), bits=12, pixel_data=bytes(2 << 20)))
+    node = new_node()
+    with node.running(accept_at_most, 1 << 20, 4 << 20):
+        with node.associate() as connection:
+            connection.sendall(b"".join(store_pdus(path.read_bytes(), "1.2.3")))
+            assert read_status(connection) == 0xC000
+            connection.sendall(b"".join(store_pdus(path.read_bytes(), "1.2.3")[:-1]))
+            assert send_until_refused(connection, fragment(3, 0, bytes(16_000)) * 10) or (
+                read_pdu(connection)[0] == ABORT
+            )
+        node.wait(lambda: not node.arriving)
+    assert node.films == []
+    assert 'status="0xC000"' in node.log.read_text()
+    assert "message_refused" in node.log.read_text()
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -174,7 +197,8 @@ def test_tls_1_1_is_refused(new_node, certificates):
     with node.running():
         for version, is_good in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
             context = ssl.create_default_context(cafile=certificates.authority)
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # 1.1 is deprecated
                 context.minimum_version = context.maximum_version = version
             context.set_ciphers("ALL:@SECLEVEL=0")
             with node.connect() as connection:
