@@ -112,7 +112,7 @@ def test_a_film_that_is_too_large_is_refused_and_one_without_end_is_cut_off(new_
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_half_a_c_store_leaves_nothing(new_node, film_file, ends):
-    node = new_node(receive_idle_s=1.0)
+    node = new_node(receive_idle_s=2.0)
     with node.running():
         connection = node.associate()
         pdus = store_pdus(film_file.read_bytes(), "1.2.3", piece=1000)
@@ -122,14 +122,14 @@ def test_half_a_c_store_leaves_nothing(new_node, film_file, ends):
             connection.close()
         else:  # silent within a PDU
             connection.sendall(pdus[4][:100])
-        node.wait(lambda: not node.arriving, timeout_s=5)
+        node.wait(lambda: not node.arriving)
         assert node.echo().returncode == 0
         connection.close()
     assert node.films == []
 
 
 def test_a_flood_of_associations_is_capped_and_passes(new_node):
-    node = new_node(receive_associations=4, receive_idle_s=1.0)
+    node = new_node(receive_associations=4, receive_idle_s=2.0)
     with node.running():
         threads, before = node.threads(), node.memory_kb()
         held = [node.connect() for _ in range(300)]
@@ -153,17 +153,14 @@ def test_more_associations_than_allowed_are_rejected_as_a_passing_state(new_node
 
 
 def test_connections_come_no_faster_than_allowed(new_node):
-    node = new_node(receive_connections_per_s=5.0, receive_associations=50)
+    node = new_node(receive_connections_per_s=0.05)
     with node.running():
         answers = []
-        for _ in range(20):
+        for _ in range(5):
             with node.connect() as connection:
                 connection.sendall(request(called="OTHER"))
                 answers.append(read_pdu(connection)[0])
-        assert 5 <= answers.count(REJECTED) < 15
-        assert answers.count(None) == 20 - answers.count(REJECTED)
-        time.sleep(0.5)
-        assert node.echo().returncode == 0
+        assert answers == [REJECTED, None, None, None, None]
 
 
 def test_plain_text_and_silence_on_the_port_of_tls_hold_nobody_up(
@@ -172,7 +169,7 @@ def test_plain_text_and_silence_on_the_port_of_tls_hold_nobody_up(
     node = new_node(
         receive_tls_certificate=certificates.server,
         receive_tls_key=certificates.server_key,
-        receive_idle_s=5.0,
+        receive_idle_s=40.0,
     )
     with node.running():
         silent = node.connect()
@@ -184,7 +181,7 @@ def test_plain_text_and_silence_on_the_port_of_tls_hold_nobody_up(
         )  # fmt: skip
         begin = time.monotonic()
         assert node.store(film_file, options=options).returncode == 0
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 30
         silent.close()
         plain.close()
     assert 'tls_refused address="127.0.0.1"' in node.log.read_text()
@@ -268,7 +265,7 @@ def test_a_long_uid_within_a_film_is_for_watch_to_judge(node):
 
 
 def test_a_command_without_end_takes_no_memory(new_node):
-    node = new_node(receive_idle_s=1.0)
+    node = new_node(receive_idle_s=2.0)
     with node.running():
         before = node.memory_kb()
         with node.associate() as connection:
@@ -326,7 +323,7 @@ def test_a_c_store_without_a_film_is_refused(lasting_node):
 
 
 def test_random_bytes_end_nothing_but_their_own_connection(new_node):
-    node = new_node(receive_idle_s=1.0)
+    node = new_node(receive_idle_s=2.0)
     rng = random.Random(5)
     associated = b"".join(store_pdus(film(paint("normal"), bits=12), "1.2.3"))
     with node.running() as process:
