@@ -51,8 +51,12 @@ def free_port():
 @pytest.fixture(scope="session")
 def on_loopback(tmp_path_factory):
     """The environment in which a server listens on 127.0.0.1, whatever it asks for."""
+    return loopback_environment(tmp_path_factory.mktemp("loopback"))
+
+
+def loopback_environment(folder):
+    """Return that environment, with what it needs in a folder."""
     need("cc")
-    folder = tmp_path_factory.mktemp("loopback")
     source, library = folder / "loopback.c", folder / "loopback.so"
     source.write_text(LOOPBACK_SOURCE)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
@@ -140,6 +144,10 @@ class Orthanc:
     def classes(self):
         """The SOP Classes of all instances, sorted."""
         return sorted(instance["SOPClassUID"] for instance in self.instances())
+
+    def add(self, file):
+        """Put a file's bytes into the archive."""
+        urllib.request.urlopen(f"{self.url}/instances", data=file, timeout=30).close()
 
     def delete(self, sop_instance_uid):
         for name in self.get("/instances"):

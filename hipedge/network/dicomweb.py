@@ -214,7 +214,9 @@ def _session(authorization: str | None, authorities: Path | None) -> Session:
     except ImportError as error:
         raise _missing() from error
     session = requests.Session()
-    busy = Retry(total=4, backoff_factor=1.0, status_forcelist=BUSY, allowed_methods={"GET"})
+    busy = Retry(
+        total=4, connect=1, backoff_factor=1.0, status_forcelist=BUSY, allowed_methods={"GET"}
+    )
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=busy))
     if authorization is not None:

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import re
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
@@ -10,11 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from pydicom import dcmread
 
-from hipedge.cli import app
 from hipedge.dicom import read
-from hipedge.errors import ConfigError, InputError
+from hipedge.errors import ConfigError, HipedgeError, InputError
 from hipedge.network.dicomweb import DicomWeb, FetchError
 from hipedge.network.fetch import Query, fetch
 from hipedge.network.journal import Journal
@@ -22,7 +23,7 @@ from hipedge.network.multipart import only_part
 from hipedge.network.pace import Hours, Pace
 from hipedge.network.spool import SpooledFilm
 from tests.dicom.dicom_films import CR, EXPLICIT, JPEG_2000_LOSSLESS, JPEG_LS, RLE
-from tests.network.orthanc import Orthanc
+from tests.pacs import Orthanc, on_loopback
 from tests.watch import faults
 from tests.watch.clinic import ROOT_UID, dicom, paint
 
@@ -43,11 +44,13 @@ def study(number, day="20200310", **elements):
     )
 
 
+__all__ = ["on_loopback"]
+
+
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
+def archive(tmp_path_factory, on_loopback):
     """An Orthanc with films 0 to 9."""
-    orthanc = Orthanc(tmp_path_factory.mktemp("archive") / "orthanc")
-    with orthanc.running():
+    with Orthanc(tmp_path_factory.mktemp("archive"), on_loopback).up() as orthanc:
         for number, syntax in enumerate((EXPLICIT, RLE, JPEG_LS, JPEG_2000_LOSSLESS)):
             orthanc.add(study(number, syntax=syntax))
         orthanc.add(study(4, day="20191231"))
@@ -68,13 +71,13 @@ def folder(tmp_path):
 
 def uids(folder):
     """The last number of each film's UID."""
-    found = [read(path).film.sop_instance_uid for path in folder.glob("*.dcm")]
+    found = [dcmread(path).SOPInstanceUID for path in folder.glob("*.dcm")]
     return sorted(int(uid.rpartition(".")[2]) for uid in found)
 
 
 def test_films_of_the_days_and_modalities_arrive_as_they_are_stored(archive, folder):
     query = Query(YEAR.since, YEAR.until, ("DX", "CR"), frozenset({"HIP"}))
-    done = fetch(DicomWeb(archive.dicomweb), folder, query, 0)
+    done = fetch(DicomWeb(archive.web), folder, query, 0)
     assert (done.films, done.known, done.failed) == (6, 0, 0)
     assert uids(folder) == [0, 1, 2, 3, 7, 9]  # 9 names no body part
     by_uid = {read(path).film.sop_instance_uid: read(path) for path in folder.glob("*.dcm")}
@@ -87,29 +90,35 @@ def test_films_of_the_days_and_modalities_arrive_as_they_are_stored(archive, fol
     assert all(re.fullmatch(r"[0-9a-f]{32}\.dcm", p.name) for p in folder.glob("*.dcm"))
 
 
+def run(*arguments):
+    """Run the command in a process of its own; return its exit status and what it printed."""
+    command = [sys.executable, "-m", "hipedge", "fetch", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
 def test_the_command_goes_on_where_it_was(archive, folder):
-    arguments = ["fetch", archive.dicomweb, str(folder), "--since", "2020-01-01"]
-    arguments += ["--until", "2020-12-31", "--modality", "DX", "--per-minute", "100000"]
-    done = CliRunner().invoke(app, [*arguments, "--body-part", "chest"])
-    assert (done.exit_code, done.stdout.split()[0]) == (0, "2"), done.output  # and the one without
-    done = CliRunner().invoke(app, arguments)
-    assert done.stdout == "4 films fetched, 2 fetched before, 0 failed\n"
-    done = CliRunner().invoke(app, arguments)
-    assert done.stdout == "0 films fetched, 0 fetched before, 0 failed\n"  # whole studies are known
+    days = ("--since", "2020-01-01", "--until", "2020-12-31", "--per-minute", 100_000)
+    command = (archive.web, folder, *days, "--modality", "DX")
+    chest = "2 films fetched, 0 fetched before, 0 failed\n"  # one names no body part
+    assert run(*command, "--body-part", "chest") == (0, chest)
+    assert run(*command) == (0, "4 films fetched, 2 fetched before, 0 failed\n")
+    # Studies that were fetched whole are not asked for again.
+    assert run(*command) == (0, "0 films fetched, 0 fetched before, 0 failed\n")
     assert uids(folder) == [0, 1, 2, 3, 8, 9]
 
 
 def test_a_study_that_has_grown_is_fetched_again_in_its_new_part(archive, folder):
     query = Query(date(2020, 3, 9), date(2020, 3, 11), ("DX",))
-    fetch(DicomWeb(archive.dicomweb), folder, query, 0)
+    fetch(DicomWeb(archive.web), folder, query, 0)
     before = uids(folder)
     archive.add(study(10, StudyInstanceUID=f"{ROOT_UID}.1.0", SeriesInstanceUID=f"{ROOT_UID}.2.0"))
     try:
-        done = fetch(DicomWeb(archive.dicomweb), folder, query, 0)
+        done = fetch(DicomWeb(archive.web), folder, query, 0)
         assert (done.films, done.known) == (1, 1)
         assert uids(folder) == sorted([*before, 10])
     finally:
-        archive.remove(f"{ROOT_UID}.10")
+        archive.delete(f"{ROOT_UID}.10")
 
 
 def fetch_and_die(url, folder, owner, name, count):
@@ -130,12 +139,12 @@ def fetch_and_die(url, folder, owner, name, count):
 )
 def test_killed_at_any_point_it_goes_on_and_misses_no_film(archive, folder, owner, name, repeated):
     context = multiprocessing.get_context("forkserver")
-    target = (archive.dicomweb, folder, owner, name, 2)
+    target = (archive.web, folder, owner, name, 2)
     process = context.Process(target=fetch_and_die, args=target)
     process.start()
     process.join(60)
     assert process.exitcode == -9
-    done = fetch(DicomWeb(archive.dicomweb), folder, YEAR, 0)
+    done = fetch(DicomWeb(archive.web), folder, YEAR, 0)
     assert done.failed == 0
     found = uids(folder)
     assert sorted(set(found)) == [0, 1, 2, 3, 7, 8, 9]
@@ -210,6 +219,7 @@ class Server(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.asked.append(self.path)
+        self.server.authorizations.append(self.headers.get("Authorization"))
         for pattern, answer in self.server.answers.items():
             if re.search(pattern, self.path):
                 status, content_type, body = answer(self.path) if callable(answer) else answer
@@ -228,7 +238,7 @@ class Server(BaseHTTPRequestHandler):
 @contextmanager
 def serving(**answers):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    server.asked, server.answers = [], answers
+    server.asked, server.authorizations, server.answers = [], [], answers
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -288,7 +298,8 @@ def test_no_uid_of_a_server_becomes_part_of_a_path_or_a_url(folder, uid):
     assert {path.name for path in folder.iterdir()} == {".arriving", ".fetched"}
 
 
-WHOLE = multipart(dicom(1))
+FILM = dicom(1)
+WHOLE = multipart(FILM)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +324,7 @@ def test_a_film_that_is_not_delivered_is_counted_and_asked_for_again(folder, ans
     done, _ = fetch_from(one_film(WHOLE), folder)
     assert (done.films, done.failed) == (1, 0)
     (path,) = folder.glob("*.dcm")
-    assert path.read_bytes() == dicom(1)
+    assert path.read_bytes() == FILM
 
 
 def test_a_film_that_is_sent_without_multipart_is_accepted(folder):
@@ -349,7 +360,7 @@ def test_no_server_is_an_error(folder):
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(folder):
-    with pytest.raises(Exception, match="No space left"), serving(**one_film(WHOLE)) as (url, _):
+    with pytest.raises(HipedgeError, match="No space left"), serving(**one_film(WHOLE)) as (url, _):
         fetch(DicomWeb(url), folder, DAY, 1 << 62)
     assert list(folder.glob("*.dcm")) == []
 
@@ -365,24 +376,16 @@ def test_a_password_is_not_sent_in_plain_text_to_another_machine():
         DicomWeb("http://pacs.example/dicom-web", authorization="Basic abc")
 
 
-def test_the_authorization_of_the_settings_is_sent(folder):
-    def answer(path):
-        return rows()
-
-    with serving(**{"/studies": answer}) as (url, server):
-        seen = []
-        original = Server.parse_request
-
-        def parse_request(self):
-            result = original(self)
-            seen.append(self.headers.get("Authorization"))
-            return result
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Server, "parse_request", parse_request)
-            fetch(DicomWeb(url, authorization="Bearer abc"), folder, DAY, 0)
-    assert seen
-    assert set(seen) == {"Bearer abc"}
+def test_the_authorization_of_the_settings_is_sent(folder, tmp_path):
+    secret = tmp_path / "authorization"
+    secret.write_text("Bearer abc\n")
+    settings = tmp_path / "hipedge.toml"
+    settings.write_text(f'fetch_authorization_file = "{secret}"\nreserve_mb = 0')
+    with serving(**{"/studies": rows()}) as (url, server):
+        status, _ = run(url, folder, "--since", "2020-01-01", "--until", "2020-01-01",
+                        "--per-minute", 100_000, "--config", settings)  # fmt: skip
+    assert status == 0
+    assert set(server.authorizations) == {"Bearer abc"}
 
 
 def test_a_query_that_means_nothing_is_refused():

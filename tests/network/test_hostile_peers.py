@@ -348,13 +348,6 @@ def test_a_broken_disk_is_answered_as_a_failure_and_leaves_nothing(new_node, fil
     assert node.films == node.arriving == []
 
 
-# Each of these is close to another point.
-NIGHTLY = {
-    "before the film is begun",
-    "before it is on the disk",
-    "before it is renamed",
-    "before it is acknowledged",
-}
 POINTS = {
     "before the film is begun": (faults.before, Spool, "begin"),
     "when its first bytes are written": (faults.after, SpooledFilm, "write"),
@@ -371,10 +364,8 @@ def kill_at(point):
     put(owner, name, faults.die)
 
 
-@pytest.mark.parametrize(
-    "point",
-    [pytest.param(point, marks=[pytest.mark.slow] if point in NIGHTLY else []) for point in POINTS],
-)
+@pytest.mark.slow  # test_chain.py kills it at four points in a run of all tests
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_no_film_that_was_acknowledged_is_lost_or_partial(
     new_node, tmp_path, point, untrained_model
 ):
