@@ -21,6 +21,7 @@ from hipedge.results.attributes import (
     MANUFACTURER,
     NOTE,
     PLACEHOLDER_UID,
+    STAND_IN_CLASS,
     equipment,
     evidence_of,
     software_versions,
@@ -107,7 +108,7 @@ def _film_group(
     if columns and rows:
         region = _region(source, Box(0.0, 0.0, columns, rows))
         return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **common)
-    film = sr.SourceImageForMeasurementGroup(source.film_class, source.film_uid)
+    film = sr.SourceImageForMeasurementGroup(STAND_IN_CLASS, source.film_uid)
     return sr.MeasurementsAndQualitativeEvaluations(source_images=[film], **common)
 
 
@@ -153,7 +154,7 @@ def _region(source: Source, box: Box) -> sr.ImageRegion:
     return sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
         graphic_data=np.array([*corners, corners[0]], np.float32),
-        source_image=sr.SourceImageForRegion(source.film_class, source.film_uid),
+        source_image=sr.SourceImageForRegion(STAND_IN_CLASS, source.film_uid),
     )
 
 
