@@ -32,7 +32,7 @@ from hipedge.results.source import Source
 from hipedge.results.uids import device_uid, tracking_uid
 from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Case
-from hipedge.types import CATEGORIES, HARDWARE, Box, Category, Finding, Priority, Side
+from hipedge.types import CATEGORIES, HARDWARE, Box, Finding, Priority, Side
 
 COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 _YES = Concept("373066001", "SCT", "Yes")  # PS3.16 CID 230
@@ -143,7 +143,7 @@ def _hip_group(
         finding_type=_coded(codes("category", finding.category.value)),
         algorithm_id=_algorithm(case),
         finding_sites=[_finding_site(codes, scored.hip.side)],
-        measurements=list(_measurements(finding)),
+        measurements=list(_measurements(finding, codes)),
         qualitative_evaluations=list(_hip_evaluations(finding, codes)),
     )
 
@@ -163,7 +163,7 @@ def _finding_site(codes: Codes, side: Side) -> sr.FindingSite:
     return sr.FindingSite(_coded(codes("site", "hip")), laterality)
 
 
-def _measurements(finding: Finding) -> Iterator[sr.Measurement]:
+def _measurements(finding: Finding, codes: Codes) -> Iterator[sr.Measurement]:
     """Yield the certainty of the finding in per cent, and the probability of each category."""
     probabilities = dict(zip(CATEGORIES, finding.probabilities, strict=True))
     yield sr.Measurement(
@@ -173,23 +173,10 @@ def _measurements(finding: Finding) -> Iterator[sr.Measurement]:
     )
     for category, probability in probabilities.items():
         yield sr.Measurement(
-            name=_coded(private(_PROBABILITY[category], f"Probability of {_words(category)}")),
+            name=_coded(codes("probability", category.value)),
             value=round(probability, 4),
             unit=dictionary.UCUM.NoUnits,
         )
-
-
-# Code Value (0008,0100) has VR SH, so at most 16 characters.
-_PROBABILITY = {
-    Category.NORMAL: "P_NORMAL",
-    Category.OSTEOARTHRITIS: "P_ARTHRITIS",
-    Category.FEMORAL_HEAD_OSTEONECROSIS: "P_NECROSIS",
-    Category.FEMORAL_NECK_FRACTURE: "P_NECK_FRACTURE",
-    Category.INTERTROCHANTERIC_FRACTURE: "P_TROCH_FRACTURE",
-    Category.DEVELOPMENTAL_DYSPLASIA: "P_DYSPLASIA",
-    Category.TOTAL_HIP_ARTHROPLASTY: "P_ARTHROPLASTY",
-    Category.INTERNAL_FIXATION: "P_FIXATION",
-}
 
 
 def _hip_evaluations(finding: Finding, codes: Codes) -> Iterator[sr.QualitativeEvaluation]:
