@@ -59,6 +59,7 @@ def send_until_refused(connection, data):
     return False
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize("kind", [DATA, 1, 2, 6])
 def test_a_pdu_that_claims_4_gb_is_refused_before_memory_is_taken_for_it(lasting_node, kind):
     node, claim = lasting_node, f"claimed={0xFFFFFFFF}"
@@ -78,6 +79,7 @@ def test_the_peer_is_told_that_its_pdu_is_too_long(lasting_node):
         assert read_pdu(connection) == (ABORT, bytes([0, 0, 2, 6]))
 
 
+@pytest.mark.promise(20)
 def test_a_large_film_takes_no_memory(node, tmp_path):
     path = tmp_path / "large.dcm"
     size = 100 << 20
@@ -92,6 +94,7 @@ def accept_at_most(film_bytes, all_bytes):
     scp.MAX_FILE_BYTES, scp.ENDLESS_BYTES = film_bytes, all_bytes
 
 
+@pytest.mark.promise(20)
 def test_a_film_that_is_too_large_is_refused_and_one_without_end_is_cut_off(new_node, tmp_path):
     path = tmp_path / "large.dcm"
     path.write_bytes(film(paint("normal"), bits=12, pixel_data=bytes(2 << 20)))
@@ -110,6 +113,7 @@ def test_a_film_that_is_too_large_is_refused_and_one_without_end_is_cut_off(new_
     assert "message_refused" in node.log.read_text()
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize("ends", [True, False])
 def test_half_a_c_store_leaves_nothing(new_node, film_file, ends):
     node = new_node(receive_idle_s=2.0)
@@ -128,6 +132,7 @@ def test_half_a_c_store_leaves_nothing(new_node, film_file, ends):
     assert node.films == []
 
 
+@pytest.mark.promise(20)
 def test_a_flood_of_associations_is_capped_and_passes(new_node):
     node = new_node(receive_associations=4, receive_idle_s=2.0)
     with node.running():
@@ -163,6 +168,7 @@ def test_connections_come_no_faster_than_allowed(new_node):
         assert answers == [REJECTED, None, None, None, None]
 
 
+@pytest.mark.promise(20)
 def test_plain_text_and_silence_on_the_port_of_tls_hold_nobody_up(
     new_node, film_file, certificates
 ):
@@ -206,6 +212,7 @@ def test_tls_1_1_is_refused(new_node, certificates):
                         context.wrap_socket(connection, server_hostname="localhost")
 
 
+@pytest.mark.promise(19)
 def test_the_same_instance_ten_times_at_once_is_acknowledged_and_screened_once(
     new_node, untrained_model, tmp_path
 ):
@@ -234,6 +241,7 @@ def test_the_same_instance_ten_times_at_once_is_acknowledged_and_screened_once(
     assert clinic.rows("select count(*) from hips") == [(1,)]
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize("instance", ["../../x", "/etc/passwd", "a\\b", "1.2.3;rm -rf", "x" * 64])
 def test_no_uid_becomes_part_of_a_path(node, tmp_path, instance):
     before = {path for path in tmp_path.rglob("*") if path.parent != node.spool}
@@ -246,6 +254,7 @@ def test_no_uid_becomes_part_of_a_path(node, tmp_path, instance):
     assert {path for path in tmp_path.rglob("*") if path.parent != node.spool} == before
 
 
+@pytest.mark.promise(20)
 def test_a_uid_of_10000_characters_ends_its_association_alone(node, film_file):
     with node.associate() as other, node.associate() as connection:
         connection.sendall(b"".join(store_pdus(film_file.read_bytes(), "1." * 5000)))
@@ -264,6 +273,7 @@ def test_a_long_uid_within_a_film_is_for_watch_to_judge(node):
     assert len(node.films) == 1
 
 
+@pytest.mark.promise(20)
 def test_a_command_without_end_takes_no_memory(new_node):
     node = new_node(receive_idle_s=2.0)
     with node.running():
@@ -275,6 +285,7 @@ def test_a_command_without_end_takes_no_memory(new_node):
         assert node.echo().returncode == 0
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize(
     "pdus",
     [
@@ -322,6 +333,7 @@ def test_a_c_store_without_a_film_is_refused(lasting_node):
     assert node.films == []
 
 
+@pytest.mark.promise(20)
 def test_random_bytes_end_nothing_but_their_own_connection(new_node):
     node = new_node(receive_idle_s=2.0)
     rng = random.Random(5)
@@ -345,6 +357,7 @@ def test_random_bytes_end_nothing_but_their_own_connection(new_node):
     assert [one for one in node.log.read_text().splitlines() if not LINE.fullmatch(one)] == []
 
 
+@pytest.mark.promise(20)
 def test_a_full_disk_is_answered_as_such_and_leaves_nothing(new_node, film_file, tmp_path):
     large = tmp_path / "large.dcm"
     large.write_bytes(film(paint("normal"), bits=12, pixel_data=bytes(1 << 20)))
@@ -400,6 +413,7 @@ def kill_at(point):
     put(owner, name, faults.die)
 
 
+@pytest.mark.promise(19)
 @pytest.mark.slow  # test_chain.py kills it at four points in a run of all tests
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_no_film_that_was_acknowledged_is_lost_or_partial(
