@@ -34,9 +34,9 @@ from hipedge.backends.tensorrt.engine_cache import (
     sidecar_of,
     write_engine,
 )
-from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, load, open_log
+from hipedge.backends.tensorrt.flavours import Flavour, load, loadable, open_log
 from hipedge.backends.tensorrt.gpu import first_gpu
-from hipedge.backends.tensorrt.lookup import find_engine_of
+from hipedge.backends.tensorrt.lookup import find_engine_of, supports
 from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
 from hipedge.export.timing_cache import read_timing_cache, write_timing_cache
 from hipedge.model import ModelFolder
@@ -155,10 +155,13 @@ def ensure_engine(model: ModelFolder, progress: Progress) -> None:
 
     Raises as `TensorRtBackend.open` and `export_engine` do.
     """
-    flavour, gpu = choose_flavour(), first_gpu()
+    gpu = first_gpu()
     try:
         find_engine_of(model, gpu)
     except BackendError:
+        flavour = next((flavour for flavour, _ in loadable() if supports(flavour, gpu)), None)
+        if flavour is None:
+            raise
         device = None if flavour.builds_without_gpu else str(gpu)
         export_engine(model, Recipe(flavour), device=device, progress=progress)
 
@@ -191,6 +194,8 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
         _check_tensors(network, module, onnx)
         config = builder.create_builder_config()
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        # On by default, with which a layer in single precision has a mantissa of 10 bits.
+        config.clear_flag(module.BuilderFlag.TF32)
         if recipe.optimization_level is not None:
             config.builder_optimization_level = recipe.optimization_level
         config.add_optimization_profile(_profile(builder, recipe.profile, size_px))

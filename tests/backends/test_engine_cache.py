@@ -17,7 +17,7 @@ from hipedge.backends.tensorrt.engine_cache import (
 from hipedge.errors import BackendError, ConfigError
 from tests.builders import sha
 
-GPU = Device("Test GPU", (8, 9))
+GPU = Device("Test GPU", (8, 9), 46)
 KEY = EngineKey(sha("model"), "tensorrt", "10.3.0", str(GPU), (), "fp16", Profile(1, 8, 32))
 
 

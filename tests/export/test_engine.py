@@ -119,9 +119,9 @@ def test_an_engine_in_the_cache_is_found_by_model_version_and_device(rtx, folder
         "cure": "build it",
     }
     assert made.path.parent == engines_folder() == folder
-    assert find_engine(folder, device=Device("RTX 5090", (12, 0)), **wanted) == made.path
+    assert find_engine(folder, device=Device("RTX 5090", (12, 0), 170), **wanted) == made.path
     with pytest.raises(BackendError, match=r"on compute capability 8.6, 12.0, and this is .*8.9"):
-        find_engine(folder, device=Device("RTX 4090", (8, 9)), **wanted)
+        find_engine(folder, device=Device("RTX 4090", (8, 9), 128), **wanted)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def of_model(reference_model):
         "onnx_sha256": reference_model.card.files[CLASSIFIER],
         "flavour": "rtx",
         "version": "1.7",
-        "device": Device("RTX 4090", (8, 9)),
+        "device": Device("RTX 4090", (8, 9), 128),
         "cure": "build it",
     }
 
@@ -159,11 +159,11 @@ def test_a_sidecar_that_vanishes_is_no_error(folder, of_model):
 
 
 def test_an_engine_for_no_target_is_for_all_since_ampere(built):
-    assert built.sidecar.key.runs_on(Device("RTX 3090", (8, 6)))
-    assert built.sidecar.key.runs_on(Device("RTX 5090", (12, 0)))
-    assert not built.sidecar.key.runs_on(Device("RTX 2080", (7, 5)))
-    assert not built.sidecar.key.runs_on(Device("Orin", (8, 7)))
-    assert not built.sidecar.key.runs_on(Device("H200", (9, 0)))
+    assert built.sidecar.key.runs_on(Device("RTX 3090", (8, 6), 82))
+    assert built.sidecar.key.runs_on(Device("RTX 5090", (12, 0), 170))
+    assert not built.sidecar.key.runs_on(Device("RTX 2080", (7, 5), 46))
+    assert not built.sidecar.key.runs_on(Device("Orin", (8, 7), 16))
+    assert not built.sidecar.key.runs_on(Device("H200", (9, 0), 132))
     assert built.sidecar.key.made_for == "compute capability 8.0, 8.6, 8.9, 12.0, 12.1"
 
 
@@ -244,6 +244,22 @@ def test_no_call_that_is_deprecated_is_made(rtx, reference_model):
             rtx,
             lambda *_: None,
         )
+
+
+def test_layers_in_single_precision_are_computed_in_single_precision(
+    rtx, untrained_model, monkeypatch
+):
+    """TF32, which TensorRT allows by default, has the mantissa of half precision."""
+    configs = []
+    create = rtx.Builder.create_builder_config
+    monkeypatch.setattr(
+        rtx.Builder,
+        "create_builder_config",
+        lambda builder: configs.append(create(builder)) or configs[-1],
+    )
+    build(untrained_model.classifier, 64, Recipe(RTX), rtx, lambda *_: None)
+    (config,) = configs
+    assert not config.get_flag(rtx.BuilderFlag.TF32)
 
 
 def test_progress_counts_the_steps_of_each_phase(rtx, reference_model):

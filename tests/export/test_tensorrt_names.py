@@ -29,8 +29,10 @@ NAMES = {
         *("build_serialized_network", "create_builder_config", "create_network"),
         "create_optimization_profile",
     ),
+    "BuilderFlag": ("TF32",),
     "DataType": ("FLOAT", "UINT8"),
     "IBuilderConfig": (
+        "clear_flag",
         *("add_optimization_profile", "builder_optimization_level", "create_timing_cache"),
         *("get_timing_cache", "progress_monitor", "set_memory_pool_limit", "set_timing_cache"),
     ),

@@ -19,7 +19,7 @@ from hipedge.files import cache_folder, write_atomically
 
 log = logging.getLogger("hipedge.tensorrt")
 
-SIDECAR_FORMAT = 1
+SIDECAR_FORMAT = 2
 ENGINE_SUFFIX = ".engine"
 LONGEST_SLUG = 80
 
@@ -54,22 +54,26 @@ class Profile:
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU: its name, and its compute capability (major, minor)."""
+    """A GPU: its name, its compute capability (major, minor), its number of multiprocessors.
+
+    Every Jetson Orin has the name Orin and the capability 8.7, from a Nano to an AGX.
+    """
 
     name: str
     compute_capability: tuple[int, int]
+    multiprocessors: int
 
     def __str__(self) -> str:
         major, minor = self.compute_capability
-        return f"{self.name} ({major}.{minor})"
+        return f"{self.name} ({major}.{minor}, {self.multiprocessors} multiprocessors)"
 
 
 @dataclass(frozen=True)
 class EngineKey:
     """What an engine was built from and for. Engines with equal keys are interchangeable.
 
-    `device` is a GPU's name and compute capability, or None for a portable engine; `targets` are
-    the compute capabilities that a portable engine was built for, empty for TensorRT's default.
+    `device` is a `Device` as text, or None for a portable engine; `targets` are the compute
+    capabilities that a portable engine was built for, empty for TensorRT's default.
     """
 
     onnx_sha256: str
@@ -163,8 +167,16 @@ def engine_path(folder: Path, model_name: str, key: EngineKey) -> Path:
 
     The model's name is free text, of which only characters that are safe in file names are kept.
     """
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name)[:LONGEST_SLUG].strip(".-") or "model"
-    return folder / f"{slug}-{key.digest[:16]}{ENGINE_SUFFIX}"
+    return folder / f"{_slug(model_name) or 'model'}-{key.digest[:16]}{ENGINE_SUFFIX}"
+
+
+def kernels_of(engine: Path, device: Device) -> Path:
+    """Return the file of the kernels that TensorRT for RTX compiles of an engine for a GPU."""
+    return engine.with_name(f"{engine.name}.{_slug(str(device))}.kernels")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST_SLUG].strip(".-")
 
 
 def find_engine(
