@@ -273,7 +273,8 @@ def test_a_pycuda_that_cannot_be_imported_says_why(installed, monkeypatch, tmp_p
 def test_a_missing_package_names_what_to_install(installed, monkeypatch, name):
     for module in (name, "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InstallationError, match=r"pip install '?(hipedge\[tensorrt\]|pycuda)"):
+    message = r"pip install '?(hipedge\[tensorrt-cu13\]|pycuda)"
+    with pytest.raises(InstallationError, match=message):
         TensorRtBackend.open(None)
     assert choose()[0] != "tensorrt"
 
@@ -304,6 +305,33 @@ def test_rtx_runs_where_the_libraries_of_tensorrt_do_not_load(
     write_engine(model_on_gpu.path, b"engine", replace(model_on_gpu.sidecar, key=key))
     with TensorRtBackend.open(model_on_gpu.model) as backend:
         assert backend.fingerprint.runtime == "tensorrt-rtx"
+
+
+@pytest.fixture
+def lean_on_gpu(model_on_gpu, monkeypatch):
+    """The machine of `model_on_gpu` with the lean runtime alone, and no engine for it."""
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_lean", model_on_gpu.tensorrt.module)
+    model_on_gpu.tensorrt.module.__version__ = "10.16.0"
+    return model_on_gpu
+
+
+def test_the_lean_runtime_runs_an_engine_of_an_earlier_version_and_proves_it(lean_on_gpu):
+    key = replace(lean_on_gpu.sidecar.key, lean=True)
+    write_engine(lean_on_gpu.path, b"engine", replace(lean_on_gpu.sidecar, key=key))
+    assert is_proved(lean_on_gpu)
+    with TensorRtBackend.open(lean_on_gpu.model) as backend:
+        assert str(backend.fingerprint).startswith("tensorrt-lean=10.16.0 ")
+
+
+def test_a_machine_with_the_lean_runtime_alone_says_where_to_build(lean_on_gpu, monkeypatch):
+    for module in ("tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, module, None)
+    message = "engine .* --flavour tensorrt --lean`, on a machine with TensorRT and such a GPU"
+    with pytest.raises(BackendError, match=message):
+        TensorRtBackend.open(lean_on_gpu.model)
+    with pytest.raises(BackendError, match=message):
+        ensure_engine(lean_on_gpu.model, print)
 
 
 @pytest.fixture

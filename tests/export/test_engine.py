@@ -77,6 +77,7 @@ def test_the_sidecar_says_what_the_engine_is(rtx, built, reference_model):
         "targets": [],
         "precision": "fp16",
         "profile": {"least": 1, "best": 8, "most": 32},
+        "lean": False,
     }
     assert content["model_id"] == reference_model.model_id
     assert content["engine_bytes"] == built.path.stat().st_size
@@ -233,6 +234,13 @@ def test_what_a_flavour_cannot_do_is_an_error():
         Recipe(RTX, timing_cache="cache")
 
 
+def test_the_lean_runtime_builds_nothing():
+    with pytest.raises(ConfigError, match="builds no engine: use --flavour tensorrt --lean"):
+        Recipe(FLAVOURS["lean"])
+    with pytest.raises(ConfigError, match="use --flavour tensorrt"):
+        Recipe(RTX, lean=True)
+
+
 def test_no_call_that_is_deprecated_is_made(rtx, reference_model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -246,20 +254,32 @@ def test_no_call_that_is_deprecated_is_made(rtx, reference_model):
         )
 
 
-def test_layers_in_single_precision_are_computed_in_single_precision(
-    rtx, untrained_model, monkeypatch
-):
-    """TF32, which TensorRT allows by default, has the mantissa of half precision."""
-    configs = []
-    create = rtx.Builder.create_builder_config
+@pytest.fixture
+def configs(rtx, monkeypatch):
+    """The configurations of the builds of a test."""
+    made, create = [], rtx.Builder.create_builder_config
     monkeypatch.setattr(
-        rtx.Builder,
-        "create_builder_config",
-        lambda builder: configs.append(create(builder)) or configs[-1],
+        rtx.Builder, "create_builder_config", lambda one: made.append(create(one)) or made[-1]
     )
+    return made
+
+
+def test_layers_in_single_precision_are_computed_in_single_precision(rtx, untrained_model, configs):
+    """TF32, which TensorRT allows by default, has the mantissa of half precision."""
     build(untrained_model.classifier, 64, Recipe(RTX), rtx, lambda *_: None)
     (config,) = configs
     assert not config.get_flag(rtx.BuilderFlag.TF32)
+    assert not config.get_flag(rtx.BuilderFlag.VERSION_COMPATIBLE)
+
+
+def test_an_engine_for_the_lean_runtime_is_built_for_later_versions_and_without_code(
+    rtx, untrained_model, configs
+):
+    recipe = Recipe(FLAVOURS["tensorrt"], lean=True)
+    build(untrained_model.classifier, 64, recipe, rtx, lambda *_: None)
+    (config,) = configs
+    assert config.get_flag(rtx.BuilderFlag.VERSION_COMPATIBLE)
+    assert config.get_flag(rtx.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
 
 
 def test_progress_counts_the_steps_of_each_phase(rtx, reference_model):
@@ -431,13 +451,13 @@ def test_a_profile_is_three_rising_sizes(text):
 
 
 def test_an_unknown_flavour_is_an_error():
-    with pytest.raises(ConfigError, match="choose auto, tensorrt, rtx"):
-        choose_flavour("lean")
+    with pytest.raises(ConfigError, match="choose auto, tensorrt, rtx, lean"):
+        choose_flavour("dispatch")
 
 
 def test_a_flavour_that_is_not_installed_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(InstallationError, match=r"pip install 'hipedge\[tensorrt\]'"):
+    with pytest.raises(InstallationError, match=r"pip install 'hipedge\[tensorrt-cu13\]'"):
         load(FLAVOURS["tensorrt"])
 
 

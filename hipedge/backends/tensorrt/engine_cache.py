@@ -73,7 +73,8 @@ class EngineKey:
     """What an engine was built from and for. Engines with equal keys are interchangeable.
 
     `device` is a `Device` as text, or None for a portable engine; `targets` are the compute
-    capabilities that a portable engine was built for, empty for TensorRT's default.
+    capabilities that a portable engine was built for, empty for TensorRT's default. A `lean` engine
+    is for the lean runtime alone, of its version or a later one.
     """
 
     onnx_sha256: str
@@ -83,11 +84,19 @@ class EngineKey:
     targets: tuple[str, ...]
     precision: str
     profile: Profile
+    lean: bool = False
 
     @property
     def digest(self) -> str:
         """SHA-256 of the key, in hexadecimal."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def runs_with(self, flavour: str, version: str) -> bool:
+        """Whether an installed flavour of TensorRT, of this version, can load the engine."""
+        if not self.lean:
+            return (self.flavour, self.version) == (flavour, version)
+        built, runtime = _numbers(self.version), _numbers(version)
+        return flavour == "lean" and built[:1] == runtime[:1] and built <= runtime
 
     def runs_on(self, device: Device) -> bool:
         """Whether an engine of this key was built for `device`."""
@@ -96,6 +105,11 @@ class EngineKey:
         if not self.targets:
             return device.compute_capability in RTX_DEFAULT_CAPABILITIES
         return "{}.{}".format(*device.compute_capability) in self.targets
+
+    @property
+    def made_with(self) -> str:
+        """The flavour and version that run it, for messages."""
+        return f"lean {self.version} or later" if self.lean else f"{self.flavour} {self.version}"
 
     @property
     def made_for(self) -> str:
@@ -150,6 +164,11 @@ class Sidecar:
             raise BackendError(f"{path} does not describe an engine: {cure}") from error
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version such as `10.14.1.48.post1`, which is after `10.14.1.48`."""
+    return tuple(map(int, re.findall("[0-9]+", version)))
+
+
 def sidecar_of(engine: Path) -> Path:
     """Return the path of the JSON beside an engine."""
     return engine.with_name(engine.name + ".json")
@@ -192,7 +211,7 @@ def find_engine(
     newest_first = sorted(of_model, key=lambda path: of_model[path].built, reverse=True)
     for path in newest_first:
         key = of_model[path].key
-        if (key.flavour, key.version) == (flavour, version) and key.runs_on(device):
+        if key.runs_with(flavour, version) and key.runs_on(device):
             return path.with_name(path.name.removesuffix(".json"))
     here = f"{flavour} {version} on {device}"
     if unreadable:
@@ -201,7 +220,7 @@ def find_engine(
         raise BackendError(f"{folder} has no engine of this model for {here}: {cure}")
     stale = of_model[newest_first[0]].key
     raise BackendError(
-        f"the newest engine of this model in {folder} is for {stale.flavour} {stale.version} on"
+        f"the newest engine of this model in {folder} is for {stale.made_with} on"
         f" {stale.made_for}, and this is {here}: {cure}"
     )
 

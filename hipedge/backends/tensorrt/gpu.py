@@ -124,12 +124,3 @@ def _describe(cuda: Any, gpu: Any) -> Device:
         tuple(gpu.compute_capability()),
         gpu.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT),
     )
-
-
-def keep_for_ever(lost: object) -> None:
-    """Never destroy `lost`, nor anything that it refers to, not even as the process ends.
-
-    pycuda's destructors call CUDA, and abort the process where a broken context cannot be made
-    current.
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(lost))

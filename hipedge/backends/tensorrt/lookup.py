@@ -42,9 +42,16 @@ def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Pa
                 flavour=flavour.name,
                 version=module.__version__,
                 device=device,
-                cure=f"run `hipedge export engine {model.path} --flavour {flavour.name}`",
+                cure=_cure(model, flavour),
             )
             return flavour, module, path
         except BackendError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _cure(model: ModelFolder, flavour: Flavour) -> str:
+    where = (
+        "" if flavour.builds else ", on a machine with TensorRT and such a GPU, and copy it here"
+    )
+    return f"run `hipedge export engine {model.path} {flavour.build_options}`{where}"

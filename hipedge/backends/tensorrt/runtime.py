@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from hipedge.backends.base import Fingerprint
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
-from hipedge.backends.tensorrt.calls import TensorRtError, construct, require
+from hipedge.backends.tensorrt.calls import TensorRtError, construct, keep_for_ever, require
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
 from hipedge.backends.tensorrt.engine_cache import Device, kernels_of, read_engine
 from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, open_log
-from hipedge.backends.tensorrt.gpu import Gpu, first_gpu, keep_for_ever
+from hipedge.backends.tensorrt.gpu import Gpu, first_gpu
 from hipedge.backends.tensorrt.lookup import find_engine_of
 from hipedge.backends.tensorrt.proof import prove
 from hipedge.backends.tensorrt.slot import INPUT, Slot
@@ -174,8 +174,9 @@ class TensorRtBackend(Pipelined):
     @property
     def fingerprint(self) -> Fingerprint:
         """TensorRT's flavour and version, the driver's CUDA version and the GPU."""
+        flavour = self._flavour.name
         return Fingerprint(
-            runtime="tensorrt" if self._flavour.name == "tensorrt" else "tensorrt-rtx",
+            runtime="tensorrt" if flavour == "tensorrt" else f"tensorrt-{flavour}",
             version=self._module.__version__,
             provider=f"CUDA {self._gpu.driver_version}",
             device=str(self._gpu.device),
