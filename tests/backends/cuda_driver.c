@@ -6,7 +6,8 @@
  * too early, or a buffer that is written too early, shows in the scores. Work that is still queued
  * when its memory is freed is counted as a fault; on a GPU it would write into memory of others.
  *
- * Until `standin_start` there is no GPU, which is also what other libraries of the process find.
+ * Until `standin_start` there is no GPU, which is also what other libraries of the process find,
+ * unless the environment names one: STANDIN_GPU.
  */
 
 #include <stddef.h>
@@ -30,6 +31,7 @@ enum {
 };
 
 enum { MULTIPROCESSOR_COUNT = 16, BLOCKING_SYNC = 1, DRIVER_VERSION = 13020 };
+static const size_t GPU_BYTES = (size_t)8 << 30;
 enum { MOST_CALLS = 1 << 20, MOST_CONTEXTS = 64 };
 
 /* The numbers that a test reads; `standin_counts` returns them in this order. */
@@ -37,6 +39,7 @@ static struct {
     long references, depth, device_memory, host_memory, streams, events, graphs, executables;
     long faults, spinning_waits;
 } now;
+static size_t device_bytes;
 
 static struct {
     CUresult init;
@@ -183,6 +186,7 @@ static CUresult allocate(int on_host, void **address, size_t size) {
     memset(block->start, 0xAB, size);
     blocks[on_host] = block;
     *address = block->start;
+    device_bytes += on_host ? 0 : size;
     on_host ? now.host_memory++ : now.device_memory++;
     return SUCCESS;
 }
@@ -202,6 +206,7 @@ static CUresult release(int on_host, void *address) {
         *link = block->next;
         block->next = freed;
         freed = block;
+        device_bytes -= on_host ? 0 : block->size;
         on_host ? now.host_memory-- : now.device_memory--;
         return SUCCESS;
     }
@@ -311,6 +316,13 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
     USE;
     IN_CONTEXT;
     return release(0, (void *)address);
+}
+
+CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
+    USE;
+    IN_CONTEXT;
+    *free = GPU_BYTES - device_bytes, *total = GPU_BYTES;
+    return SUCCESS;
 }
 
 CUresult cuMemHostAlloc(void **address, size_t size, unsigned flags) {
@@ -478,6 +490,37 @@ CUresult cuGraphLaunch(struct queue *executable, struct stream *stream) {
     return SUCCESS;
 }
 
+/* Kernels: there is one, and it breaks the context for ever. */
+
+CUresult cuModuleLoadDataEx(void **module, const void *image, unsigned count, int *options,
+                            void **values) {
+    USE;
+    IN_CONTEXT;
+    *module = &primary;
+    return SUCCESS;
+}
+
+CUresult cuModuleGetFunction(void **function, void *module, const char *name) {
+    USE;
+    *function = &primary;
+    return SUCCESS;
+}
+
+CUresult cuFuncSetBlockShape(void *function, int x, int y, int z) {
+    USE;
+    return SUCCESS;
+}
+
+CUresult cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
+                        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
+                        struct stream *stream, void **parameters, void **extra) {
+    USE;
+    IN_CONTEXT;
+    fail_from = call_count;
+    fail_until = 1L << 40;
+    return SUCCESS;
+}
+
 /* For tests. */
 
 /* Begin anew, with a GPU for which cuInit returns `init`. */
@@ -488,7 +531,7 @@ void standin_start(CUresult init, const char *name, int major, int minor, int mu
     strncpy(gpu.name, name, sizeof gpu.name - 1);
     call_count = 0, fail_from = -1, fail_name[0] = 0;
     /* What a test before this one has left is never used again, and never freed. */
-    streams = NULL, blocks[0] = blocks[1] = NULL, depth = 0;
+    streams = NULL, blocks[0] = blocks[1] = NULL, depth = 0, device_bytes = 0;
     while (freed != NULL) {
         struct block *block = freed;
         freed = block->next;
@@ -512,6 +555,11 @@ void standin_fail_use(const char *name, long use) {
 void standin_heal(void) {
     fail_from = -1;
     fail_name[0] = 0;
+}
+
+__attribute__((constructor)) static void start_from_environment(void) {
+    const char *name = getenv("STANDIN_GPU");
+    if (name != NULL) standin_start(SUCCESS, name, 9, 0, 132); /* as Hopper, without RTX */
 }
 
 long standin_call_count(void) { return call_count; }
