@@ -15,8 +15,10 @@ import pytest
 
 from hipedge.backends.fake import FakeBackend
 from hipedge.errors import BackendLost
+from hipedge.pipeline.batching import BatchScheduler
 from tests.backends.cuda_driver import Counts, pycuda_folder
 from tests.backends.gpu import backend_on, in_thread, logits, samples
+from tests.pipeline.test_batching import await_films, prepared
 
 ROOT = Path(__file__).parents[2]
 HELD = [name for name in Counts.__dataclass_fields__ if name not in ("faults", "spinning_waits")]
@@ -85,6 +87,18 @@ def test_a_lost_backend_makes_no_call_any_more(tensorrt, driver, graphs, caplog)
 
     assert in_thread(lose) == []
     assert "freed by the end of the process" in caplog.text
+
+
+def test_a_gpu_that_is_lost_in_the_pipeline_is_an_error_there(tensorrt, driver):
+    with BatchScheduler(lambda: backend_on(tensorrt)) as batches:
+        batches.submit([prepared("a film")])
+        await_films(batches, 1)
+        driver.fail()
+        batches.submit([prepared("another film")])
+        batches.wait()
+        with pytest.raises(BackendLost):
+            batches.collect()
+        assert len(batches.films) == 1
 
 
 def test_another_backend_of_the_process_goes_on(tensorrt, driver):

@@ -12,9 +12,11 @@ import pytest
 from hipedge.backends.fake import FakeBackend
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
 from hipedge.errors import BackendError
+from hipedge.pipeline.batching import BatchScheduler
 from tests.backends.cuda_driver import Counts
 from tests.backends.gpu import backend_on, in_thread, logits, samples
 from tests.backends.tensorrt_double import TensorRt
+from tests.pipeline.test_batching import await_films, prepared
 
 COPIES = ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync")
 CAPTURING = (
@@ -191,6 +193,16 @@ def test_an_engine_that_cannot_be_loaded_leaves_nothing(tensorrt, driver, call, 
     assert driver.counts == Counts()
     assert (tensorrt.lives, tensorrt.faults) == (0, [])
     del caught
+
+
+def test_the_pipeline_that_is_interrupted_leaves_nothing(tensorrt, driver):
+    """Its thread opens and closes the backend, here with batches in flight and films waiting."""
+    with BatchScheduler(lambda: backend_on(tensorrt)) as batches:
+        batches.submit([prepared(str(number)) for number in range(100)])
+        await_films(batches, 1)
+    assert "execute_async_v3" in driver.names()
+    assert driver.counts == Counts()
+    assert (tensorrt.lives, tensorrt.faults) == (0, [])
 
 
 # CUDA graphs.
