@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
-    "onnx": ("export/onnx.py",),
+    "onnx": ("export/onnx.py", "export/precision.py"),
     "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
     "tensorrt": (
@@ -148,6 +148,7 @@ NEEDS_AN_EXTRA = (
     "insertion",
     "study",
     "export/onnx.py",
+    "export/precision.py",
     "backends/openvino.py",
 )
 
