@@ -24,6 +24,7 @@ COMMANDS = (
     "flagged",
     "show",
     "watch",
+    "service",
     "status",
     "retry",
     "prune",
