@@ -45,6 +45,8 @@ OWNERS = {
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
     "prometheus_client": ("watch/metrics.py",),
+    "pynetdicom": ("network/",),
+    "dicomweb_client": ("network/",),
     "hipedge.cli": ("cli/", "__main__.py"),
 }
 # The packages from the bottom up. Imports point down, or stay within a package: modules of the
@@ -59,13 +61,14 @@ LAYERS = (
         "config",
         "csv_input",
         "onnx_session",
+        "service_log",
         "telemetry",
     ),
     ("imaging",),
     ("model", "dicom"),
     ("rules", "locate"),
     ("backends", "store"),
-    ("export", "pipeline", "review", "phantom"),
+    ("export", "network", "pipeline", "review", "phantom"),
     ("insertion",),
     ("perf", "watch", "study", "train"),
     ("api",),
@@ -141,7 +144,7 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
         root = {(source, target) for source, target in root if target not in ends}
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client"  # noqa: E501
 NEEDS_AN_EXTRA = (
     "train",
     "phantom",
@@ -149,6 +152,7 @@ NEEDS_AN_EXTRA = (
     "study",
     "export/onnx.py",
     "backends/openvino.py",
+    "network/scp.py",
 )
 
 

@@ -24,6 +24,7 @@ COMMANDS = (
     "flagged",
     "show",
     "watch",
+    "receive",
     "service",
     "status",
     "retry",

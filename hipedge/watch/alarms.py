@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from enum import Enum
 
-from hipedge.watch.logging import event
+from hipedge.service_log import event
 
 
 class Alarm(str, Enum):

@@ -22,12 +22,12 @@ from hipedge.pipeline.preprocess import Prepared
 from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import WorkerCrash, Workers
 from hipedge.rules.decide import Rule
+from hipedge.service_log import event, notify_systemd
 from hipedge.store import Outbox, Queue, Service
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, Scan
-from hipedge.watch.logging import event, notify_systemd
 from hipedge.watch.metrics import ServiceCounters
 from hipedge.watch.settle import MIN_CHECKS, Settled, Settling, Unsettled
 
