@@ -33,7 +33,7 @@ class ServiceFile:
 
     def render(self, scripts: Path) -> bytes:
         """Return the content, for the environment with this folder of commands."""
-        text = files("hipedge.deploy").joinpath("units", self.template).read_text("utf-8")
+        text = (files("hipedge.deploy") / "units" / self.template).read_text("utf-8")
         return text.replace("@BIN@", str(scripts)).encode()
 
 

@@ -114,11 +114,11 @@ def perform(steps: Sequence[Step]) -> None:
 
 @contextmanager
 def _file_errors() -> Iterator[None]:
-    """Translate errors of files, which mostly mean that somebody else than root has called."""
     try:
         yield
     except OSError as error:
-        raise InstallationError(f"{error.filename}: {error.strerror}: are you root?") from error
+        remedy = ": only root may do this" if isinstance(error, PermissionError) else ""
+        raise InstallationError(f"{error.filename}: {error.strerror}{remedy}") from error
 
 
 def _perform(step: Step) -> None:
@@ -156,8 +156,7 @@ def _settings_step(root: Path, scripts: Path) -> Step:
         return Step(Action.CREATE, str(path), content=SETTINGS.render(scripts))
     if not load_settings({}, path, {}).db.is_absolute():
         raise ConfigError(
-            f"{path} must name the database by its whole path: "
-            'add db = "/var/lib/hipedge/cases.db"'
+            f'{path} must name the database by its whole path: add db = "/var/lib/hipedge/cases.db"'
         )
     return Step(Action.KEEP, str(path), "the site's settings")
 
