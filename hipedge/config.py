@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,8 @@ Seconds = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 Rate = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+# Kinds of results: secondary capture, structured report, presentation state, key objects.
+ResultKind = Literal["sc", "sr", "gsps", "kos"]
 # PS3.5 6.2, value representation AE: spaces around it are not significant.
 AETitle = Annotated[str, Meta(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
 
@@ -78,6 +80,24 @@ class Settings:
     email_from: Text | None = None
     email_to: Text | None = None
     notify_patient_data: bool = False
+    # Used by `hipedge watch` and `hipedge send`: results in PACS
+    results: tuple[ResultKind, ...] = ("sc", "sr")
+    results_unflagged: bool = False
+    results_not_read: bool = True
+    results_heat_maps: bool = False
+    results_codes: Path | None = None
+    pacs_host: Text | None = None
+    pacs_port: Port = 104
+    pacs_ae_title: AETitle = "ANY-SCP"
+    pacs_calling_ae_title: AETitle = "HIPEDGE"
+    pacs_tls: bool = False
+    pacs_tls_authorities: Path | None = None
+    pacs_tls_certificate: Path | None = None
+    pacs_tls_key: Path | None = None
+    pacs_stow_url: Text | None = None
+    pacs_qido_url: Text | None = None
+    pacs_authorization_file: Path | None = None
+    pacs_confirm_s: Seconds = 60.0
     # Used by `hipedge receive` only:
     receive_ae_title: AETitle = "HIPEDGE"
     receive_host: Text = "127.0.0.1"

@@ -28,7 +28,7 @@ OWNERS = {
         "export/timing_cache.py",
     ),
     "pycuda": ("backends/tensorrt/gpu.py",),
-    "pydicom": ("dicom/", "phantom/"),
+    "pydicom": ("dicom/", "phantom/", "results/", "network/"),
     "imagecodecs": ("dicom/", "phantom/"),
     "blake3": ("dicom/",),
     "sqlite_utils": ("store/",),
@@ -45,6 +45,7 @@ OWNERS = {
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
     "prometheus_client": ("watch/metrics.py",),
+    "highdicom": ("results/",),
     "pynetdicom": ("network/",),
     "dicomweb_client": ("network/",),
     "hipedge.cli": ("cli/", "__main__.py"),
@@ -69,7 +70,7 @@ LAYERS = (
     ("rules", "locate"),
     ("backends", "store"),
     ("export", "network", "pipeline", "review", "phantom"),
-    ("insertion",),
+    ("insertion", "results"),
     ("perf", "watch", "study", "train"),
     ("api",),
     ("cli",),
@@ -153,6 +154,9 @@ NEEDS_AN_EXTRA = (
     "export/onnx.py",
     "backends/openvino.py",
     "network/scp.py",
+    "network/store_scu.py",
+    "network/stow.py",
+    "results",
 )
 
 
