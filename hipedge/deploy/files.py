@@ -13,6 +13,10 @@ from pathlib import Path
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 SETTINGS_FILE = Path("/etc/hipedge/hipedge.toml")
+# Where the units let films arrive.
+INCOMING = Path("/srv/hipedge/incoming")
+# Made from the settings, unlike the files below: which peers the service may connect to.
+PEERS_FILE = UNIT_FOLDER / "hipedge-watch.service.d/peers.conf"
 
 
 class Part(str, Enum):

@@ -18,13 +18,14 @@ from hipedge.config import load_settings
 from hipedge.deploy.environment import REMEDY, Environment
 from hipedge.deploy.files import (
     FILES,
+    PEERS_FILE,
     SETTINGS,
     UNIT_FOLDER,
     Part,
-    ServiceFile,
     files_of,
     units_of,
 )
+from hipedge.deploy.peers import render_peers
 from hipedge.errors import ConfigError, InstallationError
 from hipedge.files import write_atomically
 
@@ -32,6 +33,8 @@ HOST = Path("/")
 # Exists while systemd is the system's init (sd_booted(3)).
 _BOOTED = Path("/run/systemd/system")
 _FILE_MODE = 0o644
+# The files that an uninstallation removes.
+_OURS = (*(file.target for file in FILES), PEERS_FILE)
 # What is left by an uninstallation, and what it is.
 _LEFT = {
     "/etc/hipedge": "the settings",
@@ -79,8 +82,11 @@ def plan_install(
     chosen = {Part.WATCH: True, Part.GPU: gpu, Part.RECEIVE: receive}
     with _file_errors():
         parts = _installed(root) | {part for part, wanted in chosen.items() if wanted}
-        steps += [_write(root, file, environment.scripts) for file in files_of(parts)]
-        steps.append(_settings_step(root, environment.scripts))
+        steps += [
+            _write(_on(root, file.target), file.render(environment.scripts))
+            for file in files_of(parts)
+        ]
+        steps += _settings_steps(root, environment.scripts)
     steps.append(_run("systemd-sysusers", *_at(root), "hipedge.conf"))
     steps.append(_run("systemd-tmpfiles", "--create", *_at(root), "hipedge.conf"))
     return [*steps, *_start(root, units_of(parts))]
@@ -92,14 +98,14 @@ def plan_uninstall(root: Path = HOST) -> list[Step]:
     Settings, database, films and the user who owns them are left, and so are the site's drop-ins.
     """
     with _file_errors():
-        installed = [file for file in FILES if _on(root, file.target).exists()]
+        installed = [path for target in _OURS if (path := _on(root, target)).exists()]
+        units = units_of(_installed(root))
         left = list(_left(root))
-    units = units_of({file.part for file in installed})
     steps = list[Step]()
     if units:
         now = ("--now",) if _runs_systemd(root) else ()
         steps += _systemctl(root, "disable", *now, *units)
-    steps += [Step(Action.REMOVE, str(_on(root, file.target))) for file in installed]
+    steps += [Step(Action.REMOVE, str(path)) for path in installed]
     if units and _runs_systemd(root):
         steps += _systemctl(root, "daemon-reload")
     return [*steps, *left]
@@ -141,8 +147,7 @@ def _installed(root: Path) -> set[Part]:
     return {file.part for file in FILES if _on(root, file.target).exists()}
 
 
-def _write(root: Path, file: ServiceFile, scripts: Path) -> Step:
-    path, content = _on(root, file.target), file.render(scripts)
+def _write(path: Path, content: bytes) -> Step:
     if not path.exists():
         return Step(Action.CREATE, str(path), content=content)
     if path.read_bytes() == content:
@@ -150,15 +155,23 @@ def _write(root: Path, file: ServiceFile, scripts: Path) -> Step:
     return Step(Action.UPDATE, str(path), content=content)
 
 
-def _settings_step(root: Path, scripts: Path) -> Step:
-    path = _on(root, SETTINGS.target)
+def _settings_steps(root: Path, scripts: Path) -> Iterator[Step]:
+    """Yield the steps for the settings, and for the peers that they name."""
+    path, peers_path = _on(root, SETTINGS.target), _on(root, PEERS_FILE)
     if not path.exists():
-        return Step(Action.CREATE, str(path), content=SETTINGS.render(scripts))
-    if not load_settings({}, path, {}).db.is_absolute():
+        yield Step(Action.CREATE, str(path), content=SETTINGS.render(scripts))
+        return
+    settings = load_settings({}, path, {})
+    if not settings.db.is_absolute():
         raise ConfigError(
             f'{path} must name the database by its whole path: add db = "/var/lib/hipedge/cases.db"'
         )
-    return Step(Action.KEEP, str(path), "the site's settings")
+    yield Step(Action.KEEP, str(path), "the site's settings")
+    peers = render_peers(settings)
+    if peers is not None:
+        yield _write(peers_path, peers)
+    elif peers_path.exists():
+        yield Step(Action.REMOVE, str(peers_path), "the settings name no other machine")
 
 
 def _start(root: Path, units: Sequence[str]) -> Iterator[Step]:
@@ -184,7 +197,7 @@ def _left(root: Path) -> Iterator[Step]:
         if (path := _on(root, Path(target))).exists():
             yield Step(Action.LEAVE, str(path), what)
     for folder in sorted(_on(root, UNIT_FOLDER).glob("hipedge-*.service.d")):
-        for path in sorted(set(folder.iterdir()) - {_on(root, file.target) for file in FILES}):
+        for path in sorted(set(folder.iterdir()) - {_on(root, target) for target in _OURS}):
             yield Step(Action.LEAVE, str(path), "the site's drop-in")
     yield Step(Action.LEAVE, "user hipedge", "owner of these files")
 

@@ -36,6 +36,7 @@ from hipedge.service_log import event
 from hipedge.store import Case, Message, Outbox, Store
 from hipedge.types import Priority
 from hipedge.watch.fhir import MEDIA_TYPE, communication
+from hipedge.web import request
 
 TIMEOUT_S = 10.0
 POLL_S = 1.0
@@ -142,25 +143,12 @@ def _send(
     method: str, url: str, content: bytes, headers: Mapping[str, str], timeout_s: float
 ) -> None:
     """Make one HTTP request. Raises `DeliveryError` for every response but a 2xx in time."""
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = _connect(parts.scheme, parts.netloc, timeout_s)
     try:
-        connection.request(method, target, content, headers)
-        status = connection.getresponse().status
+        status = request(method, url, headers, content=content, timeout_s=timeout_s).status
     except (OSError, http.client.HTTPException) as error:
         raise DeliveryError(type(error).__name__) from error
-    finally:
-        connection.close()
     if not 200 <= status < 300:
         raise DeliveryError(f"HTTP {status}")
-
-
-def _connect(scheme: str, host: str, timeout_s: float) -> http.client.HTTPConnection:
-    if scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(host, timeout=timeout_s, context=context)
-    return http.client.HTTPConnection(host, timeout=timeout_s)
 
 
 @dataclass(frozen=True)
