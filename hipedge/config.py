@@ -110,6 +110,9 @@ class Settings:
     receive_associations: Count = 16
     receive_connections_per_s: Rate = 20.0
     receive_idle_s: Seconds = 30.0
+    # Used by `hipedge fetch` only:
+    fetch_authorization_file: Path | None = None
+    fetch_tls_authorities: Path | None = None
 
 
 _TYPES = get_type_hints(Settings, include_extras=True)

@@ -19,7 +19,8 @@ from hipedge.network.library import quiet_libraries, require_pynetdicom
 from hipedge.network.spool import Spool
 from hipedge.service_log import event, notify_systemd
 
-# Connections beside the associations: those that are being negotiated, or will be rejected.
+# The connections that may be open for each association that may: some associations are still being
+# negotiated, or will be rejected with the reason. One address can have half of them.
 CONNECTIONS_FOR_EACH_ASSOCIATION = 4
 REPORT_S = 1.0
 DRAIN_S = 20.0
@@ -42,10 +43,8 @@ def receive(folder: Path, settings: Settings) -> None:
             settings.receive_tls_key,
             settings.receive_tls_clients,
         )
-    most = settings.receive_associations
-    admission = Admission(
-        CONNECTIONS_FOR_EACH_ASSOCIATION * most, most, settings.receive_connections_per_s
-    )
+    most = CONNECTIONS_FOR_EACH_ASSOCIATION * settings.receive_associations
+    admission = Admission(most, most // 2, settings.receive_connections_per_s)
     with quiet_libraries(), Spool(folder, settings.reserve_mb << 20) as spool:
         address = (settings.receive_host, settings.receive_port)
         try:
@@ -56,7 +55,7 @@ def receive(folder: Path, settings: Settings) -> None:
                 admission=admission,
                 idle_s=settings.receive_idle_s,
                 callers=settings.receive_from,
-                associations=most,
+                associations=settings.receive_associations,
                 tls=context,
             )
         except OSError as error:

@@ -383,7 +383,11 @@ def make_server(
     server = entity.make_server(
         address,
         ssl_context=tls,
-        evt_handlers=[(evt.EVT_C_STORE, _store), (evt.EVT_REJECTED, _log_rejection)],
+        evt_handlers=[
+            (evt.EVT_C_STORE, _store),
+            (evt.EVT_REJECTED, _log_rejection),
+            (evt.EVT_CONN_CLOSE, _end_wait),
+        ],
         server_class=SpoolServer,
         request_handler=_Handler,
         spool=spool,
@@ -399,6 +403,16 @@ def _store(request: Event) -> int:
     data_set = request.request.DataSet  # type: ignore[union-attr]
     assert isinstance(data_set, _DataSet)
     return data_set.finish()
+
+
+def _end_wait(closing: Event) -> None:
+    """End an association whose connection closed before its request came.
+
+    pynetdicom would wait for that request as long as if the connection were open.
+    """
+    association = closing.assoc
+    if association.requestor.primitive is None:
+        association.dul.to_user_queue.put(None)  # as at the end of a wait
 
 
 def _log_rejection(rejection: Event) -> None:

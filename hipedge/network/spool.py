@@ -106,7 +106,7 @@ class SpooledFilm:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._partial.rename(self._final)
+        os.rename(self._partial, self._final)  # noqa: PTH104
         os.fsync(self._folder)
         return self._final
 

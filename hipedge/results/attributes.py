@@ -12,12 +12,14 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
 import hipedge
+from hipedge.dicom.gate import OWN_MANUFACTURER
 from hipedge.results.kinds import Kind
 from hipedge.results.source import Source
 from hipedge.results.uids import instance_uid, series_uid
 from hipedge.store import Case
 
-MANUFACTURER = "hipedge"
+# The gate refuses what this manufacturer has made, or contributed to.
+MANUFACTURER = OWN_MANUFACTURER
 MODEL_NAME = "hipedge"
 NOTE = "Research use only: not a medical device."
 # A valid UID for the constructors; `finish` replaces it by the one of the content.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 
+from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
 from hipedge.config import Settings
@@ -12,7 +14,7 @@ from hipedge.results.attributes import finish
 from hipedge.results.codes import Codes, load_codes
 from hipedge.results.key_objects import key_objects
 from hipedge.results.kinds import Kind
-from hipedge.results.presentation_state import can_have_overlay, presentation_state
+from hipedge.results.presentation_state import presentation_state
 from hipedge.results.secondary_capture import secondary_capture
 from hipedge.results.source import Source
 from hipedge.results.structured_report import structured_report
@@ -34,18 +36,14 @@ class Builder:
         kinds = tuple(Kind(name) for name in settings.results)
         return cls(kinds, settings.results_heat_maps, load_codes(settings.results_codes))
 
-    def kinds_for(self, case: Case, source: Source) -> tuple[Kind, ...]:
+    def kinds_for(self, case: Case) -> tuple[Kind, ...]:
         """Return the kinds of results that a case has, in the order in which they are sent.
 
         A film that was not read has a report alone; key objects are urgent films.
         """
         if case.state is not State.SCREENED:
             return tuple(kind for kind in self.kinds if kind is Kind.STRUCTURED_REPORT)
-        left_out = set()
-        if not is_urgent(case):
-            left_out.add(Kind.KEY_OBJECTS)
-        if not can_have_overlay(source):
-            left_out.add(Kind.PRESENTATION_STATE)
+        left_out = () if is_urgent(case) else (Kind.KEY_OBJECTS,)
         return tuple(kind for kind in Kind if kind in self.kinds and kind not in left_out)
 
     def build(self, kind: Kind, sop_class: str, case: Case, source: Source) -> Dataset:
@@ -62,6 +60,13 @@ class Builder:
         else:
             result = key_objects(case, source)
         return finish(result, kind, case, source)
+
+
+def file_bytes(result: Dataset) -> bytes:
+    """Return a result as a DICOM file (PS3.10)."""
+    with BytesIO() as file:
+        dcmwrite(file, result, enforce_file_format=True)
+        return file.getvalue()
 
 
 def is_urgent(case: Case) -> bool:

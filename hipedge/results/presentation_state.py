@@ -35,11 +35,6 @@ _WINDOW = (
 _LINE = 0.025
 
 
-def can_have_overlay(source: Source) -> bool:
-    """Return whether a film is grayscale, as the presentation state's class demands."""
-    return bool(source.header.get("SamplesPerPixel") == 1)
-
-
 def presentation_state(case: Case, source: Source) -> Dataset:
     """Return an overlay with a box, a category and its probability for each hip."""
     film = _film(case, source)

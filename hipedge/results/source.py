@@ -94,3 +94,8 @@ def _header(data: bytes) -> Dataset:
             "the film names no study, instance or class that a result could refer to"
         )
     return header
+
+
+def can_have_overlay(source: Source) -> bool:
+    """Return whether a film is grayscale, as the presentation state's class demands."""
+    return bool(source.header.get("SamplesPerPixel") == 1)

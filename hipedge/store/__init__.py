@@ -5,7 +5,7 @@ everything that the commands show.
 """
 
 from hipedge.store.deliveries import Deliveries, Delivery
-from hipedge.store.outbox import Message, Outbox, ResultPolicy
+from hipedge.store.outbox import Message, Outbox, ResultPolicy, is_reportable
 from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
 from hipedge.store.service import Heartbeat, Service, Totals, backup
@@ -30,4 +30,5 @@ __all__ = [
     "Store",
     "Totals",
     "backup",
+    "is_reportable",
 ]

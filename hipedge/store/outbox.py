@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from hipedge.errors import CODES, Code, State
 from hipedge.store.connection import Connection, now_text, placeholders, utc_text
 
 
@@ -24,6 +25,19 @@ class ResultPolicy:
     channels: tuple[str, ...] = ()
     unflagged: bool = False
     not_read: bool = False
+
+
+# Nobody can tell to which study, or whether to any, such a file belongs.
+_WITHOUT_STUDY = (Code.UNREADABLE, Code.EMPTY_FILE, Code.NOT_AN_IMAGE, Code.MALFORMED_HEADER)
+
+
+def is_reportable(code: Code) -> bool:
+    """Return whether a refusal is reported: a film that should have been screened and was not.
+
+    What hipedge is not made for (other body parts, modalities, objects) is not, nor are duplicates.
+    """
+    quarantined = CODES[code].state is State.QUARANTINED and code not in _WITHOUT_STUDY
+    return quarantined or code is Code.NO_HIP_FOUND
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,11 @@ class Outbox:
     def postpone(self, message: Message, retry_at: datetime) -> None:
         """Set when a message is tried again."""
         self._update(message, "retry_at = ?", utc_text(retry_at))
+
+    def troubled(self, channel: str) -> bool:
+        """Return whether a message was tried three times, and is not delivered."""
+        sql = "select 1 from outbox where channel = ? and delivered_at is null and attempts > 2"
+        return bool(self._connection.query(f"{sql} limit 1", [channel]))
 
     def discard(self, message: Message) -> None:
         """Remove a message that can never be delivered."""

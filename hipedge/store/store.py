@@ -11,10 +11,10 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from hipedge.errors import CODES, Code, State, StoreError
+from hipedge.errors import CODES, State, StoreError
 from hipedge.rules.decide import Rule, decide
 from hipedge.store.connection import Connection, now_text, utc_text
-from hipedge.store.outbox import ResultPolicy
+from hipedge.store.outbox import ResultPolicy, is_reportable
 from hipedge.store.rows import (
     Case,
     Row,
@@ -51,16 +51,6 @@ _NO_REFUSAL = {"stage": None, "code": None, "detail": None, "duplicate_of": None
 _STATE_RANK = (State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE, State.SCREENED)
 # The urgency of a film that was not read: after those that may be urgent.
 _UNREAD = _PRIORITIES.index(Priority.ROUTINE)
-# Films that should have been screened and were not, in a study that a report can be added to.
-_REPORTED = frozenset(
-    code
-    for code, info in CODES.items()
-    if code is Code.NO_HIP_FOUND
-    or (
-        info.state is State.QUARANTINED
-        and code not in (Code.UNREADABLE, Code.EMPTY_FILE, Code.NOT_AN_IMAGE, Code.MALFORMED_HEADER)
-    )
-)
 _NO_RESULTS = ResultPolicy()
 _FILES = (
     "select files.*, models.name as model_name, models.status as model_status,"
@@ -496,7 +486,7 @@ class Store(Connection):
                 return
             state, urgency = State.SCREENED, _urgency(outcome.findings)
         else:
-            if not policy.not_read or outcome.code not in _REPORTED:
+            if not policy.not_read or not is_reportable(outcome.code):
                 return
             state, urgency = outcome.state, _UNREAD
         for channel in policy.channels:
