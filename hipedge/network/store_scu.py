@@ -25,8 +25,8 @@ DUPLICATE_INSTANCE = 0x0111  # PS3.7 C.5.6: the receiver has it already
 # PS3.4 B.2.3 and PS3.7 C.4: stored, but coerced, with elements left out, or suspect.
 WARNINGS = (0x0001, 0x0107, 0x0116)
 _WARNING_CLASS = 0xB000
-# PS3.4 B.2.3, PS3.7 C.5.22: nothing else would be taken either.
-_OUT_OF_RESOURCES = (0xA700, 0x0213)
+# PS3.4 B.2.3 (A7xx), PS3.7 C.5.22: nothing else would be taken either.
+_OUT_OF_RESOURCES_CLASS, _RESOURCE_LIMITATION = 0xA700, 0x0213
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class _Association:
         status = int(answer.Status)
         if is_accepted(status):
             return status
-        if status in _OUT_OF_RESOURCES:
+        if status & 0xFF00 == _OUT_OF_RESOURCES_CLASS or status == _RESOURCE_LIMITATION:
             raise Unreachable(f"out of resources (status {status:04X})")
         raise Rejected(f"status {status:04X}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from hipedge.config import Settings
 from hipedge.errors import InputError, State
 from hipedge.files import PRIVATE, write_atomically
+from hipedge.network.library import quiet_libraries
 from hipedge.results import check_installed
 from hipedge.results.kinds import Kind
 from hipedge.results.source import can_have_overlay, read_source, tolerant
@@ -97,9 +98,10 @@ def send_cases(
     dispatchers = [
         ResultDispatcher(store, receiver, settings, read_back=read_back) for receiver in receivers
     ]
-    for dispatcher in dispatchers:
-        while dispatcher.dispatch():
-            pass
+    with quiet_libraries():
+        for dispatcher in dispatchers:
+            while dispatcher.dispatch():
+                pass
     waiting = Outbox(store).undelivered(keys)
     reasons = Counter(reason for one in dispatchers for reason in one.faults.values())
     return Sent(len(keys) - waiting, waiting, reasons)

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 
 from hipedge.config import Settings
 from hipedge.errors import StoreError
+from hipedge.network.library import quiet_libraries
 from hipedge.service_log import LOGGER, configure_logging, event
 from hipedge.store import Store
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of
@@ -85,7 +86,7 @@ def _serve(settings: Settings, level: int, reports: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     configure_logging(level)
-    with suppress(EOFError, OSError):
+    with quiet_libraries(), suppress(EOFError, OSError):
         while True:
             try:
                 with Store(settings.db) as store:
