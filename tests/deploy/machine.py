@@ -1,4 +1,4 @@
-"""A machine with systemd, booted in namespaces over this machine's files, which it leaves as they are."""
+"""A machine with systemd, booted in namespaces over this one's files, which stay as they are."""
 
 import os
 import shutil
