@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 TOOLS = ("unshare", "nsenter", "systemd-nspawn", "pgrep")
+# As sudo(8) sets it.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # The root of the machine is this one's, with all changes in memory. It has no network but its own
 # loopback, so that nothing would ever come online.
 BOOT = """
@@ -65,7 +67,7 @@ class Machine:
     def run(self, *command, timeout_s=300):
         """Run a command in the machine."""
         enter = ["nsenter", f"--target={self._init}", "--all", "--", *map(str, command)]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "COLUMNS": "200", "HOME": "/root"}
+        environment = {"PATH": PATH, "COLUMNS": "200", "HOME": "/root"}
         return subprocess.run(
             enter, capture_output=True, text=True, env=environment, timeout=timeout_s, check=False
         )

@@ -70,7 +70,7 @@ def test_a_newcomer_who_follows_the_page_has_a_service_and_can_remove_it(
             subprocess.run(["cp", "-r", source, machine.path(target)], check=True)
 
         def follow(name):
-            sudo = 'sudo() { if [ "$1" = -u ]; then runuser "$@"; else "$@"; fi; }'
+            sudo = 'sudo() { if [ "$1" = -u ]; then runuser -u "$2" -- "${@:3}"; else "$@"; fi; }'
             offline = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels PIP_CONFIG_FILE=/dev/null"
             script = f"{sudo}\n{offline}\ncd /root/hipedge\n{block(name)}"
             return machine.check("bash", "-ec", script)
