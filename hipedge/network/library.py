@@ -1,4 +1,4 @@
-"""pynetdicom, made silent: its log quotes what peers send, so patient data would reach the logs."""
+"""Libraries for the network, made silent: their logs quote what peers send, also patient data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hipedge.errors import InstallationError
 
 # PS3.8 D.1: the longest P-DATA-TF PDU that hipedge accepts. A film of 15 MB takes 115 of them.
 MAX_PDU_BYTES = 131_072
-_LOGGERS = ("pynetdicom", "pydicom")
+_LOGGERS = ("pynetdicom", "pydicom", "dicomweb_client", "requests", "urllib3")
 
 
 def require_pynetdicom() -> None:
@@ -27,7 +27,7 @@ def require_pynetdicom() -> None:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Silence the logs of pynetdicom and pydicom, and all Python warnings.
+    """Silence the logs of these libraries, and all Python warnings.
 
     Filters and loggers are global to the process: this encloses a service as a whole.
     """

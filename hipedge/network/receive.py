@@ -63,7 +63,7 @@ def receive(folder: Path, settings: Settings) -> None:
                 f"cannot listen at {address[0]}, port {address[1]}: {error.strerror}"
             ) from error
         thread = threading.Thread(target=server.serve_forever, name="server", daemon=True)
-        with _stop_signal() as stop:
+        with _stop_signal() as stop, _log_failed_threads():
             thread.start()
             event(logging.INFO, "listening", port=server.server_address[1], tls=context is not None)
             notify_systemd(READY=1)
@@ -112,3 +112,17 @@ def _stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _log_failed_threads() -> Iterator[None]:
+    """Log threads that an exception ends, instead of a traceback that may quote a peer."""
+
+    def log(failed: threading.ExceptHookArgs) -> None:
+        event(logging.ERROR, "thread_failed", error=failed.exc_type.__name__)
+
+    before, threading.excepthook = threading.excepthook, log
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -53,6 +53,8 @@ OUT_OF_RESOURCES = 0xA700
 CANNOT_UNDERSTAND = 0xC000
 # A command set has about ten short elements (PS3.7 9.3.1.1).
 MAX_COMMAND_BYTES = 16_384
+# A data set that is too large to be kept is read to its end, but not without end.
+ENDLESS_BYTES = 4 * MAX_FILE_BYTES
 # A peer waits for each response, since no asynchronous operations are negotiated (PS3.7 D.3.3.3).
 MAX_WAITING_MESSAGES = 2
 # PS3.8 9.3.8: by the provider, for an invalid value of a parameter of a PDU.
@@ -126,10 +128,12 @@ class _DataSet(BytesIO):
         self._size = 0
 
     def write(self, data: Any) -> int:
-        """Append a fragment. Raises `ValueError` where the command is no C-STORE request."""
+        """Append a fragment. Raises `ValueError` for what no peer may send."""
         if not isinstance(self._message, C_STORE_RQ):
             raise ValueError("a data set without a C-STORE request")
         self._size += len(data)
+        if self._size > ENDLESS_BYTES:
+            raise ValueError("a data set without end")
         self._attempt(lambda: self._append(data))
         return len(data)
 

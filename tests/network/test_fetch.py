@@ -332,10 +332,11 @@ def test_a_film_that_is_sent_without_multipart_is_accepted(folder):
     assert done.films == 1
 
 
-def test_a_server_that_is_busy_is_asked_again(folder):
+def test_a_server_that_is_busy_is_asked_again_without_a_word_of_it(folder, capfd, caplog):
     answers = iter([(503, "text/plain", b""), WHOLE])
     done, _ = fetch_from(one_film(lambda _: next(answers)), folder)
     assert (done.films, done.failed) == (1, 0)
+    assert "1.2" not in capfd.readouterr().err + caplog.text
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 100_000])

@@ -11,6 +11,7 @@ import warnings
 
 import pytest
 
+from hipedge.network import scp
 from hipedge.network.spool import Spool, SpooledFilm
 from tests.dicom.dicom_films import DX, film
 from tests.network.node import (
@@ -18,7 +19,9 @@ from tests.network.node import (
     COMMAND,
     DATA,
     LAST,
+    LINE,
     REJECTED,
+    Node,
     command,
     echo_command,
     fragment,
@@ -38,6 +41,14 @@ from tests.watch.clinic import ROOT_UID, Clinic, dicom, paint
 MANY = 1 << 26
 
 
+@pytest.fixture(scope="module")
+def lasting_node(tmp_path_factory):
+    """A node that lasts for many tests, as hostile peers come one after the other."""
+    node = Node(tmp_path_factory.mktemp("node"))
+    with node.running():
+        yield node
+
+
 def send_until_refused(connection, data):
     """Send data as long as the peer takes it."""
     try:
@@ -49,17 +60,19 @@ def send_until_refused(connection, data):
 
 
 @pytest.mark.parametrize("kind", [DATA, 1, 2, 6])
-def test_a_pdu_that_claims_4_gb_is_refused_before_memory_is_taken_for_it(node, kind):
-    before = node.memory_kb()
+def test_a_pdu_that_claims_4_gb_is_refused_before_memory_is_taken_for_it(lasting_node, kind):
+    node, claim = lasting_node, f"claimed={0xFFFFFFFF}"
+    before, claims = node.memory_kb(), node.log.read_text().count(claim)
     with node.associate() if kind == DATA else node.connect() as connection:
         connection.sendall(struct.pack(">BxI", kind, 0xFFFFFFFF))
         assert send_until_refused(connection, bytes(1 << 20))
     assert node.memory_kb() - before < 16 << 10
-    assert f"claimed={0xFFFFFFFF}" in node.log.read_text()
+    assert node.log.read_text().count(claim) == claims + 1
     assert node.echo().returncode == 0
 
 
-def test_the_peer_is_told_that_its_pdu_is_too_long(node):
+def test_the_peer_is_told_that_its_pdu_is_too_long(lasting_node):
+    node = lasting_node
     with node.associate() as connection:
         connection.sendall(struct.pack(">BxI", DATA, 131_073))
         assert read_pdu(connection) == (ABORT, bytes([0, 0, 2, 6]))
@@ -73,6 +86,28 @@ def test_a_large_film_takes_no_memory(node, tmp_path):
     assert node.store(path).returncode == 0
     assert node.films[0].stat().st_size > size
     assert node.memory_kb() - before < 16 << 10
+
+
+def accept_at_most(film_bytes, all_bytes):
+    scp.MAX_FILE_BYTES, scp.ENDLESS_BYTES = film_bytes, all_bytes
+
+
+def test_a_film_that_is_too_large_is_refused_and_one_without_end_is_cut_off(new_node, tmp_path):
+    path = tmp_path / "large.dcm"
+    path.write_bytes(film(paint("normal"), bits=12, pixel_data=bytes(2 << 20)))
+    node = new_node()
+    with node.running(accept_at_most, 1 << 20, 4 << 20):
+        with node.associate() as connection:
+            connection.sendall(b"".join(store_pdus(path.read_bytes(), "1.2.3")))
+            assert read_status(connection) == 0xC000
+            connection.sendall(b"".join(store_pdus(path.read_bytes(), "1.2.3")[:-1]))
+            assert send_until_refused(connection, fragment(3, 0, bytes(16_000)) * 10) or (
+                read_pdu(connection)[0] == ABORT
+            )
+        node.wait(lambda: not node.arriving)
+    assert node.films == []
+    assert 'status="0xC000"' in node.log.read_text()
+    assert "message_refused" in node.log.read_text()
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -162,7 +197,8 @@ def test_tls_1_1_is_refused(new_node, certificates):
     with node.running():
         for version, is_good in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
             context = ssl.create_default_context(cafile=certificates.authority)
-            with warnings.catch_warnings(action="ignore"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # 1.1 is deprecated
                 context.minimum_version = context.maximum_version = version
             context.set_ciphers("ALL:@SECLEVEL=0")
             with node.connect() as connection:
@@ -261,7 +297,8 @@ def test_a_command_without_end_takes_no_memory(new_node):
         request(),
     ],
 )  # fmt: skip
-def test_messages_that_break_the_protocol_end_their_association_alone(node, pdus):
+def test_messages_that_break_the_protocol_end_their_association_alone(lasting_node, pdus):
+    node = lasting_node
     with node.associate() as other, node.associate() as connection:
         connection.settimeout(10)
         try:
@@ -276,7 +313,8 @@ def test_messages_that_break_the_protocol_end_their_association_alone(node, pdus
     node.wait(lambda: not node.arriving)
 
 
-def test_a_c_store_without_a_film_is_refused(node):
+def test_a_c_store_without_a_film_is_refused(lasting_node):
+    node = lasting_node
     with node.associate() as connection:
         empty = store_command("1.2.3").replace(
             struct.pack("<HHIH", 0, 0x0800, 2, 1), struct.pack("<HHIH", 0, 0x0800, 2, 0x0101)
@@ -307,6 +345,7 @@ def test_random_bytes_end_nothing_but_their_own_connection(new_node):
         assert process.is_alive()
         assert node.echo().returncode == 0
         node.wait(lambda: not node.arriving)
+    assert [one for one in node.log.read_text().splitlines() if not LINE.fullmatch(one)] == []
 
 
 def test_a_full_disk_is_answered_as_such_and_leaves_nothing(new_node, film_file, tmp_path):
@@ -348,13 +387,6 @@ def test_a_broken_disk_is_answered_as_a_failure_and_leaves_nothing(new_node, fil
     assert node.films == node.arriving == []
 
 
-# Each of these is close to another point.
-NIGHTLY = {
-    "before the film is begun",
-    "before it is on the disk",
-    "before it is renamed",
-    "before it is acknowledged",
-}
 POINTS = {
     "before the film is begun": (faults.before, Spool, "begin"),
     "when its first bytes are written": (faults.after, SpooledFilm, "write"),
@@ -371,10 +403,8 @@ def kill_at(point):
     put(owner, name, faults.die)
 
 
-@pytest.mark.parametrize(
-    "point",
-    [pytest.param(point, marks=[pytest.mark.slow] if point in NIGHTLY else []) for point in POINTS],
-)
+@pytest.mark.slow  # test_chain.py kills it at four points in a run of all tests
+@pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_no_film_that_was_acknowledged_is_lost_or_partial(
     new_node, tmp_path, point, untrained_model
 ):
