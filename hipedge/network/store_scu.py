@@ -110,6 +110,6 @@ def is_accepted(status: int) -> bool:
 def _refusal(association: Association) -> str:
     if association.is_rejected:
         return "the receiver has rejected the association: see the AE titles that it knows"
-    if association.is_aborted:
-        return "the receiver has aborted the association, or accepts no class of the results"
+    if association.acceptor.primitive is not None:  # its answer, A-ASSOCIATE-AC (PS3.8 7.1.1)
+        return "the receiver accepts none of the results' classes"
     return "no connection to the receiver"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from typing import Any
 
 from pydicom import dcmwrite
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 import hipedge
@@ -64,6 +66,8 @@ _TIMES = (
     "PresentationCreationDate",
     "PresentationCreationTime",
 )
+# In references to the film, until `finish`: Computed Radiography.
+STAND_IN_CLASS = "1.2.840.10008.5.1.4.1.1.1"
 # Series of results come after those of any modality.
 _FIRST_SERIES_NUMBER = 9900
 
@@ -86,12 +90,13 @@ def software_versions(case: Case) -> tuple[str, ...]:
 def evidence_of(source: Source) -> Dataset:
     """Return the film as highdicom wants to be told of it: UIDs, and type 2 attributes empty.
 
-    Its constructors check values of the film, which `finish` copies as they are.
+    Its constructors check values of the film, which `finish` copies as they are, and refuse private
+    SOP Classes: `finish` sets the film's class in all references to it.
     """
     film = Dataset()
     for keyword in _TYPE_2:
         setattr(film, keyword, "")
-    film.SOPClassUID = source.film_class
+    film.SOPClassUID = STAND_IN_CLASS
     film.SOPInstanceUID = source.film_uid
     film.StudyInstanceUID = source.study_uid
     film.SeriesInstanceUID = source.header.get("SeriesInstanceUID") or source.study_uid
@@ -106,6 +111,7 @@ def finish(result: Dataset, kind: Kind, case: Case, source: Source) -> Dataset:
     """
     series = series_uid(source.study_uid, case.model_id, kind.value)
     _copy_patient_and_study(source.header, result)
+    _set_class_of_film(result, source)
     result.SeriesInstanceUID = series
     result.SeriesNumber = _FIRST_SERIES_NUMBER + tuple(Kind).index(kind) + 1
     result.SeriesDescription = f"hipedge {kind.label} (research use only)"
@@ -135,6 +141,14 @@ def _copy_patient_and_study(film: Dataset, result: Dataset) -> None:
         result.SpecificCharacterSet = film.SpecificCharacterSet
     elif not all(text.isascii() for text in copied):
         result.SpecificCharacterSet = "ISO_IR 192"  # the film names none: it was taken for Latin-1
+
+
+def _set_class_of_film(result: Dataset, source: Source) -> None:
+    def set_class(item: Dataset, element: DataElement) -> None:
+        if element.keyword == "ReferencedSOPInstanceUID" and element.value == source.film_uid:
+            item.ReferencedSOPClassUID = source.film_class
+
+    result.walk(set_class)
 
 
 def _instance_number(film: Dataset) -> int:
@@ -171,7 +185,7 @@ def _local_time(recorded_at: str, film: Dataset) -> datetime:
     """
     utc = datetime.fromisoformat(recorded_at.replace("Z", "+00:00"))
     offset = str(film.get("TimezoneOffsetFromUTC") or "")
-    if len(offset) == 5 and offset[0] in "+-" and offset[1:].isdecimal():
+    if re.fullmatch(r"[+-](0\d|1[0-4])[0-5]\d", offset):
         minutes = int(offset[1:3]) * 60 + int(offset[3:])
         zone = timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))
         return utc.astimezone(zone)

@@ -21,6 +21,7 @@ from hipedge.results.attributes import (
     MANUFACTURER,
     NOTE,
     PLACEHOLDER_UID,
+    STAND_IN_CLASS,
     equipment,
     evidence_of,
     software_versions,
@@ -31,7 +32,7 @@ from hipedge.results.source import Source
 from hipedge.results.uids import device_uid, tracking_uid
 from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Case
-from hipedge.types import CATEGORIES, HARDWARE, Box, Category, Finding, Priority, Side
+from hipedge.types import CATEGORIES, HARDWARE, Box, Finding, Priority, Side
 
 COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"
 _YES = Concept("373066001", "SCT", "Yes")  # PS3.16 CID 230
@@ -107,7 +108,7 @@ def _film_group(
     if columns and rows:
         region = _region(source, Box(0.0, 0.0, columns, rows))
         return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **common)
-    film = sr.SourceImageForMeasurementGroup(source.film_class, source.film_uid)
+    film = sr.SourceImageForMeasurementGroup(STAND_IN_CLASS, source.film_uid)
     return sr.MeasurementsAndQualitativeEvaluations(source_images=[film], **common)
 
 
@@ -142,7 +143,7 @@ def _hip_group(
         finding_type=_coded(codes("category", finding.category.value)),
         algorithm_id=_algorithm(case),
         finding_sites=[_finding_site(codes, scored.hip.side)],
-        measurements=list(_measurements(finding)),
+        measurements=list(_measurements(finding, codes)),
         qualitative_evaluations=list(_hip_evaluations(finding, codes)),
     )
 
@@ -153,7 +154,7 @@ def _region(source: Source, box: Box) -> sr.ImageRegion:
     return sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.POLYLINE,
         graphic_data=np.array([*corners, corners[0]], np.float32),
-        source_image=sr.SourceImageForRegion(source.film_class, source.film_uid),
+        source_image=sr.SourceImageForRegion(STAND_IN_CLASS, source.film_uid),
     )
 
 
@@ -162,7 +163,7 @@ def _finding_site(codes: Codes, side: Side) -> sr.FindingSite:
     return sr.FindingSite(_coded(codes("site", "hip")), laterality)
 
 
-def _measurements(finding: Finding) -> Iterator[sr.Measurement]:
+def _measurements(finding: Finding, codes: Codes) -> Iterator[sr.Measurement]:
     """Yield the certainty of the finding in per cent, and the probability of each category."""
     probabilities = dict(zip(CATEGORIES, finding.probabilities, strict=True))
     yield sr.Measurement(
@@ -172,23 +173,10 @@ def _measurements(finding: Finding) -> Iterator[sr.Measurement]:
     )
     for category, probability in probabilities.items():
         yield sr.Measurement(
-            name=_coded(private(_PROBABILITY[category], f"Probability of {_words(category)}")),
+            name=_coded(codes("probability", category.value)),
             value=round(probability, 4),
             unit=dictionary.UCUM.NoUnits,
         )
-
-
-# Code Value (0008,0100) has VR SH, so at most 16 characters.
-_PROBABILITY = {
-    Category.NORMAL: "P_NORMAL",
-    Category.OSTEOARTHRITIS: "P_ARTHRITIS",
-    Category.FEMORAL_HEAD_OSTEONECROSIS: "P_NECROSIS",
-    Category.FEMORAL_NECK_FRACTURE: "P_NECK_FRACTURE",
-    Category.INTERTROCHANTERIC_FRACTURE: "P_TROCH_FRACTURE",
-    Category.DEVELOPMENTAL_DYSPLASIA: "P_DYSPLASIA",
-    Category.TOTAL_HIP_ARTHROPLASTY: "P_ARTHROPLASTY",
-    Category.INTERNAL_FIXATION: "P_FIXATION",
-}
 
 
 def _hip_evaluations(finding: Finding, codes: Codes) -> Iterator[sr.QualitativeEvaluation]:

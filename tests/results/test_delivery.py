@@ -364,6 +364,15 @@ def test_who_rejects_the_association_is_unreachable_and_the_reason_says_so(store
     assert waiting(store) == 1
 
 
+def test_who_takes_none_of_the_classes_is_unreachable_and_the_reason_says_so(store, tmp_path, port):
+    record(store, tmp_path)
+    sender = dispatcher(store, settings_for(port))
+    with pacs(port, (KOS,)):
+        sender.dispatch()
+    assert "classes" in sender.faults[""]
+    assert waiting(store) == 1
+
+
 def test_results_travel_over_tls_to_a_receiver_with_a_known_certificate(store, tmp_path, port):
     record(store, tmp_path)
     authority = trustme.CA()

@@ -276,6 +276,30 @@ def test_the_picture_differs_with_heat_maps_and_says_that_it_is_burnt_in(store, 
     assert film.ReferencedSOPInstanceUID == case.sop_instance_uid
 
 
+HOSTILE = {
+    "a private class": {"SOPClassUID": "1.2.3"},
+    "an unknown sex": {"PatientSex": "weiblich"},
+    "dates that are none": {"PatientBirthDate": "unknown", "StudyDate": "x", "StudyTime": "noon"},
+    "long names": {"PatientID": "x" * 200, "PatientName": "y" * 300},
+    "backslashes": {"PatientID": "a\\b", "PatientName": "a\\b"},
+    "an orientation that is none": {"PatientOrientation": ["X", "Q"]},
+    "a time zone that is none": {"TimezoneOffsetFromUTC": "+9999"},
+    "several windows": {"WindowCenter": [1, 2], "WindowWidth": [3, 4]},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_the_header_of_a_film_says_its_results_are_built(store, tmp_path, name):
+    case = record(store, tmp_path, **HOSTILE[name])
+    results = build_all(case).values()
+    with tolerant():
+        film = dcmread(case.path)
+        written = [dcmread(save(result, tmp_path)) for result in results]
+        assert {str(result.PatientID) for result in written} == {str(film.PatientID)}
+    for result in results:
+        assert film.SOPClassUID.encode() in file_bytes(result)
+
+
 def test_a_film_that_was_changed_or_removed_has_no_result(store, tmp_path):
     case = record(store, tmp_path)
     case.path.write_bytes(case.path.read_bytes() + b"\0")
