@@ -113,18 +113,19 @@ def plan_uninstall(root: Path = HOST) -> list[Step]:
 
 def perform(steps: Sequence[Step]) -> None:
     """Do the steps in order. Raises `InstallationError` at the first that fails."""
-    with _file_errors():
-        for step in steps:
+    for step in steps:
+        with _file_errors(step.subject):
             _perform(step)
 
 
 @contextmanager
-def _file_errors() -> Iterator[None]:
+def _file_errors(subject: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
         remedy = ": only root may do this" if isinstance(error, PermissionError) else ""
-        raise InstallationError(f"{error.filename}: {error.strerror}{remedy}") from error
+        message = f"{subject or error.filename}: {error.strerror}{remedy}"
+        raise InstallationError(message) from error
 
 
 def _perform(step: Step) -> None:
