@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from hipedge.cli.console import output, plain
 from hipedge.deploy import (
@@ -49,16 +50,13 @@ def install(
     for example after an upgrade, it updates the units and restarts them; settings of the site, and
     what earlier options have installed, stay.
     """
-    root = root.absolute()
-    _show_and_perform(
-        plan_install(Environment.present(), root, gpu=gpu, receive=receive), dry_run=dry_run
-    )
+    environment = Environment.present()
+    steps = plan_install(environment, root.absolute(), gpu=gpu, receive=receive)
+    _show_and_perform(steps, dry_run=dry_run)
     if not dry_run:
-        output.print(
-            f"Settings: {plain(str(root / SETTINGS_FILE.relative_to('/')))}. Check everything with "
-            f"`hipedge doctor --config {SETTINGS_FILE}`.",
-            soft_wrap=True,
-        )
+        command = f"{environment.scripts}/hipedge doctor --config {SETTINGS_FILE}"
+        text = f"Settings: {SETTINGS_FILE}. To check everything:\nsudo -u hipedge {command}"
+        output.print(escape(text), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import smtplib
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,6 +38,8 @@ def check_peers(settings: Settings) -> Iterator[Check]:
         yield from _fhir(settings.fhir_url)
     if settings.webhook_url is not None:
         yield from _web("webhook", settings.webhook_url, {}, None, any_status=True)
+    if settings.email_to is not None:
+        yield _mail_relay(settings.smtp)
 
 
 def _pacs(settings: Settings, host: str) -> Check:
@@ -97,6 +100,16 @@ def _fhir(url: str) -> Iterator[Check]:
     yield from _clock(name, answer)
 
 
+def _mail_relay(relay: str) -> Check:
+    host, _, port = relay.rpartition(":")
+    try:
+        with smtplib.SMTP(host, int(port), timeout=TIMEOUT_S) as connection:
+            connection.ehlo()
+    except (OSError, ValueError, smtplib.SMTPException) as error:
+        return _silent("mail relay", relay, error)
+    return Check(SECTION, "mail relay", True, f"{relay} answers")
+
+
 def _clock(name: str, answer: Answer) -> Iterator[Check]:
     if answer.date is None:
         return
@@ -112,4 +125,4 @@ def _clock(name: str, answer: Answer) -> Iterator[Check]:
 
 def _silent(name: str, url: str, error: Exception) -> Check:
     reason = str(error) or type(error).__name__
-    return Check(SECTION, name, False, f"{url}: {reason}", "check the URL, firewall and TLS")
+    return Check(SECTION, name, False, f"{url}: {reason}", "check address, firewall and TLS")

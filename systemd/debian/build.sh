@@ -4,7 +4,7 @@
 #
 #     systemd/debian/build.sh FOLDER
 #
-# Needs python3-venv and dpkg-dev's dpkg-deb. Packages come from the index that pip is set up for.
+# Needs python3-venv. Packages come from the index that pip is set up for.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

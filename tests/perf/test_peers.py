@@ -3,6 +3,7 @@
 import http.server
 import json
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -14,6 +15,7 @@ from pynetdicom import AE
 
 from hipedge.config import Settings
 from hipedge.perf.peers import check_peers
+from tests.watch.test_notify import Relay
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -190,6 +192,19 @@ def test_where_only_posting_is_allowed_any_answer_will_do(web, setting):
     (found, clock) = checks(**{setting: web.url}).values()
     assert found.works is True
     assert clock.works is True
+
+
+def test_a_mail_relay_is_greeted_and_sent_nothing(free_port):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        relay.mails = []
+        threading.Thread(target=relay.serve_forever, daemon=True).start()
+        settings = {"email_to": "a@b.org", "smtp": f"127.0.0.1:{relay.server_address[1]}"}
+        assert checks(**settings)["mail relay"].works is True
+        relay.shutdown()
+    assert relay.mails == []
+    silent = checks(email_to="a@b.org", smtp=f"127.0.0.1:{free_port}")["mail relay"]
+    assert silent.works is False
+    assert "Connection refused" in silent.found
 
 
 @pytest.mark.parametrize("setting", ["pacs_stow_url", "pacs_qido_url", "webhook_url", "fhir_url"])
