@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ PAGE = 100
 # Statuses of a server that is to be asked again later.
 BUSY = (429, 502, 503, 504)
 _CHUNK_BYTES = 1 << 18
+# As PS3.5 9.1, but also with components that begin with a zero, which some systems give.
+_UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
 _PREFIX = slice(PREFIX_OFFSET, PREFIX_OFFSET + len(PREFIX))
 _ANY_SYNTAX = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _Row = dict[str, Any]  # of the DICOM JSON model, PS3.18 F.2
@@ -101,6 +104,7 @@ class DicomWeb:
         Without body parts, all are taken; a series that names none is taken in any case, since
         many radiographs do not. The body part is compared here: few servers search for it.
         """
+        _require_uid(study)
         series = self._pages(
             _SERIES,
             lambda **page: self._client.search_for_series(
@@ -120,6 +124,7 @@ class DicomWeb:
         from dicomweb_client.uri import URI
 
         with self._translated():
+            _require_uid(instance.study, instance.series, instance.uid)
             url = str(URI(self._client.base_url, instance.study, instance.series, instance.uid))
             self._before_request()
             response = self._session.get(
@@ -132,6 +137,7 @@ class DicomWeb:
                 yield from _dicom_file(only_part(content_type, chunks))
 
     def _instances_of_series(self, study: str, series: str) -> Iterator[Instance]:
+        _require_uid(series)
         found = self._pages(
             _INSTANCE, lambda **page: self._client.search_for_instances(study, series, **page)
         )
@@ -188,6 +194,12 @@ def _dicom_file(chunks: Iterable[bytes]) -> Iterator[bytes]:
             yield chunk
     if start[_PREFIX] != PREFIX:
         raise ValueError("not a DICOM file")
+
+
+def _require_uid(*values: str) -> None:
+    """Raise `FetchError` unless all are UIDs, which become parts of addresses."""
+    if not all(map(_UID.fullmatch, values)):
+        raise FetchError("the server names an object by what is no UID")
 
 
 def _value(row: _Row, tag: str) -> Any:

@@ -55,7 +55,10 @@ class Query:
 
 @dataclass
 class Fetched:
-    """How many films were fetched now, were fetched before, and could not be fetched."""
+    """How many films were fetched now, were fetched before, and could not be fetched.
+
+    A study that could not be searched counts as one.
+    """
 
     films: int = 0
     known: int = 0
@@ -66,8 +69,8 @@ def fetch(server: DicomWeb, folder: Path, query: Query, reserve_bytes: int) -> F
     """Fetch the films of a query into a folder that are not in its journal.
 
     A film that the server does not deliver is counted and left for the next call. Raises
-    `FetchError` where the server cannot be searched, and `InputError` where the folder cannot be
-    used; what was fetched until then stays and is not fetched again.
+    `FetchError` where the server cannot be searched for studies, and `InputError` where the folder
+    cannot be used; what was fetched until then stays and is not fetched again.
     """
     fetched = Fetched()
     with (
@@ -96,11 +99,14 @@ class _Line:
         if study.instances is not None and self.journal.has_study(key, study.instances):
             return
         failed = self.fetched.failed
-        for instance in self.server.instances(study.uid, modality, query.body_parts):
-            if self.journal.has_instance(instance.uid):
-                self.fetched.known += 1
-            else:
-                self._fetch_instance(instance)
+        try:
+            for instance in self.server.instances(study.uid, modality, query.body_parts):
+                if self.journal.has_instance(instance.uid):
+                    self.fetched.known += 1
+                else:
+                    self._fetch_instance(instance)
+        except FetchError as error:  # the study cannot be searched; others may be
+            self._fail(error)
         if study.instances is not None and failed == self.fetched.failed:
             self.journal.add_study(key, study.instances)
 
@@ -108,8 +114,7 @@ class _Line:
         try:
             write_film(self.spool, self.server.film(instance))
         except FetchError as error:
-            self.fetched.failed += 1
-            event(logging.WARNING, "not_fetched", reason=str(error))
+            self._fail(error)
         except OSError as error:
             raise HipedgeError(
                 f"a film cannot be written ({error.strerror}): free the disk and fetch again"
@@ -117,3 +122,7 @@ class _Line:
         else:
             self.journal.add_instance(instance.uid)
             self.fetched.films += 1
+
+    def _fail(self, error: FetchError) -> None:
+        self.fetched.failed += 1
+        event(logging.WARNING, "not_fetched", reason=str(error))

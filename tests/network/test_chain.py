@@ -122,6 +122,7 @@ def each(points):
     return pytest.mark.parametrize("point", [pytest.param(p, marks=marks[p]) for p in points])
 
 
+@pytest.mark.promise(19)
 @each(IN_RECEIVE)
 def test_receive_killed_each_acknowledged_film_has_its_results_once(chain, point):
     first, second = (chain.film(NUMBERS[point] + n) for n in (0, 1))
@@ -137,6 +138,7 @@ def test_receive_killed_each_acknowledged_film_has_its_results_once(chain, point
         chain.wait_for_results(NUMBERS[point], NUMBERS[point] + 1)
 
 
+@pytest.mark.promise(19)
 @each(IN_WATCH)
 def test_watch_killed_each_acknowledged_film_has_its_results_once(chain, point):
     first, second = (chain.film(NUMBERS[point] + n) for n in (0, 1))
@@ -156,6 +158,7 @@ def children(pid):
     return found + [below for child in found for below in children(child)]
 
 
+@pytest.mark.promise(19)
 def test_killed_while_results_are_sent_each_film_has_its_results_once(chain):
     numbers = range(20, 24)
     with chain.node.running():

@@ -1,6 +1,7 @@
 """The commands of docs/clinic.md that receive and fetch films are run as they are written."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,12 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from hipedge.config import load_settings
 from hipedge.dicom import read
 from tests.dicom.dicom_films import film
-from tests.network.node import AE_TITLE, PATH, dcmtk
-from tests.pacs import free_port, loopback_environment, need, on_loopback, orthanc
+from tests.network.node import AE_TITLE, PATH, Node, dcmtk
+from tests.pacs import AE_TITLE as PACS
+from tests.pacs import Orthanc, free_port, loopback_environment, need, on_loopback, orthanc
 from tests.watch.clinic import paint
 
 __all__ = ["on_loopback", "orthanc"]
@@ -90,6 +93,29 @@ def test_what_is_received_is_screened(tmp_path, film_file, untrained_model):
         sent = dcmtk("storescu", "-aec", AE_TITLE, "localhost", port, film_file)
         assert sent.returncode == 0, sent.stderr
         wait(lambda: states() in ([("not_applicable",)], [("screened",)]), tmp_path)
+
+
+def test_orthanc_forwards_radiographs_and_no_results(tmp_path, on_loopback):
+    node = Node(tmp_path)
+    lua = tmp_path / "hipedge.lua"
+    lua.write_text(block("lua"))
+    settings = json.loads(block("orthanc").replace("/etc/orthanc/hipedge.lua", str(lua)))
+    elements = {"PatientID": "1", "SeriesInstanceUID": "1.2.4", "bits": 12}
+    with node.running():
+        settings["DicomModalities"]["hipedge"][2] = node.port
+        with Orthanc(tmp_path / "orthanc", on_loopback).up(**settings) as pacs:
+            for number, (modality, sender) in enumerate(
+                [("MR", "XRAY"), ("DX", AE_TITLE), ("DX", "XRAY"), ("CR", "XRAY")]
+            ):
+                path = tmp_path / "film.dcm"
+                uid = f"1.2.3.{number}"
+                path.write_bytes(
+                    film(paint("normal"), Modality=modality, SOPInstanceUID=uid, **elements)
+                )
+                address = ("localhost", pacs.dicom_port, path)
+                assert dcmtk("storescu", "-aet", sender, "-aec", PACS, *address).returncode == 0
+            node.wait(lambda: len(node.films) == 2)
+    assert {dcmread(path).SOPInstanceUID for path in node.films} == {"1.2.3.2", "1.2.3.3"}
 
 
 def test_storescp_writes_what_watch_reads(tmp_path, film_file):

@@ -293,8 +293,9 @@ def test_no_uid_of_a_server_becomes_part_of_a_path_or_a_url(folder, uid):
     done, asked = fetch_from(one_film(multipart(dicom(1)), uid=uid), folder)
     assert (done.films, done.failed) == (0, 1)
     assert [path for path in asked if "/instances/" in path] == []
-    with pytest.raises(FetchError):
-        fetch_from(one_film(multipart(dicom(1)), study_uid=uid), folder)
+    done, asked = fetch_from(one_film(multipart(dicom(1)), study_uid=uid), folder)
+    assert (done.films, done.failed) == (0, 1)
+    assert [path for path in asked if "/studies/" in path] == []
     assert {path.name for path in folder.iterdir()} == {".arriving", ".fetched"}
 
 
@@ -325,6 +326,21 @@ def test_a_film_that_is_not_delivered_is_counted_and_asked_for_again(folder, ans
     assert (done.films, done.failed) == (1, 0)
     (path,) = folder.glob("*.dcm")
     assert path.read_bytes() == FILM
+
+
+def test_a_study_that_cannot_be_searched_keeps_back_no_other(folder):
+    answers = {
+        r"/studies/1.3/series\?": (500, "text/plain", b""),
+        **one_film(WHOLE),
+        r"/studies\?": rows({"0020000D": "1.3"}, {"0020000D": "1.2"}),
+    }
+    done, _ = fetch_from(answers, folder)
+    assert (done.films, done.failed) == (1, 1)
+
+
+def test_a_uid_with_a_zero_that_should_not_be_there_is_taken(folder):
+    done, _ = fetch_from(one_film(WHOLE, uid="1.2.03", study_uid="1.2.00"), folder)
+    assert (done.films, done.failed) == (1, 0)
 
 
 def test_a_film_that_is_sent_without_multipart_is_accepted(folder):

@@ -59,6 +59,7 @@ def send_until_refused(connection, data):
     return False
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize("kind", [DATA, 1, 2, 6])
 def test_a_pdu_that_claims_4_gb_is_refused_before_memory_is_taken_for_it(lasting_node, kind):
     node, claim = lasting_node, f"claimed={0xFFFFFFFF}"
@@ -78,6 +79,7 @@ def test_the_peer_is_told_that_its_pdu_is_too_long(lasting_node):
         assert read_pdu(connection) == (ABORT, bytes([0, 0, 2, 6]))
 
 
+@pytest.mark.promise(20)
 def test_a_large_film_takes_no_memory(node, tmp_path):
     path = tmp_path / "large.dcm"
     size = 100 << 20
@@ -92,6 +94,7 @@ def accept_at_most(film_bytes, all_bytes):
     scp.MAX_FILE_BYTES, scp.ENDLESS_BYTES = film_bytes, all_bytes
 
 
+@pytest.mark.promise(20)
 def test_a_film_that_is_too_large_is_refused_and_one_without_end_is_cut_off(new_node, tmp_path):
     path = tmp_path / "large.dcm"
     path.write_bytes(film(paint("normal"), bits=12, pixel_data=bytes(2 << 20)))
@@ -110,9 +113,10 @@ def test_a_film_that_is_too_large_is_refused_and_one_without_end_is_cut_off(new_
     assert "message_refused" in node.log.read_text()
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize("ends", [True, False])
 def test_half_a_c_store_leaves_nothing(new_node, film_file, ends):
-    node = new_node(receive_idle_s=1.0)
+    node = new_node(receive_idle_s=2.0)
     with node.running():
         connection = node.associate()
         pdus = store_pdus(film_file.read_bytes(), "1.2.3", piece=1000)
@@ -122,14 +126,15 @@ def test_half_a_c_store_leaves_nothing(new_node, film_file, ends):
             connection.close()
         else:  # silent within a PDU
             connection.sendall(pdus[4][:100])
-        node.wait(lambda: not node.arriving, timeout_s=5)
+        node.wait(lambda: not node.arriving)
         assert node.echo().returncode == 0
         connection.close()
     assert node.films == []
 
 
+@pytest.mark.promise(20)
 def test_a_flood_of_associations_is_capped_and_passes(new_node):
-    node = new_node(receive_associations=4, receive_idle_s=1.0)
+    node = new_node(receive_associations=4, receive_idle_s=2.0)
     with node.running():
         threads, before = node.threads(), node.memory_kb()
         held = [node.connect() for _ in range(300)]
@@ -153,26 +158,24 @@ def test_more_associations_than_allowed_are_rejected_as_a_passing_state(new_node
 
 
 def test_connections_come_no_faster_than_allowed(new_node):
-    node = new_node(receive_connections_per_s=5.0, receive_associations=50)
+    node = new_node(receive_connections_per_s=0.05)
     with node.running():
         answers = []
-        for _ in range(20):
+        for _ in range(5):
             with node.connect() as connection:
                 connection.sendall(request(called="OTHER"))
                 answers.append(read_pdu(connection)[0])
-        assert 5 <= answers.count(REJECTED) < 15
-        assert answers.count(None) == 20 - answers.count(REJECTED)
-        time.sleep(0.5)
-        assert node.echo().returncode == 0
+        assert answers == [REJECTED, None, None, None, None]
 
 
+@pytest.mark.promise(20)
 def test_plain_text_and_silence_on_the_port_of_tls_hold_nobody_up(
     new_node, film_file, certificates
 ):
     node = new_node(
         receive_tls_certificate=certificates.server,
         receive_tls_key=certificates.server_key,
-        receive_idle_s=5.0,
+        receive_idle_s=40.0,
     )
     with node.running():
         silent = node.connect()
@@ -184,7 +187,7 @@ def test_plain_text_and_silence_on_the_port_of_tls_hold_nobody_up(
         )  # fmt: skip
         begin = time.monotonic()
         assert node.store(film_file, options=options).returncode == 0
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 30
         silent.close()
         plain.close()
     assert 'tls_refused address="127.0.0.1"' in node.log.read_text()
@@ -209,6 +212,7 @@ def test_tls_1_1_is_refused(new_node, certificates):
                         context.wrap_socket(connection, server_hostname="localhost")
 
 
+@pytest.mark.promise(19)
 def test_the_same_instance_ten_times_at_once_is_acknowledged_and_screened_once(
     new_node, untrained_model, tmp_path
 ):
@@ -237,6 +241,7 @@ def test_the_same_instance_ten_times_at_once_is_acknowledged_and_screened_once(
     assert clinic.rows("select count(*) from hips") == [(1,)]
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize("instance", ["../../x", "/etc/passwd", "a\\b", "1.2.3;rm -rf", "x" * 64])
 def test_no_uid_becomes_part_of_a_path(node, tmp_path, instance):
     before = {path for path in tmp_path.rglob("*") if path.parent != node.spool}
@@ -249,6 +254,7 @@ def test_no_uid_becomes_part_of_a_path(node, tmp_path, instance):
     assert {path for path in tmp_path.rglob("*") if path.parent != node.spool} == before
 
 
+@pytest.mark.promise(20)
 def test_a_uid_of_10000_characters_ends_its_association_alone(node, film_file):
     with node.associate() as other, node.associate() as connection:
         connection.sendall(b"".join(store_pdus(film_file.read_bytes(), "1." * 5000)))
@@ -267,8 +273,9 @@ def test_a_long_uid_within_a_film_is_for_watch_to_judge(node):
     assert len(node.films) == 1
 
 
+@pytest.mark.promise(20)
 def test_a_command_without_end_takes_no_memory(new_node):
-    node = new_node(receive_idle_s=1.0)
+    node = new_node(receive_idle_s=2.0)
     with node.running():
         before = node.memory_kb()
         with node.associate() as connection:
@@ -278,6 +285,7 @@ def test_a_command_without_end_takes_no_memory(new_node):
         assert node.echo().returncode == 0
 
 
+@pytest.mark.promise(20)
 @pytest.mark.parametrize(
     "pdus",
     [
@@ -325,8 +333,9 @@ def test_a_c_store_without_a_film_is_refused(lasting_node):
     assert node.films == []
 
 
+@pytest.mark.promise(20)
 def test_random_bytes_end_nothing_but_their_own_connection(new_node):
-    node = new_node(receive_idle_s=1.0)
+    node = new_node(receive_idle_s=2.0)
     rng = random.Random(5)
     associated = b"".join(store_pdus(film(paint("normal"), bits=12), "1.2.3"))
     with node.running() as process:
@@ -348,6 +357,7 @@ def test_random_bytes_end_nothing_but_their_own_connection(new_node):
     assert [one for one in node.log.read_text().splitlines() if not LINE.fullmatch(one)] == []
 
 
+@pytest.mark.promise(20)
 def test_a_full_disk_is_answered_as_such_and_leaves_nothing(new_node, film_file, tmp_path):
     large = tmp_path / "large.dcm"
     large.write_bytes(film(paint("normal"), bits=12, pixel_data=bytes(1 << 20)))
@@ -403,6 +413,7 @@ def kill_at(point):
     put(owner, name, faults.die)
 
 
+@pytest.mark.promise(19)
 @pytest.mark.slow  # test_chain.py kills it at four points in a run of all tests
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_no_film_that_was_acknowledged_is_lost_or_partial(

@@ -147,6 +147,7 @@ def test_tls_with_client_certificates(new_node, film_file, certificates):
     assert "tls_refused" in node.log.read_text()
 
 
+@pytest.mark.promise(19)
 def test_a_film_that_is_arriving_at_sigterm_is_still_acknowledged(new_node, film_file):
     node = new_node()
     with node.running() as process, node.associate() as connection:
@@ -161,6 +162,7 @@ def test_a_film_that_is_arriving_at_sigterm_is_still_acknowledged(new_node, film
     assert len(node.films) == 1
 
 
+@pytest.mark.promise(19)
 def test_what_a_killed_process_left_incomplete_is_removed(new_node, film_file):
     node = new_node()
     with node.running(ends=False) as process, node.associate() as connection:
