@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from hipedge.config import Settings
 from hipedge.errors import StoreError
 from hipedge.network.library import quiet_libraries
+from hipedge.pipeline.workers import sandbox
 from hipedge.service_log import LOGGER, configure_logging, event
 from hipedge.store import Store
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of
@@ -29,6 +30,8 @@ RESTART_PAUSE_S = 1.0
 # Longer than one result can take, with all its time-outs.
 STALL_S = 600.0
 STOP_TIMEOUT_S = 15.0
+# Address space for what is imported in the process, and the threads of associations.
+LIBRARIES_BYTES = 1 << 30
 
 
 class ResultSender(threading.Thread):
@@ -83,8 +86,8 @@ def _serve(settings: Settings, level: int, reports: Connection) -> None:
 
     Reports after each attempt whether the delivery of results fails.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)  # for events, which hold nothing of a film
+    sandbox((settings.worker_memory_mb << 20) + LIBRARIES_BYTES)
     configure_logging(level)
     with quiet_libraries(), suppress(EOFError, OSError):
         while True:
