@@ -4,12 +4,14 @@ A damaged Huffman code shifts everything decoded after it, so that the data deco
 samples than the image has. libjpeg detects this, but imagecodecs does not pass on its warnings.
 Therefore a frame is decoded with a few rows added to its height: after the end of the data, libjpeg
 decodes zero bits to the end of one row or block and fills the rest with mid-gray. If that begins
-exactly at the first added row, the data have the length of the image.
+exactly at the first added row, the data have the length of the image. If it begins earlier, more
+data are added: they change the image only if it is incomplete, and not if it ends in mid-gray.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import imagecodecs
@@ -27,12 +29,7 @@ _BLOCK = 8  # samples along a side of a DCT block
 _MAX_LINES = 65_500  # JPEG_MAX_DIMENSION of libjpeg
 # The up to seven padding bits before the end marker decode to fewer samples than this.
 _PADDED = 2
-# Rows that are truly mid-gray look like missing rows, but their data repeat a single code, so that
-# the last `_LAST_BYTES` bytes have few distinct values.
-_LAST_BYTES = 24
-_FEW = 8
-# Of several scans, the last one has room for more data within the image only if it ends too early.
-_MORE_DATA = bytes(range(1, 255)) * 8
+_MORE_DATA = bytes(range(255)) * 8  # 0 first: after 0xFF, another byte would be a marker
 
 
 def extended(frame: bytes, scan: Scan) -> bytes | None:
@@ -74,17 +71,20 @@ def _decode(frame: bytes, space: str | None, out_space: str | None) -> tuple[Sam
     if scan is None or longer is None:
         return samples, False
     first = samples if samples.ndim == 2 else samples[..., 0]
-    image = first[: scan.rows]
+    image = samples[: scan.rows]
+
+    def is_complete() -> bool:
+        more = _samples(with_more_data(longer, _MORE_DATA), space, out_space)
+        return np.array_equal(more[: scan.rows], image)
+
     damaged = (
-        _ends_wrong(frame, first, scan)
+        _ends_wrong(first, scan, is_complete)
         or tables_wrong(frame)
-        or (_exceeds(image, scan.bits) if scan.lossless else _is_torn(image, scan))
+        or (_exceeds(image, scan.bits) if scan.lossless else _is_torn(first[: scan.rows], scan))
         or (_restarts_wrong(frame, scan) if scan.only else is_incomplete(frame))
     )
-    if not scan.only and not damaged:
-        more = _samples(with_more_data(longer, _MORE_DATA), space, out_space)
-        damaged = not np.array_equal(more[: scan.rows], samples[: scan.rows])
-    return samples[: scan.rows], damaged
+    # The end of the first of several scans says nothing about that of the last one.
+    return image, damaged or not (scan.only or is_complete())
 
 
 def _samples(frame: bytes, space: str | None, out_space: str | None) -> Samples:
@@ -103,31 +103,28 @@ def _is_torn(image: Samples, scan: Scan) -> bool:
     return has_seam(image, scan.bits) or has_stair(image, scan.bits, block)
 
 
-def _ends_wrong(frame: bytes, samples: Samples, scan: Scan) -> bool:
+def _ends_wrong(samples: Samples, scan: Scan, is_complete: Callable[[], bool]) -> bool:
     """Return whether the data end before or after the end of the image.
 
     `samples` (H, W) are the first component of the `extended` frame. Raises `Refused` (`truncated`)
     if rows are missing.
     """
-    last = frame[scan.data_at : scan.data_end][-_LAST_BYTES:]
-    is_flat = len(set(last)) <= _FEW
     if scan.lossless:
-        return _lossless_ends_wrong(samples, scan, is_flat=is_flat)
-    return _dct_ends_wrong(samples, scan, is_flat=is_flat)
+        return _lossless_ends_wrong(samples, scan, is_complete)
+    return _dct_ends_wrong(samples, scan, is_complete)
 
 
-def _lossless_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool:
-    fill = 1 << (scan.bits - 1)
+def _lossless_ends_wrong(samples: Samples, scan: Scan, is_complete: Callable[[], bool]) -> bool:
     added = len(samples) - scan.rows
-    filled = _filled_rows(samples, fill)
-    if filled >= added and is_flat:
+    filled = _filled_rows(samples, 1 << (scan.bits - 1))
+    if filled >= added and is_complete():
         return False
     if filled > added:
         raise Refused(Code.TRUNCATED, f"{filled - added} rows missing")
     if filled != 1:
         # If all added rows are filled, the last row was not decoded to its end; if none is, there
-        # were more data to decode. A film that ends in the fill value looks like the former.
-        return filled == 0 or samples[scan.rows - 1, 0] != fill
+        # were more data to decode.
+        return True
     row, above = (samples[n].astype(np.int64) for n in (scan.rows, scan.rows - 1))
     residuals = (row[1:] - _predicted(row, above, scan.predictor)) & 0xFFFF
     decoded = np.flatnonzero(residuals != residuals[-1]) if residuals.size else residuals
@@ -158,23 +155,17 @@ def _predicted(row: NDArray[Any], above: NDArray[Any], predictor: int) -> NDArra
     return predicted
 
 
-def _dct_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool:
+def _dct_ends_wrong(samples: Samples, scan: Scan, is_complete: Callable[[], bool]) -> bool:
     fill = 1 << (scan.bits - 1)
-    whole_rows = len(samples) // scan.mcu_rows
-    ends = range(whole_rows - 2, whole_rows)
-    filled = [_filled_mcus(samples, scan, row, fill) for row in ends]
-    last, added = filled if len(filled) == 2 else (np.zeros(1, np.bool_), *filled)
+    added = _filled_mcus(samples, scan, len(samples) // scan.mcu_rows - 1, fill)
     if not added[0]:  # the MCU in which the data ended
         return not added[1:].all()
-    if is_flat:
+    if is_complete():
         return False
-    if last.all():
+    last = len(samples) // scan.mcu_rows - 2
+    if _filled_mcus(samples, scan, last, fill).all():
         raise Refused(Code.TRUNCATED, "rows missing")
-    if not added.all() or last[-1]:
-        return True
-    block = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
-    # In a film that ends in mid-gray, the data appear to end one MCU too early.
-    return abs(float(block.mean()) - fill) > 1
+    return True
 
 
 def _filled_mcus(samples: Samples, scan: Scan, mcu_row: int, fill: int) -> NDArray[np.bool_]:

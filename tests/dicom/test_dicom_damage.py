@@ -26,7 +26,7 @@ from dicom_films import (
 )
 from PIL import Image, ImageDraw
 
-from hipedge.dicom import read
+from hipedge.dicom import jpeg, read
 from hipedge.dicom.ripples import has_ripples
 from hipedge.dicom.seams import has_seam
 from hipedge.dicom.stairs import has_stair
@@ -81,6 +81,17 @@ def test_a_sound_film_is_not_marked(syntax, read_bytes):
 def test_a_flat_or_small_film_is_not_marked(syntax, shape, value, read_bytes):
     array = np.full(shape, value, np.uint8)
     assert outcome(read_bytes, film(array, syntax, bits=8))[0] == frozenset()
+
+
+@pytest.mark.parametrize("name", ["IMG0002180.jpg", "IMG0000945.jpg"])
+def test_a_whole_film_after_which_no_row_is_half_decoded_is_not_marked(shared_data, name):
+    """About one lossless frame in 400 ends in bits that libjpeg does not take for a further row."""
+    (path,) = (shared_data / "fracatlas").glob(f"*/{name}")
+    values = read(path).pixels >> 4
+    frame = imagecodecs.jpeg8_encode(values, lossless=True, predictor=1, bitspersample=12)
+    samples, damaged = jpeg.decode(frame, 1)
+    np.testing.assert_array_equal(samples, values)
+    assert not damaged
 
 
 @pytest.mark.promise(18)
