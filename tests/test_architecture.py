@@ -60,7 +60,7 @@ LAYERS = (
         "versions",
         "machine",
         "mounts",
-        "web",
+        "http_request",
         "config",
         "csv_input",
         "onnx_session",
