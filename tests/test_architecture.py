@@ -39,8 +39,11 @@ OWNERS = {
     "xraylib": ("phantom/",),
     "sklearn": ("study/",),
     "statsmodels": ("study/",),
-    "jinja2": ("study/report/",),
+    "jinja2": ("study/report/", "web/"),
     "markupsafe": ("study/report/",),
+    "starlette": ("web/",),
+    "uvicorn": ("web/",),
+    "argon2": ("web/",),
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
@@ -60,6 +63,7 @@ LAYERS = (
         "csv_input",
         "onnx_session",
         "telemetry",
+        "text",
     ),
     ("imaging",),
     ("model", "dicom"),
@@ -67,7 +71,7 @@ LAYERS = (
     ("backends", "store"),
     ("export", "pipeline", "review", "phantom"),
     ("insertion",),
-    ("perf", "watch", "study", "train"),
+    ("perf", "watch", "study", "train", "web"),
     ("api",),
     ("cli",),
     ("__main__",),
@@ -141,12 +145,13 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
         root = {(source, target) for source, target in root if target not in ends}
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client starlette uvicorn argon2"  # noqa: E501
 NEEDS_AN_EXTRA = (
     "train",
     "phantom",
     "insertion",
     "study",
+    "web",
     "export/onnx.py",
     "backends/openvino.py",
 )

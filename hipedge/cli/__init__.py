@@ -24,6 +24,8 @@ COMMANDS = (
     "flagged",
     "show",
     "watch",
+    "serve",
+    "user",
     "status",
     "retry",
     "prune",

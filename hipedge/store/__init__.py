@@ -4,7 +4,10 @@ It is the last stage of the pipeline (record), the queue of `hipedge watch`, and
 everything that the commands show.
 """
 
+from hipedge.store.accounts import Accounts, AuditEntry, Login, Role, User
+from hipedge.store.feedback import Answer, Feedback, Shown, Verdict
 from hipedge.store.outbox import Message, Outbox
+from hipedge.store.pages import CaseFilter, CaseList, CasePages, Cursor
 from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
 from hipedge.store.service import Heartbeat, Service, Totals, backup
@@ -14,16 +17,29 @@ from hipedge.store.store import Run, Store
 __all__ = [
     "TERMINAL",
     "TRANSITIONS",
+    "Accounts",
+    "Answer",
+    "AuditEntry",
     "Case",
+    "CaseFilter",
+    "CaseList",
+    "CasePages",
+    "Cursor",
+    "Feedback",
     "Finished",
     "Heartbeat",
+    "Login",
     "Message",
     "Outbox",
     "PathState",
     "Queue",
+    "Role",
     "Run",
     "Service",
+    "Shown",
     "Store",
     "Totals",
+    "User",
+    "Verdict",
     "backup",
 ]
