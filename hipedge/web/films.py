@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from hipedge.imaging.area import MAX_HALVINGS
-from hipedge.web.levels import Level, LevelRequest, finest_halvings, level_request
+from hipedge.web.levels import Level, LevelRequest, finest_halvings, first_halvings, level_request
 from hipedge.web.site import Site
 from hipedge.web.visit import NotFound, Visit
 
@@ -46,7 +45,7 @@ def _request(site: Site, visit: Visit) -> LevelRequest:
         case = visit.case(review)
     if case.sha256 is None or case.shape is None:
         raise NotFound("This file has no film that could be read.")
-    if not finest_halvings(case.shape) <= halvings <= MAX_HALVINGS:
+    if not finest_halvings(case.shape) <= halvings <= first_halvings(case.shape):
         raise NotFound("There is no such resolution of this film.")
     return level_request(case.path, case.sha256, case.marks, halvings)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hipedge.dicom import DisplayFilm, load, read_for_display
-from hipedge.errors import Refused
+from hipedge.errors import Code, HipedgeError, Refused
 from hipedge.imaging.area import MAX_HALVINGS, TurnedPixels
 from hipedge.locate.upright import turns_of
 from hipedge.types import Box, Mark
@@ -80,25 +80,27 @@ def level_request(path: Path, sha256: str, marks: Collection[Mark], halvings: in
 def read_level(request: LevelRequest) -> Level | Unavailable:
     """Decode a film at a resolution. Expected faults are returned, not raised."""
     try:
-        film = _open(request.path, request.sha256)
-        if isinstance(film, Unavailable):
-            return film
-        return _level(film, request)
+        return _level(_open(request.path, request.sha256), request)
+    except _Changed:
+        return Unavailable("the file has changed since it was screened: it holds another film now")
     except Refused as refused:
-        return Unavailable(f"the film cannot be decoded: {refused}")
+        gone = refused.code in (Code.UNREADABLE, Code.EMPTY_FILE)
+        what = "is no longer where it was" if gone else "cannot be decoded"
+        return Unavailable(f"the film {what}: {refused}")
     except MemoryError:
         return Unavailable("the film needs more memory than worker_memory_mb allows")
 
 
-# The viewer asks for one level after another of the same film.
+class _Changed(HipedgeError):
+    """A path holds another film."""
+
+
+# The viewer asks for one level after another of the same film. What is raised is not kept.
 @lru_cache(maxsize=1)
-def _open(path: Path, sha256: str) -> DisplayFilm | Unavailable:
-    try:
-        payload = load(path)
-    except Refused as refused:
-        return Unavailable(f"the film is no longer where it was: {refused}")
+def _open(path: Path, sha256: str) -> DisplayFilm:
+    payload = load(path)
     if payload.sha256 != sha256:
-        return Unavailable("the file has changed since it was screened: it holds another film now")
+        raise _Changed
     return read_for_display(payload)
 
 

@@ -18,7 +18,7 @@ from hipedge.store.feedback import without_corrected
 from hipedge.store.pages import COUNT_LIMIT
 from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Finding, Mark, ScoredHip
 from hipedge.web.levels import finest_halvings, first_halvings
-from hipedge.web.render import page
+from hipedge.web.render import page, words
 from hipedge.web.site import Review, Site
 from hipedge.web.visit import ListView, Visit
 
@@ -244,7 +244,8 @@ def _viewer_hip(hip: HipView) -> dict[str, Any]:
         heat = heat_map(hip.scored, hip.finding)
         known |= {
             "priority": hip.finding.priority.value,
-            "category": hip.finding.category.value.replace("_", " "),
+            "category": words(hip.finding.category.value),
+            "reasons": [words(category.value) for category in hip.finding.flagged_for],
             "flagged": hip.finding.flagged,
             "heat": [[round(float(cell), 3) for cell in row] for row in heat],
         }

@@ -9,10 +9,9 @@ from starlette.responses import HTMLResponse
 
 import hipedge
 from hipedge.errors import CODES, Code
-from hipedge.review.worklist import max_flag_probability
 from hipedge.store import Verdict
 from hipedge.text import printable
-from hipedge.types import Mark
+from hipedge.types import CATEGORIES, Finding, Mark
 
 MARKS = {
     Mark.CONFLICT: "another film under the same UID",
@@ -65,6 +64,11 @@ def _meaning(code: Code) -> str:
     return CODES[code].meaning
 
 
+def _probability(finding: Finding) -> float:
+    """Return the probability of the category that was found."""
+    return finding.probabilities[CATEGORIES.index(finding.category)]
+
+
 _ENVIRONMENT = Environment(
     loader=PackageLoader("hipedge.web"),
     autoescape=True,
@@ -80,7 +84,7 @@ _ENVIRONMENT.filters |= {
     "meaning": _meaning,
     "mark": MARKS.__getitem__,
     "verdict": VERDICTS.__getitem__,
-    "probability": max_flag_probability,
+    "probability": _probability,
 }
 _ENVIRONMENT.globals["version"] = hipedge.__version__
 

@@ -1,6 +1,7 @@
 """A site with a database, films on disk, users and a server, as a browser or a client meets it."""
 
 import re
+import shutil
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from argon2 import PasswordHasher
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -19,10 +21,9 @@ from hipedge.model.card import card_id, card_json
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Accounts, Role, Store
-from hipedge.types import Box, Category, Hip, Mark, ScoredHip, Scores, Side
+from hipedge.types import Box, Category, Hip, ScoredHip, Side
 from hipedge.web.app import create_app
 from hipedge.web.decoder import Decoder
-from hipedge.web.passwords import hash_password
 from hipedge.web.sessions import Sessions
 from hipedge.web.site import Site
 from tests.builders import scored_hip, screened
@@ -32,9 +33,20 @@ ROLES = {"vera": Role.VIEWER, "rita": Role.READER, "robert": Role.READER, "anna"
 
 
 @pytest.fixture(scope="session")
-def password_hash():
-    """The hash of every user's password, which takes a while to make."""
-    return hash_password(PASSWORD, "nobody")
+def databases(tmp_path_factory):
+    """A folder with a new database, and one of users, which each test gets a copy of.
+
+    The hashes of the passwords are quicker to check than those of real users.
+    """
+    folder = tmp_path_factory.mktemp("site")
+    settings = Settings(db=folder / "hipedge.db")
+    quick = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(PASSWORD)
+    with Store(settings.db):
+        pass
+    with Accounts(settings.web_database) as accounts:
+        for name, role in ROLES.items():
+            accounts.add_user(name, role, quick)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -46,14 +58,9 @@ def decoder():
 class Place:
     """A site in a folder: records outcomes, and serves itself to clients."""
 
-    def __init__(self, folder, card, decoder, password_hash):
+    def __init__(self, folder, card, decoder):
         self.folder, self.card, self.decoder = folder, card, decoder
         self.settings = Settings(db=folder / "hipedge.db")
-        with Store(self.settings.db):
-            pass
-        with Accounts(self.settings.web_database) as accounts:
-            for name, role in ROLES.items():
-                accounts.add_user(name, role, password_hash)
 
     def record(self, *outcomes, card=None):
         card = card or self.card
@@ -87,8 +94,12 @@ class Place:
         """Record a film with an urgent right hip and a normal left one."""
         film = self.film(name, **values)
         height, width = film.shape
-        right = placed(scored_hip(Category.FEMORAL_NECK_FRACTURE, Side.RIGHT), 5, 60, width // 2, height - 40)
-        left = placed(scored_hip(Category.NORMAL, Side.LEFT), width // 2, 60, width - 5, height - 40)
+        right = placed(
+            scored_hip(Category.FEMORAL_NECK_FRACTURE, Side.RIGHT), 5, 60, width // 2, height - 40
+        )
+        left = placed(
+            scored_hip(Category.NORMAL, Side.LEFT), width // 2, 60, width - 5, height - 40
+        )
         rule = site_rule(self.card, self.settings)
         self.record(screened(film, right, left, rule=rule))
         return film
@@ -122,8 +133,9 @@ def placed(scored, x0, y0, x1, y1):
 
 
 @pytest.fixture
-def place(tmp_path, reference_model, decoder, password_hash):
-    return Place(tmp_path, reference_model.card, decoder, password_hash)
+def place(tmp_path, databases, reference_model, decoder):
+    shutil.copytree(databases, tmp_path, dirs_exist_ok=True)
+    return Place(tmp_path, reference_model.card, decoder)
 
 
 def form_of(page, hip=0):
@@ -162,7 +174,3 @@ def served(app):
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         server.should_exit = True
         thread.join(10)
-
-
-DOUBTFUL = Mark.SPACING_DOUBTFUL
-__all__ = ["DOUBTFUL", "PASSWORD", "Place", "Scores", "answer", "form_of", "placed", "served"]

@@ -4,6 +4,7 @@
 export class Pane {
   constructor(film) {
     this.film = film;
+    this.hips = film.hips; // those whose boxes and maps are drawn
     this.frame = { x: 0, y: 0, width: 1, height: 1 };
     this.centre = [film.columns / 2, film.rows / 2];
     this.scale = 1; // pixels of the canvas for each pixel of the film

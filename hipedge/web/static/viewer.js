@@ -99,8 +99,11 @@ class Viewer {
 
   fit() {
     const whole = [0, 0, this.data.columns, this.data.rows];
-    const boxes = this.on.both ? this.hipsFromLeft().map((hip) => hip.box) : [whole];
-    this.panes.forEach((pane, number) => pane.fit(boxes[number]));
+    const hips = this.on.both ? this.hipsFromLeft() : [];
+    this.panes.forEach((pane, number) => {
+      pane.hips = this.on.both ? [hips[number]] : this.data.hips;
+      pane.fit(this.on.both ? hips[number].box : whole);
+    });
     this.isFitted = true;
   }
 
@@ -163,11 +166,11 @@ class Viewer {
       context.clip();
       if (this.on.heat) this.drawHeat(pane);
       if (this.on.boxes) this.drawBoxes(pane);
-      this.drawRulers(pane);
       context.restore();
     }
     this.drawDivider();
     if (this.on.magnifier && this.pointer) this.drawMagnifier();
+    for (const pane of this.panes) this.drawRulers(pane);
     this.describe();
   }
 
@@ -180,7 +183,7 @@ class Viewer {
   // Each cell of the map as the square that it is.
   drawHeat(pane) {
     const strength = Number(this.opacity.value) / 100;
-    for (const { box, heat } of this.data.hips) {
+    for (const { box, heat } of pane.hips) {
       if (!heat) continue;
       const [width, height] = [(box[2] - box[0]) / heat[0].length, (box[3] - box[1]) / heat.length];
       heat.forEach((cells, row) =>
@@ -202,7 +205,7 @@ class Viewer {
 
   drawBoxes(pane) {
     const { context, ratio } = this;
-    for (const hip of this.data.hips) {
+    for (const hip of pane.hips) {
       const [x0, y0] = pane.toScreen(hip.box.slice(0, 2));
       const [x1, y1] = pane.toScreen(hip.box.slice(2));
       const [left, top] = [Math.min(x0, x1), Math.min(y0, y1)];
@@ -211,14 +214,22 @@ class Viewer {
       context.setLineDash(hip.flagged ? [] : [6 * ratio, 5 * ratio]);
       context.strokeRect(left, top, Math.abs(x1 - x0), Math.abs(y1 - y0));
       context.setLineDash([]);
-      const text = hip.category ? `${hip.side}: ${hip.category}` : hip.side;
+      const colour = context.strokeStyle;
+      const lines = [hip.category ? `${hip.side}: ${hip.category}` : hip.side];
+      if (hip.reasons?.length) lines.push(`flagged for ${hip.reasons.join(", ")}`);
       const inside = Math.max(left, pane.frame.x) + 5 * ratio;
-      this.label(text, inside, Math.max(top, 0) + 17 * ratio, context.strokeStyle);
+      lines.forEach((line, number) => {
+        this.label(line, inside, Math.max(top, 0) + 17 * (number + 1) * ratio, colour);
+      });
     }
   }
 
   drawRulers(pane) {
     const { context, ratio } = this;
+    context.save();
+    context.beginPath();
+    context.rect(pane.frame.x, 0, pane.frame.width, pane.frame.height);
+    context.clip();
     for (const ruler of this.rulers) {
       const [a, b] = [pane.toScreen(ruler[0]), pane.toScreen(ruler[1] ?? pane.centre)];
       context.strokeStyle = "#7dd3fc";
@@ -231,6 +242,7 @@ class Viewer {
       const text = this.lengthText(ruler[0], ruler[1] ?? pane.centre);
       this.label(text, b[0] + 8 * ratio, b[1] - 6 * ratio, "#7dd3fc");
     }
+    context.restore();
   }
 
   lengthText([ax, ay], [bx, by]) {
