@@ -119,14 +119,21 @@ class Feedback:
         rows = self._connection.query(sql, [sha256])
         return [_answer(row) for row in rows]
 
-    def present(self, since_id: int = 0) -> list[Answer]:
+    def present(self) -> list[Answer]:
         """Return the answers that no other one corrects, oldest first."""
         rows = self._connection.query(
-            "select * from feedback where id > ? and id not in"
-            " (select corrects from feedback where corrects is not null) order by id",
-            [since_id],
+            "select * from feedback where id not in"
+            " (select corrects from feedback where corrects is not null) order by id"
         )
         return [_answer(row) for row in rows]
+
+    def studies(self) -> dict[str, str | None]:
+        """Return the Study Instance UID of each film with an answer that is still recorded."""
+        rows = self._connection.query(
+            "select sha256, study_instance_uid from files"
+            " where sha256 in (select sha256 from feedback) order by id"
+        )
+        return {row["sha256"]: row["study_instance_uid"] for row in rows}
 
     def _is_about(self, answer_id: int, shown: Shown, reader: str) -> bool:
         rows = self._connection.query(
