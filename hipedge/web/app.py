@@ -21,6 +21,7 @@ from hipedge.store import Accounts, Login, Role
 from hipedge.web import answers, films, pages
 from hipedge.web.decoder import Busy
 from hipedge.web.guard import SEND_TIMEOUT_S, Guard
+from hipedge.web.passwords import hash_password
 from hipedge.web.render import page
 from hipedge.web.sessions import LoginFailed, has_form_token, is_from_here
 from hipedge.web.site import Site
@@ -53,6 +54,8 @@ def create_app(
             Route("/case/{file_id:int}/answer", routes.form(answers.answer), methods=["POST"]),
             Route("/film/{file_id:int}/{halvings:int}", routes.asynchronous(films.level)),
             Route("/agreement", routes.page(pages.agreement)),
+            Route("/password", routes.page(pages.password)),
+            Route("/password", routes.form(routes.new_password, Role.VIEWER), methods=["POST"]),
             Route("/log", routes.page(pages.log, Role.ADMIN)),
             Route("/healthz", lambda _: PlainTextResponse("ok\n")),
             Mount(f"/static/{hipedge.__version__}", _Static(directory=STATIC)),
@@ -129,6 +132,21 @@ class _Routes:
             return response
 
         return await run_in_threadpool(self._visit, request, fields, Role.VIEWER, end)
+
+    def new_password(self, site: Site, visit: Visit) -> Response:
+        """Replace a user's own password, and end the user's sessions."""
+        user, fields = visit.login.user, visit.fields
+        with site.accounts() as accounts:
+            known = accounts.user(user)
+            if known is None:
+                raise InputError("You came by the link, and have no password.")
+            old, new = fields.get("password", ""), fields.get("new_password", "")
+            site.sessions.check_password(accounts, user, old, visit.address)
+            if new != fields.get("again", ""):
+                raise InputError("The new password was not repeated alike.")
+            accounts.set_password(user, hash_password(new, user))
+            accounts.log(user, visit.address, "password_changed", detail=user)
+        return RedirectResponse("/login", 303)
 
     def _log_in(self, request: Request, fields: Mapping[str, str]) -> Response:
         sessions, address = self.site.sessions, client_address(request)
@@ -215,6 +233,8 @@ def _status(error: HipedgeError) -> int:
     """Return the HTTP status (RFC 9110 15) of an error."""
     if isinstance(error, NotFound):
         return 404
+    if isinstance(error, LoginFailed):
+        return 401
     if isinstance(error, StaleAnswer):
         return 409
     if isinstance(error, (StoreError, Busy)):

@@ -29,12 +29,12 @@ class Busy(HipedgeError):
 class Decoder:
     """A pool of decoding processes, which any thread may ask; a context manager.
 
-    The newest levels are kept in memory, up to `CACHE_BYTES`. A film that could not be shown is
+    The newest levels are kept in memory, up to `cache_bytes`. A film that could not be shown is
     tried again, since it may be back.
     """
 
-    def __init__(self, processes: int, limits: Limits) -> None:
-        self._processes, self._limits = processes, limits
+    def __init__(self, processes: int, limits: Limits, cache_bytes: int = CACHE_BYTES) -> None:
+        self._processes, self._limits, self._cache_bytes = processes, limits, cache_bytes
         self._lock = threading.Lock()
         self._requests = deque[LevelRequest]()
         self._futures: dict[LevelRequest, Future[Decoded]] = {}
@@ -119,9 +119,9 @@ class Decoder:
             result = Unavailable("the decoder crashed on this film, or exceeded its limits")
         with self._lock:
             future = self._futures.pop(request)
-            if isinstance(result, Level) and len(result.data) <= CACHE_BYTES // 2:
+            if isinstance(result, Level):
                 self._cache[request] = result
-                while sum(len(level.data) for level in self._cache.values()) > CACHE_BYTES:
+                while sum(len(level.data) for level in self._cache.values()) > self._cache_bytes:
                     self._cache.popitem(last=False)
         future.set_result(result)
 

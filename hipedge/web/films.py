@@ -34,7 +34,12 @@ async def level(site: Site, visit: Visit) -> Response:
     return StreamingResponse(
         _parts(decoded.data),
         media_type="application/octet-stream",
-        headers={"X-Level": json.dumps(described), "Content-Length": str(len(decoded.data))},
+        headers={
+            "X-Level": json.dumps(described),
+            "Content-Length": str(len(decoded.data)),
+            # Opened as a page it is saved, and not shown.
+            "Content-Disposition": "attachment",
+        },
     )
 
 

@@ -160,6 +160,11 @@ def agreement(site: Site, visit: Visit) -> Response:
     )
 
 
+def password(site: Site, visit: Visit) -> Response:
+    """Show the form for a new password."""
+    return page("password.html", login=visit.login, by_link=site.sessions.has_link)
+
+
 def log(site: Site, visit: Visit) -> Response:
     """Show who did what, newest first."""
     text = visit.parameter("before")

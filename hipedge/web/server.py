@@ -6,6 +6,7 @@ import getpass
 import ipaddress
 import os
 import secrets
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ MAX_DECODING_S = 30.0
 MAX_PROCESSES = 4
 # Connections, of which a browser has up to six.
 MAX_CONNECTIONS = 512
+# Of TLS 1.2: forward secrecy and authenticated encryption (RFC 9325 4.2). TLS 1.3 has no others.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -58,17 +61,25 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         names = LOOPBACK_NAMES if is_local else None
         app = create_app(Site(settings, sessions, decoder), names=names, secure=secure)
         server = uvicorn.Server(_config(settings, app))
-        try:
-            socket = server.config.bind_socket()
-        except SystemExit:  # what uvicorn makes of an address that is taken
-            raise InputError(
-                f"{settings.web_host}:{settings.web_port} cannot be bound: "
-                "is another hipedge serve running? Set web_port"
-            ) from None
-        host = settings.web_host if ":" not in settings.web_host else f"[{settings.web_host}]"
-        address = f"{'https' if secure else 'http'}://{host}:{socket.getsockname()[1]}/"
-        announce(address if token is None else f"{address}login?token={token}")
-        server.run(sockets=[socket])
+        with _listen(settings) as listening:
+            host = settings.web_host if ":" not in settings.web_host else f"[{settings.web_host}]"
+            address = f"{'https' if secure else 'http'}://{host}:{listening.getsockname()[1]}/"
+            announce(address if token is None else f"{address}login?token={token}")
+            server.run(sockets=[listening])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Return a socket at the site's address. Raises `InputError` where it cannot be bound."""
+    host, port = settings.web_host, settings.web_port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise InputError(
+            f"{host}:{port} cannot be bound ({error.strerror}): is another hipedge serve running? "
+            "Set web_host and web_port"
+        ) from error
 
 
 def is_loopback(host: str) -> bool:
@@ -112,6 +123,7 @@ def _config(settings: Settings, app: object) -> uvicorn.Config:
             port=settings.web_port,
             ssl_certfile=settings.web_certificate,
             ssl_keyfile=settings.web_key,
+            ssl_ciphers=CIPHERS,
             http="h11",
             ws="none",
             lifespan="off",

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hipedge.errors import HipedgeError
-from hipedge.store import Accounts, Login, Role
+from hipedge.store import Accounts, Login, Role, User
 from hipedge.web.limits import RateLimit
 from hipedge.web.passwords import is_password
 
@@ -46,6 +46,11 @@ class Sessions:
 
     def log_in(self, accounts: Accounts, name: str, password: str, address: str) -> str:
         """Check a password, and return the token of a new session. Raises `LoginFailed`."""
+        user = self.check_password(accounts, name, password, address)
+        return self._start(accounts, user.name, user.role, address)
+
+    def check_password(self, accounts: Accounts, name: str, password: str, address: str) -> User:
+        """Return the user of a name and a password. Raises `LoginFailed`."""
         pair = f"{address} {name}"
         limits = (
             (self._failures, pair),
@@ -65,7 +70,7 @@ class Sessions:
                 limit.take(key)
             accounts.log(known, address, "login_failed")
             raise LoginFailed("User name or password is wrong.")
-        return self._start(accounts, user.name, user.role, address)
+        return user
 
     def follow_link(self, accounts: Accounts, token: str, address: str) -> str:
         """Return the token of a new session for the link's owner. Raises `LoginFailed`."""

@@ -102,6 +102,28 @@ def test_a_new_password_ends_the_sessions_of_the_old_one(place):
     assert client.get("/").status_code == 303
 
 
+NEW = "three other quiet words"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({}, 303),
+        ({"password": "wrong"}, 401),
+        ({"again": "something else here"}, 400),
+        ({"new_password": "short", "again": "short"}, 400),
+        ({"form_token": "forged"}, 403),
+    ],
+)
+def test_users_change_their_passwords_with_the_present_one(place, fields, status):
+    client = place.client("vera")
+    token = re.search(r'name="form_token" value="([^"]+)"', client.get("/password").text)[1]
+    form = {"form_token": token, "password": PASSWORD, "new_password": NEW, "again": NEW} | fields
+    assert client.post("/password", data=form).status_code == status
+    accepted = client.post("/login", data={"user": "vera", "password": NEW}).status_code == 303
+    assert accepted is (status == 303)
+
+
 def test_an_idle_session_ends(place):
     app = place.app(idle=timedelta(seconds=0))
     client = place.client("rita", app)

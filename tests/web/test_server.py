@@ -2,16 +2,19 @@
 
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 import trustme
 
-from hipedge.errors import ConfigError
+from hipedge.errors import ConfigError, InputError
 from hipedge.store import Accounts
 from hipedge.web.server import is_loopback, serve
 
@@ -64,48 +67,76 @@ def test_which_addresses_are_this_machine_alone(host, local):
     assert is_loopback(host) is local
 
 
+@contextmanager
 def started(place, *options):
+    """Start the server as a process; yield its address, and check how it ends when asked to."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hipedge", "serve", "--db", place.settings.db, "--port", "0",
          *options],
         cwd=place.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    line = process.stdout.readline()
-    address = re.search(r"open (\S+)", line)
-    assert address, process.stderr.read()
-    return process, address[1]
+    try:
+        address = re.search(r"open (\S+)", process.stdout.readline())
+        assert address
+        yield address[1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, printed = process.communicate(timeout=30)
+    assert printed == ""
 
 
 def test_it_serves_by_tls_with_a_cookie_that_only_goes_there(place, certificate):
     options = ("--certificate", certificate, "--key", certificate)
-    process, address = started(place, *options)
-    try:
-        trusted = ssl.create_default_context(cafile=certificate.with_name("authority.pem"))
-        with httpx2.Client(base_url=address, verify=trusted) as client:
-            response = client.post("/login", data={"user": "rita", "password": PASSWORD})
-            cookie = response.headers["set-cookie"]
-            assert cookie.startswith("__Host-hipedge=")
-            assert "Secure" in cookie
-            assert "max-age" in response.headers["strict-transport-security"]
-            assert client.get("/").status_code == 200
-        old = ssl.create_default_context(cafile=certificate.with_name("authority.pem"))
-        old.maximum_version = ssl.TLSVersion.TLSv1_2
-        assert httpx2.get(f"{address}healthz", verify=old).status_code == 200
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    trusted = ssl.create_default_context(cafile=certificate.with_name("authority.pem"))
+    with started(place, *options) as address, httpx2.Client(verify=trusted) as client:
+        response = client.post(f"{address}login", data={"user": "rita", "password": PASSWORD})
+        cookie = response.headers["set-cookie"]
+        assert cookie.startswith("__Host-hipedge=")
+        assert "Secure" in cookie
+        assert "Path=/" in cookie
+        assert "max-age" in response.headers["strict-transport-security"]
+        assert client.get(address).status_code == 200
 
 
-def test_without_users_it_prints_a_link_and_ends_when_asked(place):
+@pytest.mark.parametrize(
+    ("version", "ciphers", "accepted"),
+    [
+        (ssl.TLSVersion.TLSv1_3, None, True),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE+AESGCM", True),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE+SHA:AES128-SHA", False),
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_old_versions_and_weak_ciphers_of_tls_are_refused(
+    place, certificate, version, ciphers, accepted
+):
+    client = ssl.create_default_context(cafile=certificate.with_name("authority.pem"))
+    client.minimum_version = client.maximum_version = version
+    if ciphers:
+        client.set_ciphers(ciphers)
+    with started(place, "--certificate", certificate, "--key", certificate) as address:
+        url = urlsplit(address)
+        with socket.create_connection((url.hostname, url.port)) as plain:
+            if accepted:
+                with client.wrap_socket(plain, server_hostname=url.hostname) as wrapped:
+                    assert wrapped.version() == version.name.replace("_", ".")
+            else:
+                with pytest.raises(ssl.SSLError):
+                    client.wrap_socket(plain, server_hostname=url.hostname)
+
+
+def test_without_users_it_prints_a_link_for_who_started_it(place):
     place.settings.web_database.unlink()
-    process, address = started(place)
-    try:
+    with started(place) as address, httpx2.Client() as client:
         assert "/login?token=" in address
-        with httpx2.Client() as client:
-            assert client.get(address).status_code == 303
-            root = address.partition("login")[0]
-            assert client.get(root).status_code == 200
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, printed = process.communicate(timeout=30)
-    assert "Traceback" not in printed
+        assert client.get(address).status_code == 303
+        assert client.get(address.partition("login")[0]).status_code == 200
+
+
+def test_a_port_that_is_taken_is_named(place):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=str(port)):
+            serve(replace(place.settings, web_port=port), nothing)
