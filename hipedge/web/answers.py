@@ -19,7 +19,7 @@ def answer(site: Site, visit: Visit) -> Response:
         case = visit.case(review)
         if case.sha256 is None or case.sha256 != visit.fields.get("sha256"):
             raise StaleAnswer("This is no longer the film that was shown: look at it again.")
-        shown = _shown(case, visit, review.rules[case.model_id].rule_id)
+        shown = _shown(case, case.sha256, visit, review.rules[case.model_id].rule_id)
     blind = site.hides_findings(visit.login.role)
     verdict, category = _verdict(visit, shown)
     corrects = visit.fields.get("corrects", "")
@@ -47,18 +47,17 @@ def answer(site: Site, visit: Visit) -> Response:
     return RedirectResponse(f"/case/{case.file_id}" + (f"?{query}" if query else ""), 303)
 
 
-def _shown(case: Case, visit: Visit, rule_id: str) -> Shown:
+def _shown(case: Case, sha256: str, visit: Visit, rule_id: str) -> Shown:
     """Return what a form is about. Raises `NotFound` for a hip that the film does not have."""
-    assert case.sha256 is not None
     number = _number(visit.fields.get("hip", ""))
     if number is None:
         side = _side(visit.fields.get("side", ""))
-        return Shown(case.sha256, case.model_id, rule_id, None, side, None, None)
+        return Shown(sha256, case.model_id, rule_id, None, side, None, None)
     if number >= len(case.hips):
         raise NotFound("This film has no such hip.")
     hip, finding = case.hips[number].hip, case.findings[number]
     return Shown(
-        case.sha256, case.model_id, rule_id, number, hip.side, finding.category, finding.flagged
+        sha256, case.model_id, rule_id, number, hip.side, finding.category, finding.flagged
     )
 
 

@@ -204,6 +204,27 @@ def test_every_response_forbids_foreign_scripts_frames_and_storage(place, page):
     assert "server" not in headers
 
 
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [("/", "text/html; charset=utf-8"), ("/film/1/0", "application/octet-stream"),
+     ("/film/9/9", "text/plain; charset=utf-8"), ("/nothing", "text/html; charset=utf-8")],
+)  # fmt: skip
+def test_every_response_has_its_type(place, page, kind):
+    place.fracture()
+    headers = place.client("anna").get(page).headers
+    assert headers["content-type"] == kind
+    assert (headers.get("content-disposition") == "attachment") is (page == "/film/1/0")
+    assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "OPTIONS", "POST"])
+@pytest.mark.parametrize("page", ["/", "/case/1", "/film/1/0", "/log"])
+def test_methods_that_a_page_does_not_have_are_refused(place, method, page):
+    place.fracture()
+    client = place.client("anna")
+    assert client.request(method, page).status_code in (404, 405)
+
+
 def test_no_page_has_a_script_or_style_of_its_own(place):
     place.fracture()
     client = place.client("anna")
