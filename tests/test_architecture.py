@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
-    "onnx": ("export/onnx.py",),
+    "onnx": ("export/onnx.py", "export/precision.py"),
     "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
     "tensorrt": (
@@ -39,8 +39,11 @@ OWNERS = {
     "xraylib": ("phantom/",),
     "sklearn": ("study/",),
     "statsmodels": ("study/",),
-    "jinja2": ("study/report/",),
+    "jinja2": ("study/report/", "web/"),
     "markupsafe": ("study/report/",),
+    "starlette": ("web/",),
+    "uvicorn": ("web/",),
+    "argon2": ("web/",),
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
@@ -59,19 +62,22 @@ LAYERS = (
         "files",
         "versions",
         "machine",
+        "mounts",
+        "http_request",
         "config",
         "csv_input",
         "onnx_session",
         "service_log",
         "telemetry",
+        "text",
     ),
-    ("imaging",),
+    ("imaging", "deploy"),
     ("model", "dicom"),
     ("rules", "locate"),
     ("backends", "store"),
     ("export", "network", "pipeline", "review", "phantom"),
     ("insertion", "results"),
-    ("perf", "watch", "study", "train"),
+    ("perf", "watch", "study", "train", "web"),
     ("api",),
     ("cli",),
     ("__main__",),
@@ -145,13 +151,15 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
         root = {(source, target) for source, target in root if target not in ends}
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client starlette uvicorn argon2"  # noqa: E501
 NEEDS_AN_EXTRA = (
     "train",
     "phantom",
     "insertion",
     "study",
+    "web",
     "export/onnx.py",
+    "export/precision.py",
     "backends/openvino.py",
     "network/scp.py",
     "network/store_scu.py",
