@@ -458,6 +458,8 @@ def test_without_a_pacs_nothing_is_queued_and_sending_is_an_error(store, tmp_pat
     assert waiting(store) == 0
     with pytest.raises(ConfigError, match="pacs_host"):
         receivers_of(Settings())
+    with pytest.raises(ConfigError, match="no kind of results"):
+        receivers_of(Settings(pacs_host="localhost", results=()))
 
 
 @pytest.mark.promise(21)
