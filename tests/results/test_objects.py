@@ -268,6 +268,25 @@ def test_the_overlay_of_an_inverted_film_says_so(store, tmp_path):
     assert shapes == ["IDENTITY", "INVERSE"]
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 1000, "WindowWidth": 1500}])
+def test_dcmtk_shows_a_film_under_its_overlay_as_it_shows_the_film(
+    store, tmp_path, photometric, window
+):
+    if shutil.which("dcmp2pgm") is None:
+        pytest.skip("no dcmp2pgm (dcmtk)")
+    case = record(store, tmp_path, PhotometricInterpretation=photometric, **window)
+    overlay = save(build(case, Kind.PRESENTATION_STATE), tmp_path)
+    check = subprocess.run(["dcmpschk", overlay], capture_output=True, text=True)
+    assert "Test passed" in check.stdout + check.stderr
+    shown = []
+    for state in ([], ["--pstate", overlay]):
+        picture = tmp_path / "shown.pgm"
+        subprocess.run(["dcmp2pgm", *state, case.path, picture], check=True, capture_output=True)
+        shown.append(picture.read_bytes())
+    assert shown[0] == shown[1]
+
+
 def test_the_picture_differs_with_heat_maps_and_says_that_it_is_burnt_in(store, tmp_path):
     case = record(store, tmp_path)
     with_maps = build(case, Kind.SECONDARY_CAPTURE)
