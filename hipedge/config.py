@@ -74,6 +74,8 @@ class Settings:
     spool_dir: Path | None = None
     webhook_url: Text | None = None
     webhook_secret_file: Path | None = None
+    fhir_url: Text | None = None
+    fhir_token_file: Path | None = None
     smtp: Text = "localhost:25"
     email_from: Text | None = None
     email_to: Text | None = None

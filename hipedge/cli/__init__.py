@@ -27,6 +27,7 @@ COMMANDS = (
     "watch",
     "receive",
     "fetch",
+    "service",
     "status",
     "retry",
     "prune",
