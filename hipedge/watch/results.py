@@ -82,9 +82,13 @@ def receivers_of(settings: Settings) -> list[Receiver]:
         authorization = authorization_of(
             settings.pacs_authorization_file, settings.pacs_stow_url, settings.pacs_qido_url
         )
-        receivers.append(StowServer(settings.pacs_stow_url, authorization))
+        receivers.append(
+            StowServer(settings.pacs_stow_url, authorization, settings.pacs_tls_authorities)
+        )
     if not receivers:
         raise ConfigError("no PACS is named: set pacs_host, or pacs_stow_url")
+    if not settings.results:
+        raise ConfigError("a PACS is named, but no kind of results: see the setting results")
     return receivers
 
 
@@ -95,7 +99,7 @@ def read_back_of(settings: Settings) -> ReadBack | None:
     from hipedge.network.stow import QidoServer, authorization_of
 
     authorization = authorization_of(settings.pacs_authorization_file, settings.pacs_qido_url)
-    return QidoServer(settings.pacs_qido_url, authorization)
+    return QidoServer(settings.pacs_qido_url, authorization, settings.pacs_tls_authorities)
 
 
 def check_results(settings: Settings) -> None:

@@ -139,6 +139,7 @@ def waiting(store):
     return sum(Outbox(store).waiting().values())
 
 
+@pytest.mark.promise(21)
 def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_first(
     store, tmp_path, port
 ):
@@ -210,6 +211,7 @@ def test_who_negotiates_3d_reports_and_then_refuses_them_gets_comprehensive_ones
         assert waiting(store) == 0
 
 
+@pytest.mark.promise(21)
 def test_a_class_that_is_refused_waits_while_the_others_and_other_films_are_delivered(
     store, tmp_path, port
 ):
@@ -238,6 +240,7 @@ def test_a_class_that_is_refused_waits_while_the_others_and_other_films_are_deli
 
 
 @pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0111, 0x0107])
+@pytest.mark.promise(21)
 def test_a_warning_and_a_duplicate_count_as_delivered_and_are_logged(
     store, tmp_path, port, status, caplog
 ):
@@ -253,6 +256,7 @@ def test_a_warning_and_a_duplicate_count_as_delivered_and_are_logged(
     assert [row["status"] for row in store.query("select status from deliveries")] == [status, 0]
 
 
+@pytest.mark.promise(21)
 def test_after_an_association_that_was_dropped_half_way_only_the_rest_is_sent(
     store, tmp_path, port
 ):
@@ -271,6 +275,7 @@ def test_after_an_association_that_was_dropped_half_way_only_the_rest_is_sent(
     assert waiting(store) == 0
 
 
+@pytest.mark.promise(21)
 def test_an_object_whose_acknowledgement_is_lost_is_sent_again_under_the_same_uid(
     store, tmp_path, port
 ):
@@ -287,6 +292,7 @@ def test_an_object_whose_acknowledgement_is_lost_is_sent_again_under_the_same_ui
     assert waiting(store) == 0
 
 
+@pytest.mark.promise(21)
 def test_a_film_that_ends_each_association_keeps_back_no_other(store, tmp_path, port):
     for number in range(3):
         record(store, tmp_path, number=number)
@@ -388,6 +394,7 @@ def test_results_travel_over_tls_to_a_receiver_with_a_known_certificate(store, t
             assert len(server.uids) == delivered
 
 
+@pytest.mark.promise(21)
 def test_orthanc_has_each_object_once_by_both_ways_and_what_it_loses_is_sent_again(
     store, tmp_path, orthanc
 ):
@@ -451,8 +458,11 @@ def test_without_a_pacs_nothing_is_queued_and_sending_is_an_error(store, tmp_pat
     assert waiting(store) == 0
     with pytest.raises(ConfigError, match="pacs_host"):
         receivers_of(Settings())
+    with pytest.raises(ConfigError, match="no kind of results"):
+        receivers_of(Settings(pacs_host="localhost", results=()))
 
 
+@pytest.mark.promise(21)
 def test_a_sender_that_is_killed_is_replaced_and_each_object_arrives_once(tmp_path, port):
     db, reports = tmp_path / "cases.db", []
     settings = settings_for(port, db=db)
