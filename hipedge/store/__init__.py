@@ -4,7 +4,8 @@ It is the last stage of the pipeline (record), the queue of `hipedge watch`, and
 everything that the commands show.
 """
 
-from hipedge.store.outbox import Message, Outbox
+from hipedge.store.deliveries import Deliveries, Delivery
+from hipedge.store.outbox import Message, Outbox, ResultPolicy, is_reportable
 from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
 from hipedge.store.service import Heartbeat, Service, Totals, backup
@@ -15,15 +16,19 @@ __all__ = [
     "TERMINAL",
     "TRANSITIONS",
     "Case",
+    "Deliveries",
+    "Delivery",
     "Finished",
     "Heartbeat",
     "Message",
     "Outbox",
     "PathState",
     "Queue",
+    "ResultPolicy",
     "Run",
     "Service",
     "Store",
     "Totals",
     "backup",
+    "is_reportable",
 ]

@@ -56,6 +56,8 @@ class Case:
     backend: str
     hips: tuple[ScoredHip, ...]
     findings: tuple[Finding, ...]
+    model_id: str
+    model_version: str
 
 
 def path_to_text(path: Path) -> str:
@@ -211,4 +213,6 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
         backend=row["backend"],
         hips=tuple(hip for hip, _ in pairs),
         findings=tuple(finding for _, finding in pairs),
+        model_id=row["model_id"],
+        model_version=row["model_version"] or "",
     )

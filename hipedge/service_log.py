@@ -13,7 +13,7 @@ import socket
 import sys
 from enum import Enum
 
-LOGGER = logging.getLogger("hipedge.watch")
+LOGGER = logging.getLogger("hipedge.service")
 # sd-daemon(3): the prefix that gives a line its priority in the journal.
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
