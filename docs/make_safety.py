@@ -1,6 +1,6 @@
 r"""Write the table of docs/safety.md from the report of a test run.
 
-pytest tests/watch tests/dicom/test_dicom_damage.py tests/pipeline/test_screen.py \
+pytest tests/watch tests/network tests/dicom/test_dicom_damage.py tests/pipeline/test_screen.py \
     -m 'slow or not slow' --junitxml promises.xml
 python docs/make_safety.py promises.xml
 """
@@ -42,6 +42,10 @@ PROMISES = {
     "no name look-up, no connection, and no file outside the documented folders.",
     18: "A frame whose pixels are wrong is refused or marked, at the rate measured below; a sound "
     "one is neither.",
+    19: "A film that `hipedge receive` has acknowledged is complete on the disk, and is screened "
+    "and reported once, wherever the services are killed.",
+    20: "No peer makes `hipedge receive` take memory, write outside its folder or end; it harms no "
+    "association but its own.",
 }
 
 

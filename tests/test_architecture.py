@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
-    "onnx": ("export/onnx.py",),
+    "onnx": ("export/onnx.py", "export/precision.py"),
     "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
     "tensorrt": (
@@ -28,7 +28,7 @@ OWNERS = {
         "export/timing_cache.py",
     ),
     "pycuda": ("backends/tensorrt/gpu.py",),
-    "pydicom": ("dicom/", "phantom/"),
+    "pydicom": ("dicom/", "phantom/", "results/", "network/"),
     "imagecodecs": ("dicom/", "phantom/"),
     "blake3": ("dicom/",),
     "sqlite_utils": ("store/",),
@@ -48,6 +48,9 @@ OWNERS = {
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
     "prometheus_client": ("watch/metrics.py",),
+    "highdicom": ("results/",),
+    "pynetdicom": ("network/",),
+    "dicomweb_client": ("network/",),
     "hipedge.cli": ("cli/", "__main__.py"),
 }
 # The packages from the bottom up. Imports point down, or stay within a package: modules of the
@@ -59,18 +62,21 @@ LAYERS = (
         "files",
         "versions",
         "machine",
+        "mounts",
+        "http_request",
         "config",
         "csv_input",
         "onnx_session",
+        "service_log",
         "telemetry",
         "text",
     ),
-    ("imaging",),
+    ("imaging", "deploy"),
     ("model", "dicom"),
     ("rules", "locate"),
     ("backends", "store"),
-    ("export", "pipeline", "review", "phantom"),
-    ("insertion",),
+    ("export", "network", "pipeline", "review", "phantom"),
+    ("insertion", "results"),
     ("perf", "watch", "study", "train", "web"),
     ("api",),
     ("cli",),
@@ -145,7 +151,7 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
         root = {(source, target) for source, target in root if target not in ends}
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client starlette uvicorn argon2"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client starlette uvicorn argon2"  # noqa: E501
 NEEDS_AN_EXTRA = (
     "train",
     "phantom",
@@ -153,7 +159,12 @@ NEEDS_AN_EXTRA = (
     "study",
     "web",
     "export/onnx.py",
+    "export/precision.py",
     "backends/openvino.py",
+    "network/scp.py",
+    "network/store_scu.py",
+    "network/stow.py",
+    "results",
 )
 
 

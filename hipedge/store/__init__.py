@@ -5,8 +5,9 @@ everything that the commands show.
 """
 
 from hipedge.store.accounts import Accounts, AuditEntry, Login, Role, User
+from hipedge.store.deliveries import Deliveries, Delivery
 from hipedge.store.feedback import Answer, Feedback, Shown, Verdict
-from hipedge.store.outbox import Message, Outbox
+from hipedge.store.outbox import Message, Outbox, ResultPolicy, is_reportable
 from hipedge.store.pages import CaseFilter, CaseList, CasePages, Cursor
 from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
@@ -25,6 +26,8 @@ __all__ = [
     "CaseList",
     "CasePages",
     "Cursor",
+    "Deliveries",
+    "Delivery",
     "Feedback",
     "Finished",
     "Heartbeat",
@@ -33,6 +36,7 @@ __all__ = [
     "Outbox",
     "PathState",
     "Queue",
+    "ResultPolicy",
     "Role",
     "Run",
     "Service",
@@ -42,4 +46,5 @@ __all__ = [
     "User",
     "Verdict",
     "backup",
+    "is_reportable",
 ]

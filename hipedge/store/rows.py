@@ -40,7 +40,6 @@ class Case:
     """
 
     file_id: int
-    model_id: str
     path: Path
     sha256: str | None
     sop_instance_uid: str | None
@@ -61,6 +60,8 @@ class Case:
     backend: str
     hips: tuple[ScoredHip, ...]
     findings: tuple[Finding, ...]
+    model_id: str
+    model_version: str
 
 
 def path_to_text(path: Path) -> str:
@@ -197,7 +198,6 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
     """Return the case of a row of `files`, joined with its model and run, and its hips."""
     return Case(
         file_id=row["id"],
-        model_id=row["model_id"],
         path=path_from_text(row["path"]),
         sha256=row["sha256"],
         sop_instance_uid=row["sop_instance_uid"],
@@ -220,4 +220,6 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
         backend=row["backend"],
         hips=tuple(hip for hip, _ in pairs),
         findings=tuple(finding for _, finding in pairs),
+        model_id=row["model_id"],
+        model_version=row["model_version"] or "",
     )

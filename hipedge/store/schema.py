@@ -250,6 +250,39 @@ def compare_encodings(db: Database) -> None:
 
 
 @migrations()
+def send_results(db: Database) -> None:
+    """Add when a message is tried again, and which objects of its result a receiver has."""
+    for statement in _RESULTS:
+        db.execute(statement)
+
+
+_RESULTS = (
+    # Before this time the message is not tried again; null: at once.
+    "alter table outbox add column retry_at text",
+    # The state of the case that the message reports: its result is another one in another state.
+    "alter table outbox add column state text not null default 'screened'",
+    """
+    create table deliveries (
+        id integer primary key,
+        channel text not null,
+        message_key text not null,          -- of the message in the outbox
+        file_id integer not null references files on delete cascade,
+        kind text not null,                 -- sc, sr, gsps or kos
+        sop_class_uid text not null,
+        study_instance_uid text not null,
+        series_instance_uid text not null,
+        sop_instance_uid text not null,
+        status integer not null,            -- DIMSE status, or that of STOW-RS (PS3.18 I.2.2)
+        sent_at text not null,
+        confirmed_at text,                  -- when the receiver was seen to have it
+        unique (channel, message_key, kind)
+    ) strict
+    """,
+    "create index deliveries_by_file on deliveries (file_id)",
+)
+
+
+@migrations()
 def page_worklist(db: Database) -> None:
     """Index what a page of the worklist is read by, so that its time does not grow with the rows.
 

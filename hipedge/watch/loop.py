@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hipedge.errors import (
@@ -23,12 +23,12 @@ from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import WorkerCrash, Workers
 from hipedge.review.agreement import agreement_of
 from hipedge.rules.decide import Rule
+from hipedge.service_log import event, notify_systemd
 from hipedge.store import Feedback, Outbox, Queue, Service
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, Scan
-from hipedge.watch.logging import event, notify_systemd
 from hipedge.watch.metrics import ServiceCounters
 from hipedge.watch.settle import MIN_CHECKS, Settled, Settling, Unsettled
 
@@ -333,14 +333,13 @@ class WatchLoop:
             return
         try:
             rule = self._load_rule()
-            pipeline = self._pipeline
-            decided = pipeline.store.apply_rule(pipeline.run.model_id, rule, pipeline.channels)
+            pipeline, decided = self._pipeline.apply(rule)
         except StoreUnavailable:
             raise
         except HipedgeError:
             self._alarms.set(Alarm.RELOAD_FAILED, True)
         else:
-            self._pipeline = replace(pipeline, rule=rule)
+            self._pipeline = pipeline
             self._alarms.set(Alarm.RELOAD_FAILED, False)
             event(logging.INFO, "reloaded", decisions=decided)
             self._on_commit()
