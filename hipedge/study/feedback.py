@@ -53,7 +53,7 @@ def feedback_labels(feedback: Feedback) -> FeedbackLabels:
             excluded["the result was removed"] += 1
         else:
             hips[answer.shown.sha256, answer.shown.side].append(answer)
-    labels, readers, blind = [], set[str](), 0
+    labels, readers, blind = list[Label](), set[str](), 0
     for (sha256, side), answers in hips.items():
         if len({answer.shown.hip for answer in answers}) > 1:
             excluded["several hips of one side on a film"] += 1
