@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 import torch
@@ -12,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import hipedge
 from hipedge.locate.learned import THUMBNAIL_PX
+from hipedge.locate.session import ABOUT as LOCATOR_ABOUT
 
 # The opset of torch's exporter, without conversion. JetPack's TensorRT 10.3 reads opsets up to 20;
 # ONNX Runtime 1.23.2, the last for Python 3.10, opsets up to 23 and IR versions up to 11.
@@ -50,11 +53,11 @@ def _to_half(backbone: nn.Module) -> None:
         backbone.set_submodule(name, nn.Sequential(layer, _Half()) if is_last else layer)
 
 
-def export_locator(network: nn.Module, path: Path) -> None:
+def export_locator(network: nn.Module, path: Path, *, about: str = "") -> None:
     """Write the locator as an ONNX file in single precision: it runs only on CPUs.
 
-    Input is uint8 `pixels` (N, 1, 256, 256); outputs are `heat`, `present`, `turns` and
-    `log_distance`.
+    Input is uint8 `pixels` (N, 1, 256, 256); outputs are `heat`, `present`, `turns`,
+    `log_distance` and `hip`. `about` says what it was trained on; the file's metadata hold it.
     """
     locator = copy.deepcopy(network).cpu().eval()
     _fold_batch_norms(locator)
@@ -62,11 +65,19 @@ def export_locator(network: nn.Module, path: Path) -> None:
         locator,
         path,
         size_px=THUMBNAIL_PX,
-        outputs=("heat", "present", "turns", "log_distance"),
+        outputs=("heat", "present", "turns", "log_distance", "hip"),
+        metadata={LOCATOR_ABOUT: about} if about else {},
     )
 
 
-def _export(network: nn.Module, path: Path, *, size_px: int, outputs: tuple[str, ...]) -> None:
+def _export(
+    network: nn.Module,
+    path: Path,
+    *,
+    size_px: int,
+    outputs: tuple[str, ...],
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     program = torch.onnx.export(
         network,
         (torch.zeros(2, 1, size_px, size_px, dtype=torch.uint8),),
@@ -80,6 +91,7 @@ def _export(network: nn.Module, path: Path, *, size_px: int, outputs: tuple[str,
     assert program is not None  # `dynamo` is set
     model = program.model_proto
     _strip_traces(model)
+    onnx.helper.set_model_props(model, dict(metadata))
     model.producer_name, model.producer_version = "hipedge", hipedge.__version__
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)
