@@ -33,6 +33,9 @@ PRESENT_BESIDE = 0.3
 # Least probability by both looks that a film shows a hip, and that a head is on it at the first.
 HIP = 0.5
 PRESENT_AT_FIRST = 0.2
+# Of two heads one this near to the film's left or right edge, in pixels of the first thumbnail, is
+# cut off: its neck and trochanters lie beyond the film, and there is no hip to screen.
+EDGE_PX = 6.0
 # The side of the second look, by the distance between the heads: about both, or about a single one.
 CLOSER_BOTH, CLOSER_SINGLE = 2.2, 1.8
 # Least probability at which a film is turned: turning an upright film by mistake costs more than
@@ -242,7 +245,8 @@ def both_looks(
     """Return the heads by a look at a film and one closer about its heads; None without a hip.
 
     The mean of the logits decides whether a hip is there, and each head. A head's place is that of
-    the second look, which has more pixels of it.
+    the second look, which has more pixels of it. Of two heads one that the film's edge cuts off
+    does not count.
     """
     assert first.hip is not None and second.hip is not None
     present = _probability((first.present + second.present) / 2)
@@ -253,6 +257,8 @@ def both_looks(
         closer.on_film(peak(heat)) if there >= PRESENT_BESIDE else None
         for heat, there in zip(second.heat, present, strict=True)
     )
+    if left and right:
+        left, right = _whole(left, right, thumbnail)
     distances = [
         float(np.exp(scores.log_distance)) * len(seen.pixels) * seen.step_px[0]
         for scores, seen in ((first, thumbnail), (second, closer))
@@ -261,6 +267,16 @@ def both_looks(
     if left and right:
         distance_px = _distance(left, right, closer)
     return Heads(left, right, distance_px, min(hip, float(present.max())))
+
+
+def _whole(left: Point, right: Point, film: Thumbnail) -> tuple[Point | None, Point | None]:
+    """Return two heads without one that the film's left or right edge cuts off."""
+    first_px = film.from_film((0.0, 0.0))[0] + EDGE_PX
+    last_px = len(film.pixels) - first_px
+    cut = [not first_px <= film.from_film(head)[0] <= last_px for head in (left, right)]
+    if all(cut):
+        return left, right
+    return (None if cut[0] else left), (None if cut[1] else right)
 
 
 def peak(heat: NDArray[np.float32]) -> Point:

@@ -22,7 +22,7 @@ from hipedge.dicom import read
 from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.geometry import head_in_box, image_lateral
-from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
+from hipedge.locate.learned import EDGE_PX, THUMBNAIL_PX, make_thumbnail, stretch
 from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.train.appearance import Appearance, restyle
 from hipedge.train.data import OnFilm, by_film, content_key
@@ -49,8 +49,6 @@ WITHOUT_HIP, OTHER_PICTURE = 0.5, 0.1
 # Real films keep their own appearance in this share of samples.
 PLAIN_SHARE = 0.4
 UPRIGHT_SHARE = 0.6
-# A head within this distance of the edge of the visible field counts as neither present nor absent.
-EDGE_PX = 6.0
 IGNORED = -1
 LOCATOR = 3
 # A film is extended with the mean of this many rows at its edge; an extension that would be no
@@ -424,7 +422,7 @@ def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 
 
 def _present(heads: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return for each head whether it is in the frame: 1, 0, or `IGNORED` if near its edge."""
+    """Return for each head whether it is in the frame: 1, 0, or `IGNORED` near the edge."""
     inside = np.minimum(heads - frame[:2], frame[2:] - heads).min(axis=1)
     present = np.where(inside > EDGE_PX, 1, np.where(inside < -EDGE_PX, 0, IGNORED))
     return np.where(np.isnan(inside), 0, present).astype(np.int64)

@@ -11,6 +11,7 @@ from hipedge.locate.learned import (
     THUMBNAIL_PX,
     LearnedLocator,
     LocatorScores,
+    both_looks,
     make_thumbnail,
     peak,
     read_turns,
@@ -143,6 +144,17 @@ def test_heads_at_the_edge_of_a_film_are_looked_at_on_the_film():
     heads, thumbnails, film = looking_twice(first, scores((32, 32), hip=5.0))
     assert thumbnails[1].shape == (256, 256)
     assert 0 <= heads.image_left[0] < film.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "seen"),
+    [(0, 40, (False, True)), (2, 40, (True, True)), (20, 63, (True, False)), (0, 63, (True, True))],
+)
+def test_of_two_heads_one_that_the_edge_of_the_film_cuts_off_does_not_count(left, right, seen):
+    film = make_thumbnail(np.ones((256, 256), np.uint16))
+    look = scores((left, 32), (right, 32), hip=5.0)
+    heads = both_looks(look, film, look, film)
+    assert (heads.image_left is not None, heads.image_right is not None) == seen
 
 
 def test_a_network_of_older_hipedge_looks_once():
