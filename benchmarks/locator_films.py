@@ -22,14 +22,16 @@ from hipedge.dicom.header import read_header
 from hipedge.dicom.pixels import checked_format, decode
 from hipedge.errors import Refused
 from hipedge.imaging.area import WholePixels
+from hipedge.imaging.geometry import image_lateral
 from hipedge.locate import locate
 from hipedge.locate.learned import LearnedLocator, make_thumbnail
 from hipedge.locate.upright import quarter_turns, turn_upright, turns_of
 from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.study.intervals import clustered_wilson
 from hipedge.train.film_manifest import FilmManifest
+from hipedge.train.manifest import TRAIN, Row, read_manifest
 from hipedge.train.real_films import RealFilms
-from hipedge.types import Film, Radiograph
+from hipedge.types import HARDWARE, Film, Radiograph
 
 Point = tuple[float, float]
 Cases = list[tuple[str, bool]]
@@ -118,6 +120,25 @@ def with_implants(real: RealFilms, split: str) -> Iterator[Picture]:
         )
         name = f"{row.path.name}, implant {number}"
         yield Picture(name, row.patient, "drawn implants", of_pixels(name, pixels), (left, right))
+
+
+def simulated(truth: Path) -> Iterator[Picture]:
+    """Yield the simulated films of a manifest that are not trained on."""
+    rows_of: dict[Path, list[Row]] = {}
+    for row in read_manifest(truth).rows:
+        rows_of.setdefault(row.path, []).append(row)
+    for path, rows in rows_of.items():
+        if rows[0].split == TRAIN:
+            continue
+        radiograph = read(path)
+        heads: dict[int, Point] = {}
+        for row in rows:
+            lateral = image_lateral(row.side, radiograph.film.orientation)
+            if isinstance(row.marked, tuple):
+                heads[lateral] = row.marked
+        metal = any(row.category in HARDWARE for row in rows)
+        kind = "simulated, with an implant" if metal else "simulated, without"
+        yield Picture(path.name, rows[0].patient, kind, radiograph, (heads.get(-1), heads.get(1)))
 
 
 def other_pictures(shared: Path) -> Iterator[Picture]:

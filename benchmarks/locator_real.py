@@ -1,7 +1,7 @@
 """How well hips are found on real films, by centres marked by eye: tables, and JSON for the card.
 
     python -m benchmarks.locator_real --locator locator.onnx [--split test] [--cache FOLDER]
-        [--json FILE] [--pictures FOLDER]
+        [--simulated truth.csv] [--json FILE] [--pictures FOLDER]
 
 First what screening accepts, of films of FracAtlas of one split (`hipedge/insertion/data/
 fracatlas_films.csv`: `train` is trained on, `val` is what thresholds were chosen by, `test` is
@@ -38,6 +38,7 @@ from benchmarks.locator_films import (
     other_pictures,
     screen,
     share,
+    simulated,
     with_implants,
 )
 from hipedge.dicom import read
@@ -267,6 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--locator", type=Path, required=True)
     parser.add_argument("--split", default=TEST, choices=(TRAIN, VAL, TEST))
+    parser.add_argument("--simulated", type=Path, help="truth.csv of simulated films")
     parser.add_argument("--cache", type=Path, help="keep films with drawn implants here")
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--pictures", type=Path, help="draw what was found into this folder")
@@ -278,6 +280,9 @@ def main() -> None:
         results["accepted"] = found_by_group = accepted(
             locator, shared, given.split, given.cache or Path(scratch)
         )
+    if given.simulated:
+        seen = [screen(picture, locator) for picture in simulated(given.simulated)]
+        found_by_group["simulated films"] = by_kind(seen, measure_hips)
     for group, figures in found_by_group.items():
         print(f"\n{group}, split {given.split}:\n\n{table(figures)}")
     marked = not_trained_on(list(films(shared)))
