@@ -30,7 +30,7 @@ from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.study.intervals import clustered_wilson
 from hipedge.train.film_manifest import FilmManifest
 from hipedge.train.manifest import TRAIN, Row, read_manifest
-from hipedge.train.real_films import RealFilms
+from hipedge.train.real_films import RealFilms, without_border
 from hipedge.types import HARDWARE, Film, Radiograph
 
 Point = tuple[float, float]
@@ -110,16 +110,21 @@ def fracatlas(manifest: FilmManifest, split: str) -> Iterator[Picture]:
 
 
 def with_implants(real: RealFilms, split: str) -> Iterator[Picture]:
-    """Yield the films with drawn implants of one split, as large as their thumbnails."""
+    """Yield films with drawn implants of one split, without the black beside their thumbnails."""
     for number in real.with_implants(split):
         film = int(real.implants_of[number])
         row = real.rows[film]
-        pixels = real.implants[number].astype(np.uint16) * 256
+        rows, columns = without_border(real.films.thumbnails[film])
+        part = real.implants[number][rows, columns]
         left, right = (
-            None if np.isnan(x) else (float(x), float(y)) for x, y in real.films.heads[film]
+            None
+            if np.isnan(head[0])
+            else (float(head[0]) - columns.start, float(head[1]) - rows.start)
+            for head in real.films.heads[film]
         )
         name = f"{row.path.name}, implant {number}"
-        yield Picture(name, row.patient, "drawn implants", of_pixels(name, pixels), (left, right))
+        radiograph = of_pixels(name, part.astype(np.uint16) * 256)
+        yield Picture(name, row.patient, "drawn implants", radiograph, (left, right))
 
 
 def simulated(truth: Path) -> Iterator[Picture]:

@@ -30,8 +30,11 @@ PERCENTILES = (1.0, 99.0)
 # mean missing a fracture.
 PRESENT = 0.5
 PRESENT_BESIDE = 0.3
-# Least probability by both looks that a film shows a hip, and that a head is on it at the first.
+# Least probability by both looks that a film shows a hip, and that a second head is on it too; and
+# at the first look alone that any head is. On the calibration films whole second heads have 0.93 or
+# more.
 HIP = 0.5
+PRESENT_BESIDE_TWICE = 0.75
 PRESENT_AT_FIRST = 0.2
 # Of two heads one this near to the film's left or right edge, in pixels of the first thumbnail, is
 # cut off: its neck and trochanters lie beyond the film, and there is no hip to screen.
@@ -253,8 +256,9 @@ def both_looks(
     hip = float(_probability(np.array((first.hip + second.hip) / 2)))
     if present.max() < PRESENT or hip < HIP:
         return None
+    least = min(PRESENT_BESIDE_TWICE, float(present.max()))
     left, right = (
-        closer.on_film(peak(heat)) if there >= PRESENT_BESIDE else None
+        closer.on_film(peak(heat)) if there >= least else None
         for heat, there in zip(second.heat, present, strict=True)
     )
     if left and right:

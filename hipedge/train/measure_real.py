@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hipedge.locate.heads import Heads, Point
+from hipedge.locate.heads import Heads
 from hipedge.locate.learned import LearnedLocator, LocatorScores
-from hipedge.train.locator_data import FILM_PX
 from hipedge.train.locator_network import LocatorNet
-from hipedge.train.real_films import RealFilms
+from hipedge.train.real_films import RealFilms, without_border
 
 # A head counts as found within this fraction of the film's width.
 NEAR_WIDTH = 0.05
@@ -62,18 +61,20 @@ def measure_on_real(
     accepted, refused, turned = list[bool](), list[bool](), list[bool]()
     near, invented = list[bool](), list[bool]()
     for film in real.with_hip(split):
-        turns, heads = _found(locator, real.films.thumbnails[film])
+        part = without_border(real.films.thumbnails[film])
+        turns, heads = _found(locator, real.films.thumbnails[film][part])
         accepted.append(heads is not None)
         turned.append(turns == 0)
         if heads is not None and not turns:
-            _compare(
-                heads, real.films.heads[film], _width(real.films.thumbnails[film]), near, invented
-            )
+            corner = part[1].start, part[0].start
+            _compare(heads, real.films.heads[film] - corner, part, near, invented)
     for film in real.without_hip(split):
-        refused.append(_found(locator, real.films.thumbnails[film])[1] is None)
-    implants = [
-        _found(locator, real.implants[film])[1] is not None for film in real.with_implants(split)
-    ]
+        part = without_border(real.films.thumbnails[film])
+        refused.append(_found(locator, real.films.thumbnails[film][part])[1] is None)
+    implants = list[bool]()
+    for number in real.with_implants(split):
+        part = without_border(real.films.thumbnails[real.implants_of[number]])
+        implants.append(_found(locator, real.implants[number][part])[1] is not None)
     return MeasuredOnReal(
         *(_share(v) for v in (accepted, implants, refused, near, invented, turned))
     )
@@ -85,29 +86,21 @@ def _found(locator: LearnedLocator, film: NDArray[np.uint8]) -> tuple[int, Heads
     return turns, locator(np.ascontiguousarray(np.rot90(pixels, turns)))
 
 
-def _width(film: NDArray[np.uint8]) -> float:
-    """Return the width of a film on its thumbnail, without the black beside it."""
-    columns = np.flatnonzero(film.any(axis=0))
-    return float(np.ptp(columns) + 1) if len(columns) else float(FILM_PX)
-
-
 def _compare(
     heads: Heads,
-    truth: NDArray[np.float32],
-    width: float,
+    truth: NDArray[np.floating],
+    part: tuple[slice, slice],
     near: list[bool],
     invented: list[bool],
 ) -> None:
     """Add what was found of each head; one at the film's very edge may be found or not."""
+    height, width = (lines.stop - lines.start for lines in part)
     for point, head in zip((heads.image_left, heads.image_right), truth, strict=True):
+        inside = min(*head, width - head[0], height - head[1])
         if np.isnan(head[0]):
             invented.append(point is not None)
-        elif point is not None or not _at_edge((float(head[0]), float(head[1]))):
+        elif inside >= EDGE * max(height, width):
             near.append(point is not None and math.dist(point, head) <= NEAR_WIDTH * width)
-
-
-def _at_edge(head: Point) -> bool:
-    return min(*head, FILM_PX - head[0], FILM_PX - head[1]) < EDGE * FILM_PX
 
 
 def _share(values: list[bool]) -> float:

@@ -81,6 +81,14 @@ class RealFilms:
         ).astype(np.int64)
 
 
+def without_border(film: Pixels) -> tuple[slice, slice]:
+    """Return the rows and columns of a film's thumbnail (S, S), without the black beside it."""
+    rows, columns = (np.flatnonzero(film.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, len(film)), slice(0, len(film))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 @dataclass(frozen=True)
 class RealFilmSources:
     """Where real films come from; see `prepare_real_films`."""

@@ -48,7 +48,10 @@ ABOUT = (
     " and on simulated radiographs. It has seen no real lesion: it must not be used on patients,"
     " and what it reports is no diagnosis."
 )
-ABOUT_LOCATOR = "Real films of FracAtlas (Abedeen et al. 2023, CC BY 4.0)."
+ABOUT_LOCATOR = (
+    "The manifest's films are simulated; the real ones are of FracAtlas"
+    " (Abedeen et al. 2023, CC BY 4.0)."
+)
 LOG_INTERVAL_S = 60.0
 
 

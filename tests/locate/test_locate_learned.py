@@ -125,7 +125,7 @@ def test_both_looks_decide_whether_there_is_a_hip(first, second, is_hip):
 
 def test_a_second_hip_that_the_second_look_does_not_see_is_none():
     first, second = scores((16, 32), (48, 32), hip=5.0), scores((16, 32), None, hip=5.0)
-    first.present[1] = 0.5
+    first.present[1] = 6.0
     heads, _, _ = looking_twice(first, second)
     assert heads.image_left is not None
     assert heads.image_right is None
