@@ -49,7 +49,6 @@ NOT_HIPS = (
     "MR_small.dcm",
     "SC_rgb_jpeg.dcm",
     "examples_overlay.dcm",
-    "examples_rgb_color.dcm",
     "examples_ybr_color.dcm",
     "image_dfl.dcm",
     "liver_1frame.dcm",
@@ -155,7 +154,7 @@ def other_pictures(shared: Path) -> Iterator[Picture]:
     samples = Path(str(matplotlib.cbook.get_sample_data("logo2.png", asfileobj=False))).parent
     for kind, files in (
         ("chest and tibia", sorted((shared / "wg04").glob("RG[13]*"))),
-        ("MR, CT, ultrasound", [tests / name for name in NOT_HIPS]),
+        ("MR, CT and other DICOM", [tests / name for name in NOT_HIPS]),
         ("malformed", sorted((shared / "malformed").rglob("*.dcm"))),
         ("photographs and drawings", [samples / name for name in PHOTOGRAPHS]),
     ):

@@ -62,7 +62,7 @@ def test_pictures_of_other_kinds_are_refused(locator, shared_data):
     assert [one.picture.name for one in seen if one.hips] == []
 
 
-@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "examples_rgb_color.dcm"])
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "examples_overlay.dcm"])
 def test_a_slice_that_its_header_calls_a_radiograph_is_refused_by_its_pixels(
     name, reference_model, tmp_path
 ):
