@@ -40,6 +40,7 @@ class Case:
     """
 
     file_id: int
+    model_id: str
     path: Path
     sha256: str | None
     sop_instance_uid: str | None
@@ -197,6 +198,7 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
     """Return the case of a row of `files`, joined with its model and run, and its hips."""
     return Case(
         file_id=row["id"],
+        model_id=row["model_id"],
         path=path_from_text(row["path"]),
         sha256=row["sha256"],
         sop_instance_uid=row["sop_instance_uid"],
