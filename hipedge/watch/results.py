@@ -18,6 +18,7 @@ from hipedge.results import check_installed
 from hipedge.results.codes import load_codes
 from hipedge.results.kinds import Kind
 from hipedge.results.source import (
+    FilmGone,
     NotReportable,
     Source,
     can_have_overlay,
@@ -201,8 +202,7 @@ class ResultDispatcher:
             self._log("result_not_possible", message, str(error))
         except Exception as error:
             # Of whatever kind: a fault in one message must not keep back the others.
-            known = isinstance(error, (Rejected, InputError))
-            reason = str(error) if known else type(error).__name__
+            reason = _reason(error)
             self.faults[message.key] = reason
             self._log("result_failed", message, reason)
         else:
@@ -261,9 +261,13 @@ class ResultDispatcher:
             return False
         if self._read_back is None or delivery.confirmed:
             return True
-        if self._read_back.has(
-            delivery.study_instance_uid, delivery.series_instance_uid, delivery.sop_instance_uid
-        ):
+        study, series = delivery.study_instance_uid, delivery.series_instance_uid
+        try:
+            is_there = self._read_back.has(study, series, delivery.sop_instance_uid)
+        except Unreachable as error:  # it stays unconfirmed, and what is new is sent meanwhile
+            self._log("read_back_failed", message, str(error))
+            return True
+        if is_there:
             self._deliveries.confirm(name, message, delivery.kind)
             return True
         self._deliveries.forget(name, message, delivery.kind)
@@ -285,6 +289,15 @@ class ResultDispatcher:
             series, instance = str(result.SeriesInstanceUID), str(result.SOPInstanceUID)
             return Delivery(kind.value, sop_class, source.study_uid, series, instance, status)
         raise rejection
+
+
+def _reason(error: Exception) -> str:
+    """Return why a message failed, without the path of its film."""
+    if isinstance(error, (Rejected, FilmGone)):
+        return str(error)
+    return (
+        "the film can no longer be read" if isinstance(error, InputError) else type(error).__name__
+    )
 
 
 def _retry_s(attempts: int) -> float:

@@ -28,6 +28,7 @@ from hipedge.store import Deliveries, Outbox, ResultPolicy, Store
 from hipedge.types import Category
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of, result_policy
 from hipedge.watch.sender import ResultSender
+from tests.dicom.dicom_films import JPEG_2000_LOSSLESS
 from tests.pacs import AE_TITLE, free_port, need, running
 from tests.results.recorded import RULES, record, record_refusal, scored
 from tests.store.test_store import start
@@ -346,6 +347,21 @@ def test_a_film_that_has_gone_keeps_back_no_other_and_is_delivered_when_it_is_ba
     assert waiting(store) == 0
 
 
+def test_of_a_film_that_cannot_be_decoded_the_report_is_sent_and_the_log_names_no_path(
+    store, tmp_path, port, caplog
+):
+    record(store, tmp_path, syntax=JPEG_2000_LOSSLESS, fragments=[b"no codestream"])
+    sender = dispatcher(store, settings_for(port))
+    with pacs(port) as server:
+        sender.dispatch()
+        assert server.classes == [SR_3D]
+    assert list(sender.faults.values()) == ["the film can no longer be read"]
+    fields = [str(entry.fields) for entry in caplog.records if entry.name == "hipedge.service"]
+    assert len(fields) == 1
+    assert str(tmp_path) not in fields[0]
+    assert waiting(store) == 1
+
+
 def test_a_film_without_a_study_is_no_result_and_does_not_wait_for_ever(store, tmp_path, port):
     record(store, tmp_path, StudyInstanceUID="")
     with pacs(port) as server:
@@ -429,6 +445,24 @@ def test_orthanc_has_each_object_once_by_both_ways_and_what_it_loses_is_sent_aga
     dispatcher(store, other).dispatch()
     assert waiting(store) == 0
     assert len(orthanc.instances()) == 5
+
+
+def test_a_read_back_that_is_down_keeps_back_no_result_and_repeats_none(store, tmp_path, port):
+    for number in range(2):
+        record(store, tmp_path, number=number)
+    clock = Clock()
+    qido = f"http://127.0.0.1:{free_port()}/web"
+    sender = dispatcher(store, settings_for(port, pacs_qido_url=qido), clock)
+    with pacs(port) as server:
+        sender.dispatch()
+        assert len(server.uids) == 4
+        record(store, tmp_path, scored(ROUTINE), number=3)
+        for _ in range(3):
+            clock.pass_s(61)
+            sender.dispatch()
+        assert len(server.uids) == 6
+    assert waiting(store) == 3
+    assert sender.failing
 
 
 def test_a_server_that_is_down_or_answers_nonsense_loses_nothing(store, tmp_path):
