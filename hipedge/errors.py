@@ -67,7 +67,8 @@ class Code(str, Enum):
 class CodeInfo:
     """One row of the table: the stage that gives the code, the final state, the meaning.
 
-    `other_modality` says that a file refused with this code is neither a radiograph nor a picture.
+    `other_modality` says that a file refused with this code is neither a radiograph nor a picture,
+    or one of hipedge's own results.
     A worklist gives the number of such files; every other file that was not read it lists by name.
     """
 

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
-    "onnx": ("export/onnx.py",),
+    "onnx": ("export/onnx.py", "export/precision.py"),
     "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
     "tensorrt": (
@@ -60,7 +60,7 @@ LAYERS = (
         "versions",
         "machine",
         "mounts",
-        "web",
+        "http_request",
         "config",
         "csv_input",
         "onnx_session",
@@ -154,6 +154,7 @@ NEEDS_AN_EXTRA = (
     "insertion",
     "study",
     "export/onnx.py",
+    "export/precision.py",
     "backends/openvino.py",
     "network/scp.py",
     "network/store_scu.py",

@@ -177,9 +177,9 @@ def test_a_fracture_that_a_calibration_left_out_is_flagged_as_before(
 ):
     card, fracture = reference_model.card, Category.INTERTROCHANTERIC_FRACTURE
     against_normal = {"format": 2, "flag_criterion": card.flag_criterion.value}
-    # Just over the card's threshold: the margin over normal, times the temperature.
+    # Just over the card's threshold, with no other category but normal in question.
     threshold = card.operating_points["sensitive"][fracture] * 1.001
-    logits = np.zeros(len(CATEGORIES), np.float32)
+    logits = np.full(len(CATEGORIES), -30, np.float32)
     logits[CATEGORIES.index(Category.NORMAL)] = 3
     logits[CATEGORIES.index(fracture)] = 3 + card.temperature * np.log(threshold / (1 - threshold))
     for factor in (1.0, 0.5, 0.05, 20.0):

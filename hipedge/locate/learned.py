@@ -33,6 +33,8 @@ TURNED = 0.8
 SURE = 0.95
 # The peak is the weighted mean over this many cells of the heat map on each side of its maximum.
 PEAK_CELLS = 2
+# Scores that are kept: more than the thumbnails of a picture's parts in their four orientations.
+MOST_SCORED = 16
 
 Point = tuple[float, float]
 
@@ -117,8 +119,8 @@ class LearnedLocator:
 
     def __init__(self, score: ScoreThumbnail) -> None:
         self._score = score
-        # Cached scores of the thumbnails of one film: the thumbnail on which the heads are found
-        # has usually been scored already for the quarter turns.
+        # The latest scores: the thumbnails on which the heads are found, those of a picture's parts
+        # too, have usually been scored already for the quarter turns.
         self._scored: dict[bytes, LocatorScores] = {}
 
     def __call__(
@@ -126,15 +128,12 @@ class LearnedLocator:
     ) -> Heads | None:
         """Return the heads on a film (H, W) with bone bright, or None if there are none."""
         thumbnail = make_thumbnail(pixels, spacing_mm)
-        scores = self._score_once(thumbnail.pixels)
-        self._scored = {thumbnail.pixels.tobytes(): scores}
-        return read_heads(scores, thumbnail)
+        return read_heads(self._score_once(thumbnail.pixels), thumbnail)
 
     def quarter_turns(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
         """Return the counterclockwise quarter turns (`numpy.rot90`) that turn a film upright."""
-        self._scored.clear()
         thumbnail = make_thumbnail(pixels, spacing_mm).pixels
         return read_turns(
             self._score_once(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in range(4)
@@ -143,6 +142,8 @@ class LearnedLocator:
     def _score_once(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
         key = thumbnail.tobytes()
         if key not in self._scored:
+            if len(self._scored) >= MOST_SCORED:
+                self._scored.clear()
             self._scored[key] = self._score(thumbnail)
         return self._scored[key]
 

@@ -9,6 +9,7 @@ classes here set limits below that: for PDUs (`_Socket`), messages (`_Messages`)
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import ssl
 import sys
@@ -57,6 +58,8 @@ MAX_COMMAND_BYTES = 16_384
 ENDLESS_BYTES = 4 * MAX_FILE_BYTES
 # A peer waits for each response, since no asynchronous operations are negotiated (PS3.7 D.3.3.3).
 MAX_WAITING_MESSAGES = 2
+# How often the time-out of a connection without a request is checked.
+REQUEST_POLL_S = 0.05
 # PS3.8 9.3.8: by the provider, for an invalid value of a parameter of a PDU.
 _PROVIDER, _INVALID_VALUE = 2, 6
 # The event of pynetdicom's state machine for an invalid PDU: it aborts the association (PS3.8 9.2).
@@ -69,6 +72,18 @@ class _Socket(AssociationSocket):
     def __init__(self, association: Association, connection: socket.socket, idle_s: float) -> None:
         super().__init__(association, client_socket=connection)
         self._idle_s = idle_s
+
+    @property
+    def ready(self) -> bool:
+        """Whether something can be read.
+
+        pynetdicom asks for this a thousand times a second. While there is nothing to send, as
+        before the peer has requested an association, the answer can wait for the peer.
+        """
+        if self.assoc.requestor.primitive is None and self.socket is not None:
+            with suppress(OSError, ValueError):  # it is closed
+                select.select([self.socket], [], [], REQUEST_POLL_S)
+        return super().ready
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes, or less if the connection ends. Raises `OSError`.

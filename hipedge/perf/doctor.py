@@ -28,8 +28,10 @@ EXTRAS = {
     "study": ("scipy", "scikit-learn", "statsmodels", "matplotlib"),
     "service": ("watchfiles", "prometheus-client"),
     "clinic": ("pynetdicom", "highdicom", "dicomweb-client"),
-    "tensorrt": ("tensorrt", "pycuda"),
-    "rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings"),
+    "tensorrt-cu12": ("tensorrt-cu12", "pycuda", "cuda-bindings"),
+    "tensorrt-cu13": ("tensorrt-cu13", "pycuda", "cuda-bindings"),
+    "lean": ("tensorrt-lean-cu13", "pycuda", "cuda-bindings"),
+    "rtx": ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings"),
     "openvino": ("openvino",),
 }
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from hipedge.config import Settings
 from hipedge.errors import HipedgeError
+from hipedge.http_request import Answer, request
 from hipedge.network import tls
 from hipedge.network.echo import echo
 from hipedge.perf.check import Check
-from hipedge.web import Answer, request
 
 SECTION = "peer"
 TIMEOUT_S = 10.0

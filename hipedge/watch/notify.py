@@ -31,12 +31,12 @@ from urllib.parse import urlsplit
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, HipedgeError, StoreError
 from hipedge.files import write_atomically
+from hipedge.http_request import request
 from hipedge.review.worklist import case_record, finding_record
 from hipedge.service_log import event
 from hipedge.store import Case, Message, Outbox, Store
 from hipedge.types import Priority
 from hipedge.watch.fhir import MEDIA_TYPE, communication
-from hipedge.web import request
 
 TIMEOUT_S = 10.0
 POLL_S = 1.0
