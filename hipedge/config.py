@@ -113,6 +113,19 @@ class Settings:
     # Used by `hipedge fetch` only:
     fetch_authorization_file: Path | None = None
     fetch_tls_authorities: Path | None = None
+    # Used by `hipedge serve` only:
+    web_host: Text = "127.0.0.1"
+    web_port: CountOrZero = 8464
+    web_db: Path | None = None  # None: beside the database, see `web_database`
+    web_certificate: Path | None = None
+    web_key: Path | None = None
+    web_blind: bool = False
+    web_idle_minutes: Seconds = 30.0
+
+    @property
+    def web_database(self) -> Path:
+        """The database of users, sessions and the log of `hipedge serve`."""
+        return self.web_db or self.db.with_name(f"{self.db.stem}.web{self.db.suffix}")
 
 
 _TYPES = get_type_hints(Settings, include_extras=True)

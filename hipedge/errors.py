@@ -155,6 +155,10 @@ class StoreUnavailable(StoreError):
     """The database is temporarily unavailable (locked, disk full, I/O error): try again later."""
 
 
+class StaleAnswer(StoreError):
+    """An answer was not recorded, since it replaces none or another than it was meant to."""
+
+
 class InputError(HipedgeError):
     """An input named by the user (a path, a CSV file, a manifest) cannot be used."""
 

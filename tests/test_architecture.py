@@ -39,8 +39,11 @@ OWNERS = {
     "xraylib": ("phantom/",),
     "sklearn": ("study/",),
     "statsmodels": ("study/",),
-    "jinja2": ("study/report/",),
+    "jinja2": ("study/report/", "web/"),
     "markupsafe": ("study/report/",),
+    "starlette": ("web/",),
+    "uvicorn": ("web/",),
+    "argon2": ("web/",),
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
@@ -66,6 +69,7 @@ LAYERS = (
         "onnx_session",
         "service_log",
         "telemetry",
+        "text",
     ),
     ("imaging", "deploy"),
     ("model", "dicom"),
@@ -73,7 +77,7 @@ LAYERS = (
     ("backends", "store"),
     ("export", "network", "pipeline", "review", "phantom"),
     ("insertion", "results"),
-    ("perf", "watch", "study", "train"),
+    ("perf", "watch", "study", "train", "web"),
     ("api",),
     ("cli",),
     ("__main__",),
@@ -147,12 +151,13 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
         root = {(source, target) for source, target in root if target not in ends}
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client starlette uvicorn argon2"  # noqa: E501
 NEEDS_AN_EXTRA = (
     "train",
     "phantom",
     "insertion",
     "study",
+    "web",
     "export/onnx.py",
     "export/precision.py",
     "backends/openvino.py",

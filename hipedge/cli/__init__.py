@@ -28,6 +28,8 @@ COMMANDS = (
     "receive",
     "fetch",
     "service",
+    "serve",
+    "user",
     "status",
     "retry",
     "prune",

@@ -92,7 +92,7 @@ def draw_case(
     film = np.repeat(np.asarray(gray)[..., None], 3, axis=2)
     if heat_maps:
         for scored, finding in zip(hips, findings, strict=True):
-            blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
+            blend_heat(film, _scaled(scored.hip.box, scale), heat_map(scored, finding))
     line_px = round(FOOTER_LINE_PX * text_scale)
     footer_px = line_px * (len(caption) + 1)
     picture = Image.new("RGB", (max(width, SIDE_PX[0]), height + footer_px))
@@ -107,7 +107,7 @@ def draw_case(
     return picture
 
 
-def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
+def heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
     """Return the map (h, w) of the found category, oriented as on the film, scaled to 0–1.
 
     Of a hip that was scored both ways it is the map of the way that makes the category likelier.
@@ -172,6 +172,8 @@ def describe_finding(hip: Hip, finding: Finding) -> list[str]:
         reasons = [category.value.replace("_", " ") for category in finding.flagged_for]
         reasons += ["uncertain"] if finding.uncertain else []
         lines.append(f"flagged ({finding.priority.value}): {', '.join(reasons)}")
+    else:
+        lines.append("not flagged")
     if finding.category in HARDWARE:
         lines.append("implant itself not assessed")
     return lines

@@ -280,3 +280,73 @@ _RESULTS = (
     """,
     "create index deliveries_by_file on deliveries (file_id)",
 )
+
+
+@migrations()
+def page_worklist(db: Database) -> None:
+    """Index what a page of the worklist is read by, so that its time does not grow with the rows.
+
+    `decisions_flagged` holds what the filters ask for, so that rows which a filter leaves out are
+    not looked up. Screened files are not in `files_refused`: without statistics SQLite would prefer
+    it to the index by SOP Instance UID, and search all films for each new one's duplicates.
+    """
+    db.execute(
+        "create index decisions_flagged on decisions (rule_id, priority, hip_id, flagged_for)"
+        " where flagged"
+    )
+    db.execute("create index files_refused on files (state, id) where code is not null")
+    db.execute("create index files_marked on files (id) where marks <> '[]'")
+    db.execute("create index files_by_study on files (study_instance_uid)")
+    db.execute("create index paths_by_file on paths (file_id)")
+
+
+@migrations()
+def keep_feedback(db: Database) -> None:
+    """Add the answers of readers. A row is never changed: another row corrects it.
+
+    An answer names the film by its content and the model by its identifier, and holds what was
+    shown. It refers to no row, since results are removed (`hipedge prune`) and answers are not.
+    """
+    for statement in _FEEDBACK_SCHEMA:
+        db.execute(statement)
+
+
+_FEEDBACK_SCHEMA = (
+    """
+    create table feedback (
+        id integer primary key,
+        sha256 text not null,               -- of the film's content
+        model_id text not null,
+        rule_id text not null,
+        hip integer,                        -- number on the film from 0; null: a hip not found
+        side text not null check (side in ('right', 'left', 'unknown')),
+        shown_category text,                -- the finding at that time; null: a hip not found
+        shown_flagged integer,
+        verdict text not null check (verdict in ('right', 'wrong', 'not_judged', 'image_unfit',
+            'wrong_side', 'hip_missed')),
+        category text,                      -- what the reader sees, for right and wrong
+        blind integer not null,             -- the finding was hidden until this answer
+        reader text not null,
+        answered_at text not null,
+        note text not null,
+        corrects integer references feedback,
+        check ((verdict in ('right', 'wrong')) = (category is not null)),
+        check ((verdict = 'hip_missed') = (hip is null))
+    ) strict
+    """,
+    # One first answer of each reader for each hip, and one correction of each answer.
+    """
+    create unique index feedback_first
+        on feedback (sha256, model_id, coalesce(hip, -1), side, reader) where corrects is null
+    """,
+    "create unique index feedback_corrected on feedback (corrects) where corrects is not null",
+    "create index feedback_by_film on feedback (sha256, id)",
+    """
+    create trigger feedback_stays before update on feedback
+        begin select raise(abort, 'an answer is not changed'); end
+    """,
+    """
+    create trigger feedback_is_kept before delete on feedback
+        begin select raise(abort, 'an answer is not deleted'); end
+    """,
+)

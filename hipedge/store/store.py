@@ -295,7 +295,7 @@ class Store(Connection):
         modalities are not among them: `other_modalities`. `rules` are by model id; `since` is
         compared with the time of recording.
         """
-        other = _other_modality_codes()
+        other = other_modality_codes()
         return self._cases(
             "files.recorded_at >= ? and (files.state = 'quarantined'"
             f" or (files.state = 'not_applicable' and files.code not in ({_slots(other)}))"
@@ -310,7 +310,7 @@ class Store(Connection):
         self, rules: Mapping[str, Rule], since: datetime | None = None
     ) -> Iterator[Case]:
         """Yield, oldest first, each file that is neither a radiograph nor a picture."""
-        other = _other_modality_codes()
+        other = other_modality_codes()
         return self._cases(
             f"files.recorded_at >= ? and files.code in ({_slots(other)})",
             [utc_text(since) if since else "", *other],
@@ -349,6 +349,30 @@ class Store(Connection):
         if not rows:
             raise StoreError(f"{self.path} has no case {file_id}")
         return self._case(rows[0], rule_id)
+
+    def case_by_rules(self, file_id: int, rules: Mapping[str, Rule]) -> Case:
+        """Return one row of `files`, with its decisions under the rule of its model."""
+        rows = self.query("select model_id from files where id = ?", [file_id])
+        if not rows or rows[0]["model_id"] not in rules:
+            raise StoreError(f"{self.path} has no case {file_id}")
+        return self.case(file_id, rules[rows[0]["model_id"]].rule_id)
+
+    def undecided_after(self, hip_id: int, rules: Mapping[str, Rule]) -> tuple[bool, int]:
+        """Return whether a hip newer than `hip_id` has no decision, and the newest hip's id.
+
+        `rules` are by model. A list of flagged hips is complete only where every hip is decided.
+        """
+        missing = any(
+            self.query(
+                "select 1 from hips join files on files.id = hips.file_id where hips.id > ?"
+                " and files.model_id = ? and not exists (select 1 from decisions"
+                " where decisions.hip_id = hips.id and decisions.rule_id = ?) limit 1",
+                [hip_id, model_id, rule.rule_id],
+            )
+            for model_id, rule in rules.items()
+        )
+        (row,) = self.query("select coalesce(max(id), 0) as newest from hips")
+        return missing, row["newest"]
 
     def _cases(
         self, condition: str, parameters: Sequence[object], rules: Mapping[str, Rule]
@@ -587,7 +611,8 @@ def _each(keys: Iterable[str]) -> list[tuple[str]]:
     return [(key,) for key in keys]
 
 
-def _other_modality_codes() -> tuple[str, ...]:
+def other_modality_codes() -> tuple[str, ...]:
+    """Return the codes of files that are neither radiograph nor picture."""
     return tuple(code.value for code, info in CODES.items() if info.other_modality)
 
 

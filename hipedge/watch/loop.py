@@ -21,9 +21,10 @@ from hipedge.pipeline.discover import listable_again
 from hipedge.pipeline.preprocess import Prepared
 from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import WorkerCrash, Workers
+from hipedge.review.agreement import agreement_of
 from hipedge.rules.decide import Rule
 from hipedge.service_log import event, notify_systemd
-from hipedge.store import Outbox, Queue, Service
+from hipedge.store import Feedback, Outbox, Queue, Service
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
@@ -170,6 +171,7 @@ class WatchLoop:
         self._counters.scanned = time.monotonic()
         self._counters.paths = self._queue.counts()
         self._counters.undelivered = sum(Outbox(self._pipeline.store).waiting().values())
+        self._counters.agreement = agreement_of(Feedback(self._pipeline.store).present())
 
     def _refuse(self, refusals: Iterable[Refusal]) -> None:
         """Record, once, the paths that cannot be read."""
