@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=200_000)
     parser.add_argument("--readers", type=int, default=50)
+    parser.add_argument("--json", type=Path, help="write the results there, too")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     guard.REQUESTS = (1_000_000, 1e-6)  # all readers of a benchmark have one address
@@ -90,7 +91,10 @@ def main() -> None:
             results["first_picture_ms"] = time_first_pictures(address, options.repeats)
         with serving(Settings(db=films)) as address:
             results["readers"] = time_readers(address, options.readers, len(sizes))
-    print(json.dumps(results, indent=2))
+    text = json.dumps(results, indent=2) + "\n"
+    print(text, end="")
+    if options.json is not None:
+        options.json.write_text(text)
 
 
 def start_run(store):
@@ -176,7 +180,9 @@ def serving(settings, cache_bytes=CACHE_BYTES):
         with closing(socket.socket()) as listening:
             listening.bind(("127.0.0.1", 0))
             server = uvicorn.Server(config)
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+            thread = threading.Thread(
+                target=server.run, kwargs={"sockets": [listening]}, daemon=True
+            )
             thread.start()
             while not server.started:
                 time.sleep(0.01)
