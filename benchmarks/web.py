@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import sqlite3
@@ -73,10 +74,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=200_000)
     parser.add_argument("--readers", type=int, default=50)
+    parser.add_argument("--json", type=Path, help="write the results there, too")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     guard.REQUESTS = (1_000_000, 1e-6)  # all readers of a benchmark have one address
-    results: dict[str, object] = {"environment": environment()}
+    results: dict[str, object] = {"environment": environment(), "load": os.getloadavg()}
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.db"
         make_database(large, options.cases)
@@ -90,7 +92,10 @@ def main() -> None:
             results["first_picture_ms"] = time_first_pictures(address, options.repeats)
         with serving(Settings(db=films)) as address:
             results["readers"] = time_readers(address, options.readers, len(sizes))
-    print(json.dumps(results, indent=2))
+    text = json.dumps(results, indent=2) + "\n"
+    print(text, end="")
+    if options.json is not None:
+        options.json.write_text(text)
 
 
 def start_run(store):
@@ -176,7 +181,9 @@ def serving(settings, cache_bytes=CACHE_BYTES):
         with closing(socket.socket()) as listening:
             listening.bind(("127.0.0.1", 0))
             server = uvicorn.Server(config)
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+            thread = threading.Thread(
+                target=server.run, kwargs={"sockets": [listening]}, daemon=True
+            )
             thread.start()
             while not server.started:
                 time.sleep(0.01)
@@ -193,7 +200,10 @@ def logged_in(address):
 
 
 def time_lists(address, repeats):
-    """Return the median and the longest time of each list's page, in ms."""
+    """Return the median and longest time of each list's page, and its CPU time, in ms.
+
+    The CPU time is that of server and client together, and does not depend on what else runs.
+    """
     found = {}
     with logged_in(address) as client:
         start = time.perf_counter()
@@ -201,13 +211,19 @@ def time_lists(address, repeats):
         found["first page after the start"] = round(1e3 * (time.perf_counter() - start), 1)
         for name, path in LISTS.items():
             path = path or page_number(client, 100)
-            times = []
+            times, cpu = [], []
             for _ in range(repeats):
-                start = time.perf_counter()
+                start, cpu_start = time.perf_counter(), time.process_time()
                 client.get(path).raise_for_status()
                 times.append(1e3 * (time.perf_counter() - start))
-            found[name] = [round(statistics.median(times), 1), round(max(times), 1)]
+                cpu.append(1e3 * (time.process_time() - cpu_start))
+            found[name] = [round(value, 1) for value in (*middle(times), statistics.median(cpu))]
     return found
+
+
+def middle(times):
+    """Return the median and the longest of some times."""
+    return statistics.median(times), max(times)
 
 
 def page_number(client, number):
@@ -237,7 +253,7 @@ def time_first_pictures(address, repeats):
                 mark = "performance.getEntriesByName('first-picture')[0].startTime"
                 times[name].append(page.evaluate(mark))
         for name, each in times.items():
-            found[name] = [round(statistics.median(each)), round(max(each))]
+            found[name] = [round(value) for value in middle(each)]
         browser.close()
     return found
 

@@ -8,7 +8,8 @@ hash of a password either. Answers about findings are results, and lie with them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -68,10 +69,27 @@ class AuditEntry:
 
 
 class Accounts(Connection):
-    """The users, sessions and log; a `Connection` to a database of its own."""
+    """The users, sessions and log; a `Connection` to a database of its own.
 
-    def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    Threads of one process that write at once share a lock, `writing`. SQLite alone makes writers
+    wait by sleeping for longer and longer: fifty readers would wait for seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+        writing: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._writing = nullcontext() if writing is None else writing
         super().__init__(path, busy_timeout_s=busy_timeout_s, migrations=migrations)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit the block's changes together, as `Connection.transaction`."""
+        with self._writing, super().transaction():
+            yield
 
     def users(self) -> list[User]:
         """Return all users by name."""
@@ -108,21 +126,35 @@ class Accounts(Connection):
         """Disable or enable a user. Raises `InputError` if there is no such user."""
         self._change(name, "disabled = ?", int(disabled))
 
-    def start_session(self, token_hash: str, user: str, form_token: str, role: Role) -> None:
-        """Record a session by the hash of its token; `role` counts for a person without account."""
+    def start_session(
+        self,
+        token_hash: str,
+        user: str,
+        form_token: str,
+        role: Role,
+        *,
+        address: str,
+        longest: timedelta,
+    ) -> None:
+        """Record a session by the hash of its token, and that the user has logged in.
+
+        `role` counts for a person without account. Sessions that are older than `longest` are
+        deleted. All of it is one transaction: each waits for the disk, and many log in at once.
+        """
         now = now_text()
+        session = {
+            "token_hash": token_hash,
+            "user": user,
+            "role": role.value,
+            "form_token": form_token,
+            "started_at": now,
+            "seen_at": now,
+        }
         with self.transaction():
-            self.insert(
-                "sessions",
-                {
-                    "token_hash": token_hash,
-                    "user": user,
-                    "role": role.value,
-                    "form_token": form_token,
-                    "started_at": now,
-                    "seen_at": now,
-                },
-            )
+            limit = utc_text(datetime.now(timezone.utc) - longest)
+            self.execute("delete from sessions where started_at < ?", [limit])
+            self.insert("sessions", session)
+            self._insert_line(user, address, "login", None, "")
 
     def session(self, token_hash: str, idle: timedelta, longest: timedelta) -> Login | None:
         """Return a session that is neither idle nor too old, and whose user is not disabled.
@@ -152,16 +184,16 @@ class Accounts(Connection):
         with self.transaction():
             self.execute("delete from sessions where token_hash = ?", [token_hash])
 
-    def remove_old_sessions(self, longest: timedelta) -> None:
-        """Delete the sessions that are too old to be used again."""
-        with self.transaction():
-            limit = utc_text(datetime.now(timezone.utc) - longest)
-            self.execute("delete from sessions where started_at < ?", [limit])
-
     def log(
         self, user: str, address: str, event: str, sha256: str | None = None, detail: str = ""
     ) -> None:
         """Append a line to the log."""
+        with self.transaction():
+            self._insert_line(user, address, event, sha256, detail)
+
+    def _insert_line(
+        self, user: str, address: str, event: str, sha256: str | None, detail: str
+    ) -> None:
         row = {
             "at": now_text(),
             "user": user,
@@ -170,8 +202,7 @@ class Accounts(Connection):
             "sha256": sha256,
             "detail": detail,
         }
-        with self.transaction():
-            self.insert("audit", row)
+        self.insert("audit", row)
 
     def audit(self, before_id: int | None = None, rows: int = 100) -> list[tuple[int, AuditEntry]]:
         """Return lines of the log with their numbers, newest first."""

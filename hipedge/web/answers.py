@@ -34,15 +34,9 @@ def answer(site: Site, visit: Visit) -> Response:
             note=visit.fields.get("note", "").strip()[:MAX_NOTE],
             corrects=_number(corrects),
         )
-    with site.accounts() as accounts:
-        hip = "missed" if shown.hip is None else str(shown.hip)
-        accounts.log(
-            visit.login.user,
-            visit.address,
-            "answer",
-            shown.sha256,
-            f"hip {hip} {shown.side.value}: {verdict.value}",
-        )
+    hip = "missed" if shown.hip is None else str(shown.hip)
+    detail = f"hip {hip} {shown.side.value}: {verdict.value}"
+    site.log(visit.login.user, visit.address, "answer", shown.sha256, detail)
     query = visit.request.url.query
     return RedirectResponse(f"/case/{case.file_id}" + (f"?{query}" if query else ""), 303)
 

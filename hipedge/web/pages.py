@@ -100,8 +100,7 @@ def search(site: Site, visit: Visit) -> Response:
     with site.review() as review:
         found = review.pages.search(key) if key else ()
         entries = [_entry(site, visit, review, one, "") for one in found]
-    with site.accounts() as accounts:
-        accounts.log(visit.login.user, visit.address, "search", detail=f"{len(found)} found")
+    site.log(visit.login.user, visit.address, "search", None, f"{len(found)} found")
     return page("search.html", login=visit.login, key=key, entries=entries)
 
 
@@ -120,8 +119,7 @@ def case(site: Site, visit: Visit) -> Response:
             for one, cursor in zip(after.cases, after.cursors, strict=True):
                 following = f"/case/{one.file_id}?{view.query(after=str(cursor))}"
         study = review.pages.of_study(shown)
-    with site.accounts() as accounts:
-        accounts.log(visit.login.user, visit.address, "case", shown.sha256)
+    site.log(visit.login.user, visit.address, "case", shown.sha256)
     return page(
         "case.html",
         login=visit.login,

@@ -86,9 +86,10 @@ class Sessions:
 
     def _start(self, accounts: Accounts, user: str, role: Role, address: str) -> str:
         token = secrets.token_urlsafe(32)
-        accounts.remove_old_sessions(LONGEST)
-        accounts.start_session(_hash(token), user, secrets.token_urlsafe(32), role)
-        accounts.log(user, address, "login")
+        form_token = secrets.token_urlsafe(32)
+        accounts.start_session(
+            _hash(token), user, form_token, role, address=address, longest=LONGEST
+        )
         return token
 
     def set_cookie(self, response: Response, token: str) -> None:

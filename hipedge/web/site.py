@@ -46,6 +46,7 @@ class Site:
     sessions: Sessions
     decoder: Decoder
     _decided: _Decided = field(default_factory=lambda: _Decided())
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def blind(self) -> bool:
@@ -58,7 +59,16 @@ class Site:
 
     def accounts(self) -> Accounts:
         """Open the database of users, sessions and the log."""
-        return Accounts(self.settings.web_database, busy_timeout_s=BUSY_TIMEOUT_S)
+        return Accounts(
+            self.settings.web_database, busy_timeout_s=BUSY_TIMEOUT_S, writing=self._writing
+        )
+
+    def log(
+        self, user: str, address: str, event: str, sha256: str | None, detail: str = ""
+    ) -> None:
+        """Append a line to the log."""
+        with self.accounts() as accounts:
+            accounts.log(user, address, event, sha256, detail)
 
     @contextmanager
     def review(self) -> Iterator[Review]:

@@ -8,7 +8,7 @@ from hipedge.dicom import Payload, read, read_for_display
 from hipedge.errors import Code, Refused
 from hipedge.types import Box
 
-WINDOW = {"WindowCenter": 1000, "WindowWidth": 400}
+WINDOW = {"WindowCenter": 1800, "WindowWidth": 1800}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_values_beyond_the_window_are_kept_and_the_curve_gives_what_is_read(
     as_sent = shown.curve[np.rint(pixels / 65535 * (len(shown.curve) - 1)).astype(int)]
     path = tmp_path / "film.dcm"
     path.write_bytes(data)
-    # Half of a step of the curve: at a window a tenth of the range wide, 1 in 200.
+    # Half of a step of the curve, at a window that is less than half of the range wide.
     assert np.abs(as_sent.astype(int) - read(path).pixels).max() < 65535 / 100
 
 

@@ -98,32 +98,32 @@ def test_it_serves_by_tls_with_a_cookie_that_only_goes_there(place, certificate)
         assert client.get(address).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("version", "ciphers", "accepted"),
-    [
-        (ssl.TLSVersion.TLSv1_3, None, True),
-        (ssl.TLSVersion.TLSv1_2, "ECDHE+AESGCM", True),
-        (ssl.TLSVersion.TLSv1_2, "ECDHE+SHA:AES128-SHA", False),
-        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0", False),
-    ],
-)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_old_versions_and_weak_ciphers_of_tls_are_refused(
-    place, certificate, version, ciphers, accepted
-):
+def test_old_versions_and_weak_ciphers_of_tls_are_refused(place, certificate):
+    offers = {
+        (ssl.TLSVersion.TLSv1_3, None): True,
+        (ssl.TLSVersion.TLSv1_2, "ECDHE+AESGCM"): True,
+        (ssl.TLSVersion.TLSv1_2, "ECDHE+SHA:AES128-SHA"): False,
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"): False,
+    }
+    with started(place, "--certificate", certificate, "--key", certificate) as address:
+        found = {offer: is_accepted(address, certificate, *offer) for offer in offers}
+    assert found == offers
+
+
+def is_accepted(address, certificate, version, ciphers):
+    """Whether the server accepts what a client offers."""
     client = ssl.create_default_context(cafile=certificate.with_name("authority.pem"))
     client.minimum_version = client.maximum_version = version
     if ciphers:
         client.set_ciphers(ciphers)
-    with started(place, "--certificate", certificate, "--key", certificate) as address:
-        url = urlsplit(address)
-        with socket.create_connection((url.hostname, url.port)) as plain:
-            if accepted:
-                with client.wrap_socket(plain, server_hostname=url.hostname) as wrapped:
-                    assert wrapped.version() == version.name.replace("_", ".")
-            else:
-                with pytest.raises(ssl.SSLError):
-                    client.wrap_socket(plain, server_hostname=url.hostname)
+    url = urlsplit(address)
+    with socket.create_connection((url.hostname, url.port)) as plain:
+        try:
+            client.wrap_socket(plain, server_hostname=url.hostname).close()
+        except ssl.SSLError:
+            return False
+    return True
 
 
 def test_without_users_it_prints_a_link_for_who_started_it(place):

@@ -216,7 +216,7 @@ class Viewer {
       context.setLineDash([]);
       const colour = context.strokeStyle;
       const lines = [hip.category ? `${hip.side}: ${hip.category}` : hip.side];
-      if (hip.reasons?.length) lines.push(`flagged for ${hip.reasons.join(", ")}`);
+      if (hip.reasons?.length) lines.push("flagged for", ...hip.reasons.map((one) => `  ${one}`));
       const inside = Math.max(left, pane.frame.x) + 5 * ratio;
       lines.forEach((line, number) => {
         this.label(line, inside, Math.max(top, 0) + 17 * (number + 1) * ratio, colour);
