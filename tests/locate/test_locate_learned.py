@@ -155,6 +155,7 @@ def test_of_two_heads_one_that_the_edge_of_the_film_cuts_off_does_not_count(left
     look = scores((left, 32), (right, 32), hip=5.0)
     heads = both_looks(look, film, look, film)
     assert (heads.image_left is not None, heads.image_right is not None) == seen
+    assert heads.distance_px == pytest.approx(4 * (right - left))
 
 
 def test_a_network_of_older_hipedge_looks_once():
