@@ -251,7 +251,8 @@ def both_looks(
     the second look, which has more pixels of it. Of two heads one that the film's edge cuts off
     does not count, but for the distance between them.
     """
-    assert first.hip is not None and second.hip is not None
+    assert first.hip is not None
+    assert second.hip is not None
     present = _probability((first.present + second.present) / 2)
     hip = float(_probability(np.array((first.hip + second.hip) / 2)))
     if present.max() < PRESENT or hip < HIP:
