@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -33,7 +33,13 @@ Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+Rate = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+# Kinds of results: secondary capture, structured report, presentation state, key objects.
+ResultKind = Literal["sc", "sr", "gsps", "kos"]
+# PS3.5 6.2, value representation AE: spaces around it are not significant.
+AETitle = Annotated[str, Meta(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,58 @@ class Settings:
     spool_dir: Path | None = None
     webhook_url: Text | None = None
     webhook_secret_file: Path | None = None
+    fhir_url: Text | None = None
+    fhir_token_file: Path | None = None
     smtp: Text = "localhost:25"
     email_from: Text | None = None
     email_to: Text | None = None
     notify_patient_data: bool = False
+    # Used by `hipedge watch` and `hipedge send`: results in PACS
+    results: tuple[ResultKind, ...] = ("sc", "sr")
+    results_unflagged: bool = False
+    results_not_read: bool = True
+    results_heat_maps: bool = False
+    results_codes: Path | None = None
+    pacs_host: Text | None = None
+    pacs_port: Port = 104
+    pacs_ae_title: AETitle = "ANY-SCP"
+    pacs_calling_ae_title: AETitle = "HIPEDGE"
+    pacs_tls: bool = False
+    pacs_tls_authorities: Path | None = None
+    pacs_tls_certificate: Path | None = None
+    pacs_tls_key: Path | None = None
+    pacs_stow_url: Text | None = None
+    pacs_qido_url: Text | None = None
+    pacs_authorization_file: Path | None = None
+    pacs_confirm_s: Seconds = 60.0
+    # Used by `hipedge receive` only:
+    receive_ae_title: AETitle = "HIPEDGE"
+    receive_host: Text = "127.0.0.1"
+    receive_port: Port = 11112
+    receive_from: tuple[AETitle, ...] = ()
+    receive_from_anyone: bool = False
+    receive_tls_certificate: Path | None = None
+    receive_tls_key: Path | None = None
+    receive_tls_clients: Path | None = None
+    receive_associations: Count = 16
+    receive_connections_per_s: Rate = 20.0
+    receive_idle_s: Seconds = 30.0
+    # Used by `hipedge fetch` only:
+    fetch_authorization_file: Path | None = None
+    fetch_tls_authorities: Path | None = None
+    # Used by `hipedge serve` only:
+    web_host: Text = "127.0.0.1"
+    web_port: CountOrZero = 8464
+    web_db: Path | None = None  # None: beside the database, see `web_database`
+    web_certificate: Path | None = None
+    web_key: Path | None = None
+    web_blind: bool = False
+    web_idle_minutes: Seconds = 30.0
+
+    @property
+    def web_database(self) -> Path:
+        """The database of users, sessions and the log of `hipedge serve`."""
+        return self.web_db or self.db.with_name(f"{self.db.stem}.web{self.db.suffix}")
 
 
 _TYPES = get_type_hints(Settings, include_extras=True)
@@ -131,6 +185,8 @@ def _parse(name: str, value: object, source: str) -> object:
         return dict(_threshold(category, limit, source) for category, limit in value.items())
     if _TYPES[name] is bool and isinstance(value, str):
         value = _BOOLEANS.get(value.lower(), value)
+    if get_origin(_TYPES[name]) is tuple and isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
     try:
         return msgspec.convert(value, _TYPES[name], strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:

@@ -56,6 +56,7 @@ class Code(str, Enum):
     LOCALIZER = "localizer"
     SECONDARY_CAPTURE = "secondary_capture"
     AI_RESULT = "ai_result"
+    OWN_RESULT = "own_result"
     NO_HIP_FOUND = "no_hip_found"
     HIP_OUTSIDE_IMAGE = "hip_outside_image"
     SCORES_NOT_FINITE = "scores_not_finite"
@@ -66,7 +67,8 @@ class Code(str, Enum):
 class CodeInfo:
     """One row of the table: the stage that gives the code, the final state, the meaning.
 
-    `other_modality` says that a file refused with this code is neither a radiograph nor a picture.
+    `other_modality` says that a file refused with this code is neither a radiograph nor a picture,
+    or one of hipedge's own results.
     A worklist gives the number of such files; every other file that was not read it lists by name.
     """
 
@@ -107,6 +109,9 @@ CODES: Mapping[Code, CodeInfo] = {
     Code.LOCALIZER: CodeInfo(Stage.GATE, _N, "a localizer"),
     Code.SECONDARY_CAPTURE: CodeInfo(Stage.GATE, _N, "a secondary capture"),
     Code.AI_RESULT: CodeInfo(Stage.GATE, _N, "the result of other software"),
+    Code.OWN_RESULT: CodeInfo(
+        Stage.GATE, _N, "a result that hipedge itself has made", other_modality=True
+    ),
     Code.NO_HIP_FOUND: CodeInfo(Stage.LOCATE, _N, "no hip was found on the film"),
     Code.HIP_OUTSIDE_IMAGE: CodeInfo(
         Stage.PREPARE, _Q, "the hip given for this film lies outside its image"
@@ -148,6 +153,10 @@ class StoreError(HipedgeError):
 
 class StoreUnavailable(StoreError):
     """The database is temporarily unavailable (locked, disk full, I/O error): try again later."""
+
+
+class StaleAnswer(StoreError):
+    """An answer was not recorded, since it replaces none or another than it was meant to."""
 
 
 class InputError(HipedgeError):

@@ -20,7 +20,10 @@ GPU_FIELDS = {
     "temperature.gpu": "temperature in °C",
     "power.limit": "power limit",
 }
-RUNTIMES = ("openvino", "pycuda", "tensorrt", "tensorrt-rtx-cu13-bindings", "cuda-bindings")
+RUNTIMES = (
+    *("openvino", "pycuda", "cuda-bindings", "tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+    *("tensorrt-lean-cu13", "tensorrt-rtx-cu13-bindings"),
+)
 
 
 def machine() -> dict[str, str]:

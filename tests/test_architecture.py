@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
-    "onnx": ("export/onnx.py",),
+    "onnx": ("export/onnx.py", "export/precision.py"),
     "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
     "tensorrt": (
@@ -28,7 +28,7 @@ OWNERS = {
         "export/timing_cache.py",
     ),
     "pycuda": ("backends/tensorrt/gpu.py",),
-    "pydicom": ("dicom/", "phantom/"),
+    "pydicom": ("dicom/", "phantom/", "results/", "network/"),
     "imagecodecs": ("dicom/", "phantom/"),
     "blake3": ("dicom/",),
     "sqlite_utils": ("store/",),
@@ -39,12 +39,18 @@ OWNERS = {
     "xraylib": ("phantom/",),
     "sklearn": ("study/",),
     "statsmodels": ("study/",),
-    "jinja2": ("study/report/",),
+    "jinja2": ("study/report/", "web/"),
     "markupsafe": ("study/report/",),
+    "starlette": ("web/",),
+    "uvicorn": ("web/",),
+    "argon2": ("web/",),
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
     "prometheus_client": ("watch/metrics.py",),
+    "highdicom": ("results/",),
+    "pynetdicom": ("network/",),
+    "dicomweb_client": ("network/",),
     "hipedge.cli": ("cli/", "__main__.py"),
 }
 # The packages from the bottom up. Imports point down, or stay within a package: modules of the
@@ -56,18 +62,22 @@ LAYERS = (
         "files",
         "versions",
         "machine",
+        "mounts",
+        "http_request",
         "config",
         "csv_input",
         "onnx_session",
+        "service_log",
         "telemetry",
+        "text",
     ),
-    ("imaging",),
+    ("imaging", "deploy"),
     ("model", "dicom"),
     ("rules", "locate"),
     ("backends", "store"),
-    ("export", "pipeline", "review", "phantom"),
-    ("insertion",),
-    ("perf", "watch", "study", "train"),
+    ("export", "network", "pipeline", "review", "phantom"),
+    ("insertion", "results"),
+    ("perf", "watch", "study", "train", "web"),
     ("api",),
     ("cli",),
     ("__main__",),
@@ -141,14 +151,20 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
         root = {(source, target) for source, target in root if target not in ends}
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client starlette uvicorn argon2"  # noqa: E501
 NEEDS_AN_EXTRA = (
     "train",
     "phantom",
     "insertion",
     "study",
+    "web",
     "export/onnx.py",
+    "export/precision.py",
     "backends/openvino.py",
+    "network/scp.py",
+    "network/store_scu.py",
+    "network/stow.py",
+    "results",
 )
 
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +111,8 @@ def test_every_setting_can_be_read_from_the_environment(tmp_path, monkeypatch):
 
 def written(value):
     """How a setting's value is spelled in an environment variable."""
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -122,7 +124,10 @@ FROM_THE_ENVIRONMENT = [f for f in fields(Settings) if f.name not in NOT_FROM_TH
 def test_each_setting_has_an_environment_variable_that_sets_it(setting, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     others = {bool: not setting.default, int: 7, float: 0.25, str: "other", Path: Path("other")}
+    others[tuple] = ("one", "two")
     wanted = others.get(type(setting.default), "7" if setting.name == "workers" else "other")
+    if setting.name == "results":
+        wanted = ("gsps", "kos")
     variable = f"HIPEDGE_{setting.name.upper()}"
     loaded = load_settings({}, environment={variable: written(wanted)})
     assert str(getattr(loaded, setting.name)) == str(wanted)
@@ -172,9 +177,9 @@ def test_a_fracture_that_a_calibration_left_out_is_flagged_as_before(
 ):
     card, fracture = reference_model.card, Category.INTERTROCHANTERIC_FRACTURE
     against_normal = {"format": 2, "flag_criterion": card.flag_criterion.value}
-    # Just over the card's threshold: the margin over normal, times the temperature.
+    # Just over the card's threshold, with no other category but normal in question.
     threshold = card.operating_points["sensitive"][fracture] * 1.001
-    logits = np.zeros(len(CATEGORIES), np.float32)
+    logits = np.full(len(CATEGORIES), -30, np.float32)
     logits[CATEGORIES.index(Category.NORMAL)] = 3
     logits[CATEGORIES.index(fracture)] = 3 + card.temperature * np.log(threshold / (1 - threshold))
     for factor in (1.0, 0.5, 0.05, 20.0):
@@ -257,13 +262,39 @@ def test_a_calibration_of_another_model_is_not_used(site, tmp_path):
     assert site_rule(CARD, site("")).temperature == CARD.temperature
 
 
+def test_a_calibration_of_an_unknown_model_is_that_of_the_model_in_use(site, tmp_path):
+    write_calibration(tmp_path, None)
+    assert site_rule(CARD, site("")).temperature == 1.5 * CARD.temperature
+
+
+def test_the_site_says_whether_hardware_is_flagged_and_the_card_what_is_uncertain(site):
+    assert not site_rule(CARD, site("")).flag_hardware
+    rule = site_rule(CARD, site("flag_hardware = true"))
+    assert rule.flag_hardware
+    assert rule.min_confidence == CARD.min_confidence
+    assert rule.criterion is CARD.flag_criterion
+
+
+def test_an_operating_point_that_the_model_does_not_have_is_an_error_that_lists_those_it_has(site):
+    with pytest.raises(ConfigError, match="no operating point 'careful', only"):
+        site_rule(CARD, replace(site(""), operating_point="careful"))
+
+
+@pytest.mark.parametrize("threshold", [0, 1])
+def test_a_threshold_of_a_calibration_may_be_0_or_1(site, tmp_path, threshold):
+    write_calibration(tmp_path, card_id(CARD))
+    file = tmp_path / SITE_CALIBRATION_FILE
+    file.write_text(file.read_text().replace("0.2", str(threshold)))
+    assert site_rule(CARD, site("")).thresholds[Category.OSTEOARTHRITIS] == threshold
+
+
 def test_a_calibration_that_cannot_be_read_is_an_error(site, tmp_path):
     (tmp_path / SITE_CALIBRATION_FILE).write_text("{}")
     with pytest.raises(InputError, match="not a site file"):
         site_rule(CARD, site(""))
 
 
-@pytest.mark.parametrize("threshold", ["NaN", "Infinity", "50", "-0.1", "1e400"])
+@pytest.mark.parametrize("threshold", ["NaN", "Infinity", "50", "-0.1", "1e400", "true", '"0.5"'])
 def test_a_threshold_of_a_calibration_that_is_no_probability_is_an_error(site, tmp_path, threshold):
     write_calibration(tmp_path, card_id(CARD))
     file = tmp_path / SITE_CALIBRATION_FILE

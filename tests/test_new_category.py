@@ -97,6 +97,7 @@ def copied_with(tmp_path, *insertions):
         file.write_text(text.replace(line, line + new), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_ninth_category_is_modelled_screened_and_evaluated(tmp_path):
     copied_with(tmp_path, TYPE, PHANTOM)

@@ -9,15 +9,17 @@ from rich.table import Table
 from hipedge.cli.console import output, printable_lines
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption
 from hipedge.config import load_settings
-from hipedge.perf.doctor import Check, examine
+from hipedge.perf.check import Check
+from hipedge.perf.doctor import examine
 
 STYLES = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]–[/]"}
 
 
 def doctor(db: DbOption = None, model: ModelOption = None, config: ConfigOption = None) -> None:
-    """Check what is installed and which backends can run; say how to fix what is missing.
+    """Check installation, services and the machines in the settings; say how to fix what fails.
 
-    Exits with 1 if `hipedge screen` would fail with the present settings.
+    Exits with 1 if screening, an installed service or a connection fails. It connects to the
+    machines that the settings name (PACS, FHIR server, webhook), and to no other.
     """
     checks = examine(load_settings({"db": db, "model": model}, config))
     output.print(_table(checks))

@@ -14,12 +14,10 @@ from hipedge.csv_input import finite_number
 from hipedge.errors import InputError
 from hipedge.study import check_installed
 
-LabelsArgument = Annotated[
-    Path,
-    typer.Argument(
-        help="CSV of labels: path, sha256, sop_instance_uid or case; side, category, patient."
-    ),
-]
+LABELS = typer.Argument(
+    help="CSV of labels: path, sha256, sop_instance_uid or case; side, category, patient."
+)
+LabelsArgument = Annotated[Path, LABELS]
 PredictionsOption = Annotated[
     Path | None,
     typer.Option(help="CSV of predictions (default: the database)."),
@@ -37,7 +35,11 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")]
 
 
 def evaluate(
-    labels: LabelsArgument,
+    labels: Annotated[Path | None, LABELS] = None,
+    feedback: Annotated[
+        bool,
+        typer.Option("--feedback", help="The labels are readers' answers in `hipedge serve`."),
+    ] = False,
     predictions: PredictionsOption = None,
     output: OutputOption = Path("evaluation"),
     split: Annotated[
@@ -71,6 +73,8 @@ def evaluate(
     from hipedge.study.report.evaluation import write_evaluation
     from hipedge.study.sources import load_inputs, split_cases
 
+    if feedback == (labels is not None):
+        raise InputError("give either a CSV of labels or --feedback")
     prevalences = dict(_prevalence(text) for text in prevalence or ())
     site = load_settings({"db": db, "operating_point": operating_point}, config)
     with load_inputs(labels, predictions, site, images, thresholds) as inputs:

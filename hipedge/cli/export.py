@@ -43,6 +43,13 @@ def engine(
         typer.Option("-o", "--output", help="File to write, NAME.engine (default: in the cache)."),
     ] = None,
     flavour: Annotated[str, typer.Option(help="auto, tensorrt or rtx.")] = "auto",
+    lean: Annotated[
+        bool,
+        typer.Option(
+            "--lean",
+            help="For TensorRT's lean runtime of this version or a later one, on such a GPU.",
+        ),
+    ] = False,
     batch: Annotated[
         str, typer.Option(help="Batch sizes, LEAST:BEST:MOST; the engine is optimised for BEST.")
     ] = "1:8:32",
@@ -72,6 +79,7 @@ def engine(
         targets=tuple(target or ()),
         optimization_level=optimization_level,
         timing_cache=timing_cache,
+        lean=lean,
     )
     with build_progress() as report:
         engine = export_engine(

@@ -14,8 +14,9 @@ from hipedge.cli.console import output, plain
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import CODES, Code
+from hipedge.review.agreement import Agreement
 from hipedge.watch.alarms import MEANINGS, Alarm
-from hipedge.watch.status import Status, read_status
+from hipedge.watch.status import READER_DRIFT, Status, read_status
 
 
 def status(
@@ -41,7 +42,22 @@ def status(
 
 
 def _as_json(found: Status) -> dict[str, object]:
-    return {**asdict(found), "waiting": found.waiting, "problems": found.problems}
+    agreement = found.agreement
+    numbers = {
+        "judged": agreement.judged,
+        "agreed": agreement.agreed,
+        "blind": agreement.blind,
+        "interval": agreement.interval,
+        "expected_disagreement": agreement.expected,
+        "cusum": agreement.chart[-1] if agreement.chart else None,
+        "other_verdicts": agreement.other_verdicts,
+    }
+    return {
+        **asdict(found),
+        "agreement": numbers,
+        "waiting": found.waiting,
+        "problems": found.problems,
+    }
 
 
 def _table(found: Status) -> Table:
@@ -64,6 +80,8 @@ def _table(found: Status) -> Table:
     for name, count in found.totals.refused.items():
         table.add_row(f"{CODES[Code(name)].meaning} [dim]({name})[/]", str(count))
     table.add_section()
+    if found.agreement.interval is not None:
+        table.add_row("agreement of readers", _agreement_text(found.agreement))
     for channel, count in found.undelivered.items():
         table.add_row(f"undelivered by {channel}", str(count))
     for name in found.problems:
@@ -71,7 +89,18 @@ def _table(found: Status) -> Table:
     return table
 
 
+def _agreement_text(agreement: Agreement) -> str:
+    assert agreement.interval is not None
+    low, high = agreement.interval
+    return (
+        f"{agreement.agreed} of the newest {agreement.judged} judged hips, "
+        f"{agreement.agreed / agreement.judged:.0%} (95 % interval {low:.0%} to {high:.0%})"
+    )
+
+
 def _meaning(problem: str) -> str:
+    if problem == READER_DRIFT:
+        return "readers disagree with the findings more often than at first"
     if problem in {alarm.value for alarm in Alarm}:
         return MEANINGS[Alarm(problem)]
     return "no scan was completed for minutes: is the service running?"

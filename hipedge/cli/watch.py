@@ -11,8 +11,8 @@ import typer
 from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
 from hipedge.config import load_settings
 from hipedge.locate import GivenHips, read_hips_csv
+from hipedge.service_log import configure_logging
 from hipedge.watch import watch as run_service
-from hipedge.watch.logging import configure_logging
 
 
 def watch(

@@ -60,6 +60,10 @@ LOCALIZER_TYPES = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM"})
 AI_TYPES = frozenset({"AI", "CAD", "AI_RESULT", "CAD_RESULT", "HEATMAP"})
 AI_CODE = ("123110", "DCM")  # Artificial Intelligence, PS3.16 CID 7162
 
+# Manufacturer (0008,0070) of hipedge's own results, and of the item in their Contributing Equipment
+# Sequence (0018,A001), which stays when other software makes another image of one (PS3.3 C.12.1).
+OWN_MANUFACTURER = "hipedge"
+
 # Body Part Examined (0018,0015), PS3.16 table L-1, without spaces. Not listed, so accepted, are
 # all parts that include or adjoin the hip: pelvis, sacrum, sacroiliac joint, femur, thigh, leg,
 # whole body, the abdomen together with the pelvis.
@@ -138,9 +142,12 @@ NOT_HIP_REGIONS = frozenset(
 def gate(header: Header) -> None:
     """Raise `Refused` with a code of the stage `gate` unless the film may show a hip.
 
-    Checked in this order: `wrong_object`, `secondary_capture`, `wrong_modality` (by SOP Class, then
-    by Modality), `localizer`, `ai_result`, `multi_frame`, `wrong_body_part`, `lateral_view`.
+    Checked in this order: `own_result`, `wrong_object`, `secondary_capture`, `wrong_modality` (by
+    SOP Class, then by Modality), `localizer`, `ai_result`, `multi_frame`, `wrong_body_part`,
+    `lateral_view`.
     """
+    if OWN_MANUFACTURER in (name.lower() for name in header.contributors):
+        raise Refused(Code.OWN_RESULT)
     _check_object(header)
     _check_image_type(header)
     if header.number_of_frames > 1:

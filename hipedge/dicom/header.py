@@ -113,6 +113,7 @@ class Header:
     anatomic_regions: tuple[Coded, ...]
     derivations: tuple[Coded, ...]
     names_algorithm: bool
+    contributors: tuple[str, ...]
     view: View
     laterality: Laterality | None
     orientation: tuple[str, str] | None
@@ -151,6 +152,7 @@ def _header(parsed: Parsed) -> Header:
         anatomic_regions=elements.codes(ds, "AnatomicRegionSequence"),
         derivations=_derivations(ds),
         names_algorithm=_names_algorithm(ds),
+        contributors=_contributors(ds),
         view=view_of(
             elements.texts(ds, "ViewPosition"), elements.codes(ds, "ViewCodeSequence"), orientation
         ),
@@ -249,6 +251,13 @@ def _derivations(ds: Dataset) -> tuple[Coded, ...]:
             for c in elements.codes(item, "AlgorithmFamilyCodeSequence")
         ),
     )
+
+
+def _contributors(ds: Dataset) -> tuple[str, ...]:
+    """Return the manufacturers of the equipment that made or changed the image (PS3.3 C.12.1)."""
+    equipment = (ds, *elements.items(ds, "ContributingEquipmentSequence"))
+    names = (elements.text(item, "Manufacturer") for item in equipment)
+    return tuple(name for name in names if name is not None)
 
 
 def _names_algorithm(ds: Dataset) -> bool:

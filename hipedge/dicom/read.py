@@ -88,7 +88,9 @@ def read(path: Path, payload: Payload | None = None) -> Radiograph:
 
 
 def _read_dicom(path: Path, payload: Payload) -> Radiograph:
-    element, form, header = _checked(payload.data)
+    header = read_header(payload.data)
+    gate(header)
+    element, form = checked_pixels(header)
     rendered, pixel_hash = _rendered(element, form, header)
     film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
     if rendered.overview is not None:
@@ -109,16 +111,14 @@ def _marked(radiograph: Radiograph) -> Radiograph:
     return replace(radiograph, film=replace(radiograph.film, marks=marks))
 
 
-def _checked(data: bytes) -> tuple[PixelElement, PixelFormat, Header]:
-    """Return a DICOM file's Pixel Data, their format and its header, past the gate."""
-    header = read_header(data)
-    gate(header)
+def checked_pixels(header: Header) -> tuple[PixelElement, PixelFormat]:
+    """Return the Pixel Data of a header and their format. Raises `Refused`."""
     form = checked_format(header.image_pixel)
     if header.pixels is None or len(header.pixels.value) == 0:
         raise Refused(Code.NO_PIXELS)
     if form.photometric == "PALETTE COLOR" and header.grayscale.palette is None:
         raise Refused(Code.UNSUPPORTED_PIXELS, "palette")
-    return header.pixels, form, header
+    return header.pixels, form
 
 
 def _rendered(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Rendered, str]:

@@ -34,9 +34,9 @@ from hipedge.backends.tensorrt.engine_cache import (
     sidecar_of,
     write_engine,
 )
-from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, load, open_log
+from hipedge.backends.tensorrt.flavours import Flavour, load, loadable, open_log
 from hipedge.backends.tensorrt.gpu import first_gpu
-from hipedge.backends.tensorrt.lookup import find_engine_of
+from hipedge.backends.tensorrt.lookup import find_engine_of, supports
 from hipedge.errors import BackendError, ConfigError, HipedgeError, ModelError
 from hipedge.export.timing_cache import read_timing_cache, write_timing_cache
 from hipedge.model import ModelFolder
@@ -60,9 +60,10 @@ DEFAULT_PROFILE = Profile(least=1, best=8, most=32)
 class Recipe:
     """How to build an engine: the flavour, the batch sizes, and the user's options.
 
-    `targets` are compute capabilities such as `8.6`, for a flavour whose engines are portable;
-    `timing_cache` is a file of measured tactics that is read and updated. Raises `ConfigError` for
-    options that the flavour does not have.
+    A `lean` engine is for TensorRT's lean runtime, on a machine that builds none. `targets` are
+    compute capabilities such as `8.6`, for a flavour whose engines are portable; `timing_cache` is
+    a file of measured tactics that is read and updated. Raises `ConfigError` for options that the
+    flavour does not have.
     """
 
     flavour: Flavour
@@ -70,8 +71,16 @@ class Recipe:
     targets: tuple[str, ...] = ()
     optimization_level: int | None = None
     timing_cache: Path | None = None
+    lean: bool = False
 
     def __post_init__(self) -> None:
+        if not self.flavour.builds:
+            raise ConfigError(
+                f"TensorRT's {self.flavour.name} runtime builds no engine: use"
+                f" {self.flavour.build_options} on a machine with TensorRT, and copy the engine"
+            )
+        if self.lean and self.flavour.name != "tensorrt":
+            raise ConfigError("only TensorRT builds for its lean runtime: use --flavour tensorrt")
         if self.targets and not self.flavour.builds_without_gpu:
             raise ConfigError(
                 "TensorRT builds for the GPU of this machine: --target is for flavour rtx"
@@ -124,6 +133,7 @@ def export_engine(
         targets=recipe.targets,
         precision="fp16",
         profile=recipe.profile,
+        lean=recipe.lean,
     )
     path = output or engine_path(engines_folder(), model.card.name, key)
     try:
@@ -155,10 +165,13 @@ def ensure_engine(model: ModelFolder, progress: Progress) -> None:
 
     Raises as `TensorRtBackend.open` and `export_engine` do.
     """
-    flavour, gpu = choose_flavour(), first_gpu()
+    gpu = first_gpu()
     try:
         find_engine_of(model, gpu)
     except BackendError:
+        builders = (one for one, _ in loadable() if one.builds and supports(one, gpu))
+        if (flavour := next(builders, None)) is None:
+            raise
         device = None if flavour.builds_without_gpu else str(gpu)
         export_engine(model, Recipe(flavour), device=device, progress=progress)
 
@@ -191,10 +204,17 @@ def build(onnx: Path, size_px: int, recipe: Recipe, module: Any, progress: Progr
         _check_tensors(network, module, onnx)
         config = builder.create_builder_config()
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        # On by default, with which a layer in single precision has a mantissa of 10 bits.
+        config.clear_flag(module.BuilderFlag.TF32)
         if recipe.optimization_level is not None:
             config.builder_optimization_level = recipe.optimization_level
         config.add_optimization_profile(_profile(builder, recipe.profile, size_px))
         _set_targets(config, recipe, module)
+        if recipe.lean:
+            # Runs in the lean runtime of a later version too, and holds no copy of it: native code
+            # in an engine would be run by whoever loads it.
+            config.set_flag(module.BuilderFlag.VERSION_COMPATIBLE)
+            config.set_flag(module.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
         read_timing_cache(config, recipe.timing_cache)
         config.progress_monitor = monitor
         serialized = builder.build_serialized_network(network, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,27 +14,51 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import hipedge
+from hipedge.export.precision import set_precisions
 from hipedge.locate.learned import THUMBNAIL_PX
 from hipedge.locate.session import ABOUT as LOCATOR_ABOUT
+from hipedge.model.card import Card
 
 # The opset of torch's exporter, without conversion. JetPack's TensorRT 10.3 reads opsets up to 20;
 # ONNX Runtime 1.23.2, the last for Python 3.10, opsets up to 23 and IR versions up to 11.
 OPSET = 18
 
 
-def export_classifier(network: nn.Module, path: Path, *, size_px: int) -> None:
+def export_classifier(
+    network: nn.Module, path: Path, *, size_px: int, metadata: Mapping[str, str]
+) -> None:
     """Write `network` as an ONNX file: uint8 `pixels` (N, 1, S, S) in, `logits` and `maps` out.
 
     `network` is a `HipNet`: a module with a submodule `backbone`, followed by pooling and head.
     The backbone is in half precision; GeM pooling and head are in single, because the cubes of
-    features exceed 65504, the largest number of half precision. Equal networks give equal bytes.
+    features exceed 65504, the largest number of half precision. `metadata` is written into the
+    file. Equal networks give equal bytes.
     """
     classifier = copy.deepcopy(network).cpu().eval()
     # Before `half`: running variances may overflow or underflow half precision.
     backbone = classifier.get_submodule("backbone")
     _fold_batch_norms(backbone)
     _to_half(backbone)
-    _export(classifier, path, size_px=size_px, outputs=("logits", "maps"))
+    outputs = ("logits", "maps")
+    _export(classifier, path, size_px=size_px, outputs=outputs, metadata=metadata)
+
+
+def metadata_of(card: Card) -> dict[str, str]:
+    """Return what a classifier's file says of itself, for programs that do not read the card.
+
+    Not what another card over the same network may change, such as thresholds.
+    """
+    geometry = card.input
+    return {
+        "name": card.name,
+        "version": card.version,
+        "description": card.status_text,
+        "labels": json.dumps([label.value for label in card.labels]),
+        "size_px": str(geometry.size_px),
+        "crop_mm": f"{geometry.crop_mm:g}",
+        "lateral_mm": f"{geometry.lateral_mm:g}",
+        "distal_mm": f"{geometry.distal_mm:g}",
+    }
 
 
 class _Half(nn.Module):
@@ -91,6 +116,7 @@ def _export(
     assert program is not None  # `dynamo` is set
     model = program.model_proto
     _strip_traces(model)
+    set_precisions(model)
     onnx.helper.set_model_props(model, dict(metadata))
     model.producer_name, model.producer_version = "hipedge", hipedge.__version__
     onnx.checker.check_model(model, full_check=True)

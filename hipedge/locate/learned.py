@@ -47,6 +47,9 @@ TURNED = 0.8
 SURE = 0.95
 # The peak is the weighted mean over this many cells of the heat map on each side of its maximum.
 PEAK_CELLS = 2
+# Scores that are kept: more than the thumbnails of a picture's parts in their four orientations,
+# and the closer looks at them.
+MOST_SCORED = 32
 
 Point = tuple[float, float]
 
@@ -133,8 +136,8 @@ class LearnedLocator:
 
     def __init__(self, score: ScoreThumbnail) -> None:
         self._score = score
-        # Cached scores of the thumbnails of one film: the thumbnail on which the heads are found
-        # has usually been scored already for the quarter turns.
+        # The latest scores: the thumbnails on which the heads are found, those of a picture's parts
+        # too, have usually been scored already for the quarter turns.
         self._scored: dict[bytes, LocatorScores] = {}
 
     def __call__(
@@ -143,20 +146,18 @@ class LearnedLocator:
         """Return the heads on a film (H, W) with bone bright, or None if there are none."""
         thumbnail = make_thumbnail(pixels, spacing_mm)
         scores = self._score_once(thumbnail.pixels)
-        self._scored = {thumbnail.pixels.tobytes(): scores}
         if scores.hip is None:
             return read_heads(scores, thumbnail)
         heads = read_heads(scores, thumbnail, PRESENT_AT_FIRST)
         if heads is None:
             return None
         closer = look_closer(pixels, heads, spacing_mm)
-        return both_looks(scores, thumbnail, self._score(closer.pixels), closer)
+        return both_looks(scores, thumbnail, self._score_once(closer.pixels), closer)
 
     def quarter_turns(
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
         """Return the counterclockwise quarter turns (`numpy.rot90`) that turn a film upright."""
-        self._scored.clear()
         thumbnail = make_thumbnail(pixels, spacing_mm).pixels
         return read_turns(
             self._score_once(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in range(4)
@@ -165,6 +166,8 @@ class LearnedLocator:
     def _score_once(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
         key = thumbnail.tobytes()
         if key not in self._scored:
+            if len(self._scored) >= MOST_SCORED:
+                self._scored.clear()
             self._scored[key] = self._score(thumbnail)
         return self._scored[key]
 

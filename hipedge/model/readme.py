@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hipedge.model.card import OPERATING_POINTS, Card
-from hipedge.types import ABNORMAL, FlagCriterion
+from hipedge.types import ABNORMAL, OTHER_WEIGHT, FlagCriterion
 
 # The limits of a metric's interval are two metrics of the same name with these suffixes.
 LIMITS = ("_low", "_high")
@@ -13,7 +13,9 @@ LIMITS = ("_low", "_high")
 
 SCORES = {
     FlagCriterion.PROBABILITY: "probability",
-    FlagCriterion.AGAINST_NORMAL: "probability against normal, p / (p + p of normal),",
+    FlagCriterion.AGAINST_NORMAL: (
+        f"score, p / (p + p of normal + {OTHER_WEIGHT:g} p of all others),"
+    ),
 }
 
 

@@ -7,13 +7,15 @@ import platform
 import sqlite3
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from hipedge import backends
 from hipedge.config import Settings
 from hipedge.dicom import decoder_versions
 from hipedge.errors import HipedgeError
 from hipedge.model import open_model, require_model
+from hipedge.perf.check import Check
+from hipedge.perf.peers import check_peers
+from hipedge.perf.services import check_services
 from hipedge.pipeline.preprocess import open_locator
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Store
@@ -25,32 +27,28 @@ EXTRAS = {
     "phantom": ("numba", "scipy", "xraylib"),
     "study": ("scipy", "scikit-learn", "statsmodels", "matplotlib"),
     "service": ("watchfiles", "prometheus-client"),
-    "tensorrt": ("tensorrt", "pycuda"),
-    "rtx": ("onnxruntime-ep-nv-tensorrt-rtx-cu13", "tensorrt-rtx-cu13-bindings"),
+    "clinic": ("pynetdicom", "highdicom", "dicomweb-client"),
+    "tensorrt-cu12": ("tensorrt-cu12", "pycuda", "cuda-bindings"),
+    "tensorrt-cu13": ("tensorrt-cu13", "pycuda", "cuda-bindings"),
+    "lean": ("tensorrt-lean-cu13", "pycuda", "cuda-bindings"),
+    "rtx": ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings"),
     "openvino": ("openvino",),
 }
 
 
-@dataclass(frozen=True)
-class Check:
-    """The result of one check. `works` is None where an optional part is absent."""
-
-    section: str
-    name: str
-    works: bool | None
-    found: str
-    cure: str = ""
-    required: bool = True
-
-
 def examine(settings: Settings) -> list[Check]:
-    """Check everything that `hipedge screen` needs with these settings, and the extras."""
+    """Check everything that screening needs with these settings, the services and the peers.
+
+    The peers are those that the settings name: each is connected to, and nothing else is.
+    """
     return [
         *_machine(),
         *_packages(),
         *_decoders(),
         *_backends(),
         *_site(settings),
+        *check_services(settings),
+        *check_peers(settings),
         *_extras(),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from hipedge.pipeline.batching import BatchScheduler, Scored
 from hipedge.pipeline.preprocess import Known, Prepared
 from hipedge.pipeline.workers import WorkerCrash
 from hipedge.rules.decide import Rule, decide, population_marks
-from hipedge.store import Run, Store
+from hipedge.store import ResultPolicy, Run, Store
 from hipedge.types import Mark, Outcome, Priority, Refusal, ScoredHip, Screened
 from hipedge.versions import versions
 
@@ -64,7 +64,8 @@ class Summary:
 class ResultPipeline:
     """Scores preprocessed films, decides on their hips and records the outcomes.
 
-    `channels` are the notification channels on which flagged cases are reported.
+    `channels` are the notification channels on which flagged cases are reported, `results` says
+    which results are sent to PACS.
     """
 
     model: ModelFolder
@@ -73,6 +74,7 @@ class ResultPipeline:
     run: Run
     rule: Rule
     channels: tuple[str, ...] = ()
+    results: ResultPolicy = field(default_factory=ResultPolicy)
 
     def submit(self, results: Iterable[Prepared | Refusal]) -> list[Outcome]:
         """Submit films for inference; return the outcomes that need none.
@@ -99,7 +101,14 @@ class ResultPipeline:
 
     def record(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Commit outcomes in one transaction; return them as recorded in the database."""
-        return self.store.record(self.run, outcomes, self.rule, self.channels) if outcomes else []
+        if not outcomes:
+            return []
+        return self.store.record(self.run, outcomes, self.rule, self.channels, self.results)
+
+    def apply(self, rule: Rule) -> tuple[ResultPipeline, int]:
+        """Decide by another rule; return the pipeline that does, and the number of decisions."""
+        decided = self.store.apply_rule(self.run.model_id, rule, self.channels, self.results)
+        return replace(self, rule=rule), decided
 
 
 def start_run(store: Store, model: ModelFolder, fingerprint: Fingerprint, reason: str) -> Run:

@@ -318,7 +318,7 @@ def _serve(
     limits: Limits,
 ) -> None:
     """Process items in a worker process, until the pipe is closed."""
-    _sandbox(limits.memory_bytes)
+    sandbox(limits.memory_bytes)
     results.send_bytes(slots.pack(0, (False, None)))  # started
     for number in count(1):
         try:
@@ -335,8 +335,11 @@ def _serve(
         results.send_bytes(slots.pack(number, reply))
 
 
-def _sandbox(memory_bytes: int) -> None:
-    """Sandbox this process: limit its memory, discard its output, end it with its parent."""
+def sandbox(memory_bytes: int) -> None:
+    """Sandbox this process: limit its memory, discard its output, end it with its parent.
+
+    `memory_bytes` is the address space in addition to that at present.
+    """
     # The main process handles Ctrl-C and SIGTERM: it records finished work and kills its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -30,7 +30,9 @@ from hipedge.types import (
 
 # Of the longer side: large enough for the text in the boxes, small enough for a screen.
 SIDE_PX = (900, 1400)
-FOOTER_LINE_PX = 22
+# Of the caption and of the text in a box, at a text scale of 1; lines are higher than letters.
+CAPTION_PX, FOOTER_LINE_PX = 14, 22
+LABEL_PX, LABEL_LINE_PX = 18, 23
 # Of the text in a box, which wraps at the box's width: beyond it the other hip's text begins.
 CHARACTER_PX = 9
 # The palette of Okabe and Ito, which colour-blind readers tell apart.
@@ -73,10 +75,13 @@ def draw_case(
     hips: Sequence[ScoredHip],
     findings: Sequence[Finding],
     caption: Sequence[str],
+    *,
+    heat_maps: bool = True,
+    text_scale: float = 1.0,
 ) -> Image.Image:
     """Draw a film (H, W), bone bright, with the boxes, findings and heat maps of its hips.
 
-    The lines of `caption` go under the film.
+    The lines of `caption` go under the film. `text_scale` enlarges all text.
     """
     longest = max(pixels.shape)
     scale = min(max(longest, SIDE_PX[0]), SIDE_PX[1]) / longest
@@ -85,20 +90,24 @@ def draw_case(
         (width, height), Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
     )
     film = np.repeat(np.asarray(gray)[..., None], 3, axis=2)
-    for scored, finding in zip(hips, findings, strict=True):
-        blend_heat(film, _scaled(scored.hip.box, scale), _heat_map(scored, finding))
-    footer_px = FOOTER_LINE_PX * (len(caption) + 1)
+    if heat_maps:
+        for scored, finding in zip(hips, findings, strict=True):
+            blend_heat(film, _scaled(scored.hip.box, scale), heat_map(scored, finding))
+    line_px = round(FOOTER_LINE_PX * text_scale)
+    footer_px = line_px * (len(caption) + 1)
     picture = Image.new("RGB", (max(width, SIDE_PX[0]), height + footer_px))
     picture.paste(Image.fromarray(np.rint(film).astype(np.uint8)))
     draw = ImageDraw.Draw(picture)
     for scored, finding in zip(hips, findings, strict=True):
-        _outline(draw, scored.hip, _scaled(scored.hip.box, scale), finding, (width, height))
-    text = "\n".join(caption)
-    draw.text((8, height + 8), text, fill=(200, 200, 200), font=ImageFont.load_default(14))
+        box = _scaled(scored.hip.box, scale)
+        _outline(draw, scored.hip, box, finding, (width, height), text_scale)
+    font = ImageFont.load_default(CAPTION_PX * text_scale)
+    for number, line in enumerate(caption):
+        draw.text((8, height + 8 + line_px * number), line, fill=(200, 200, 200), font=font)
     return picture
 
 
-def _heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
+def heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
     """Return the map (h, w) of the found category, oriented as on the film, scaled to 0–1.
 
     Of a hip that was scored both ways it is the map of the way that makes the category likelier.
@@ -132,7 +141,12 @@ def blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -
 
 
 def _outline(
-    draw: ImageDraw.ImageDraw, hip: Hip, box: Box, finding: Finding, size_px: tuple[int, int]
+    draw: ImageDraw.ImageDraw,
+    hip: Hip,
+    box: Box,
+    finding: Finding,
+    size_px: tuple[int, int],
+    text_scale: float,
 ) -> None:
     """Draw a hip's box, and its finding as text below the box's upper edge."""
     colour = COLOURS[finding.priority]
@@ -141,21 +155,25 @@ def _outline(
     if x1 <= x0 or y1 <= y0:
         return
     draw.rectangle((x0, y0, x1, y1), outline=colour, width=3)
-    font = ImageFont.load_default(18)
-    width = max(12, (x1 - x0 - 16) // CHARACTER_PX)
-    lines = [part for text in _describe(hip, finding) for part in textwrap.wrap(text, width)]
+    font = ImageFont.load_default(LABEL_PX * text_scale)
+    width = max(12, int((x1 - x0 - 16) / (CHARACTER_PX * text_scale)))
+    lines = [part for text in describe_finding(hip, finding) for part in textwrap.wrap(text, width)]
     for number, line in enumerate(lines):
-        draw.text((x0 + 8, y0 + 6 + 23 * number), line, fill=colour, font=font, stroke_width=2,
+        top = y0 + 6 + round(LABEL_LINE_PX * text_scale * number)
+        draw.text((x0 + 8, top), line, fill=colour, font=font, stroke_width=2,
                   stroke_fill=(0, 0, 0))  # fmt: skip
 
 
-def _describe(hip: Hip, finding: Finding) -> list[str]:
+def describe_finding(hip: Hip, finding: Finding) -> list[str]:
+    """Return the lines that describe a hip: side and category, why it is flagged, a note."""
     probability = finding.probabilities[CATEGORIES.index(finding.category)]
     lines = [f"{hip.side.value}: {finding.category.value.replace('_', ' ')} {probability:.0%}"]
     if finding.flagged:
         reasons = [category.value.replace("_", " ") for category in finding.flagged_for]
         reasons += ["uncertain"] if finding.uncertain else []
         lines.append(f"flagged ({finding.priority.value}): {', '.join(reasons)}")
+    else:
+        lines.append("not flagged")
     if finding.category in HARDWARE:
         lines.append("implant itself not assessed")
     return lines

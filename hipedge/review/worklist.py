@@ -60,14 +60,20 @@ def open_review(db: Path, settings: Settings) -> Iterator[tuple[Store, Mapping[s
     if not db.exists():
         raise StoreError(f"there is no database {db}: `hipedge screen` makes it")
     with Store(db, read_only=not os.access(db, os.W_OK)) as store:
-        rules = {
-            model_id: site_rule(parse_card(card.encode(), f"the card of model {model_id[:12]}"),
-                                settings)
-            for model_id, card in store.models().items()
-        }  # fmt: skip
+        rules = site_rules(store, settings)
         for model_id, rule in rules.items():
             store.apply_rule(model_id, rule)
         yield store, rules
+
+
+def site_rules(store: Store, settings: Settings) -> dict[str, Rule]:
+    """Return the rule that is in force at a site for each model in its database."""
+    return {
+        model_id: site_rule(
+            parse_card(card.encode(), f"the card of model {model_id[:12]}"), settings
+        )
+        for model_id, card in store.models().items()
+    }
 
 
 def worklist(store: Store, rules: Mapping[str, Rule], since: datetime | None = None) -> Worklist:

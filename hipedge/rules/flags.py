@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.types import CATEGORIES, HARDWARE, Category, FlagCriterion
+from hipedge.types import CATEGORIES, HARDWARE, OTHER_WEIGHT, Category, FlagCriterion
 
 # Part of every rule's identifier. Increment it whenever a change to the code of a rule changes
 # decisions: they are then recomputed from the logits in the database.
-RULE_VERSION = 2
+RULE_VERSION = 3
 
 _NORMAL = CATEGORIES.index(Category.NORMAL)
 
@@ -36,12 +36,16 @@ def flag_scores(
 ) -> NDArray[np.float64]:
     """Return the scores to compare with the thresholds, (..., K) -> (..., K), from 0 to 1.
 
-    With the criterion against normal, the score of normal itself is 0.5 and has no meaning.
+    With the criterion against normal, the score of normal itself has no meaning.
     """
     if criterion is FlagCriterion.PROBABILITY:
         return probabilities
     both = probabilities + probabilities[..., _NORMAL, None]
-    return np.divide(probabilities, both, out=np.zeros_like(probabilities), where=both > 0)
+    others = np.maximum(0.0, probabilities.sum(axis=-1, keepdims=True) - both)
+    weighted = both + OTHER_WEIGHT * others
+    return np.asarray(
+        np.divide(probabilities, weighted, out=np.zeros_like(probabilities), where=weighted > 0)
+    )
 
 
 def flag_margins(

@@ -21,7 +21,7 @@ from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import InputError
 from hipedge.rules.joint_fit import FittedPoint, JointFit
 from hipedge.rules.operating_points import OperatingPoint
-from hipedge.types import CATEGORIES, Category, FlagCriterion
+from hipedge.types import CATEGORIES, OTHER_WEIGHT, Category, FlagCriterion
 
 # Format 1, of hipedge 0.1, had thresholds on probabilities, fitted category by category.
 FORMATS = (1, 2)
@@ -109,24 +109,26 @@ def kept_threshold(
     Categories are not calibrated if they are rare, and the rare categories are the fractures:
     every hip that reached the card's threshold must also reach this one.
 
-    Against normal, the score is the logistic function of a margin, which the factor divides. A
-    probability depends on all categories: softmax gives a category the odds 1 / Σⱼ xⱼ against the n
-    others, and a factor f on the temperature changes them to 1 / Σⱼ xⱼ^a with a = 1/f. Among all xⱼ
-    with the sum s, these odds are lowest for a > 1 if one other category has all of s: s^-a. For
-    a < 1 they are lowest if all xⱼ are equal: n^(a-1) s^-a. The threshold is the probability at
-    these odds, where 1/s are the odds of the card's threshold; or the card's threshold, if that is
-    lower. A threshold on a probability is also valid against normal, where the score is never
-    lower.
+    A score is the probability at the odds 1 / Σⱼ wⱼ xⱼ against the other categories, where xⱼ are
+    their probabilities as multiples of the category's own. The weights wⱼ are 1 for normal, and for
+    the others `OTHER_WEIGHT`, or 1 if the score is the probability itself. A factor f on the
+    temperature changes the odds to 1 / Σⱼ wⱼ xⱼ^a with a = 1/f. Among all xⱼ with the sum
+    s = Σⱼ wⱼ xⱼ, these odds are lowest for a > 1 if the category of the least weight w has all of
+    s: w^(a-1) s^-a. For a < 1 they are lowest if all xⱼ are equal: W^(a-1) s^-a, where W = Σⱼ wⱼ.
+    The threshold is the score at these odds, where 1/s are the odds of the card's threshold; or the
+    card's threshold, if that is lower. A threshold on a probability is also valid against normal,
+    where the score is never lower.
     """
     if temperature_factor == 1 or not 0 < threshold < 1:
         return threshold
     a = 1 / temperature_factor
-    log_odds = a * (math.log(threshold) - math.log1p(-threshold))
-    if criterion is FlagCriterion.AGAINST_NORMAL:
-        # The next lower float, since this number and the score it is compared with are rounded.
-        return float(np.nextafter(np.exp(-np.logaddexp(0.0, -log_odds)), 0))
-    spread = max(0.0, 1 - a) * math.log(len(CATEGORIES) - 1)
-    return min(threshold, float(np.exp(-np.logaddexp(0.0, spread - log_odds))))
+    least = OTHER_WEIGHT if criterion is FlagCriterion.AGAINST_NORMAL else 1.0
+    total = 1 + least * (len(CATEGORIES) - 2)
+    shift = (a - 1) * math.log(least if a > 1 else total)
+    log_odds = a * (math.log(threshold) - math.log1p(-threshold)) + shift
+    # The next lower float, since this number and the score it is compared with are rounded.
+    lowest = np.nextafter(np.exp(-np.logaddexp(0.0, -log_odds)), 0)
+    return min(threshold, float(lowest))
 
 
 def write_site_file(

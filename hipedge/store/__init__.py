@@ -4,7 +4,11 @@ It is the last stage of the pipeline (record), the queue of `hipedge watch`, and
 everything that the commands show.
 """
 
-from hipedge.store.outbox import Message, Outbox
+from hipedge.store.accounts import Accounts, AuditEntry, Login, Role, User
+from hipedge.store.deliveries import Deliveries, Delivery
+from hipedge.store.feedback import Answer, Feedback, Shown, Verdict
+from hipedge.store.outbox import Message, Outbox, ResultPolicy, is_reportable
+from hipedge.store.pages import CaseFilter, CaseList, CasePages, Cursor
 from hipedge.store.queue import Finished, Queue
 from hipedge.store.rows import Case
 from hipedge.store.service import Heartbeat, Service, Totals, backup
@@ -14,16 +18,33 @@ from hipedge.store.store import Run, Store
 __all__ = [
     "TERMINAL",
     "TRANSITIONS",
+    "Accounts",
+    "Answer",
+    "AuditEntry",
     "Case",
+    "CaseFilter",
+    "CaseList",
+    "CasePages",
+    "Cursor",
+    "Deliveries",
+    "Delivery",
+    "Feedback",
     "Finished",
     "Heartbeat",
+    "Login",
     "Message",
     "Outbox",
     "PathState",
     "Queue",
+    "ResultPolicy",
+    "Role",
     "Run",
     "Service",
+    "Shown",
     "Store",
     "Totals",
+    "User",
+    "Verdict",
     "backup",
+    "is_reportable",
 ]

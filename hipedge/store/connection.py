@@ -10,13 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlite_utils import Database
+from sqlite_utils import Database, Migrations
 from sqlite_utils.db import Table
 
 from hipedge.errors import StoreError, StoreUnavailable
 from hipedge.files import PRIVATE
 from hipedge.store.rows import Row
-from hipedge.store.schema import migrations
+from hipedge.store.schema import migrations as site_migrations
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,15 +37,25 @@ class Connection:
     that error may pass (database locked, disk full, disk error).
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+        migrations: Migrations = site_migrations,
+    ) -> None:
         """Open `path`; unless `read_only`, create and migrate it as needed.
 
-        A new database can be read by its owner alone.
+        A new database can be read by its owner alone. Where another process holds the lock,
+        every statement waits for it up to `busy_timeout_s`.
         """
         self.path = path
         self._read_only = read_only
         with self._translated(), ExitStack() as on_failure:
-            connection = on_failure.enter_context(closing(_connect(path, read_only=read_only)))
+            connection = on_failure.enter_context(
+                closing(_connect(path, read_only=read_only, busy_timeout_s=busy_timeout_s))
+            )
             self._db = Database(connection)
             self._db.execute("pragma foreign_keys = on")
             if not read_only:
@@ -124,7 +134,7 @@ class Connection:
             raise kind(f"{self.path}: {error}") from error
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path, *, read_only: bool, busy_timeout_s: float) -> sqlite3.Connection:
     if not read_only:
         # SQLite gives its journals the permissions of the database. If the file exists or cannot
         # be created, SQLite opens it or reports why not.
@@ -132,7 +142,7 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
     mode = "ro" if read_only else "rwc"
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)
+    return sqlite3.connect(uri, uri=True, timeout=busy_timeout_s)
 
 
 def _set_durability(db: Database) -> None:

@@ -34,9 +34,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One file as it is shown: its outcome, and its hips with their findings."""
+    """One file as it is shown: its outcome, and its hips with their findings.
+
+    `shape` and `spacing_mm` (rows, columns) are those of the film as it was turned.
+    """
 
     file_id: int
+    model_id: str
     path: Path
     sha256: str | None
     sop_instance_uid: str | None
@@ -46,11 +50,13 @@ class Case:
     detail: str
     marks: tuple[Mark, ...]
     shape: tuple[int, int] | None
+    spacing_mm: tuple[float, float] | None
     age_years: float | None
     sex: str | None
     manufacturer: str | None
     recorded_at: str
     model: str
+    model_version: str
     model_status: str
     model_status_text: str
     backend: str
@@ -192,6 +198,7 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
     """Return the case of a row of `files`, joined with its model and run, and its hips."""
     return Case(
         file_id=row["id"],
+        model_id=row["model_id"],
         path=path_from_text(row["path"]),
         sha256=row["sha256"],
         sop_instance_uid=row["sop_instance_uid"],
@@ -201,11 +208,15 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
         detail=row["detail"] or "",
         marks=tuple(Mark(mark) for mark in json.loads(row["marks"])),
         shape=(row["height_px"], row["width_px"]) if row["height_px"] else None,
+        spacing_mm=(row["row_spacing_mm"], row["column_spacing_mm"])
+        if row["row_spacing_mm"]
+        else None,
         age_years=row["age_years"],
         sex=row["sex"],
         manufacturer=row["manufacturer"],
         recorded_at=row["recorded_at"],
         model=row["model_name"],
+        model_version=row["model_version"] or "",
         model_status=row["model_status"],
         model_status_text=row["model_status_text"] or "",
         backend=row["backend"],

@@ -247,3 +247,106 @@ def index_paths(db: Database) -> None:
 def compare_encodings(db: Database) -> None:
     """Add the hash by which films of different lossless encodings are compared."""
     db.execute("alter table files add column overview_hash text")
+
+
+@migrations()
+def send_results(db: Database) -> None:
+    """Add when a message is tried again, and which objects of its result a receiver has."""
+    for statement in _RESULTS:
+        db.execute(statement)
+
+
+_RESULTS = (
+    # Before this time the message is not tried again; null: at once.
+    "alter table outbox add column retry_at text",
+    # The state of the case that the message reports: its result is another one in another state.
+    "alter table outbox add column state text not null default 'screened'",
+    """
+    create table deliveries (
+        id integer primary key,
+        channel text not null,
+        message_key text not null,          -- of the message in the outbox
+        file_id integer not null references files on delete cascade,
+        kind text not null,                 -- sc, sr, gsps or kos
+        sop_class_uid text not null,
+        study_instance_uid text not null,
+        series_instance_uid text not null,
+        sop_instance_uid text not null,
+        status integer not null,            -- DIMSE status, or that of STOW-RS (PS3.18 I.2.2)
+        sent_at text not null,
+        confirmed_at text,                  -- when the receiver was seen to have it
+        unique (channel, message_key, kind)
+    ) strict
+    """,
+    "create index deliveries_by_file on deliveries (file_id)",
+)
+
+
+@migrations()
+def page_worklist(db: Database) -> None:
+    """Index what a page of the worklist is read by, so that its time does not grow with the rows.
+
+    `decisions_flagged` holds what the filters ask for, so that rows which a filter leaves out are
+    not looked up. Screened files are not in `files_refused`: without statistics SQLite would prefer
+    it to the index by SOP Instance UID, and search all films for each new one's duplicates.
+    """
+    db.execute(
+        "create index decisions_flagged on decisions (rule_id, priority, hip_id, flagged_for)"
+        " where flagged"
+    )
+    db.execute("create index files_refused on files (state, id) where code is not null")
+    db.execute("create index files_marked on files (id) where marks <> '[]'")
+    db.execute("create index files_by_study on files (study_instance_uid)")
+    db.execute("create index paths_by_file on paths (file_id)")
+
+
+@migrations()
+def keep_feedback(db: Database) -> None:
+    """Add the answers of readers. A row is never changed: another row corrects it.
+
+    An answer names the film by its content and the model by its identifier, and holds what was
+    shown. It refers to no row, since results are removed (`hipedge prune`) and answers are not.
+    """
+    for statement in _FEEDBACK_SCHEMA:
+        db.execute(statement)
+
+
+_FEEDBACK_SCHEMA = (
+    """
+    create table feedback (
+        id integer primary key,
+        sha256 text not null,               -- of the film's content
+        model_id text not null,
+        rule_id text not null,
+        hip integer,                        -- number on the film from 0; null: a hip not found
+        side text not null check (side in ('right', 'left', 'unknown')),
+        shown_category text,                -- the finding at that time; null: a hip not found
+        shown_flagged integer,
+        verdict text not null check (verdict in ('right', 'wrong', 'not_judged', 'image_unfit',
+            'wrong_side', 'hip_missed')),
+        category text,                      -- what the reader sees, for right and wrong
+        blind integer not null,             -- the finding was hidden until this answer
+        reader text not null,
+        answered_at text not null,
+        note text not null,
+        corrects integer references feedback,
+        check ((verdict in ('right', 'wrong')) = (category is not null)),
+        check ((verdict = 'hip_missed') = (hip is null))
+    ) strict
+    """,
+    # One first answer of each reader for each hip, and one correction of each answer.
+    """
+    create unique index feedback_first
+        on feedback (sha256, model_id, coalesce(hip, -1), side, reader) where corrects is null
+    """,
+    "create unique index feedback_corrected on feedback (corrects) where corrects is not null",
+    "create index feedback_by_film on feedback (sha256, id)",
+    """
+    create trigger feedback_stays before update on feedback
+        begin select raise(abort, 'an answer is not changed'); end
+    """,
+    """
+    create trigger feedback_is_kept before delete on feedback
+        begin select raise(abort, 'an answer is not deleted'); end
+    """,
+)

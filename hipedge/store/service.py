@@ -85,6 +85,11 @@ class Service:
         )
         return path_from_text(rows[0]["mount_point"])
 
+    def roots(self) -> list[Path]:
+        """Return the folders that are or were watched."""
+        rows = self._connection.query("select path from roots order by path")
+        return [path_from_text(row["path"]) for row in rows]
+
     def totals(self, hour_ago: datetime, day_ago: datetime) -> Totals:
         """Return the totals; refusals are counted in the newest row of each content."""
         refused = self._connection.query(

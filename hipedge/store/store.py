@@ -14,6 +14,7 @@ from pathlib import Path
 from hipedge.errors import CODES, State, StoreError
 from hipedge.rules.decide import Rule, decide
 from hipedge.store.connection import Connection, now_text, utc_text
+from hipedge.store.outbox import ResultPolicy, is_reportable
 from hipedge.store.rows import (
     Case,
     Row,
@@ -25,6 +26,7 @@ from hipedge.store.rows import (
     hip_from_row,
     hip_row,
     logits_from_json,
+    path_from_text,
     path_to_text,
     to_json,
 )
@@ -47,9 +49,13 @@ _IMAGE_COLUMNS = ("laterality", "orientation", "inverted")
 _NO_REFUSAL = {"stage": None, "code": None, "detail": None, "duplicate_of": None}
 # For the same content, an outcome replaces one whose state comes earlier here.
 _STATE_RANK = (State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE, State.SCREENED)
+# The urgency of a film that was not read: after those that may be urgent.
+_UNREAD = _PRIORITIES.index(Priority.ROUTINE)
+_NO_RESULTS = ResultPolicy()
 _FILES = (
     "select files.*, models.name as model_name, models.status as model_status,"
-    " json_extract(models.card, '$.status_text') as model_status_text, runs.backend"
+    " json_extract(models.card, '$.status_text') as model_status_text,"
+    " json_extract(models.card, '$.version') as model_version, runs.backend"
     " from files join runs on runs.id = files.run_id"
     " join models on models.model_id = files.model_id"
 )
@@ -162,11 +168,17 @@ class Store(Connection):
         )
 
     def record(
-        self, run: Run, outcomes: Iterable[Outcome], rule: Rule, channels: Sequence[str] = ()
+        self,
+        run: Run,
+        outcomes: Iterable[Outcome],
+        rule: Rule,
+        channels: Sequence[str] = (),
+        results: ResultPolicy = _NO_RESULTS,
     ) -> list[Outcome]:
-        """Write outcomes, their hips, findings and notifications in one transaction.
+        """Write outcomes, their hips, findings and messages in one transaction.
 
-        Each flagged case is put into the outbox of each of `channels`. A content has one row: a
+        Each flagged case is put into the outbox of each of `channels`, and each case whose result
+        is to be sent into that of the channels of `results`. A content has one row: a
         new outcome replaces a worse one of the same content (see `_supersedes`), and otherwise
         the path is linked to the existing row. A film is recorded as a duplicate only of a
         screened film with its SOP Instance UID and pixels. Returns the outcomes as recorded.
@@ -178,6 +190,8 @@ class Store(Connection):
                 written, file_id = self._record_outcome(run, outcome, rule)
                 if file_id is not None and isinstance(written, Screened):
                     self._enqueue_messages(file_id, written.findings, rule, channels)
+                if file_id is not None:
+                    self._enqueue_result(file_id, written, rule, results)
                 recorded.append(written)
         return recorded
 
@@ -192,11 +206,19 @@ class Store(Connection):
                     raise StoreError(f"{self.path} has no row for the content {sha256}")
                 self._link(run, path, row["id"])
 
-    def apply_rule(self, model_id: str, rule: Rule, channels: Sequence[str] = ()) -> int:
+    def apply_rule(
+        self,
+        model_id: str,
+        rule: Rule,
+        channels: Sequence[str] = (),
+        results: ResultPolicy = _NO_RESULTS,
+    ) -> int:
         """Decide on every hip that has no decision under this rule, from the stored logits.
 
         Returns the number of new decisions. The cases that the rule flags are put into the outbox
-        of each of `channels`, also those that another process has decided on. No inference runs.
+        of each of `channels`, also those that another process has decided on. Where the rule has
+        changed, so are the results of flagged cases since the first one that was sent: earlier
+        ones were not meant for that receiver. No inference runs.
         """
         if not channels and not self._undecided(model_id, rule, limit=1):
             return 0  # the usual case, in which a reader needs no lock
@@ -215,7 +237,51 @@ class Store(Connection):
             if channels:
                 for file_id, findings in self._flagged(model_id, rule):
                     self._enqueue_messages(file_id, findings, rule, channels)
+            if undecided:
+                for file_id, findings in self._flagged(model_id, rule):
+                    for channel in self._channels_in_use(results, file_id):
+                        urgency = _urgency(findings)
+                        self._insert_result(channel, file_id, State.SCREENED, urgency, rule)
         return len(undecided)
+
+    def request_results(
+        self,
+        cases: Iterable[Case],
+        rules: Mapping[str, Rule],
+        channels: Sequence[str],
+        *,
+        again: bool = False,
+    ) -> list[str]:
+        """Put the results of some cases into the outbox; return the keys of their messages.
+
+        Those that were delivered stay so, unless `again`: then every object of theirs is sent anew.
+        Others are tried at once.
+        """
+        keys = list[str]()
+        with self.transaction():
+            for case in cases:
+                rule = rules[case.model_id]
+                self._save_rule(rule)
+                urgency = _urgency(case.findings) if case.findings else _UNREAD
+                key = self._result_key(case.file_id, case.state, urgency)
+                for channel in channels:
+                    self._insert_message(channel, key, case.file_id, case.state, urgency, rule)
+                keys.append(key)
+            if again:
+                self.execute_many(
+                    "update outbox set delivered_at = null where key = ?", _each(keys)
+                )
+                self.execute_many("delete from deliveries where message_key = ?", _each(keys))
+            self.execute_many("update outbox set retry_at = null where key = ?", _each(keys))
+        return keys
+
+    def places(self, file_id: int) -> list[Path]:
+        """Return where a content was found, and where its films were moved, the newest first."""
+        rows = self.query(
+            "select path, moved_to from paths where file_id = ? order by seen_at desc", [file_id]
+        )
+        texts = [text for row in rows for text in (row["path"], row["moved_to"]) if text]
+        return [path_from_text(text) for text in dict.fromkeys(texts)]
 
     def models(self) -> dict[str, str]:
         """Return the card of every model in the database, as JSON, by model id."""
@@ -229,7 +295,7 @@ class Store(Connection):
         modalities are not among them: `other_modalities`. `rules` are by model id; `since` is
         compared with the time of recording.
         """
-        other = _other_modality_codes()
+        other = other_modality_codes()
         return self._cases(
             "files.recorded_at >= ? and (files.state = 'quarantined'"
             f" or (files.state = 'not_applicable' and files.code not in ({_slots(other)}))"
@@ -244,7 +310,7 @@ class Store(Connection):
         self, rules: Mapping[str, Rule], since: datetime | None = None
     ) -> Iterator[Case]:
         """Yield, oldest first, each file that is neither a radiograph nor a picture."""
-        other = _other_modality_codes()
+        other = other_modality_codes()
         return self._cases(
             f"files.recorded_at >= ? and files.code in ({_slots(other)})",
             [utc_text(since) if since else "", *other],
@@ -283,6 +349,30 @@ class Store(Connection):
         if not rows:
             raise StoreError(f"{self.path} has no case {file_id}")
         return self._case(rows[0], rule_id)
+
+    def case_by_rules(self, file_id: int, rules: Mapping[str, Rule]) -> Case:
+        """Return one row of `files`, with its decisions under the rule of its model."""
+        rows = self.query("select model_id from files where id = ?", [file_id])
+        if not rows or rows[0]["model_id"] not in rules:
+            raise StoreError(f"{self.path} has no case {file_id}")
+        return self.case(file_id, rules[rows[0]["model_id"]].rule_id)
+
+    def undecided_after(self, hip_id: int, rules: Mapping[str, Rule]) -> tuple[bool, int]:
+        """Return whether a hip newer than `hip_id` has no decision, and the newest hip's id.
+
+        `rules` are by model. A list of flagged hips is complete only where every hip is decided.
+        """
+        missing = any(
+            self.query(
+                "select 1 from hips join files on files.id = hips.file_id where hips.id > ?"
+                " and files.model_id = ? and not exists (select 1 from decisions"
+                " where decisions.hip_id = hips.id and decisions.rule_id = ?) limit 1",
+                [hip_id, model_id, rule.rule_id],
+            )
+            for model_id, rule in rules.items()
+        )
+        (row,) = self.query("select coalesce(max(id), 0) as newest from hips")
+        return missing, row["newest"]
 
     def _cases(
         self, condition: str, parameters: Sequence[object], rules: Mapping[str, Rule]
@@ -390,10 +480,9 @@ class Store(Connection):
         content that is as urgent, under any rule or model, gets none. Undelivered messages of the
         content that are less urgent are removed.
         """
-        flagged = [_PRIORITIES.index(finding.priority) for finding in findings if finding.flagged]
-        if not flagged:
+        if not any(finding.flagged for finding in findings):
             return
-        priority = min(flagged)
+        priority = _urgency(findings)
         (row,) = self.query(
             "select sha256, model_id, pipeline_version from files where id = ?", [file_id]
         )
@@ -411,6 +500,63 @@ class Store(Connection):
                 f" (select 1 from outbox where {of_content} and priority <= ?)",
                 [channel, key, file_id, rule.rule_id, priority, now_text(), *content, priority],
             )
+
+    def _enqueue_result(
+        self, file_id: int, outcome: Outcome, rule: Rule, policy: ResultPolicy
+    ) -> None:
+        """Put a case into the outbox of each channel of a policy, if its result is to be sent."""
+        if isinstance(outcome, Screened):
+            if not policy.unflagged and not any(f.flagged for f in outcome.findings):
+                return
+            state, urgency = State.SCREENED, _urgency(outcome.findings)
+        else:
+            if not policy.not_read or not is_reportable(outcome.code):
+                return
+            state, urgency = outcome.state, _UNREAD
+        for channel in policy.channels:
+            self._insert_result(channel, file_id, state, urgency, rule)
+
+    def _insert_result(
+        self, channel: str, file_id: int, state: State, urgency: int, rule: Rule
+    ) -> None:
+        """Add a message, unless one of the same case in the same state is as urgent.
+
+        Undelivered ones that are less urgent, or of an earlier state of the case, are removed.
+        """
+        of_case = "channel = ? and file_id = ?"
+        self.execute(
+            f"delete from outbox where {of_case} and delivered_at is null"
+            " and (priority > ? or state <> ?)",
+            [channel, file_id, urgency, state.value],
+        )
+        known = self.query(
+            f"select 1 from outbox where {of_case} and priority <= ? and state = ?",
+            [channel, file_id, urgency, state.value],
+        )
+        if not known:
+            key = self._result_key(file_id, state, urgency)
+            self._insert_message(channel, key, file_id, state, urgency, rule)
+
+    def _insert_message(
+        self, channel: str, key: str, file_id: int, state: State, urgency: int, rule: Rule
+    ) -> None:
+        self.execute(
+            "insert into outbox (channel, key, file_id, rule_id, priority, created_at, state)"
+            " values (?, ?, ?, ?, ?, ?, ?) on conflict (channel, key) do nothing",
+            [channel, key, file_id, rule.rule_id, urgency, now_text(), state.value],
+        )
+
+    def _result_key(self, file_id: int, state: State, urgency: int) -> str:
+        (row,) = self.query(
+            "select sha256, path, model_id, pipeline_version from files where id = ?", [file_id]
+        )
+        parts = ["result", *row.values(), state.value, urgency]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _channels_in_use(self, policy: ResultPolicy, file_id: int) -> list[str]:
+        """Return the channels on which results of this case or of earlier ones were sent."""
+        sql = "select 1 from outbox where channel = ? and file_id <= ? limit 1"
+        return [channel for channel in policy.channels if self.query(sql, [channel, file_id])]
 
     def _mark_conflict(self, run: Run, film: Film) -> None:
         """Mark all screened files with this film's SOP Instance UID, if their images differ."""
@@ -455,7 +601,18 @@ class Store(Connection):
         self.insert("decisions", row | {"hip_id": hip_id, "rule_id": rule.rule_id})
 
 
-def _other_modality_codes() -> tuple[str, ...]:
+def _urgency(findings: Iterable[Finding]) -> int:
+    """Return the place in `Priority` of the most urgent flagged hip, or that of `NONE`."""
+    flagged = [_PRIORITIES.index(finding.priority) for finding in findings if finding.flagged]
+    return min(flagged, default=_PRIORITIES.index(Priority.NONE))
+
+
+def _each(keys: Iterable[str]) -> list[tuple[str]]:
+    return [(key,) for key in keys]
+
+
+def other_modality_codes() -> tuple[str, ...]:
+    """Return the codes of files that are neither radiograph nor picture."""
     return tuple(code.value for code, info in CODES.items() if info.other_modality)
 
 

@@ -15,9 +15,10 @@ from hipedge.review.worklist import open_review
 from hipedge.rules.operating_points import OperatingPoint
 from hipedge.rules.site import SiteFile, read_site_file
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Store
+from hipedge.store import Feedback, Store
 from hipedge.study.calibration import at_temperature
 from hipedge.study.cases import Cases, match_predictions
+from hipedge.study.feedback import feedback_labels
 from hipedge.study.inputs import Label, read_labels, read_predictions
 from hipedge.study.recorded import RecordedPictures, read_recorded_predictions
 from hipedge.study.report.pictures import FolderPictures, NoPictures, Pictures
@@ -49,13 +50,15 @@ class StudyInputs:
 
 @contextmanager
 def load_inputs(
-    labels_file: Path,
+    labels_file: Path | None,
     predictions_file: Path | None,
     settings: Settings,
     images: Path | None = None,
     site_file: Path | None = None,
 ) -> Iterator[StudyInputs]:
     """Read and match labels and predictions; without a predictions file, from the database.
+
+    Without a labels file, the answers of readers in the database are the labels.
 
     With a site file, probabilities and operating points are those of that calibration. Without
     one, predictions from a file are used unchanged, and a database is evaluated with the site's
@@ -65,7 +68,9 @@ def load_inputs(
     site = None if site_file is None else read_site_file(site_file)
     paths = (labels_file, predictions_file, site_file)
     files = {path.name: sha256_of(path) for path in paths if path is not None}
-    labels = read_labels(labels_file)
+    if labels_file is None and predictions_file is not None:
+        raise InputError("answers of readers are about the database: give no predictions")
+    labels = [] if labels_file is None else read_labels(labels_file)
     pictures: Pictures = NoPictures() if images is None else FolderPictures(images)
     if predictions_file is not None:
         cases = match_predictions(labels, read_predictions(predictions_file))
@@ -75,10 +80,14 @@ def load_inputs(
         settings = replace(settings, calibration=site_file)
     with open_review(settings.db, settings) as (store, rules):
         files[settings.db.name] = "a database, which changes as films are screened"
+        answers = feedback_labels(Feedback(store)) if labels_file is None else None
+        labels = labels if answers is None else answers.labels
         cases = match_predictions(labels, read_recorded_predictions(store, rules))
         if images is None:
             pictures = RecordedPictures(store, rules)
         model, points, remark, confidence = _single_model(store, settings)
+        if answers is not None:
+            remark = " ".join(filter(None, (remark, answers.remark)))
         if site is not None and site.model not in (None, model):
             raise InputError(f"{site_file} was fitted for another model than the database's")
         yield StudyInputs(labels, cases, pictures, files, model, points, remark, confidence)

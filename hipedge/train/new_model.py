@@ -67,7 +67,7 @@ def new_model(
         raise InstallationError(
             f"a new model needs {', '.join(missing)}: pip install 'hipedge[train]'"
         )
-    from hipedge.export.onnx import export_classifier
+    from hipedge.export.onnx import export_classifier, metadata_of
     from hipedge.train.network import Checkpoint, score, untrained_network
 
     with _atomic_folder(folder) as partial:
@@ -79,7 +79,12 @@ def new_model(
             network = untrained_network(seed, samples)
             source = Checkpoint(network, untrained_card(seed, geometry), samples)
         size_px = source.card.input.size_px
-        export_classifier(source.network, partial / CLASSIFIER, size_px=size_px)
+        export_classifier(
+            source.network,
+            partial / CLASSIFIER,
+            size_px=size_px,
+            metadata=metadata_of(source.card),
+        )
         scores = score(source.network, source.golden_samples)
         Golden(source.golden_samples, *scores).save(partial / GOLDEN)
         if locator is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from enum import Enum
 
-from hipedge.watch.logging import event
+from hipedge.service_log import event
 
 
 class Alarm(str, Enum):
@@ -20,6 +20,7 @@ class Alarm(str, Enum):
     RELOAD_FAILED = "reload_failed"
     DONE_DIR = "done_dir"
     NOTIFICATION = "notification"
+    RESULTS = "results"
 
 
 MEANINGS = {
@@ -33,6 +34,7 @@ MEANINGS = {
     Alarm.RELOAD_FAILED: "the settings could not be reloaded: the old ones stay in force",
     Alarm.DONE_DIR: "a finished film could not be moved to done_dir",
     Alarm.NOTIFICATION: "a notification could not be delivered and is retried",
+    Alarm.RESULTS: "results could not be delivered to PACS and are retried",
 }
 
 

@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 
 from hipedge.errors import ConfigError
+from hipedge.service_log import event
 from hipedge.store import Finished, Queue
-from hipedge.watch.logging import event
 from hipedge.watch.settle import FileStat
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hipedge.errors import InstallationError
-from hipedge.watch.logging import event
+from hipedge.service_log import event
 
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 60.0

@@ -25,8 +25,8 @@ from hipedge.backends import BACKENDS, Backend, Fingerprint, open_backend
 from hipedge.backends.parity import check_parity
 from hipedge.errors import BackendError, BackendLost, HipedgeError
 from hipedge.model import ModelFolder
+from hipedge.service_log import event
 from hipedge.types import Scores
-from hipedge.watch.logging import event
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hipedge.errors import (
@@ -21,13 +21,14 @@ from hipedge.pipeline.discover import listable_again
 from hipedge.pipeline.preprocess import Prepared
 from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import WorkerCrash, Workers
+from hipedge.review.agreement import agreement_of
 from hipedge.rules.decide import Rule
-from hipedge.store import Outbox, Queue, Service
+from hipedge.service_log import event, notify_systemd
+from hipedge.store import Feedback, Outbox, Queue, Service
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.folders import Folders, Scan
-from hipedge.watch.logging import event, notify_systemd
 from hipedge.watch.metrics import ServiceCounters
 from hipedge.watch.settle import MIN_CHECKS, Settled, Settling, Unsettled
 
@@ -170,6 +171,7 @@ class WatchLoop:
         self._counters.scanned = time.monotonic()
         self._counters.paths = self._queue.counts()
         self._counters.undelivered = sum(Outbox(self._pipeline.store).waiting().values())
+        self._counters.agreement = agreement_of(Feedback(self._pipeline.store).present())
 
     def _refuse(self, refusals: Iterable[Refusal]) -> None:
         """Record, once, the paths that cannot be read."""
@@ -331,14 +333,13 @@ class WatchLoop:
             return
         try:
             rule = self._load_rule()
-            pipeline = self._pipeline
-            decided = pipeline.store.apply_rule(pipeline.run.model_id, rule, pipeline.channels)
+            pipeline, decided = self._pipeline.apply(rule)
         except StoreUnavailable:
             raise
         except HipedgeError:
             self._alarms.set(Alarm.RELOAD_FAILED, True)
         else:
-            self._pipeline = replace(pipeline, rule=rule)
+            self._pipeline = pipeline
             self._alarms.set(Alarm.RELOAD_FAILED, False)
             event(logging.INFO, "reloaded", decisions=decided)
             self._on_commit()

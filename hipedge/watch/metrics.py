@@ -12,6 +12,7 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 
 from hipedge.errors import InstallationError
+from hipedge.review.agreement import Agreement
 from hipedge.store import PathState
 from hipedge.types import Outcome, Priority, Refusal
 from hipedge.watch.alarms import Alarm, Alarms
@@ -33,6 +34,7 @@ class ServiceCounters:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     paths: dict[PathState, int] = field(default_factory=dict)
     undelivered: int = 0
+    agreement: Agreement | None = None
     worker_crashes: int = 0
     last_screened: float = 0.0
     scanned: float = field(default_factory=time.monotonic)
@@ -154,6 +156,13 @@ class _Collector:
         yield GaugeMetricFamily(
             "hipedge_notifications_waiting", "Undelivered messages", counters.undelivered
         )
+        agreement = counters.agreement
+        if agreement is not None and agreement.judged:
+            share = agreement.agreed / agreement.judged
+            text = "Share of the newest judged hips on which readers agree with the finding"
+            yield GaugeMetricFamily("hipedge_reader_agreement", text, share)
+            text = "1 where readers disagree more often than at first (CUSUM)"
+            yield GaugeMetricFamily("hipedge_reader_drift", text, agreement.alarm)
         yield GaugeMetricFamily(
             "hipedge_last_screened_timestamp_seconds", "Time of the last screened film",
             counters.last_screened,

@@ -1,4 +1,4 @@
-"""Notifications of flagged cases: by webhook, e-mail or files, at least once, most urgent first.
+"""Notifications of flagged cases: at least once, on each channel of the site, most urgent first.
 
 A message is committed to the outbox in the transaction of the result that it reports; here it is
 composed, delivered and marked as delivered. It holds no patient data unless the site asks for that.
@@ -14,6 +14,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import smtplib
 import ssl
 import threading
@@ -30,10 +31,12 @@ from urllib.parse import urlsplit
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, HipedgeError, StoreError
 from hipedge.files import write_atomically
+from hipedge.http_request import request
 from hipedge.review.worklist import case_record, finding_record
+from hipedge.service_log import event
 from hipedge.store import Case, Message, Outbox, Store
 from hipedge.types import Priority
-from hipedge.watch.logging import event
+from hipedge.watch.fhir import MEDIA_TYPE, communication
 
 TIMEOUT_S = 10.0
 POLL_S = 1.0
@@ -94,18 +97,7 @@ class Webhook(Channel):
     def deliver(self, key: str, body: dict[str, Any]) -> None:
         """Post the message; every response but a 2xx within the timeout is a failure."""
         content = json.dumps(body).encode()
-        parts = urlsplit(self.url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection = self._connection()
-        try:
-            connection.request("POST", target, content, self._headers(key, content))
-            status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            raise DeliveryError(type(error).__name__) from error
-        finally:
-            connection.close()
-        if not 200 <= status < 300:
-            raise DeliveryError(f"HTTP {status}")
+        _send("POST", self.url, content, self._headers(key, content), self.timeout_s)
 
     def _headers(self, key: str, content: bytes) -> dict[str, str]:
         timestamp = str(int(time.time()))
@@ -119,14 +111,44 @@ class Webhook(Channel):
             "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
         }
 
-    def _connection(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self.url)
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(
-                parts.netloc, timeout=self.timeout_s, context=context
-            )
-        return http.client.HTTPConnection(parts.netloc, timeout=self.timeout_s)
+
+@dataclass(frozen=True)
+class Fhir(Channel):
+    """A FHIR R4 server, on which each message becomes a Communication.
+
+    It is put under the message's key, which the server must allow as a new resource's id ("update
+    as create", https://hl7.org/fhir/R4/http.html#upsert): a repetition changes nothing. The token
+    is read anew for each message, so that another program can renew it. Redirects are not followed,
+    and proxies are not used.
+    """
+
+    url: str
+    token_file: Path | None = None
+    timeout_s: float = TIMEOUT_S
+    name = "fhir"
+
+    def deliver(self, key: str, body: dict[str, Any]) -> None:
+        """Put the resource; every response but a 2xx within the timeout is a failure."""
+        headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, "Prefer": "return=minimal"}
+        if self.token_file is not None:
+            try:
+                headers["Authorization"] = f"Bearer {_read_token(self.token_file)}"
+            except ConfigError as error:
+                raise DeliveryError("the token cannot be read") from error
+        content = json.dumps(communication(key, body)).encode()
+        _send("PUT", f"{self.url}/Communication/{key}", content, headers, self.timeout_s)
+
+
+def _send(
+    method: str, url: str, content: bytes, headers: Mapping[str, str], timeout_s: float
+) -> None:
+    """Make one HTTP request. Raises `DeliveryError` for every response but a 2xx in time."""
+    try:
+        status = request(method, url, headers, content=content, timeout_s=timeout_s).status
+    except (OSError, http.client.HTTPException) as error:
+        raise DeliveryError(type(error).__name__) from error
+    if not 200 <= status < 300:
+        raise DeliveryError(f"HTTP {status}")
 
 
 @dataclass(frozen=True)
@@ -169,6 +191,8 @@ def channels_of(settings: Settings) -> list[Channel]:
     channels = list[Channel]()
     if settings.webhook_url is not None:
         channels.append(_webhook(settings.webhook_url, settings.webhook_secret_file))
+    if settings.fhir_url is not None:
+        channels.append(_fhir(settings.fhir_url, settings.fhir_token_file))
     if settings.email_to is not None:
         channels.append(_mail(settings.smtp, settings.email_from, settings.email_to))
     if settings.spool_dir is not None:
@@ -179,11 +203,7 @@ def channels_of(settings: Settings) -> list[Channel]:
 
 
 def _webhook(url: str, secret_file: Path | None) -> Webhook:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (
-        parts.scheme == "http" and is_loopback(parts.hostname or "")
-    ):
-        raise ConfigError("webhook_url must begin with https://, or http:// on this machine")
+    _require_encryption("webhook_url", url)
     if secret_file is None:
         raise ConfigError("webhook_url needs webhook_secret_file, to sign messages with")
     try:
@@ -195,6 +215,35 @@ def _webhook(url: str, secret_file: Path | None) -> Webhook:
     if secret.startswith("whsec_"):
         return Webhook(url, base64.b64decode(secret.removeprefix("whsec_")))
     return Webhook(url, secret.encode())
+
+
+def _fhir(url: str, token_file: Path | None) -> Fhir:
+    _require_encryption("fhir_url", url)
+    parts = urlsplit(url)
+    if parts.query or parts.fragment:
+        raise ConfigError("fhir_url must be the server's base URL, without ? and #")
+    if token_file is not None:
+        _read_token(token_file)
+    return Fhir(url.rstrip("/"), token_file)
+
+
+def _read_token(file: Path) -> str:
+    """Return a bearer token (RFC 6750, section 2.1). Raises `ConfigError`."""
+    try:
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {type(error).__name__}") from error
+    if not re.fullmatch(r"[\w.~+/-]+=*", token):
+        raise ConfigError(f"{file} must hold a bearer token, and nothing else")
+    return token
+
+
+def _require_encryption(name: str, url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (
+        parts.scheme == "http" and is_loopback(parts.hostname or "")
+    ):
+        raise ConfigError(f"{name} must begin with https://, or http:// on this machine")
 
 
 def _mail(relay: str, sender: str | None, recipient: str) -> Mail:

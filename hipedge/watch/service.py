@@ -32,6 +32,8 @@ from hipedge.watch.inference import Inference, Opener
 from hipedge.watch.loop import WatchLimits, WatchLoop
 from hipedge.watch.metrics import MetricsServer, ServiceCounters
 from hipedge.watch.notify import Notifier, channels_of
+from hipedge.watch.results import check_results, result_policy
+from hipedge.watch.sender import ResultSender
 from hipedge.watch.settle import SettledPreprocessor, Settling
 
 # The service is stale when no scan was completed for this many scan intervals.
@@ -55,6 +57,9 @@ def watch(
     start_fork_server(SettledPreprocessor.__module__)  # it imports while this process does
     refuse_network(settings.db)
     channels = channels_of(settings)
+    results = result_policy(settings)
+    if results.channels:
+        check_results(settings)
     model = open_model(require_model(settings.model))
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
@@ -72,9 +77,9 @@ def watch(
         batches = opened.enter_context(BatchScheduler(partial(Inference, opener)))
         run = start_run(store, model, batches.fingerprint, reason)
         pipeline = ResultPipeline(
-            model, batches, store, run, rule, tuple(channel.name for channel in channels)
+            model, batches, store, run, rule, tuple(channel.name for channel in channels), results
         )
-        store.apply_rule(run.model_id, rule, pipeline.channels)
+        store.apply_rule(run.model_id, rule, pipeline.channels, results)
         preprocessor = SettledPreprocessor(Preprocessor.for_model(model, given_hips))
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(preprocessor, cpu.workers, limits))
@@ -92,6 +97,12 @@ def watch(
         if channels:
             notifier.start()
             opened.callback(notifier.stop)
+        if results.channels:
+            sender = ResultSender(
+                settings, on_change=lambda failing: alarms.set(Alarm.RESULTS, failing)
+            )
+            sender.start()
+            opened.callback(sender.stop)
         loop = WatchLoop(
             pipeline,
             pool,

@@ -7,11 +7,13 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from hipedge.errors import StoreError
-from hipedge.store import TERMINAL, Heartbeat, Outbox, Queue, Service, Store, Totals
+from hipedge.review.agreement import Agreement, agreement_of
+from hipedge.store import TERMINAL, Feedback, Heartbeat, Outbox, Queue, Service, Store, Totals
 from hipedge.store.states import PathState
 
 # Longer than any healthy pause between scans: `rescan_s`, and 30 s of a locked database.
 STALE_AFTER = timedelta(minutes=5)
+READER_DRIFT = "reader_drift"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Status:
     totals: Totals
     alarms: dict[str, str]
     undelivered: dict[str, int]
+    agreement: Agreement
 
     @property
     def waiting(self) -> int:
@@ -32,9 +35,14 @@ class Status:
 
     @property
     def problems(self) -> list[str]:
-        """The alarms, and `stale` if no scan was completed recently; empty if all is well."""
+        """The alarms, and what the service itself cannot say; empty if all is well.
+
+        These are `stale`, if no scan was completed recently, and `reader_drift`, if readers have
+        come to disagree with the findings more often than at first.
+        """
         stale = self.scan_age_s is None or self.scan_age_s > STALE_AFTER.total_seconds()
-        return [*self.alarms, *(["stale"] if stale else [])]
+        drift = [READER_DRIFT] if self.agreement.alarm else []
+        return [*self.alarms, *(["stale"] if stale else []), *drift]
 
 
 def read_status(db: Path, now: datetime | None = None) -> Status:
@@ -56,4 +64,5 @@ def read_status(db: Path, now: datetime | None = None) -> Status:
             totals=service.totals(now - timedelta(hours=1), now - timedelta(days=1)),
             alarms=service.alarms(),
             undelivered=Outbox(store).waiting(),
+            agreement=agreement_of(Feedback(store).present()),
         )

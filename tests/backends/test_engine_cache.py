@@ -17,7 +17,7 @@ from hipedge.backends.tensorrt.engine_cache import (
 from hipedge.errors import BackendError, ConfigError
 from tests.builders import sha
 
-GPU = Device("Test GPU", (8, 9))
+GPU = Device("Test GPU", (8, 9), 46)
 KEY = EngineKey(sha("model"), "tensorrt", "10.3.0", str(GPU), (), "fp16", Profile(1, 8, 32))
 
 
@@ -71,6 +71,26 @@ def test_a_newer_engine_that_does_not_fit_is_passed_over(tmp_path, other):
     assert find(tmp_path) == fitting
 
 
+@pytest.mark.parametrize(
+    ("flavour", "version", "runs"),
+    [
+        ("lean", "11.4.0.106", True),
+        ("lean", "11.10.0.1", True),
+        ("lean", "11.4.0.106.post1", True),
+        ("lean", "11.3.9.9", False),
+        ("lean", "12.0.0.1", False),
+        ("tensorrt", "11.4.0.106", False),
+    ],
+)
+def test_a_lean_engine_is_for_the_lean_runtime_of_its_major_version(flavour, version, runs):
+    key = replace(KEY, version="11.4.0.106", lean=True)
+    assert key.runs_with(flavour, version) is runs
+
+
+def test_no_other_engine_is_for_the_lean_runtime():
+    assert not KEY.runs_with("lean", KEY.version)
+
+
 def test_the_error_describes_the_newest_engine_and_names_the_unreadable(tmp_path):
     engine(tmp_path, "a", version="9.0.0", built="2025-01-01T00:00:00+00:00")
     engine(tmp_path, "b", version="9.9.9", built="2026-01-01T00:00:00+00:00")
@@ -95,6 +115,7 @@ def test_an_unreadable_engine_keeps_no_other_from_use(tmp_path):
         {"targets": ("8.9",)},
         {"precision": "fp32"},
         {"profile": Profile(1, 8, 16)},
+        {"lean": True},
     ],
 )
 def test_engines_that_differ_in_anything_have_places_of_their_own(tmp_path, change):

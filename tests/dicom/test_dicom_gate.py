@@ -220,6 +220,19 @@ def test_an_original_image_that_an_algorithm_denoised_passes():
     assert verdict(**original) is None
 
 
+@pytest.mark.parametrize("name", ["hipedge", "HIPEDGE"])
+def test_what_hipedge_has_made_or_contributed_to_is_its_own_result(name):
+    """Also a radiograph by its class, as a gateway that converts pictures may write it."""
+    assert verdict(Manufacturer=name) is Code.OWN_RESULT
+    assert verdict(SOPClassUID=SECONDARY_CAPTURE, Manufacturer=name) is Code.OWN_RESULT
+    equipment = Dataset()
+    equipment.Manufacturer = name
+    converted = {"Manufacturer": "GATEWAY", "ContributingEquipmentSequence": [equipment]}
+    assert verdict(**converted) is Code.OWN_RESULT
+    equipment.Manufacturer = "hipedge PACS"
+    assert verdict(**converted) is None
+
+
 def test_other_derivations_pass():
     assert verdict(DerivationCodeSequence=[coded("113040", "DCM")]) is None
 

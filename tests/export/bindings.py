@@ -1,8 +1,9 @@
 """Test scaffolding: TensorRT's own bindings, on the libraries of TensorRT for RTX as stand-ins.
 
-HIPEDGE_TENSORRT_BINDINGS names a folder with one for each version (`10.3`, `10.16`, `11.4`), into
-which `pip install --no-deps --target` put its wheel. Never part of the product: with 10.x the
-binary interface differs, so that names can be read and nothing else.
+HIPEDGE_TENSORRT_BINDINGS names a folder with one for each version (`10.3`, `10.16`, `11.4`) and one
+with the lean runtime (`lean`), into which `pip install --no-deps --target` put the wheels. Never
+part of the product: with 10.x the binary interface differs, so that names can be read and nothing
+else.
 """
 
 import os
@@ -13,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.backends.tensorrt.flavours import RTX_LIBRARIES
-
 ROOT = Path(__file__).parents[2]
 STAND_INS = {"libnvinfer": "libtensorrt_rtx", "libnvonnxparser": "libtensorrt_onnxparser_rtx"}
 NO_PLUGINS = "int initLibNvInferPlugins(void *logger, const char *name) { return 1; }\n"
@@ -22,7 +21,7 @@ NO_PLUGINS = "int initLibNvInferPlugins(void *logger, const char *name) { return
 
 def rtx_libraries():
     """The folder of the RTX libraries, or skip."""
-    spec = find_spec(RTX_LIBRARIES)
+    spec = find_spec("tensorrt_rtx_libs")
     if spec is None:
         pytest.skip("TensorRT for RTX is not installed: pip install 'hipedge[rtx]'")
     return Path(spec.submodule_search_locations[0])
@@ -36,12 +35,18 @@ def bindings_folder(version):
     return folder
 
 
+def environment_with(*folders, **variables):
+    """The environment of a process that finds modules in these folders and in this checkout."""
+    paths = [*map(str, folders), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": ":".join(paths), **variables}
+
+
 def run_with(version, script, folder, **environment):
     """Run Python code in a process that has `tensorrt` of a version on the stand-ins."""
     libraries, bindings = rtx_libraries(), bindings_folder(version)
     major = version.split(".")[0]
     for asked_for, stand_in in STAND_INS.items():
-        (real,) = libraries.glob(f"{stand_in}.so.*.*")
+        (real,) = libraries.glob(f"{stand_in}.so.*")
         (folder / f"{asked_for}.so.{major}").symlink_to(real)
     source = folder / "plugins.c"
     source.write_text(NO_PLUGINS)
@@ -52,15 +57,10 @@ def run_with(version, script, folder, **environment):
     (folder / "tensorrt.py").write_text(
         "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
     )
-    paths = [folder, bindings, ROOT]
+    libraries = {"LD_LIBRARY_PATH": f"{folder}:{libraries}"}
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={
-            **os.environ,
-            "LD_LIBRARY_PATH": f"{folder}:{libraries}",
-            "PYTHONPATH": ":".join([*map(str, paths), os.environ.get("PYTHONPATH", "")]),
-            **environment,
-        },
+        env=environment_with(folder, bindings, **libraries, **environment),
         capture_output=True,
         text=True,
     )

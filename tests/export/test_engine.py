@@ -77,6 +77,7 @@ def test_the_sidecar_says_what_the_engine_is(rtx, built, reference_model):
         "targets": [],
         "precision": "fp16",
         "profile": {"least": 1, "best": 8, "most": 32},
+        "lean": False,
     }
     assert content["model_id"] == reference_model.model_id
     assert content["engine_bytes"] == built.path.stat().st_size
@@ -119,9 +120,9 @@ def test_an_engine_in_the_cache_is_found_by_model_version_and_device(rtx, folder
         "cure": "build it",
     }
     assert made.path.parent == engines_folder() == folder
-    assert find_engine(folder, device=Device("RTX 5090", (12, 0)), **wanted) == made.path
+    assert find_engine(folder, device=Device("RTX 5090", (12, 0), 170), **wanted) == made.path
     with pytest.raises(BackendError, match=r"on compute capability 8.6, 12.0, and this is .*8.9"):
-        find_engine(folder, device=Device("RTX 4090", (8, 9)), **wanted)
+        find_engine(folder, device=Device("RTX 4090", (8, 9), 128), **wanted)
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def of_model(reference_model):
         "onnx_sha256": reference_model.card.files[CLASSIFIER],
         "flavour": "rtx",
         "version": "1.7",
-        "device": Device("RTX 4090", (8, 9)),
+        "device": Device("RTX 4090", (8, 9), 128),
         "cure": "build it",
     }
 
@@ -159,11 +160,11 @@ def test_a_sidecar_that_vanishes_is_no_error(folder, of_model):
 
 
 def test_an_engine_for_no_target_is_for_all_since_ampere(built):
-    assert built.sidecar.key.runs_on(Device("RTX 3090", (8, 6)))
-    assert built.sidecar.key.runs_on(Device("RTX 5090", (12, 0)))
-    assert not built.sidecar.key.runs_on(Device("RTX 2080", (7, 5)))
-    assert not built.sidecar.key.runs_on(Device("Orin", (8, 7)))
-    assert not built.sidecar.key.runs_on(Device("H200", (9, 0)))
+    assert built.sidecar.key.runs_on(Device("RTX 3090", (8, 6), 82))
+    assert built.sidecar.key.runs_on(Device("RTX 5090", (12, 0), 170))
+    assert not built.sidecar.key.runs_on(Device("RTX 2080", (7, 5), 46))
+    assert not built.sidecar.key.runs_on(Device("Orin", (8, 7), 16))
+    assert not built.sidecar.key.runs_on(Device("H200", (9, 0), 132))
     assert built.sidecar.key.made_for == "compute capability 8.0, 8.6, 8.9, 12.0, 12.1"
 
 
@@ -233,6 +234,13 @@ def test_what_a_flavour_cannot_do_is_an_error():
         Recipe(RTX, timing_cache="cache")
 
 
+def test_the_lean_runtime_builds_nothing():
+    with pytest.raises(ConfigError, match="builds no engine: use --flavour tensorrt --lean"):
+        Recipe(FLAVOURS["lean"])
+    with pytest.raises(ConfigError, match="use --flavour tensorrt"):
+        Recipe(RTX, lean=True)
+
+
 def test_no_call_that_is_deprecated_is_made(rtx, reference_model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -244,6 +252,34 @@ def test_no_call_that_is_deprecated_is_made(rtx, reference_model):
             rtx,
             lambda *_: None,
         )
+
+
+@pytest.fixture
+def configs(rtx, monkeypatch):
+    """The configurations of the builds of a test."""
+    made, create = [], rtx.Builder.create_builder_config
+    monkeypatch.setattr(
+        rtx.Builder, "create_builder_config", lambda one: made.append(create(one)) or made[-1]
+    )
+    return made
+
+
+def test_layers_in_single_precision_are_computed_in_single_precision(rtx, untrained_model, configs):
+    """TF32, which TensorRT allows by default, has the mantissa of half precision."""
+    build(untrained_model.classifier, 64, Recipe(RTX), rtx, lambda *_: None)
+    (config,) = configs
+    assert not config.get_flag(rtx.BuilderFlag.TF32)
+    assert not config.get_flag(rtx.BuilderFlag.VERSION_COMPATIBLE)
+
+
+def test_an_engine_for_the_lean_runtime_is_built_for_later_versions_and_without_code(
+    rtx, untrained_model, configs
+):
+    recipe = Recipe(FLAVOURS["tensorrt"], lean=True)
+    build(untrained_model.classifier, 64, recipe, rtx, lambda *_: None)
+    (config,) = configs
+    assert config.get_flag(rtx.BuilderFlag.VERSION_COMPATIBLE)
+    assert config.get_flag(rtx.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
 
 
 def test_progress_counts_the_steps_of_each_phase(rtx, reference_model):
@@ -415,13 +451,13 @@ def test_a_profile_is_three_rising_sizes(text):
 
 
 def test_an_unknown_flavour_is_an_error():
-    with pytest.raises(ConfigError, match="choose auto, tensorrt, rtx"):
-        choose_flavour("lean")
+    with pytest.raises(ConfigError, match="choose auto, tensorrt, rtx, lean"):
+        choose_flavour("dispatch")
 
 
 def test_a_flavour_that_is_not_installed_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(InstallationError, match=r"pip install 'hipedge\[tensorrt\]'"):
+    with pytest.raises(InstallationError, match=r"pip install 'hipedge\[tensorrt-cu13\]'"):
         load(FLAVOURS["tensorrt"])
 
 

@@ -78,7 +78,7 @@ def test_without_tensorrt_the_error_says_what_to_install(untrained_model, monkey
         monkeypatch.setitem(sys.modules, name, None)
     code, _, err = run(capsys, "engine", untrained_model.path)
     assert code == 2
-    assert "TensorRT is not installed: pip install 'hipedge[tensorrt]'" in err
+    assert "TensorRT is not installed: pip install 'hipedge[tensorrt-cu13]'" in err
 
 
 def test_backends_are_verified_and_those_that_cannot_run_are_named(

@@ -29,8 +29,10 @@ NAMES = {
         *("build_serialized_network", "create_builder_config", "create_network"),
         "create_optimization_profile",
     ),
+    "BuilderFlag": ("EXCLUDE_LEAN_RUNTIME", "TF32", "VERSION_COMPATIBLE"),
     "DataType": ("FLOAT", "UINT8"),
     "IBuilderConfig": (
+        *("clear_flag", "set_flag"),
         *("add_optimization_profile", "builder_optimization_level", "create_timing_cache"),
         *("get_timing_cache", "progress_monitor", "set_memory_pool_limit", "set_timing_cache"),
     ),
@@ -129,8 +131,8 @@ def test_the_tables_hold_every_name_that_the_code_uses(rtx):
     members = {
         name for owner in owners for name in dir(getattr(rtx, owner)) if not name.startswith("_")
     }
-    # These are used of NumPy alone.
-    others = {"itemsize", "shape"}
+    # These are used of NumPy, of logging and of ctypes alone.
+    others = {"itemsize", "shape", "DEBUG", "value"}
     assert {one.rsplit(".")[-1] for one in used} & members - others <= listed
 
 

@@ -59,6 +59,23 @@ def test_a_thumbnail_has_square_pixels_on_the_patient():
     assert thumbnail.step_px[0] * 0.25 == pytest.approx(thumbnail.step_px[1] * 0.5)
 
 
+def test_the_parts_of_a_picture_are_scored_once():
+    rng = np.random.default_rng(0)
+    shown = []
+
+    def score(thumbnail):
+        shown.append(thumbnail.tobytes())
+        return scores((16, 32), (48, 32))
+
+    find = LearnedLocator(score)
+    whole = rng.integers(0, 60_000, (400, 700)).astype(np.uint16)
+    parts = [whole[:, :350], whole[:, 350:]]
+    assert [find.quarter_turns(part) for part in parts] == [0, 0]
+    for pixels in (whole, *parts):
+        find(pixels)
+    assert len(shown) == len(set(shown)) == 3
+
+
 def test_heads_are_read_in_pixels_of_the_film():
     find = LearnedLocator(lambda _: scores((16, 32), (48, 32)))
     heads = find(np.ones((1024, 1024), np.uint16), None)

@@ -206,7 +206,7 @@ def test_the_card_for_people_of_a_model_without_results_has_no_table_of_them():
 def test_the_readme_says_what_thresholds_are_compared_with():
     assert "from this probability on:" in render_readme(card())
     against_normal = render_readme(card(flag_criterion=FlagCriterion.AGAINST_NORMAL))
-    assert "from this probability against normal, p / (p + p of normal), on:" in against_normal
+    assert "from this score, p / (p + p of normal + 0.1 p of all others), on:" in against_normal
 
 
 def test_the_readme_shows_a_metric_with_its_interval():

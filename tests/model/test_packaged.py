@@ -81,7 +81,7 @@ def test_screen_says_what_the_card_says_and_so_does_all_that_follows(
 
 @pytest.mark.usefixtures("site")
 def test_doctor_names_it(shipped, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "1000")
     assert run("doctor") == 0
     assert f"untrained-0: {shipped.card.status_text}" in capsys.readouterr().out
 

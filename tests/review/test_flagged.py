@@ -84,10 +84,11 @@ def test_a_database_without_other_modalities_does_not_mention_them(record, run):
     assert "modalit" not in out
 
 
-def test_only_other_modalities_and_duplicates_are_not_listed_one_by_one():
+def test_only_other_modalities_own_results_and_duplicates_are_not_listed_one_by_one():
     assert {code for code in Code if code not in LISTED} == {
         Code.WRONG_MODALITY,
         Code.WRONG_OBJECT,
+        Code.OWN_RESULT,
         Code.SAME_PIXELS,
     }
 

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from hipedge.rules.flags import flag_margins, flag_scores, softmax
 from hipedge.rules.operating_points import OperatingPoint
-from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Category, FlagCriterion
+from hipedge.types import (
+    ABNORMAL,
+    ACUTE_FRACTURES,
+    CATEGORIES,
+    HARDWARE,
+    Category,
+    FlagCriterion,
+)
 
 NECK = CATEGORIES.index(Category.FEMORAL_NECK_FRACTURE)
 NORMAL = CATEGORIES.index(Category.NORMAL)
@@ -53,12 +60,30 @@ def test_hardware_flags_only_where_the_site_asks_for_it():
     assert point.flags(certain, hardware=True).sum() == len(ABNORMAL)
 
 
+def test_between_a_category_and_normal_alone_the_score_is_the_probability():
+    for p in (0.0, 0.03, 0.5, 0.97, 1.0):
+        hip = np.zeros(len(CATEGORIES))
+        hip[NECK], hip[NORMAL] = p, 1 - p
+        assert flag_scores(hip, FlagCriterion.AGAINST_NORMAL)[NECK] == pytest.approx(p)
+
+
 @given(st.integers(0, 10_000), st.floats(0.2, 5.0))
-def test_against_normal_the_score_is_the_logistic_function_of_the_margin(seed, temperature):
+def test_against_normal_no_score_is_lower_than_the_probability(seed, temperature):
     logits = np.random.default_rng(seed).normal(0, 3, (4, len(CATEGORIES)))
-    scores = flag_scores(softmax(logits, temperature), FlagCriterion.AGAINST_NORMAL)
-    margin = (logits - logits[:, [NORMAL]]) / temperature
-    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-margin)), atol=1e-9)
+    probabilities = softmax(logits, temperature)
+    scores = flag_scores(probabilities, FlagCriterion.AGAINST_NORMAL)
+    abnormal = [CATEGORIES.index(category) for category in ABNORMAL]
+    assert (scores[:, abnormal] >= probabilities[:, abnormal] - 1e-12).all()
+    assert (scores[:, abnormal] <= 1).all()
+
+
+def test_a_sure_implant_is_no_fracture_however_improbable_normal_is():
+    hip = np.full(len(CATEGORIES), 1e-4)
+    hip[CATEGORIES.index(Category.TOTAL_HIP_ARTHROPLASTY)] = 1 - hip[1:].sum()
+    point = OperatingPoint(
+        "low", dict.fromkeys(ACUTE_FRACTURES, 0.05), FlagCriterion.AGAINST_NORMAL
+    )
+    assert not point.flags(hip, hardware=False)
 
 
 def test_hesitation_between_two_fractures_flags_against_normal_alone():

@@ -14,9 +14,9 @@ import numpy as np
 
 from hipedge.config import Settings
 from hipedge.locate import read_hips_csv
+from hipedge.service_log import configure_logging
 from hipedge.types import CATEGORIES, Category
 from hipedge.watch import watch
-from hipedge.watch.logging import configure_logging
 from tests.dicom.dicom_films import EXPLICIT, film
 
 SIZE_PX = 64

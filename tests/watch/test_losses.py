@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -246,8 +247,18 @@ def test_a_locator_that_cannot_be_opened_is_no_fault_of_the_film(tmp_path, last_
         preprocess(Settled(path, FileStat.at(path), last_chance))
 
 
+class WithoutLocator(Preprocessor):
+    """Its model's locator is not there."""
+
+    @classmethod
+    def for_model(cls, model, given_hips=None, known=frozenset()):
+        return replace(
+            Preprocessor.for_model(model, given_hips, known), locator=Path("/nowhere/locator.onnx")
+        )
+
+
 def break_the_locator():
-    service.Preprocessor = lambda *values: Preprocessor(*values[:3], Path("/nowhere/locator.onnx"))
+    service.Preprocessor = WithoutLocator
 
 
 def test_a_broken_installation_ends_the_service_and_costs_no_film(clinic):
@@ -295,13 +306,15 @@ def test_a_backend_that_disagrees_with_the_golden_scores_is_not_used(untrained_m
 
 def slightly_wrong(name, model, threads):
     backend = open_backend(name, model, threads=threads)
-    infer = backend._infer
+    infer = backend.infer
 
     def wrong(batch):
-        logits, maps = infer(batch)
-        return logits + np.linspace(0, 0.5, logits.shape[1], dtype=np.float32), maps
+        return tuple(
+            replace(score, logits=score.logits + np.linspace(0, 0.5, len(score.logits), dtype="f4"))
+            for score in infer(batch)
+        )
 
-    backend._infer = wrong
+    backend.infer = wrong
     return backend
 
 

@@ -10,12 +10,19 @@ from pathlib import Path
 import pytest
 
 from hipedge.backends import BACKENDS, missing
-
-UNITS = Path(__file__).parents[2] / "systemd"
-
+from hipedge.deploy.files import FILES, UNIT_FOLDER
 
 AUTOMATIC = [name for name, row in BACKENDS.items() if row.automatic and row.on_cpu]
 PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1  # prctl(2)
+
+
+def write_units(folder, *without):
+    """Write the units for this environment, and their drop-ins."""
+    for file in FILES:
+        if file.target.is_relative_to(UNIT_FOLDER) and file.template not in without:
+            target = folder / file.target.relative_to(UNIT_FOLDER)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(file.render(Path(sys.executable).parent))
 
 
 def analyze(*arguments):
@@ -27,18 +34,16 @@ def analyze(*arguments):
 
 @pytest.mark.promise(16)
 @pytest.mark.parametrize(
-    ("unit", "drop_in", "limit"),
+    ("unit", "without", "limit"),
     [
-        ("hipedge-watch.service", None, 1.5),
-        ("hipedge-watch.service", "gpu.conf", 2.0),
-        ("hipedge-health.service", None, 1.5),
+        ("hipedge-watch.service", ["hipedge-watch.gpu.conf"], 1.5),
+        ("hipedge-watch.service", [], 2.0),
+        ("hipedge-receive.service", [], 2.0),
+        ("hipedge-health.service", [], 1.5),
     ],
 )
-def test_a_unit_is_exposed_to_little(tmp_path, unit, drop_in, limit):
-    shutil.copy(UNITS / unit, tmp_path)
-    if drop_in is not None:
-        (tmp_path / f"{unit}.d").mkdir()
-        shutil.copy(UNITS / f"{unit}.d" / drop_in, tmp_path / f"{unit}.d")
+def test_a_unit_is_exposed_to_little(tmp_path, unit, without, limit):
+    write_units(tmp_path, *without)
     done = analyze("security", "--offline=true", "--no-pager", tmp_path / unit)
     exposure = re.search(r"Overall exposure level for \S+: (\d+\.\d+)", done.stdout)
     assert exposure, done.stderr
@@ -47,16 +52,23 @@ def test_a_unit_is_exposed_to_little(tmp_path, unit, drop_in, limit):
 
 @pytest.mark.promise(16)
 @pytest.mark.parametrize(
-    "unit", ["hipedge-watch.service", "hipedge-health.service", "hipedge-health.timer"]
+    "unit",
+    [
+        "hipedge-watch.service",
+        "hipedge-receive.service",
+        "hipedge-health.service",
+        "hipedge-health.timer",
+    ],
 )
 def test_a_unit_verifies_without_a_word(unit, tmp_path):
-    shutil.copytree(UNITS, tmp_path, dirs_exist_ok=True)  # with the drop-in, which it verifies too
+    write_units(tmp_path)
     done = analyze("verify", tmp_path / unit)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def settings_of(unit):
-    lines = (UNITS / unit).read_text().splitlines()
+    (file,) = (file for file in FILES if file.target.name == unit)
+    lines = file.render(Path("/opt/hipedge/bin")).decode().splitlines()
     return dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
 
 

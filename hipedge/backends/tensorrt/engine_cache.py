@@ -19,7 +19,7 @@ from hipedge.files import cache_folder, write_atomically
 
 log = logging.getLogger("hipedge.tensorrt")
 
-SIDECAR_FORMAT = 1
+SIDECAR_FORMAT = 2
 ENGINE_SUFFIX = ".engine"
 LONGEST_SLUG = 80
 
@@ -54,22 +54,27 @@ class Profile:
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU: its name, and its compute capability (major, minor)."""
+    """A GPU: its name, its compute capability (major, minor), its number of multiprocessors.
+
+    Every Jetson Orin has the name Orin and the capability 8.7, from a Nano to an AGX.
+    """
 
     name: str
     compute_capability: tuple[int, int]
+    multiprocessors: int
 
     def __str__(self) -> str:
         major, minor = self.compute_capability
-        return f"{self.name} ({major}.{minor})"
+        return f"{self.name} ({major}.{minor}, {self.multiprocessors} multiprocessors)"
 
 
 @dataclass(frozen=True)
 class EngineKey:
     """What an engine was built from and for. Engines with equal keys are interchangeable.
 
-    `device` is a GPU's name and compute capability, or None for a portable engine; `targets` are
-    the compute capabilities that a portable engine was built for, empty for TensorRT's default.
+    `device` is a `Device` as text, or None for a portable engine; `targets` are the compute
+    capabilities that a portable engine was built for, empty for TensorRT's default. A `lean` engine
+    is for the lean runtime alone, of its version or a later one.
     """
 
     onnx_sha256: str
@@ -79,11 +84,19 @@ class EngineKey:
     targets: tuple[str, ...]
     precision: str
     profile: Profile
+    lean: bool = False
 
     @property
     def digest(self) -> str:
         """SHA-256 of the key, in hexadecimal."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def runs_with(self, flavour: str, version: str) -> bool:
+        """Whether an installed flavour of TensorRT, of this version, can load the engine."""
+        if not self.lean:
+            return (self.flavour, self.version) == (flavour, version)
+        built, runtime = _numbers(self.version), _numbers(version)
+        return flavour == "lean" and built[:1] == runtime[:1] and built <= runtime
 
     def runs_on(self, device: Device) -> bool:
         """Whether an engine of this key was built for `device`."""
@@ -92,6 +105,11 @@ class EngineKey:
         if not self.targets:
             return device.compute_capability in RTX_DEFAULT_CAPABILITIES
         return "{}.{}".format(*device.compute_capability) in self.targets
+
+    @property
+    def made_with(self) -> str:
+        """The flavour and version that run it, for messages."""
+        return f"lean {self.version} or later" if self.lean else f"{self.flavour} {self.version}"
 
     @property
     def made_for(self) -> str:
@@ -146,6 +164,11 @@ class Sidecar:
             raise BackendError(f"{path} does not describe an engine: {cure}") from error
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version such as `10.14.1.48.post1`, which is after `10.14.1.48`."""
+    return tuple(map(int, re.findall("[0-9]+", version)))
+
+
 def sidecar_of(engine: Path) -> Path:
     """Return the path of the JSON beside an engine."""
     return engine.with_name(engine.name + ".json")
@@ -163,8 +186,16 @@ def engine_path(folder: Path, model_name: str, key: EngineKey) -> Path:
 
     The model's name is free text, of which only characters that are safe in file names are kept.
     """
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name)[:LONGEST_SLUG].strip(".-") or "model"
-    return folder / f"{slug}-{key.digest[:16]}{ENGINE_SUFFIX}"
+    return folder / f"{_slug(model_name) or 'model'}-{key.digest[:16]}{ENGINE_SUFFIX}"
+
+
+def kernels_of(engine: Path, device: Device) -> Path:
+    """Return the file of the kernels that TensorRT for RTX compiles of an engine for a GPU."""
+    return engine.with_name(f"{engine.name}.{_slug(str(device))}.kernels")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:LONGEST_SLUG].strip(".-")
 
 
 def find_engine(
@@ -180,7 +211,7 @@ def find_engine(
     newest_first = sorted(of_model, key=lambda path: of_model[path].built, reverse=True)
     for path in newest_first:
         key = of_model[path].key
-        if (key.flavour, key.version) == (flavour, version) and key.runs_on(device):
+        if key.runs_with(flavour, version) and key.runs_on(device):
             return path.with_name(path.name.removesuffix(".json"))
     here = f"{flavour} {version} on {device}"
     if unreadable:
@@ -189,7 +220,7 @@ def find_engine(
         raise BackendError(f"{folder} has no engine of this model for {here}: {cure}")
     stale = of_model[newest_first[0]].key
     raise BackendError(
-        f"the newest engine of this model in {folder} is for {stale.flavour} {stale.version} on"
+        f"the newest engine of this model in {folder} is for {stale.made_with} on"
         f" {stale.made_for}, and this is {here}: {cure}"
     )
 

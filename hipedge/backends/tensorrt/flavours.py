@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from hipedge.errors import ConfigError, InstallationError
 
 log = logging.getLogger("hipedge.tensorrt")
-
-# The wheel with the libraries of TensorRT for RTX; its bindings are another wheel.
-RTX_LIBRARIES = "onnxruntime_ep_nv_tensorrt_rtx"
 
 
 @dataclass(frozen=True)
@@ -24,14 +19,14 @@ class Flavour:
     """One flavour of TensorRT. Everything that hipedge does differently for it is in this row.
 
     `modules` are the possible names of its Python module, of which the first that is installed is
-    used; `libraries` are the shared libraries of `RTX_LIBRARIES` that must be loaded before a
-    module that has only the bindings.
+    used. `build_options` are those of `hipedge export engine` for an engine that it runs.
     """
 
     name: str
     modules: tuple[str, ...]
-    libraries: tuple[str, ...]
     install: str
+    build_options: str
+    builds: bool
     builds_without_gpu: bool  # engines are portable, and built for compute capabilities
     has_timing_cache: bool
     has_runtime_config: bool  # it configures CUDA graphs and the cache of compiled kernels
@@ -41,8 +36,12 @@ FLAVOURS: Mapping[str, Flavour] = {
     "tensorrt": Flavour(
         name="tensorrt",
         modules=("tensorrt",),
-        libraries=(),
-        install="pip install 'hipedge[tensorrt]', or on a Jetson the packages of JetPack",
+        install=(
+            "pip install 'hipedge[tensorrt-cu13]', for a driver of CUDA 12"
+            " 'hipedge[tensorrt-cu12]', or on a Jetson the packages of JetPack"
+        ),
+        build_options="--flavour tensorrt",
+        builds=True,
         builds_without_gpu=False,
         has_timing_cache=True,
         has_runtime_config=False,
@@ -50,11 +49,23 @@ FLAVOURS: Mapping[str, Flavour] = {
     "rtx": Flavour(
         name="rtx",
         modules=("tensorrt_rtx", "tensorrt_rtx_bindings"),
-        libraries=("libtensorrt_rtx.so.*", "libtensorrt_onnxparser_rtx.so.*"),
         install="pip install 'hipedge[rtx]'",
+        build_options="--flavour rtx",
+        builds=True,
         builds_without_gpu=True,
         has_timing_cache=False,  # its functions have no effect since 1.2
         has_runtime_config=True,
+    ),
+    # 44 MB, where TensorRT has 2 GB: for engines that TensorRT built on another machine.
+    "lean": Flavour(
+        name="lean",
+        modules=("tensorrt_lean", "tensorrt_lean_bindings"),
+        install="pip install 'hipedge[lean]'",
+        build_options="--flavour tensorrt --lean",
+        builds=False,
+        builds_without_gpu=False,
+        has_timing_cache=False,
+        has_runtime_config=False,
     ),
 }
 
@@ -120,20 +131,9 @@ def load(flavour: Flavour) -> Any:
             f"TensorRT flavour {flavour.name} is not installed: {flavour.install}"
         )
     try:
-        _load_libraries(flavour)
         return import_module(name)
     except (ImportError, OSError) as error:
         raise InstallationError(f"{name} cannot be loaded ({error}): {flavour.install}") from error
-
-
-def _load_libraries(flavour: Flavour) -> None:
-    """Load the wheel's libraries, so that the dynamic linker finds their sonames loaded."""
-    spec = find_spec(RTX_LIBRARIES) if flavour.libraries else None
-    folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    for folder in folders:
-        for pattern in flavour.libraries:
-            for library in sorted(Path(folder).glob(pattern)):
-                ctypes.CDLL(str(library))
 
 
 def open_log(module: Any) -> Any:

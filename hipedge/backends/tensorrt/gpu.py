@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ CURES = {
     "driver version is insufficient": "update the NVIDIA driver: CUDA here is newer",
     "unsupported display driver": "update the NVIDIA driver, or restart after its update",
     "forward compatibility": "update the NVIDIA driver: CUDA here is newer",
+    "undefined symbol": (
+        "update the NVIDIA driver, or compile pycuda again with the CUDA toolkit of its version"
+        " (pip install --no-binary pycuda --no-cache-dir --force-reinstall pycuda)"
+    ),
 }
 
 
@@ -40,7 +45,8 @@ class Gpu:
         with _first_gpu() as (cuda, gpu):
             version = cuda.get_driver_version()
             driver_version = f"{version // 1000}.{version % 1000 // 10}"
-            return cls(cuda, gpu.retain_primary_context(), _describe(gpu), driver_version)
+            device = _describe(cuda, gpu)
+            return cls(cuda, gpu.retain_primary_context(), device, driver_version)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -49,11 +55,30 @@ class Gpu:
         try:
             yield
         finally:
+            self._pop()
+
+    def _pop(self) -> None:
+        try:
             self.cuda.Context.pop()
+        except self.cuda.Error:
+            # Takes the context off pycuda's own stack: if that is not empty when its thread ends,
+            # pycuda aborts the process.
+            self.context.detach()
+            raise
 
     def release(self) -> None:
-        """Release the primary context."""
+        """Release the primary context; call this in the thread that opened it.
+
+        pycuda's `detach` makes the context current, and "does not pop the context from stack in any
+        circumstances" (CUDA driver API, cuDevicePrimaryCtxRelease). pycuda cannot pop it either,
+        once it is released.
+        """
         self.context.detach()
+        driver = ctypes.CDLL("libcuda.so.1")  # which pycuda has loaded
+        current = ctypes.c_void_p()
+        driver.cuCtxGetCurrent(ctypes.byref(current))
+        if current.value == self.context.handle:
+            driver.cuCtxPopCurrent_v2(ctypes.byref(current))
 
 
 def _cure(error: Exception) -> str:
@@ -64,12 +89,12 @@ def _cure(error: Exception) -> str:
 
 
 def first_gpu() -> Device:
-    """Return the name and capability of the first GPU; raise `InstallationError` without one.
+    """Return the properties of the first GPU; raise `InstallationError` without one.
 
-    Its primary context is not retained: pycuda's `detach` would leave it on the stack of contexts.
+    Its primary context is not retained.
     """
-    with _first_gpu() as (_, gpu):
-        return _describe(gpu)
+    with _first_gpu() as (cuda, gpu):
+        return _describe(cuda, gpu)
 
 
 @contextmanager
@@ -93,5 +118,9 @@ def _first_gpu() -> Iterator[tuple[Any, Any]]:
         raise InstallationError(f"CUDA cannot start ({error}): {_cure(error)}") from error
 
 
-def _describe(gpu: Any) -> Device:
-    return Device(gpu.name(), tuple(gpu.compute_capability()))
+def _describe(cuda: Any, gpu: Any) -> Device:
+    return Device(
+        gpu.name(),
+        tuple(gpu.compute_capability()),
+        gpu.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT),
+    )

@@ -19,6 +19,11 @@ from hipedge.model.folder import ModelFolder
 RTX_CURE = "install TensorRT (pip install 'hipedge[tensorrt]'), or use --backend onnxruntime"
 
 
+def supports(flavour: Flavour, device: Device) -> bool:
+    """Whether a flavour runs on a GPU; TensorRT for RTX refuses some when it loads an engine."""
+    return flavour.name != "rtx" or device.compute_capability in RTX_CAPABILITIES
+
+
 def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Path]:
     """Return the first installed flavour with an engine of `model` for `device`.
 
@@ -27,7 +32,7 @@ def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Pa
     """
     errors: list[BackendError] = []
     for flavour, module in loadable():
-        if flavour.name == "rtx" and device.compute_capability not in RTX_CAPABILITIES:
+        if not supports(flavour, device):
             errors.append(BackendError(f"TensorRT for RTX does not support {device}: {RTX_CURE}"))
             continue
         try:
@@ -37,9 +42,16 @@ def find_engine_of(model: ModelFolder, device: Device) -> tuple[Flavour, Any, Pa
                 flavour=flavour.name,
                 version=module.__version__,
                 device=device,
-                cure=f"run `hipedge export engine {model.path} --flavour {flavour.name}`",
+                cure=_cure(model, flavour),
             )
             return flavour, module, path
         except BackendError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _cure(model: ModelFolder, flavour: Flavour) -> str:
+    where = (
+        "" if flavour.builds else ", on a machine with TensorRT and such a GPU, and copy it here"
+    )
+    return f"run `hipedge export engine {model.path} {flavour.build_options}`{where}"

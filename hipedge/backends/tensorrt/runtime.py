@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,15 +15,15 @@ from numpy.typing import NDArray
 
 from hipedge.backends.base import Fingerprint
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
-from hipedge.backends.tensorrt.calls import TensorRtError, construct, require
+from hipedge.backends.tensorrt.calls import TensorRtError, construct, keep_for_ever, require
 from hipedge.backends.tensorrt.cuda_graphs import CudaGraphs, GraphError
-from hipedge.backends.tensorrt.engine_cache import Device, read_engine
+from hipedge.backends.tensorrt.engine_cache import Device, kernels_of, read_engine
 from hipedge.backends.tensorrt.flavours import Flavour, choose_flavour, open_log
 from hipedge.backends.tensorrt.gpu import Gpu, first_gpu
 from hipedge.backends.tensorrt.lookup import find_engine_of
 from hipedge.backends.tensorrt.proof import prove
 from hipedge.backends.tensorrt.slot import INPUT, Slot
-from hipedge.errors import BackendError, BackendLost, HipedgeError, InstallationError
+from hipedge.errors import BackendError, BackendLost, InstallationError
 from hipedge.files import write_atomically
 from hipedge.model.folder import ModelFolder
 from hipedge.types import Scores
@@ -81,37 +82,46 @@ class TensorRtBackend(Pipelined):
                 self._load(engine, graphs)
         # OSError: the file of compiled kernels cannot be read.
         except (gpu.cuda.Error, TensorRtError, OSError) as error:
+            # Its frames refer to the same objects, and so would keep them from being destroyed.
+            traceback.clear_frames(error.__traceback__)
             self._free()
             raise BackendError(f"the engine cannot be loaded: {self._why(error)}") from error
+        except BaseException as error:  # such as an interrupt
+            traceback.clear_frames(error.__traceback__)
+            self._free()
+            raise
 
     def _load(self, data: bytes, graphs: CudaGraphs | None) -> None:
+        # Objects of TensorRT become attributes at once: after an error `_free` destroys them, with
+        # the context that they need for it.
         runtime: tensorrt.Runtime = construct(self._module.Runtime, self._log)
-        engine = runtime.deserialize_cuda_engine(data)
+        self._runtime = runtime
+        engine = self._engine = runtime.deserialize_cuda_engine(data)
         require(engine is not None, "deserialize_cuda_engine")
-        self._runtime, self._engine = runtime, engine
-        self._runtime_cache, settings = self._runtime_config(engine)
+        settings = self._runtime_config(engine)
         least, _, most = engine.get_tensor_profile_shape(INPUT, 0)
         self._least, self.max_batch = int(least[0]), int(most[0])
         for _ in range(SLOTS):
             context = engine.create_execution_context(*settings)
             require(context is not None, "create_execution_context")
-            self._slots.append(Slot(self._gpu.cuda, engine, context, self.max_batch, graphs))
+            self._slots.append(Slot(self._gpu.cuda, context, graphs))
+            self._slots[-1].allocate(engine, self.max_batch)
 
-    def _runtime_config(self, engine: Any) -> tuple[Any, Sequence[Any]]:
-        """Return RTX's cache of compiled kernels, and the arguments to create a context with."""
+    def _runtime_config(self, engine: Any) -> Sequence[Any]:
+        """Open RTX's cache of compiled kernels; return the arguments to create a context with."""
         if not self._flavour.has_runtime_config:
-            return None, ()
+            return ()
         config = engine.create_runtime_config()
         config.cuda_graph_strategy = self._module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         # By default RTX specialises kernels to a batch size in the background, after its first
         # batches: later results would come from kernels that the proof has not seen.
         specialization = self._module.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = specialization.NONE
-        cache = config.create_runtime_cache()
+        self._runtime_cache = config.create_runtime_cache()
         if self._kernels is not None and self._kernels.exists():
-            cache.deserialize(self._kernels.read_bytes())
-        config.set_runtime_cache(cache)
-        return cache, (config,)
+            self._runtime_cache.deserialize(self._kernels.read_bytes())
+        config.set_runtime_cache(self._runtime_cache)
+        return (config,)
 
     @classmethod
     def open(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
@@ -128,10 +138,10 @@ class TensorRtBackend(Pipelined):
         try:
             flavour, module, path = find_engine_of(model, gpu.device)
             data, sidecar = read_engine(path)
-        except HipedgeError:
+        except BaseException:
             gpu.release()
             raise
-        kernels = path.with_name(path.name + ".kernels")
+        kernels = kernels_of(path, gpu.device)
         is_proved = str(gpu.device) in sidecar.devices_verified(model.model_id)
         must_compile = flavour.has_runtime_config and not kernels.exists()
         backend = cls(
@@ -146,11 +156,11 @@ class TensorRtBackend(Pipelined):
         if must_compile or not is_proved:
             try:
                 prove(backend, model, path, sidecar.engine_sha256)
+                # Now, since `watch` ends the process of the backend without closing it.
+                backend.save_kernels()
             except BaseException:
                 backend.close()
                 raise
-            # Now, since `watch` ends the process of the backend without closing it.
-            backend.save_kernels()
         return backend
 
     @property
@@ -168,8 +178,9 @@ class TensorRtBackend(Pipelined):
     @property
     def fingerprint(self) -> Fingerprint:
         """TensorRT's flavour and version, the driver's CUDA version and the GPU."""
+        flavour = self._flavour.name
         return Fingerprint(
-            runtime="tensorrt" if self._flavour.name == "tensorrt" else "tensorrt-rtx",
+            runtime="tensorrt" if flavour == "tensorrt" else f"tensorrt-{flavour}",
             version=self._module.__version__,
             provider=f"CUDA {self._gpu.driver_version}",
             device=str(self._gpu.device),
@@ -245,31 +256,42 @@ class TensorRtBackend(Pipelined):
 
     def _release(self) -> None:
         """Save the kernels that RTX compiled, then free everything."""
-        if self._lost is None:
+        try:
             self.save_kernels()
+        except BackendLost as error:
+            log.warning("RTX will compile again: %s", error)
         self._free()
 
     def save_kernels(self) -> None:
-        """Write the kernels that RTX has compiled; a failure is only logged.
+        """Write the kernels that RTX has compiled; a failure to do so is only logged.
 
-        Does nothing for a flavour that compiles none.
+        Does nothing for a flavour that compiles none. Raises `BackendLost` where the GPU fails.
         """
         if self._runtime_cache is None or self._kernels is None:
             return
+        with self._on_gpu():
+            kernels = self._runtime_cache.serialize()
+        if kernels is None:
+            log.warning("RTX will compile again: it returned no kernels")
+            return
         try:
-            write_atomically(self._kernels, bytes(self._runtime_cache.serialize()))
+            write_atomically(self._kernels, bytes(kernels))
         except OSError as error:
             log.warning("RTX will compile again: %s: %s", self._kernels, error.strerror)
 
     def _free(self) -> None:
-        """Free the memory and release the context; a broken one is freed as the process ends."""
-        try:
-            with self._gpu.current():
-                for slot in self._slots:
-                    slot.free()
-        except (self._gpu.cuda.Error, GraphError) as error:
-            log.warning("the GPU's memory is freed by the end of the process: %s", error)
-        finally:
-            self._slots.clear()
-            self._engine = self._runtime = self._runtime_cache = None
-            self._gpu.release()
+        """Free the memory and release the context; those of a broken GPU are kept for ever."""
+        if self._lost is None:
+            try:
+                with self._gpu.current():
+                    for slot in self._slots:
+                        slot.free()
+                    self._slots.clear()
+                    self._engine = self._runtime = self._runtime_cache = None
+                self._gpu.release()
+                return
+            except (self._gpu.cuda.Error, GraphError) as error:
+                self._lost = str(error)
+        log.warning("the GPU's memory is freed by the end of the process: %s", self._lost)
+        held = (self._slots, self._engine, self._runtime, self._runtime_cache, self._gpu)
+        keep_for_ever(held)

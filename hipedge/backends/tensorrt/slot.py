@@ -29,20 +29,15 @@ class Slot:
     """The stream, execution context and buffers of one batch of at most `max_batch` samples.
 
     Copies and computation of a batch are ordered on the slot's own stream. `cuda` is pycuda's
-    `driver` module, whose context the caller has made current.
+    `driver` module, whose context the caller makes current for every method.
     """
 
     def __init__(
-        self,
-        cuda: Any,
-        engine: tensorrt.ICudaEngine,
-        context: tensorrt.IExecutionContext,
-        max_batch: int,
-        graphs: CudaGraphs | None,
+        self, cuda: Any, context: tensorrt.IExecutionContext, graphs: CudaGraphs | None
     ) -> None:
         self._cuda, self._context, self.graphs = cuda, context, graphs
-        self._stream = cuda.Stream()
-        self._events = [cuda.Event() for _ in range(4)]
+        self._stream: Any = None
+        self._events: list[Any] = []
         self._host: dict[str, NDArray[Any]] = {}
         self._device: dict[str, Any] = {}
         self._batch_size: int | None = None
@@ -50,6 +45,14 @@ class Slot:
         self._enqueue_ms = 0.0
         self.in_flight = False
         self.number = 0
+
+    def allocate(self, engine: tensorrt.ICudaEngine, max_batch: int) -> None:
+        """Allocate everything on host and device; `free` frees it, also after a failure."""
+        cuda, context = self._cuda, self._context
+        self._stream = cuda.Stream()
+        for _ in range(4):
+            # By default a thread that waits for an event spins.
+            self._events.append(cuda.Event(cuda.event_flags.BLOCKING_SYNC))
         profile_is_set = context.set_optimization_profile_async(0, self._stream.handle)
         require(profile_is_set, "set_optimization_profile_async")
         for name in (INPUT, *OUTPUTS):
@@ -112,7 +115,8 @@ class Slot:
         try:
             self._graph = graphs.capture(self._stream.handle, self._enqueue)
         except (GraphError, TensorRtError) as error:
-            log.warning("small batches run without CUDA graphs: %s", error)
+            # As text: a log may keep the error, and with its frames this slot's events.
+            log.warning("small batches run without CUDA graphs: %s", str(error))
             self.graphs = None
 
     def finish(self, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], Timing]:
@@ -130,11 +134,22 @@ class Slot:
         return logits, maps, timing
 
     def free(self) -> None:
-        """Free the buffers on host and device, and the graph."""
+        """Wait for what is on the stream, then free everything.
+
+        What the GPU still has to copy would otherwise be written into memory of others.
+        """
+        if self._stream is not None:
+            self._stream.synchronize()
         self._drop_graph()
-        for name in self._device:
-            self._device[name].free()
-            self._host[name].base.free()  # type: ignore[union-attr]  # pycuda's allocation
+        for device in self._device.values():
+            device.free()
+        for host in self._host.values():
+            host.base.free()  # type: ignore[union-attr]  # pycuda's allocation
+        self._device.clear()
+        self._host.clear()
+        # These have no call that frees them: they are freed as the last reference goes.
+        self._events.clear()
+        del self._stream, self._context
 
     def _drop_graph(self) -> None:
         if self.graphs is not None and self._graph is not None:

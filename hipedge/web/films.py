@@ -1,0 +1,61 @@
+"""The film of a case, at the resolution that the viewer asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from hipedge.web.levels import Level, LevelRequest, finest_halvings, first_halvings, level_request
+from hipedge.web.site import Site
+from hipedge.web.visit import NotFound, Visit
+
+# A client that stops reading holds no more than this.
+PART_BYTES = 256 << 10
+
+
+async def level(site: Site, visit: Visit) -> Response:
+    """Answer with one level of a film as raw values; the header X-Level describes them."""
+    request = await run_in_threadpool(_request, site, visit)
+    # Other visitors may wait for the same level: this one's going away must not cancel it.
+    decoded = await asyncio.shield(asyncio.wrap_future(site.decoder.submit(request)))
+    if not isinstance(decoded, Level):
+        return PlainTextResponse(decoded.reason, 410)
+    described = {
+        "rows": decoded.shape[0],
+        "columns": decoded.shape[1],
+        "curve": decoded.curve_points,
+        "origin": decoded.origin_px,
+        "step": decoded.step_px,
+    }
+    return StreamingResponse(
+        _parts(decoded.data),
+        media_type="application/octet-stream",
+        headers={
+            "X-Level": json.dumps(described),
+            "Content-Length": str(len(decoded.data)),
+            # Opened as a page it is saved, and not shown.
+            "Content-Disposition": "attachment",
+        },
+    )
+
+
+def _request(site: Site, visit: Visit) -> LevelRequest:
+    """Return which level of which film is asked for. Raises `NotFound`."""
+    halvings = int(visit.request.path_params["halvings"])
+    with site.review() as review:
+        case = visit.case(review)
+    if case.sha256 is None or case.shape is None:
+        raise NotFound("This file has no film that could be read.")
+    if not finest_halvings(case.shape) <= halvings <= first_halvings(case.shape):
+        raise NotFound("There is no such resolution of this film.")
+    return level_request(case.path, case.sha256, case.marks, halvings)
+
+
+async def _parts(data: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(data)
+    for start in range(0, len(view), PART_BYTES):
+        yield view[start : start + PART_BYTES]
