@@ -252,7 +252,7 @@ def both_looks(
 
     The mean of the logits decides whether a hip is there, and each head. A head's place is that of
     the second look, which has more pixels of it. Of two heads one that the film's edge cuts off
-    does not count.
+    does not count, but for the distance between them.
     """
     assert first.hip is not None
     assert second.hip is not None
@@ -266,14 +266,14 @@ def both_looks(
         for heat, there in zip(second.heat, present, strict=True)
     )
     if left and right:
-        left, right = _whole(left, right, thumbnail)
-    distances = [
-        float(np.exp(scores.log_distance)) * len(seen.pixels) * seen.step_px[0]
-        for scores, seen in ((first, thumbnail), (second, closer))
-    ]
-    distance_px = math.sqrt(math.prod(distances))
-    if left and right:
         distance_px = _distance(left, right, closer)
+        left, right = _whole(left, right, thumbnail)
+    else:
+        distances = [
+            float(np.exp(scores.log_distance)) * len(seen.pixels) * seen.step_px[0]
+            for scores, seen in ((first, thumbnail), (second, closer))
+        ]
+        distance_px = math.sqrt(math.prod(distances))
     return Heads(left, right, distance_px, min(hip, float(present.max())))
 
 

@@ -135,13 +135,13 @@ def test_the_second_look_is_closer_about_the_heads_and_places_them():
 )
 def test_both_looks_decide_whether_there_is_a_hip(first, second, is_hip):
     heads, _, _ = looking_twice(
-        scores((16, 32), (48, 32), hip=first), scores((16, 32), (48, 32), hip=second)
+        scores((20, 32), (44, 32), hip=first), scores((20, 32), (44, 32), hip=second)
     )
     assert (heads is not None) == is_hip
 
 
 def test_a_second_hip_that_the_second_look_does_not_see_is_none():
-    first, second = scores((16, 32), (48, 32), hip=5.0), scores((16, 32), None, hip=5.0)
+    first, second = scores((20, 32), (44, 32), hip=5.0), scores((20, 32), None, hip=5.0)
     first.present[1] = 6.0
     heads, _, _ = looking_twice(first, second)
     assert heads.image_left is not None
@@ -172,6 +172,7 @@ def test_of_two_heads_one_that_the_edge_of_the_film_cuts_off_does_not_count(left
     look = scores((left, 32), (right, 32), hip=5.0)
     heads = both_looks(look, film, look, film)
     assert (heads.image_left is not None, heads.image_right is not None) == seen
+    assert heads.distance_px == pytest.approx(4 * (right - left))
 
 
 def test_a_network_of_older_hipedge_looks_once():
