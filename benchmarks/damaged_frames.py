@@ -22,6 +22,7 @@ import os
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -92,7 +93,7 @@ def sources() -> Iterator[Source]:
     """Yield each film in each encoding."""
     for dataset, pixels, bits in films():
         for syntax, frame, depth in encodings(pixels, bits):
-            yield make_source(dataset.copy(), syntax, frame, depth)
+            yield make_source(dataset, syntax, frame, depth)
 
 
 def samples() -> Iterator[tuple[str, bytes]]:
@@ -154,6 +155,13 @@ def rle(values: np.ndarray) -> bytes:
 
 
 def make_source(dataset: pydicom.Dataset, syntax: str, frame: bytes, bits: int) -> Source:
+    sound = unread_source(dataset, syntax, frame, bits)
+    return replace(sound, pixels=read(Path("film.dcm"), Payload(sound.file(frame))).pixels)
+
+
+def unread_source(dataset: pydicom.Dataset, syntax: str, frame: bytes, bits: int) -> Source:
+    """Return a film in one encoding, without the pixels that `read` gives."""
+    dataset = deepcopy(dataset)  # `Dataset.copy` would share the elements that are set here
     dataset.BitsAllocated = 8 if bits == 8 else 16
     dataset.BitsStored, dataset.HighBit = bits, bits - 1
     if syntax.endswith(".50"):
@@ -162,8 +170,7 @@ def make_source(dataset: pydicom.Dataset, syntax: str, frame: bytes, bits: int) 
         del dataset[tag]
     dtype = np.dtype("u1" if bits == 8 else "<u2")
     header, plain = header_bytes(dataset, syntax), header_bytes(dataset, NATIVE)
-    sound = Source(syntax, header, plain, frame, dtype, np.empty(0))
-    return replace(sound, pixels=read(Path("film.dcm"), Payload(sound.file(frame))).pixels)
+    return Source(syntax, header, plain, frame, dtype, np.empty(0))
 
 
 def header_bytes(dataset: pydicom.Dataset, syntax: str) -> bytes:

@@ -1,11 +1,16 @@
 """How well hips are found on real films, by centres marked by eye: tables, and JSON for the card.
 
-    python -m benchmarks.locator_real --locator locator.onnx [--json FILE] [--pictures FOLDER]
+    python -m benchmarks.locator_real --locator locator.onnx [--split test] [--cache FOLDER]
+        [--simulated truth.csv] [--json FILE] [--pictures FOLDER]
 
-The films are those of `shared/data` (or $HIPEDGE_SHARED_DATA) that `tests/data/*_centres.csv` name.
-Both locators are measured: the learned one, which turns films upright first, and the plain one
-(`hipedge.locate.find_heads`). Pictures that show no hip go straight to the locator, past the
+First what screening accepts, of films of FracAtlas of one split (`hipedge/insertion/data/
+fracatlas_films.csv`: `train` is trained on, `val` is what thresholds were chosen by, `test` is
+neither), of films of that split with drawn implants, and of pictures of other kinds, past the
 headers that `hipedge screen` refuses most of them by.
+
+Then the centres marked by eye: films of `shared/data` (or $HIPEDGE_SHARED_DATA) that
+`tests/data/*_centres.csv` name and that are not trained on. Both locators are measured: the learned
+one, which turns films upright first, and the plain one (`hipedge.locate.find_heads`).
 """
 
 from __future__ import annotations
@@ -18,22 +23,33 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-import pydicom.data
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.environment import environment
+from benchmarks.locator_films import (
+    by_kind,
+    fracatlas,
+    measure_hips,
+    measure_others,
+    other_pictures,
+    screen,
+    share,
+    simulated,
+    with_implants,
+)
 from hipedge.dicom import read
-from hipedge.dicom.grayscale import render
-from hipedge.dicom.header import read_header
-from hipedge.dicom.pixels import checked_format, decode
 from hipedge.locate import find_heads
 from hipedge.locate.heads import Heads, Point
 from hipedge.locate.learned import LearnedLocator
 from hipedge.locate.session import OnnxLocator
-from hipedge.study.intervals import clustered_wilson
+from hipedge.train.film_manifest import read_film_manifest
+from hipedge.train.manifest import TEST, TRAIN, VAL
+from hipedge.train.real_films import prepare_real_films
+from hipedge.train.reference import BACKGROUNDS, REAL_FILMS
 
 ROOT = Path(__file__).parents[1]
 CENTRES = {
@@ -53,19 +69,6 @@ KINDS = {
 # adult's 195 mm, where both are marked.
 NEAR_WIDTH = 0.05
 NEAR_DISTANCE = 10 / 195
-# Of pydicom's own test files, ten that show other things.
-NOT_HIPS = (
-    "693_J2KI.dcm",
-    "CT_small.dcm",
-    "ExplVR_BigEnd.dcm",
-    "JPEG2000.dcm",
-    "MR_small.dcm",
-    "examples_jpeg2k.dcm",
-    "examples_overlay.dcm",
-    "examples_palette.dcm",
-    "examples_rgb_color.dcm",
-    "image_dfl.dcm",
-)
 TILE_PX = 220
 COLUMNS = 8
 
@@ -153,22 +156,6 @@ def plain(pixels: NDArray[np.uint16]) -> tuple[int, Heads | None]:
     return 0, find_heads(pixels)
 
 
-def share(cases: list[tuple[str, bool]]) -> dict[str, object] | None:
-    """Return how many of (film, success) succeed, with 95 % Wilson intervals clustered by film."""
-    if not cases:
-        return None
-    names = np.unique([name for name, _ in cases], return_inverse=True)[1]
-    successes = np.array([success for _, success in cases])
-    interval = clustered_wilson(successes, names)
-    assert interval is not None
-    return {
-        "n": len(cases),
-        "successes": int(successes.sum()),
-        "share": float(successes.mean()),
-        "interval_95": [interval.low, interval.high],
-    }
-
-
 def measure(found: list[Found]) -> dict[str, object]:
     """Return the figures of one kind of film."""
     near, near_mm, missed, invented, wrong = [], [], [], [], []
@@ -205,26 +192,6 @@ def set_upright(all_films: list[Film], locator: LearnedLocator) -> dict[str, obj
             cases.append((film.name, locator.quarter_turns(lying) == turns))
         results[f"{turns * 90}"] = share(cases)
     return results
-
-
-def negatives(shared: Path) -> Iterator[tuple[str, NDArray[np.uint16]]]:
-    """Yield the chest and the tibia of WG04, and ten of pydicom's test files, bone bright."""
-    folder = Path(pydicom.__file__).parent / "data" / "test_files"
-    for path in [*sorted((shared / "wg04").glob("RG[13]*")), *(folder / n for n in NOT_HIPS)]:
-        header = read_header(path.read_bytes())
-        form = checked_format(header.image_pixel)
-        _, gray = decode(header.pixels, form, header.transfer_syntax_uid)
-        yield path.name, render(gray, form.bits_stored, header.grayscale)
-
-
-def on_not_hips(shared: Path, locate: Locate) -> dict[str, str]:
-    """Return what a locator says of each picture without a hip."""
-    answers = {}
-    for name, pixels in negatives(shared):
-        _, heads = locate(pixels)
-        count = 2 - [heads.image_left, heads.image_right].count(None) if heads else 0
-        answers[name] = f"{count} hips seen" if heads else "no_hip_found"
-    return answers
 
 
 def cell(figure: object) -> str:
@@ -269,29 +236,66 @@ def contact_sheet(found: list[Found]) -> Image.Image:
     return sheet
 
 
+def not_trained_on(marked: list[Film]) -> list[Film]:
+    """Return the marked films that are not in the split `train` of FracAtlas."""
+    with REAL_FILMS.open(newline="") as file:
+        trained = {Path(row["path"]).name for row in csv.DictReader(file) if row["split"] == TRAIN}
+    return [film for film in marked if film.name not in trained]
+
+
+def accepted(
+    locator: LearnedLocator, shared: Path, split: str, cache: Path
+) -> dict[str, dict[str, dict[str, object]]]:
+    """Measure what screening accepts: films with and without a hip, implants, other pictures."""
+    folder = shared / "fracatlas"
+    manifest = read_film_manifest(REAL_FILMS, folder)
+    real = prepare_real_films(manifest, cache, backgrounds=BACKGROUNDS, films=folder)
+    seen = [screen(picture, locator) for picture in fracatlas(manifest, split)]
+    implants = [screen(picture, locator) for picture in with_implants(real, split)]
+    others = [screen(picture, locator) for picture in other_pictures(shared)]
+    return {
+        "films with a hip": by_kind((s for s in seen if any(s.picture.heads)), measure_hips),
+        "drawn implants": by_kind(implants, measure_hips),
+        "films without a hip": by_kind(
+            (s for s in seen if not any(s.picture.heads)), measure_others
+        ),
+        "other pictures": by_kind(others, measure_others),
+    }
+
+
 def main() -> None:
     """Measure both locators; print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--locator", type=Path, required=True)
+    parser.add_argument("--split", default=TEST, choices=(TRAIN, VAL, TEST))
+    parser.add_argument("--simulated", type=Path, help="truth.csv of simulated films")
+    parser.add_argument("--cache", type=Path, help="keep films with drawn implants here")
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--pictures", type=Path, help="draw what was found into this folder")
     given = parser.parse_args()
     shared = Path(os.environ.get("HIPEDGE_SHARED_DATA", ROOT.parent / "shared" / "data"))
-    marked = list(films(shared))
     locator = LearnedLocator(OnnxLocator(given.locator))
-    results: dict[str, object] = {"environment": environment()}
+    results: dict[str, object] = {"environment": environment(), "split": given.split}
+    with TemporaryDirectory() as scratch:
+        results["accepted"] = found_by_group = accepted(
+            locator, shared, given.split, given.cache or Path(scratch)
+        )
+    if given.simulated:
+        seen = [screen(picture, locator) for picture in simulated(given.simulated)]
+        found_by_group["simulated films"] = by_kind(seen, measure_hips)
+    for group, figures in found_by_group.items():
+        print(f"\n{group}, split {given.split}:\n\n{table(figures)}")
+    marked = not_trained_on(list(films(shared)))
     for name, locate in (("learned", learned(locator)), ("plain", plain)):
         found = [look(film, locate) for film in marked]
-        by_kind = {
+        by_title = {
             title: measure([one for one in found if one.film.kind == kind])
             for kind, title in KINDS.items()
             if any(film.kind == kind for film in marked)
         }
-        by_kind["all"] = measure(found)
-        no_hip = on_not_hips(shared, locate)
-        results[name] = {"films": by_kind, "negatives": no_hip}
-        print(f"\nThe {name} locator:\n\n{table(by_kind)}\n")
-        print("\n".join(f"{picture}: {answer}" for picture, answer in no_hip.items()))
+        by_title["all"] = measure(found)
+        results[name] = by_title
+        print(f"\nThe {name} locator:\n\n{table(by_title)}\n")
         if given.pictures:
             given.pictures.mkdir(parents=True, exist_ok=True)
             contact_sheet(found).save(given.pictures / f"{name}.png")

@@ -1,7 +1,7 @@
 r"""Write the table of docs/safety.md from the report of a test run.
 
-pytest tests/watch tests/network tests/dicom/test_dicom_damage.py tests/pipeline/test_screen.py \
-    -m 'slow or not slow' --junitxml promises.xml
+pytest tests/watch tests/network tests/results tests/dicom/test_dicom_damage.py \
+    tests/pipeline/test_screen.py -m 'slow or not slow' --junitxml promises.xml
 python docs/make_safety.py promises.xml
 """
 
@@ -38,14 +38,17 @@ PROMISES = {
     "gives one result.",
     15: "A backup under load is consistent; pruning removes nothing that is not finished.",
     16: "The systemd units verify, and expose little.",
-    17: "Nothing leaves the machine but the notifications that the site has set up: no telemetry, "
-    "no name look-up, no connection, and no file outside the documented folders.",
+    17: "Nothing leaves the machine but the notifications and results that the site has set up: no "
+    "telemetry, no name look-up, no connection, and no file outside the documented folders.",
     18: "A frame whose pixels are wrong is refused or marked, at the rate measured below; a sound "
     "one is neither.",
     19: "A film that `hipedge receive` has acknowledged is complete on the disk, and is screened "
     "and reported once, wherever the services are killed.",
     20: "No peer makes `hipedge receive` take memory, write outside its folder or end; it harms no "
     "association but its own.",
+    21: "A result reaches PACS and takes effect once: no outage, refusal, lost answer or crash "
+    "loses or repeats it, and the most urgent go first.",
+    22: "No result of hipedge is ever screened, and no film is changed.",
 }
 
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -262,13 +262,39 @@ def test_a_calibration_of_another_model_is_not_used(site, tmp_path):
     assert site_rule(CARD, site("")).temperature == CARD.temperature
 
 
+def test_a_calibration_of_an_unknown_model_is_that_of_the_model_in_use(site, tmp_path):
+    write_calibration(tmp_path, None)
+    assert site_rule(CARD, site("")).temperature == 1.5 * CARD.temperature
+
+
+def test_the_site_says_whether_hardware_is_flagged_and_the_card_what_is_uncertain(site):
+    assert not site_rule(CARD, site("")).flag_hardware
+    rule = site_rule(CARD, site("flag_hardware = true"))
+    assert rule.flag_hardware
+    assert rule.min_confidence == CARD.min_confidence
+    assert rule.criterion is CARD.flag_criterion
+
+
+def test_an_operating_point_that_the_model_does_not_have_is_an_error_that_lists_those_it_has(site):
+    with pytest.raises(ConfigError, match="no operating point 'careful', only"):
+        site_rule(CARD, replace(site(""), operating_point="careful"))
+
+
+@pytest.mark.parametrize("threshold", [0, 1])
+def test_a_threshold_of_a_calibration_may_be_0_or_1(site, tmp_path, threshold):
+    write_calibration(tmp_path, card_id(CARD))
+    file = tmp_path / SITE_CALIBRATION_FILE
+    file.write_text(file.read_text().replace("0.2", str(threshold)))
+    assert site_rule(CARD, site("")).thresholds[Category.OSTEOARTHRITIS] == threshold
+
+
 def test_a_calibration_that_cannot_be_read_is_an_error(site, tmp_path):
     (tmp_path / SITE_CALIBRATION_FILE).write_text("{}")
     with pytest.raises(InputError, match="not a site file"):
         site_rule(CARD, site(""))
 
 
-@pytest.mark.parametrize("threshold", ["NaN", "Infinity", "50", "-0.1", "1e400"])
+@pytest.mark.parametrize("threshold", ["NaN", "Infinity", "50", "-0.1", "1e400", "true", '"0.5"'])
 def test_a_threshold_of_a_calibration_that_is_no_probability_is_an_error(site, tmp_path, threshold):
     write_calibration(tmp_path, card_id(CARD))
     file = tmp_path / SITE_CALIBRATION_FILE

@@ -60,6 +60,12 @@ def test_each_aim_can_be_missed(change, missed):
     assert [name for name, aim in judged(**change).items() if aim.is_met is False] == [missed]
 
 
+def test_the_latency_is_compared_with_that_of_trtexec_where_it_is():
+    name = "latency at batch 1 over bare execution"
+    assert judged(trtexec={"absent": "not on the PATH"})[name].value == 1.0
+    assert judged(trtexec={"latency_median_ms": 0.8})[name].value == 1.25
+
+
 @pytest.mark.parametrize("stage", ["parity", "latency", "peers", "memory", "loss"])
 def test_what_a_stage_has_not_measured_is_not_claimed(stage):
     unmeasured = [aim for aim in judged(without=[stage]).values() if aim.is_met is not True]

@@ -34,15 +34,18 @@ def new(
             min=0, max=2**63 - 1, help="Create an untrained model with random weights, for tests."
         ),
     ] = None,
+    copy_of: Annotated[
+        Path | None, typer.Option(help="Model folder to copy, with another locator.")
+    ] = None,
     locator: Annotated[
         Path | None, typer.Option(help="locator.onnx of `hipedge train --locator`.")
     ] = None,
 ) -> None:
-    """Create a model folder from a checkpoint, or an untrained one from a seed.
+    """Create a model folder from a checkpoint, from another model, or untrained from a seed.
 
     The outputs of an untrained model say that it is untrained.
     """
-    model = new_model(folder, checkpoint=checkpoint, seed=seed, locator=locator)
+    model = new_model(folder, checkpoint=checkpoint, seed=seed, copy_of=copy_of, locator=locator)
     text = f"{model.path}: {model.card.name}, {model.card.status_text}"
     errors.print(plain(text), soft_wrap=True)
 

@@ -69,7 +69,18 @@ def train(
     ] = None,
     films: Annotated[
         Path | None,
-        typer.Option(help="Folder of the backgrounds' paths (default: that of their CSV)."),
+        typer.Option(help="Folder of the films that CSVs name (default: that of the CSV)."),
+    ] = None,
+    real_films: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of real films for the locator, with and without hips: path, split, patient,"
+            " left_x, left_y, right_x and right_y."
+        ),
+    ] = None,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option(help="File or folder of pictures that are no radiographs, for the locator."),
     ] = None,
     insertions: Annotated[
         int | None, typer.Option(min=1, help="Inserted lesions added to each epoch.")
@@ -114,30 +125,36 @@ def train(
     }
     if locator:
         from hipedge.train.locator import LocatorSettings, train_locator
+        from hipedge.train.real_films import RealFilmSources
 
         unsupported: dict[str, object] = {
             "--size": size,
             "--backbone": backbone,
             "--phantoms": phantoms,
             "--pool": pool,
-            "--backgrounds": backgrounds,
-            "--films": films,
             "--insertions": insertions,
             "--insertion-pool": insertion_pool,
             "--imagenet-weights": imagenet_weights,
             "--name": name,
-            "--about": about,
             "--cache": cache,
         }
         if given := _given(unsupported):
             raise typer.BadParameter(f"the locator has no {', '.join(given)}")
         if manifest is None:
             raise typer.BadParameter("the locator needs a manifest")
+        if real_films is None and (backgrounds or films or pictures):
+            raise typer.BadParameter(
+                "the locator takes --backgrounds, --films and --pictures with --real-films"
+            )
         with _listener() as listener:
             path = train_locator(
                 manifest,
                 run,
                 replace(LocatorSettings(imagenet=not from_scratch), **_given(shared)),
+                real_films=RealFilmSources(real_films, films, backgrounds, tuple(pictures or ()))
+                if real_films
+                else None,
+                about=about or "",
                 appearance=appearance,
                 device=device,
                 workers=workers,
@@ -145,8 +162,13 @@ def train(
             )
         errors.print(f"{path}: add it with `hipedge model new --locator`", soft_wrap=True)
         return
-    if appearance is not None:
-        raise typer.BadParameter("only the locator has --appearance")
+    of_locator: dict[str, object] = {
+        "--appearance": appearance,
+        "--real-films": real_films,
+        "--pictures": pictures,
+    }
+    if given := _given(of_locator):
+        raise typer.BadParameter(f"only the locator has {', '.join(given)}")
     from hipedge.train.recipe import train as train_classifier
     from hipedge.train.settings import TrainingSettings
 

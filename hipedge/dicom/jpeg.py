@@ -4,103 +4,32 @@ A damaged Huffman code shifts everything decoded after it, so that the data deco
 samples than the image has. libjpeg detects this, but imagecodecs does not pass on its warnings.
 Therefore a frame is decoded with a few rows added to its height: after the end of the data, libjpeg
 decodes zero bits to the end of one row or block and fills the rest with mid-gray. If that begins
-exactly at the first added row, the data have the length of the image.
+exactly at the first added row, the data have the length of the image. If it begins earlier, more
+data are added: they change the image only if it is incomplete, and not if it ends in mid-gray.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.dicom.jpeg_segments import Scan, find_scan, is_incomplete, tables_wrong, with_more_data
 from hipedge.dicom.seams import has_seam
+from hipedge.dicom.stairs import has_stair
 from hipedge.errors import Code, Refused
 
 Samples = NDArray[np.integer[Any]]
 
-_SOS, _DRI, _EOI = 0xDA, 0xDD, 0xD9
-_SOF_LOSSLESS = 0xC3
-_SOF_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _BLOCK = 8  # samples along a side of a DCT block
 _MAX_LINES = 65_500  # JPEG_MAX_DIMENSION of libjpeg
 # The up to seven padding bits before the end marker decode to fewer samples than this.
 _PADDED = 2
-# Rows that are truly mid-gray look like missing rows, but their data repeat a single code, so that
-# the last `_LAST_BYTES` bytes have few distinct values.
-_LAST_BYTES = 24
-_FEW = 8
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The frame and the only scan of a JPEG whose end can be checked.
-
-    `height_at` is the offset of the number of lines in the frame header; `mcu_rows` and
-    `mcu_columns` are the size of an MCU in samples of the first component; `restarts` is the
-    restart interval in MCUs, or 0 if there is none.
-    """
-
-    height_at: int
-    rows: int
-    columns: int
-    bits: int
-    lossless: bool
-    mcu_rows: int
-    mcu_columns: int
-    predictor: int
-    restarts: int
-    data_at: int
-
-
-def find_scan(frame: bytes) -> Scan | None:
-    """Return the only scan of a JPEG.
-
-    Returns None if there are several scans, if the JPEG is progressive, or if its headers are
-    damaged.
-    """
-    offset, restarts, header = 2, 0, None
-    while offset + 4 <= len(frame) and frame[offset] == 0xFF:
-        marker = frame[offset + 1]
-        if marker == 0xFF:  # fill byte
-            offset += 1
-            continue
-        (length,) = struct.unpack_from(">H", frame, offset + 2)
-        if marker == _DRI and length == 4 and offset + 6 <= len(frame):
-            (restarts,) = struct.unpack_from(">H", frame, offset + 4)
-        if marker in _SOF_SEQUENTIAL or marker == _SOF_LOSSLESS:
-            header = offset
-        if marker == _SOS:
-            try:
-                return _scan(frame, header, offset, restarts) if header else None
-            except (IndexError, struct.error):
-                return None  # a damaged length points beyond the frame
-        offset += 2 + length
-    return None
-
-
-def _scan(frame: bytes, header: int, sos: int, restarts: int) -> Scan | None:
-    bits, rows, columns, components = struct.unpack_from(">BHHB", frame, header + 4)
-    (length,) = struct.unpack_from(">H", frame, sos + 2)
-    data_at = sos + 2 + length
-    if frame[sos + 4] != components:
-        return None  # the other components are in separate scans
-    lossless = frame[header + 1] == _SOF_LOSSLESS
-    factors = [frame[header + 11 + 3 * n] for n in range(components)]
-    # In a scan of one component an MCU is one block, whatever the sampling factors (A.2.2).
-    wide = max(f >> 4 for f in factors) if components > 1 else 1
-    high = max(f & 15 for f in factors) if components > 1 else 1
-    if factors[0] != (wide << 4 | high) and components > 1:
-        return None  # the first component is subsampled
-    side = 1 if lossless else _BLOCK
-    predictor = frame[data_at - 3]
-    return Scan(
-        header + 5, rows, columns, bits, lossless, high * side, wide * side,
-        predictor, restarts, data_at,
-    )  # fmt: skip
+_MORE_DATA = bytes(range(255)) * 8  # 0 first: after 0xFF, another byte would be a marker
 
 
 def extended(frame: bytes, scan: Scan) -> bytes | None:
@@ -138,48 +67,64 @@ def decode_luminance(frame: bytes) -> tuple[Samples, bool]:
 def _decode(frame: bytes, space: str | None, out_space: str | None) -> tuple[Samples, bool]:
     scan = find_scan(frame)
     longer = extended(frame, scan) if scan else None
-    samples: Samples = imagecodecs.jpeg8_decode(
-        longer or frame, colorspace=space, outcolorspace=out_space
-    )
+    samples = _samples(longer or frame, space, out_space)
     if scan is None or longer is None:
         return samples, False
     first = samples if samples.ndim == 2 else samples[..., 0]
-    image = first[: scan.rows]
+    image = samples[: scan.rows]
+
+    def is_complete() -> bool:
+        more = _samples(with_more_data(longer, _MORE_DATA), space, out_space)
+        return np.array_equal(more[: scan.rows], image)
+
     damaged = (
-        _ends_wrong(frame, first, scan)
-        or _restarts_wrong(frame, scan)
-        # The sum of damaged differences can exceed the range of the samples; DCT samples are
-        # clamped to it.
-        or (int(image.max()) >> scan.bits > 0 if scan.lossless else has_seam(image, scan.bits))
+        _ends_wrong(first, scan, is_complete)
+        or tables_wrong(frame)
+        or (_exceeds(image, scan.bits) if scan.lossless else _is_torn(first[: scan.rows], scan))
+        or (_restarts_wrong(frame, scan) if scan.only else is_incomplete(frame))
     )
-    return samples[: scan.rows], damaged
+    # The end of the first of several scans says nothing about that of the last one.
+    return image, damaged or not (scan.only or is_complete())
 
 
-def _ends_wrong(frame: bytes, samples: Samples, scan: Scan) -> bool:
+def _samples(frame: bytes, space: str | None, out_space: str | None) -> Samples:
+    samples: Samples = imagecodecs.jpeg8_decode(frame, colorspace=space, outcolorspace=out_space)
+    return samples
+
+
+def _exceeds(image: Samples, bits: int) -> bool:
+    """Return whether samples exceed their range, as the sum of damaged differences can."""
+    return int(image.max()) >> bits > 0
+
+
+def _is_torn(image: Samples, scan: Scan) -> bool:
+    """Return whether damage shows in DCT samples, which are clamped to their range."""
+    block = scan.mcu_rows, scan.mcu_columns
+    return has_seam(image, scan.bits) or has_stair(image, scan.bits, block)
+
+
+def _ends_wrong(samples: Samples, scan: Scan, is_complete: Callable[[], bool]) -> bool:
     """Return whether the data end before or after the end of the image.
 
     `samples` (H, W) are the first component of the `extended` frame. Raises `Refused` (`truncated`)
     if rows are missing.
     """
-    end = frame.find(b"\xff\xd9", scan.data_at)
-    is_flat = len(set(frame[scan.data_at : end][-_LAST_BYTES:])) <= _FEW
     if scan.lossless:
-        return _lossless_ends_wrong(samples, scan, is_flat=is_flat)
-    return _dct_ends_wrong(samples, scan, is_flat=is_flat)
+        return _lossless_ends_wrong(samples, scan, is_complete)
+    return _dct_ends_wrong(samples, scan, is_complete)
 
 
-def _lossless_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool:
-    fill = 1 << (scan.bits - 1)
+def _lossless_ends_wrong(samples: Samples, scan: Scan, is_complete: Callable[[], bool]) -> bool:
     added = len(samples) - scan.rows
-    filled = _filled_rows(samples, fill)
-    if filled >= added and is_flat:
+    filled = _filled_rows(samples, 1 << (scan.bits - 1))
+    if filled >= added and is_complete():
         return False
     if filled > added:
         raise Refused(Code.TRUNCATED, f"{filled - added} rows missing")
     if filled != 1:
         # If all added rows are filled, the last row was not decoded to its end; if none is, there
-        # were more data to decode. A film that ends in the fill value looks like the former.
-        return filled == 0 or samples[scan.rows - 1, 0] != fill
+        # were more data to decode.
+        return True
     row, above = (samples[n].astype(np.int64) for n in (scan.rows, scan.rows - 1))
     residuals = (row[1:] - _predicted(row, above, scan.predictor)) & 0xFFFF
     decoded = np.flatnonzero(residuals != residuals[-1]) if residuals.size else residuals
@@ -210,23 +155,17 @@ def _predicted(row: NDArray[Any], above: NDArray[Any], predictor: int) -> NDArra
     return predicted
 
 
-def _dct_ends_wrong(samples: Samples, scan: Scan, *, is_flat: bool) -> bool:
+def _dct_ends_wrong(samples: Samples, scan: Scan, is_complete: Callable[[], bool]) -> bool:
     fill = 1 << (scan.bits - 1)
-    whole_rows = len(samples) // scan.mcu_rows
-    ends = range(whole_rows - 2, whole_rows)
-    filled = [_filled_mcus(samples, scan, row, fill) for row in ends]
-    last, added = filled if len(filled) == 2 else (np.zeros(1, np.bool_), *filled)
+    added = _filled_mcus(samples, scan, len(samples) // scan.mcu_rows - 1, fill)
     if not added[0]:  # the MCU in which the data ended
         return not added[1:].all()
-    if is_flat:
+    if is_complete():
         return False
-    if last.all():
+    last = len(samples) // scan.mcu_rows - 2
+    if _filled_mcus(samples, scan, last, fill).all():
         raise Refused(Code.TRUNCATED, "rows missing")
-    if not added.all() or last[-1]:
-        return True
-    block = samples[-2 * scan.mcu_rows : -scan.mcu_rows, -_BLOCK:]
-    # In a film that ends in mid-gray, the data appear to end one MCU too early.
-    return abs(float(block.mean()) - fill) > 1
+    return True
 
 
 def _filled_mcus(samples: Samples, scan: Scan, mcu_row: int, fill: int) -> NDArray[np.bool_]:
@@ -241,8 +180,7 @@ def _restarts_wrong(frame: bytes, scan: Scan) -> bool:
     """Return whether restart markers (T.81 B.2.1) are missing, too many or out of order."""
     if not scan.restarts:
         return False
-    end = frame.find(b"\xff\xd9", scan.data_at)
-    data = np.frombuffer(frame[scan.data_at : end], np.uint8)
+    data = np.frombuffer(frame[scan.data_at : scan.data_end], np.uint8)
     after = data[1:][data[:-1] == 0xFF]
     found = after[(after >= 0xD0) & (after <= 0xD7)] - 0xD0
     mcus = -(-scan.rows // scan.mcu_rows) * -(-scan.columns // scan.mcu_columns)

@@ -26,6 +26,7 @@ from hipedge.dicom.grayscale import (
 )
 from hipedge.dicom.header import Header
 from hipedge.dicom.pixels import CodedFrame, Decoded, PixelFormat, decode_codestream
+from hipedge.dicom.ripples import has_ripples
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import (
     WholePixels,
@@ -215,6 +216,8 @@ class CodedPixels(_BandPixels):
         lines = multiples(rows, step), multiples(columns, step)
         if samples.shape != tuple(line.stop - line.start for line in lines):
             raise Refused(Code.DECODE_FAILED, "shape")
-        self.damaged = self.damaged or damaged
+        self.damaged = (
+            self.damaged or damaged or (self._coded.stream.high_throughput and has_ripples(samples))
+        )
         values: StoredValues = samples
         return values

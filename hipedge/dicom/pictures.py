@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from hipedge.dicom import jpeg
 from hipedge.dicom.codecs import DECODER_ERRORS
 from hipedge.dicom.codestream import describe_jpeg
+from hipedge.dicom.jpeg_segments import find_scan
 from hipedge.dicom.pixels import MAX_PIXELS
 from hipedge.errors import Code, Refused
 from hipedge.types import Mark
@@ -125,7 +126,7 @@ def _has_luminance(data: bytes) -> bool:
     if not stream.complete:
         raise Refused(Code.DECODE_FAILED, "no end marker")
     is_luminance = stream.components == 1 or (stream.components == 3 and stream.colour != "RGB")
-    return is_luminance and stream.bits == 8 and jpeg.find_scan(data) is not None
+    return is_luminance and stream.bits == 8 and find_scan(data) is not None
 
 
 def _turned(decoded: Image.Image, image: Image.Image) -> Image.Image:

@@ -26,8 +26,10 @@ from hipedge.dicom.dataset import (
     IMPLICIT_LITTLE,
     PixelElement,
 )
+from hipedge.dicom.displaced import is_displaced
 from hipedge.dicom.grayscale import StoredValues, luminance
 from hipedge.dicom.header import ImagePixel
+from hipedge.dicom.ripples import has_ripples
 from hipedge.errors import Code, Refused
 
 # A frame of any compressed syntax begins with so many bytes that none of its other fragments begins
@@ -182,12 +184,13 @@ def decode(pixels: PixelElement, form: PixelFormat, transfer_syntax_uid: str | N
     if coded is not None:
         return decode_codestream(coded)
     if transfer_syntax_uid == RLE:
-        samples = _rle(single_frame(pixels.value), form)
+        samples, damaged = _rle(single_frame(pixels.value), form), False
     else:
         samples = _native(pixels, form, transfer_syntax_uid)
+        damaged = form.samples_per_pixel == 1 and is_displaced(samples)
     values = _stored_values(samples, form)
     gray = _gray(values, form, luminance_first=form.photometric in LUMINANCE_FIRST)
-    return Decoded(values, gray)
+    return Decoded(values, gray, damaged)
 
 
 def decode_codestream(coded: CodedFrame) -> Decoded:
@@ -203,7 +206,8 @@ def decode_codestream(coded: CodedFrame) -> Decoded:
     luminance_first = form.photometric in LUMINANCE_FIRST
     if stream.colour is not None:  # the stream knows better than the header
         luminance_first = stream.colour == "YBR"
-    return Decoded(values, _gray(values, form, luminance_first=luminance_first), damaged)
+    gray = _gray(values, form, luminance_first=luminance_first)
+    return Decoded(values, gray, damaged or (stream.high_throughput and has_ripples(gray)))
 
 
 def single_frame(value: memoryview) -> bytes:

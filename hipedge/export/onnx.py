@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 import hipedge
 from hipedge.export.precision import set_precisions
 from hipedge.locate.learned import THUMBNAIL_PX
+from hipedge.locate.session import ABOUT as LOCATOR_ABOUT
 from hipedge.model.card import Card
 
 # The opset of torch's exporter, without conversion. JetPack's TensorRT 10.3 reads opsets up to 20;
@@ -77,11 +78,11 @@ def _to_half(backbone: nn.Module) -> None:
         backbone.set_submodule(name, nn.Sequential(layer, _Half()) if is_last else layer)
 
 
-def export_locator(network: nn.Module, path: Path) -> None:
+def export_locator(network: nn.Module, path: Path, *, about: str = "") -> None:
     """Write the locator as an ONNX file in single precision: it runs only on CPUs.
 
-    Input is uint8 `pixels` (N, 1, 256, 256); outputs are `heat`, `present`, `turns` and
-    `log_distance`.
+    Input is uint8 `pixels` (N, 1, 256, 256); outputs are `heat`, `present`, `turns`,
+    `log_distance` and `hip`. `about` says what it was trained on; the file's metadata hold it.
     """
     locator = copy.deepcopy(network).cpu().eval()
     _fold_batch_norms(locator)
@@ -89,7 +90,8 @@ def export_locator(network: nn.Module, path: Path) -> None:
         locator,
         path,
         size_px=THUMBNAIL_PX,
-        outputs=("heat", "present", "turns", "log_distance"),
+        outputs=("heat", "present", "turns", "log_distance", "hip"),
+        metadata={LOCATOR_ABOUT: about} if about else {},
     )
 
 
@@ -115,8 +117,7 @@ def _export(
     model = program.model_proto
     _strip_traces(model)
     set_precisions(model)
-    for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)
+    onnx.helper.set_model_props(model, dict(metadata))
     model.producer_name, model.producer_version = "hipedge", hipedge.__version__
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)

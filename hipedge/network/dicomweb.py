@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from hipedge.dicom.read import MAX_FILE_BYTES
 from hipedge.errors import ConfigError, HipedgeError, InstallationError
 from hipedge.network.contexts import STORAGE_CLASSES
 from hipedge.network.multipart import only_part
+from hipedge.service_log import event
 
 if TYPE_CHECKING:
     from dicomweb_client.web import DICOMwebClient
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 PAGE = 100
+# Fewer than any server returns for one search; Orthanc's configuration says 100.
+MANY = 50
 # Statuses of a server that is to be asked again later.
 BUSY = (429, 502, 503, 504)
 _CHUNK_BYTES = 1 << 18
@@ -83,12 +87,29 @@ class DicomWeb:
         self._client = _client(url.rstrip("/"), self._session)
         self._before_request = before_request
 
-    def studies(self, since: date, until: date, modality: str) -> Iterator[Study]:
-        """Yield the studies of these days, inclusive, that have a series of a modality."""
-        filters = {
-            "StudyDate": f"{since:%Y%m%d}-{until:%Y%m%d}",
-            "ModalitiesInStudy": modality,
-        }
+    def studies(self, day: date, modality: str) -> Iterator[Study]:
+        """Yield the studies of a day that have a series of a modality.
+
+        Servers limit the results of a search, and not all of them tell: a day that has many studies
+        is searched again hour by hour.
+        """
+        seen = set[str]()
+        for study in self._studies(day, modality):
+            seen.add(study.uid)
+            yield study
+        if len(seen) < MANY:
+            return
+        for hour in range(24):
+            found = list(self._studies(day, modality, f"{hour:02}0000-{hour:02}5959.999999"))
+            if len(found) >= MANY:
+                event(logging.WARNING, "many_studies", day=f"{day}", hour=hour, found=len(found))
+            yield from (study for study in found if study.uid not in seen)
+            seen.update(study.uid for study in found)
+
+    def _studies(self, day: date, modality: str, times: str | None = None) -> Iterator[Study]:
+        filters = {"StudyDate": f"{day:%Y%m%d}", "ModalitiesInStudy": modality}
+        if times is not None:
+            filters["StudyTime"] = times
         found = self._pages(
             _STUDY, lambda **page: self._client.search_for_studies(search_filters=filters, **page)
         )
@@ -148,16 +169,20 @@ class DicomWeb:
     def _pages(
         self, key: str, search: Callable[..., list[dict[str, Any]]]
     ) -> Iterator[dict[str, Any]]:
-        """Yield all results, each once, page by page; some servers ignore the page."""
+        """Yield all results, each once, page by page.
+
+        Some servers ignore the page, others count its length from the first result (Orthanc's
+        plugin 1.7) instead of from the offset: both get what makes them return something new.
+        """
         seen = set[str]()
         offset = 0
         while True:
             with self._translated():
                 self._before_request()
-                rows = search(limit=PAGE, offset=offset)
-            new = [row for row in rows if _text(row, key) not in seen]
-            seen.update(_text(row, key) for row in new)
-            yield from new
+                rows = search(limit=offset + PAGE, offset=offset)
+                new = {_text(row, key): row for row in rows if _text(row, key) not in seen}
+            seen.update(new)
+            yield from new.values()
             offset += len(rows)
             if not new:
                 return

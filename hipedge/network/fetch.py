@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -18,8 +18,6 @@ from hipedge.service_log import event
 
 # Hidden, and no DICOM file: `watch` leaves it aside.
 JOURNAL = ".fetched"
-# The days of one search, so that no server has to return the studies of years.
-DAYS = 7
 _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, value representation CS
 
 
@@ -39,13 +37,10 @@ class Query:
             if not _CODE.fullmatch(code):
                 raise InputError(f"{code!r} is no modality or body part of DICOM")
 
-    def windows(self) -> Iterator[tuple[date, date]]:
-        """Yield the days of each search, the first and the last."""
-        first = self.since
-        while first <= self.until:
-            last = min(first + timedelta(days=DAYS - 1), self.until)
-            yield first, last
-            first = last + timedelta(days=1)
+    def days(self) -> Iterator[date]:
+        """Yield the days, the first one first."""
+        for number in range((self.until - self.since).days + 1):
+            yield self.since + timedelta(days=number)
 
     def key(self, study: Study, modality: str) -> str:
         """Return the name in the journal of what this query takes of a study."""
@@ -79,11 +74,13 @@ def fetch(server: DicomWeb, folder: Path, query: Query, reserve_bytes: int) -> F
         Journal(folder / JOURNAL) as journal,
     ):
         line = _Line(server, spool, journal, fetched)
-        for since, until in query.windows():
+        for day in query.days():
+            before = replace(fetched)
             for modality in query.modalities:
-                for study in server.studies(since, until, modality):
+                for study in server.studies(day, modality):
                     line.fetch_study(study, query, modality)
-            event(logging.INFO, "fetched", until=f"{until:%Y-%m-%d}", **vars(fetched))
+            if fetched != before:
+                event(logging.INFO, "fetched", until=f"{day}", **vars(fetched))
     return fetched
 
 

@@ -29,10 +29,15 @@ _OUT_OF_RESOURCES = 0xA700
 
 @dataclass(frozen=True)
 class StowServer:
-    """A PACS that takes objects by STOW-RS at `url`, with the value of `Authorization`, if any."""
+    """A PACS that takes objects by STOW-RS at `url`.
+
+    `authorization` is the value of that header, `authorities` a PEM file of those that have signed
+    the server's certificate, instead of those that are generally known.
+    """
 
     url: str
     authorization: str | None = None
+    authorities: Path | None = None
     answer_timeout_s: float = ANSWER_TIMEOUT_S
     name: str = "pacs-web"
 
@@ -41,7 +46,7 @@ class StowServer:
         """Open a session. Raises `Unreachable` if the server cannot be connected to."""
         _connect(self.url)
         with requests.Session() as session:
-            yield _Session(_client(self.url, session, self.authorization, self.answer_timeout_s))
+            yield _Session(_client(self, session))
 
 
 class _Session:
@@ -60,6 +65,8 @@ class _Session:
             answer = self._client.store_instances([dataset])
         except requests.HTTPError as error:
             answer = _answer_of(error)
+        except (requests.exceptions.SSLError, requests.ConnectTimeout) as error:
+            raise Unreachable(type(error).__name__) from error  # whatever is sent
         except requests.RequestException as error:
             raise Interrupted(type(error).__name__) from error
         except (ValueError, KeyError, TypeError) as error:
@@ -78,16 +85,17 @@ class _Session:
 
 @dataclass(frozen=True)
 class QidoServer:
-    """A PACS that can be asked by QIDO-RS what it has."""
+    """A PACS that can be asked by QIDO-RS what it has; the fields are those of `StowServer`."""
 
     url: str
     authorization: str | None = None
+    authorities: Path | None = None
     answer_timeout_s: float = ANSWER_TIMEOUT_S
 
     def has(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
         """Return whether an object is there. Raises `Unreachable`."""
         with requests.Session() as session:
-            client = _client(self.url, session, self.authorization, self.answer_timeout_s)
+            client = _client(self, session)
             try:
                 found = client.search_for_instances(
                     study_uid, series_uid, search_filters={"SOPInstanceUID": instance_uid}
@@ -132,17 +140,17 @@ def _connect(url: str) -> None:
         raise Unreachable(type(error).__name__) from error
 
 
-def _client(
-    url: str, session: requests.Session, authorization: str | None, timeout_s: float
-) -> DICOMwebClient:
+def _client(server: StowServer | QidoServer, session: requests.Session) -> DICOMwebClient:
     session.trust_env = False  # neither proxies nor .netrc
-    headers = {} if authorization is None else {"Authorization": authorization}
+    if server.authorities is not None:
+        session.verify = str(server.authorities)
+    headers = {} if server.authorization is None else {"Authorization": server.authorization}
     client = DICOMwebClient(
-        url,
+        server.url,
         session=session,
         headers=headers,
         chunk_size=_NEVER_CHUNKED,
-        timeout=(CONNECT_TIMEOUT_S, timeout_s),
+        timeout=(CONNECT_TIMEOUT_S, server.answer_timeout_s),
     )
     client.set_http_retry_params(retry=False)
     return client

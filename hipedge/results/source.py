@@ -21,6 +21,10 @@ from hipedge.errors import InputError, Refused
 _QUOTING_LOGGERS = ("pydicom", "highdicom", "pynetdicom", "dicomweb_client")
 
 
+class FilmGone(InputError):
+    """The film is no longer where it was screened, or is another one by now."""
+
+
 class NotReportable(InputError):
     """No result can belong to this file: it is no DICOM file, or names no study and instance."""
 
@@ -70,7 +74,7 @@ def tolerant() -> Iterator[None]:
 def read_source(places: Sequence[Path], sha256: str | None) -> Source:
     """Read a film's header from the first of some places where its content still lies.
 
-    Call it within `tolerant`. Raises `InputError` where the film is at none of them any more, and
+    Call it within `tolerant`. Raises `FilmGone` where it is at none of them any more, and
     `NotReportable` if no result can belong to it.
     """
     for path in places:
@@ -80,7 +84,7 @@ def read_source(places: Sequence[Path], sha256: str | None) -> Source:
             continue
         if payload.sha256 == sha256:
             return Source(path, _header(payload.data))
-    raise InputError("the film is no longer where it was screened")
+    raise FilmGone("the film is no longer where it was screened")
 
 
 def _header(data: bytes) -> Dataset:

@@ -172,6 +172,8 @@ def describe_finding(hip: Hip, finding: Finding) -> list[str]:
         reasons = [category.value.replace("_", " ") for category in finding.flagged_for]
         reasons += ["uncertain"] if finding.uncertain else []
         lines.append(f"flagged ({finding.priority.value}): {', '.join(reasons)}")
+    else:
+        lines.append("not flagged")
     if finding.category in HARDWARE:
         lines.append("implant itself not assessed")
     return lines

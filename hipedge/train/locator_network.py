@@ -133,9 +133,10 @@ class LocatorNet(nn.Module):
     """A feature pyramid network (Lin et al., 2017, arXiv:1612.03144) on a small backbone.
 
     The input is uint8 (N, 1, 256, 256). The outputs are `heat` (N, 2, 64, 64), the logits of the
-    position of each head; `present` (N, 2) and `turns` (N, 4), logits; and `log_distance` (N,), the
-    logarithm of the distance between the heads in units of the thumbnail's side. They are defined
-    as in `hipedge.locate.learned`.
+    position of each head; `present` (N, 2) and `turns` (N, 4), logits; `log_distance` (N,), the
+    logarithm of the distance between the heads in units of the thumbnail's side; and `hip` (N,),
+    the logit that the thumbnail shows a hip upright. They are defined as in
+    `hipedge.locate.learned`.
     """
 
     def __init__(self) -> None:
@@ -149,17 +150,21 @@ class LocatorNet(nn.Module):
         self.layout = nn.Sequential(nn.Conv2d(channels[-1], LAYOUT_CHANNELS, 1), nn.ReLU())
         self.whole = nn.Sequential(nn.Linear(LAYOUT_CHANNELS * 64 + channels[-1], 64), nn.ReLU())
         self.answers = nn.Linear(64, 2 + 4 + 1)
+        self.hip = nn.Sequential(
+            nn.Linear(LAYOUT_CHANNELS * 64 + 2 * channels[-1], 64), nn.ReLU(), nn.Linear(64, 1)
+        )
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return heat, present, turns and log_distance."""
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return heat, present, turns, log_distance and hip."""
         return self.of_halved(functional.avg_pool2d(pixels.float(), THUMBNAIL_PX // SEEN_PX))
 
-    def of_halved(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def of_halved(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return the same for thumbnails (N, 1, 128, 128) already at half resolution."""
         scaled = (pixels.float() - BYTE_CENTRE) / BYTE_SCALE
         levels = self.trunk(scaled.contiguous(memory_format=torch.channels_last))
         whole = torch.cat([self.layout(levels[-1]).flatten(1), levels[-1].mean((2, 3))], 1)
         answers = self.answers(self.whole(whole))
+        hip = self.hip(torch.cat([whole, levels[-1].amax((2, 3))], 1))[:, 0]
         present, turns, log_distance = answers[:, :2], answers[:, 2:6], answers[:, 6]
         heat = self.across[-1](levels[-1])  # (N, C, 8, 8)
         for across, up, level in zip(
@@ -168,4 +173,4 @@ class LocatorNet(nn.Module):
             heat = up(functional.interpolate(heat, scale_factor=2.0) + across(level))
         size = (HEAT_PX, HEAT_PX)
         heat = functional.interpolate(self.heat(heat), size, mode="bilinear", align_corners=False)
-        return heat, present, turns, log_distance
+        return heat, present, turns, log_distance, hip

@@ -7,11 +7,12 @@
     FOLDER/classifier/  the classifier's run; its samples are simulated while it trains
     FOLDER/model/       the model folder
 
-The classifier is trained on lesions inserted into real hips of FracAtlas (DIR; Abedeen et al. 2023,
-doi:10.1038/s41597-023-02432-4, CC BY 4.0), split by patient, and on phantoms. It is calibrated on
-the calibration patients' hips alone. Of the phantom films it sees none: those of patients held out
-and of the third hospital are its test inside and outside. The same command resumes where the last
-one stopped. The defaults are those of the model in the package, for a CPU.
+The locator is trained on phantoms, on FracAtlas's films (DIR; Abedeen et al. 2023,
+doi:10.1038/s41597-023-02432-4, CC BY 4.0) of the training patients with and without hips, on
+implants drawn into them, and on pictures of other kinds. The classifier is trained on lesions
+inserted into real hips of the same patients, and on phantoms. It is calibrated on the calibration
+patients' hips alone. Of the phantom films it sees none: those of patients held out and of the third
+hospital are its test inside and outside. The same command resumes where the last one stopped.
 """
 
 from __future__ import annotations
@@ -34,15 +35,22 @@ from hipedge.train.locator import LocatorSettings, train_locator
 from hipedge.train.loop import Progress
 from hipedge.train.manifest import EXTERNAL, TEST
 from hipedge.train.new_model import new_model
+from hipedge.train.real_films import RealFilmSources
 from hipedge.train.recipe import Listener, train
 from hipedge.train.settings import TrainingSettings
 
 # The hips of FracAtlas that lesions are inserted into, with patients, splits and femoral heads.
 BACKGROUNDS = Path(str(files("hipedge.insertion") / "data" / "fracatlas.csv"))
+# Films of FracAtlas with and without hips for the locator, in the same split by patient.
+REAL_FILMS = Path(str(files("hipedge.insertion") / "data" / "fracatlas_films.csv"))
 ABOUT = (
     "Trained on simulated lesions in real radiographs (FracAtlas, Abedeen et al. 2023, CC BY 4.0)"
     " and on simulated radiographs. It has seen no real lesion: it must not be used on patients,"
     " and what it reports is no diagnosis."
+)
+ABOUT_LOCATOR = (
+    "The manifest's films are simulated; the real ones are of FracAtlas"
+    " (Abedeen et al. 2023, CC BY 4.0)."
 )
 LOG_INTERVAL_S = 60.0
 
@@ -55,6 +63,8 @@ def make_reference(
     locator: LocatorSettings,
     classifier: TrainingSettings,
     backgrounds: Path = BACKGROUNDS,
+    real_films: Path = REAL_FILMS,
+    pictures: tuple[Path, ...] = (),
     appearance: Path | None = None,
     device: str | None = None,
     workers: int = 0,
@@ -76,6 +86,8 @@ def make_reference(
             manifest,
             folder / "locator",
             locator,
+            real_films=RealFilmSources(real_films, fracatlas, backgrounds, pictures),
+            about=ABOUT_LOCATOR,
             appearance=appearance,
             device=device,
             workers=workers,
@@ -149,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     default = TrainingSettings()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--fracatlas", type=Path, required=True, help="folder of FracAtlas's hips")
+    parser.add_argument("--fracatlas", type=Path, required=True, help="folder of FracAtlas's films")
     parser.add_argument("--films", type=int, default=1800, help="phantom films")
     parser.add_argument("--locator-epochs", type=int, default=48)
     parser.add_argument("--backbone", default="efficientnet_lite0")
@@ -164,6 +176,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pool", type=int, default=4000, help="different ones in all")
     parser.add_argument(
         "--appearance", type=Path, help="real images whose appearance the locator's samples take on"
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        nargs="*",
+        default=(),
+        help="files or folders of pictures that are no radiographs",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", help="cpu or cuda")
@@ -194,6 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
         films=given.films,
         locator=LocatorSettings(epochs=given.locator_epochs, seed=given.seed),
         classifier=classifier,
+        pictures=tuple(given.pictures),
         appearance=given.appearance,
         device=given.device,
         workers=given.workers,

@@ -18,6 +18,7 @@ from hipedge.results import check_installed
 from hipedge.results.codes import load_codes
 from hipedge.results.kinds import Kind
 from hipedge.results.source import (
+    FilmGone,
     NotReportable,
     Source,
     can_have_overlay,
@@ -82,9 +83,13 @@ def receivers_of(settings: Settings) -> list[Receiver]:
         authorization = authorization_of(
             settings.pacs_authorization_file, settings.pacs_stow_url, settings.pacs_qido_url
         )
-        receivers.append(StowServer(settings.pacs_stow_url, authorization))
+        receivers.append(
+            StowServer(settings.pacs_stow_url, authorization, settings.pacs_tls_authorities)
+        )
     if not receivers:
         raise ConfigError("no PACS is named: set pacs_host, or pacs_stow_url")
+    if not settings.results:
+        raise ConfigError("a PACS is named, but no kind of results: see the setting results")
     return receivers
 
 
@@ -95,7 +100,7 @@ def read_back_of(settings: Settings) -> ReadBack | None:
     from hipedge.network.stow import QidoServer, authorization_of
 
     authorization = authorization_of(settings.pacs_authorization_file, settings.pacs_qido_url)
-    return QidoServer(settings.pacs_qido_url, authorization)
+    return QidoServer(settings.pacs_qido_url, authorization, settings.pacs_tls_authorities)
 
 
 def check_results(settings: Settings) -> None:
@@ -197,8 +202,7 @@ class ResultDispatcher:
             self._log("result_not_possible", message, str(error))
         except Exception as error:
             # Of whatever kind: a fault in one message must not keep back the others.
-            known = isinstance(error, (Rejected, InputError))
-            reason = str(error) if known else type(error).__name__
+            reason = _reason(error)
             self.faults[message.key] = reason
             self._log("result_failed", message, reason)
         else:
@@ -257,9 +261,13 @@ class ResultDispatcher:
             return False
         if self._read_back is None or delivery.confirmed:
             return True
-        if self._read_back.has(
-            delivery.study_instance_uid, delivery.series_instance_uid, delivery.sop_instance_uid
-        ):
+        study, series = delivery.study_instance_uid, delivery.series_instance_uid
+        try:
+            is_there = self._read_back.has(study, series, delivery.sop_instance_uid)
+        except Unreachable as error:  # it stays unconfirmed, and what is new is sent meanwhile
+            self._log("read_back_failed", message, str(error))
+            return True
+        if is_there:
             self._deliveries.confirm(name, message, delivery.kind)
             return True
         self._deliveries.forget(name, message, delivery.kind)
@@ -281,6 +289,15 @@ class ResultDispatcher:
             series, instance = str(result.SeriesInstanceUID), str(result.SOPInstanceUID)
             return Delivery(kind.value, sop_class, source.study_uid, series, instance, status)
         raise rejection
+
+
+def _reason(error: Exception) -> str:
+    """Return why a message failed, without the path of its film."""
+    if isinstance(error, (Rejected, FilmGone)):
+        return str(error)
+    return (
+        "the film can no longer be read" if isinstance(error, InputError) else type(error).__name__
+    )
 
 
 def _retry_s(attempts: int) -> float:

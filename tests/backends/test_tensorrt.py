@@ -15,7 +15,7 @@ from hipedge.errors import BackendError
 from hipedge.pipeline.batching import BatchScheduler
 from tests.backends.cuda_driver import Counts
 from tests.backends.gpu import backend_on, in_thread, logits, samples
-from tests.backends.tensorrt_double import TensorRt
+from tests.backends.tensorrt_double import ICudaEngine, TensorRt
 from tests.pipeline.test_batching import await_films, prepared
 
 COPIES = ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync")
@@ -304,6 +304,18 @@ def test_compiled_kernels_that_cannot_be_read_are_a_backend_error(tensorrt, driv
     with pytest.raises(BackendError, match=f"cannot be loaded: .*Is a directory: '{tmp_path}'"):
         backend_on(tensorrt, flavour="rtx", kernels=tmp_path)
     assert driver.counts == Counts()
+
+
+def test_an_interrupt_while_an_engine_is_loaded_leaves_nothing(tensorrt, driver, monkeypatch):
+    def interrupt(*_):
+        assert driver.counts.streams == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ICudaEngine, "get_tensor_shape", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        in_thread(lambda: backend_on(tensorrt))
+    assert driver.counts == Counts()
+    assert (tensorrt.lives, tensorrt.faults) == (0, [])
 
 
 def returns_nullptr(tensorrt):

@@ -23,7 +23,10 @@ rm -f "$1/root/etc/machine-id"
 for unit in systemd-networkd-wait-online NetworkManager-wait-online; do
     ln -sf /dev/null "$1/root/etc/systemd/system/$unit.service"
 done
+# The units' firewall (IPAddressDeny=) is made of BPF programs of cgroups v2.
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe \
+    --system-call-filter=bpf --capability=CAP_BPF,CAP_NET_ADMIN \
     --directory="$1/root" --boot -- --unit=basic.target
 """
 

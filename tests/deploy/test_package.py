@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from tests.deploy.machine import Machine, skip_unless_possible
 
@@ -149,6 +150,43 @@ def test_doctor_finds_what_is_wrong(machine):
     finally:
         settings.write_text(before)
         machine.check("systemctl", "start", "hipedge-receive.service")
+
+
+def test_the_sandbox_lets_results_out_to_the_pacs_of_the_settings_once_it_is_told(
+    machine, shared_data, tmp_path
+):
+    if not shutil.which("storescp"):
+        pytest.skip("no storescp")
+    machine.check("ip", "address", "add", "192.0.2.1/32", "dev", "lo")  # as another machine's
+    machine.check("mkdir", "/root/pacs")
+    pacs = ("storescp", "--aetitle", "PACS", "--output-directory", "/root/pacs", "4242")
+    machine.check("systemd-run", "--unit=pacs", *pacs)
+    settings = machine.path(CONFIG)
+    before = settings.read_text()
+    peer = 'pacs_host = "192.0.2.1"\npacs_port = 4242\npacs_ae_title = "PACS"\n'
+    settings.write_text(before + peer)
+    machine.check("systemctl", "restart", "hipedge-watch.service")
+    film = dcmread(shared_data / "wg04/RG2_RLE.dcm")
+    film.SOPInstanceUID = film.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.9999.1"
+    film.save_as(tmp_path / "another.dcm")
+    drop(machine, tmp_path / "another.dcm", "another.dcm")
+    machine.wait(lambda: status(machine)["undelivered"].get("pacs"))
+    machine.wait(lambda: "results" in status(machine)["problems"])  # refused by the sandbox alone:
+    code, rows = doctor(machine, *AS_HIPEDGE)
+    assert code == 1
+    assert rows["peer: PACS"] == ["yes", "PACS at 192.0.2.1, port 4242 answers"]
+    assert rows["service: sandbox"][0] == "no"
+    assert list(machine.path("/root/pacs").iterdir()) == []
+    machine.check("hipedge", "service", "install")
+    machine.wait(lambda: not status(machine)["undelivered"])
+    assert len(list(machine.path("/root/pacs").iterdir())) >= 2
+    code, rows = doctor(machine, *AS_HIPEDGE)
+    assert code == 0
+    assert rows["service: sandbox"][0] == "yes"
+    settings.write_text(before)
+    assert "remove  /etc/systemd/system/hipedge-watch.service.d/peers.conf" in machine.check(
+        "hipedge", "service", "install"
+    )
 
 
 def test_a_service_that_is_killed_is_back(machine, shared_data):

@@ -15,7 +15,7 @@ from tests.export.bindings import rtx_libraries
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.name for path in (ROOT / "export").glob("*.sh") if path.stem != "recipe")
-SCRIPTS = [*(f"export/{name}" for name in [*RECIPES, "recipe.sh"]), ".ci/run"]
+SCRIPTS = [*(f"export/{name}" for name in [*RECIPES, "recipe.sh"]), ".ci/run", ".ci/release"]
 SCRIPTS.append("tests/backends/build_pycuda.sh")
 
 

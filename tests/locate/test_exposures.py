@@ -149,17 +149,28 @@ def test_one_hip_of_one_exposure_may_not_be_all():
     assert not search(whole, lambda part: None if part is whole else spots(part)).complete
 
 
-def test_where_the_parts_agree_with_the_whole_the_whole_counts():
-    picture = with_heads((200, 200), (500, 200), height=400, width=700)
-    whole = radiograph(picture)
+def halves(picture, left, right):
+    """A locator that sees both heads in a picture, and in its halves what it is told."""
+    pair = Heads((200.0, 200.0), (500.0, 200.0), 300.0, 0.9)
+    answers = iter([pair, left, right])
+    return search(picture, lambda part: next(answers)), pair
 
-    def find(part):
-        heads = spots(part)
-        return heads and Heads(heads.image_left, heads.image_right, 300.0, 0.9)
 
-    found = search(whole, find)
-    assert found.heads == (find(whole),)
-    assert found.complete
+@pytest.mark.parametrize(("half_px", "complete"), [(200.0, False), (270.0, True), (600.0, True)])
+def test_a_half_of_a_pelvis_may_show_its_size_badly(half_px, complete):
+    left = Heads((205.0, 195.0), None, 300.0, 0.9)
+    right = Heads(None, (145.0, 205.0), half_px, 0.9)  # in the right half, which begins at 350
+    found, pair = halves(radiograph(texture(400, 700)), left, right)
+    assert found.complete is complete
+    assert (found.heads == (pair,)) is complete
+
+
+def test_two_films_of_a_left_hip_are_not_one_pelvis():
+    left = Heads(None, (205.0, 195.0), 300.0, 0.9)
+    right = Heads(None, (145.0, 205.0), 300.0, 0.9)
+    found, _ = halves(radiograph(texture(400, 700)), left, right)
+    assert len(found.heads) == 2
+    assert not found.complete
 
 
 def test_halves_that_are_two_films_of_one_hip_are_not_one_pelvis():

@@ -11,6 +11,7 @@ from hipedge.locate.learned import (
     THUMBNAIL_PX,
     LearnedLocator,
     LocatorScores,
+    both_looks,
     make_thumbnail,
     peak,
     read_turns,
@@ -21,14 +22,18 @@ from hipedge.types import CropGeometry, Film, Mark, Radiograph, Side
 GEOMETRY = CropGeometry(size_px=64, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
 
-def scores(left=None, right=None, turns=0, log_distance=-0.7):
-    """What a network would say of heads at these cells (x, y) of the heat map."""
+def scores(left=None, right=None, turns=0, log_distance=-0.7, hip=None):
+    """What a network would say of heads at these cells (x, y) of the heat map.
+
+    `hip` is its logit that the thumbnail shows a hip, None for a network without that output.
+    """
     heat = np.full((2, HEAT_PX, HEAT_PX), -9.0, np.float32)
     for one, head in zip(heat, (left, right), strict=True):
         if head is not None:
             one[head[1], head[0]] = 9.0
     present = np.array([-5.0 if head is None else 5.0 for head in (left, right)], np.float32)
-    return LocatorScores(heat, present, 9.0 * np.eye(4, dtype=np.float32)[turns], log_distance)
+    turned = 9.0 * np.eye(4, dtype=np.float32)[turns]
+    return LocatorScores(heat, present, turned, log_distance, hip)
 
 
 def film(pixels, path, **values):
@@ -52,6 +57,23 @@ def test_a_thumbnail_shows_the_whole_film_centred(shape):
 def test_a_thumbnail_has_square_pixels_on_the_patient():
     thumbnail = make_thumbnail(np.ones((200, 200), np.uint16), (0.5, 0.25))
     assert thumbnail.step_px[0] * 0.25 == pytest.approx(thumbnail.step_px[1] * 0.5)
+
+
+def test_the_parts_of_a_picture_are_scored_once():
+    rng = np.random.default_rng(0)
+    shown = []
+
+    def score(thumbnail):
+        shown.append(thumbnail.tobytes())
+        return scores((16, 32), (48, 32))
+
+    find = LearnedLocator(score)
+    whole = rng.integers(0, 60_000, (400, 700)).astype(np.uint16)
+    parts = [whole[:, :350], whole[:, 350:]]
+    assert [find.quarter_turns(part) for part in parts] == [0, 0]
+    for pixels in (whole, *parts):
+        find(pixels)
+    assert len(shown) == len(set(shown)) == 3
 
 
 def test_heads_are_read_in_pixels_of_the_film():
@@ -81,6 +103,81 @@ def test_a_hip_that_is_hardly_seen_counts_beside_one_that_is_surely_there(sure, 
     heads = LearnedLocator(lambda _: answer)(np.ones((99, 99), np.uint16), None)
     seen = [heads.image_left, heads.image_right] if heads else []
     assert len(seen) - seen.count(None) == count
+
+
+def looking_twice(first, second, shape=(512, 512)):
+    """The heads that two answers give, and the thumbnails that were looked at."""
+    thumbnails, answers = [], iter((first, second))
+
+    def score(thumbnail):
+        thumbnails.append(thumbnail)
+        return next(answers)
+
+    rows = np.linspace(1000, 60000, shape[0])[:, None]
+    film = (rows + np.linspace(0, 5000, shape[1])).astype(np.uint16)
+    return LearnedLocator(score)(film, None), thumbnails, film
+
+
+def test_the_second_look_is_closer_about_the_heads_and_places_them():
+    first = scores((20, 32), (44, 32), hip=5.0)
+    heads, thumbnails, film = looking_twice(first, scores((14, 32), (50, 32), hip=5.0))
+    # 24 cells of 64 are 192 pixels of the film: the second look is 2.2 times as wide, about (260,
+    # 260), so that its 36 cells are 237 pixels.
+    distance = 36 / 64 * (2.2 * 192)
+    assert heads.distance_px == pytest.approx(distance, abs=4)
+    assert heads.image_left == pytest.approx((260 - distance / 2, 260), abs=4)
+    around = film[48:472, 48:472]
+    np.testing.assert_array_equal(thumbnails[1], make_thumbnail(around).pixels)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_hip"), [(3.0, 3.0, True), (3.0, -2.0, True), (3.0, -4.0, False)]
+)
+def test_both_looks_decide_whether_there_is_a_hip(first, second, is_hip):
+    heads, _, _ = looking_twice(
+        scores((16, 32), (48, 32), hip=first), scores((16, 32), (48, 32), hip=second)
+    )
+    assert (heads is not None) == is_hip
+
+
+def test_a_second_hip_that_the_second_look_does_not_see_is_none():
+    first, second = scores((16, 32), (48, 32), hip=5.0), scores((16, 32), None, hip=5.0)
+    first.present[1] = 6.0
+    heads, _, _ = looking_twice(first, second)
+    assert heads.image_left is not None
+    assert heads.image_right is None
+
+
+def test_a_head_that_is_hardly_seen_at_first_is_looked_at_again():
+    first, second = scores((16, 32), hip=1.0), scores((32, 32), hip=3.0)
+    first.present[0] = -1.0
+    heads, thumbnails, _ = looking_twice(first, second)
+    assert heads is not None
+    assert len(thumbnails) == 2
+
+
+def test_heads_at_the_edge_of_a_film_are_looked_at_on_the_film():
+    first = scores((0, 0), hip=5.0, log_distance=0.0)
+    heads, thumbnails, film = looking_twice(first, scores((32, 32), hip=5.0))
+    assert thumbnails[1].shape == (256, 256)
+    assert 0 <= heads.image_left[0] < film.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "seen"),
+    [(0, 40, (False, True)), (2, 40, (True, True)), (20, 63, (True, False)), (0, 63, (True, True))],
+)
+def test_of_two_heads_one_that_the_edge_of_the_film_cuts_off_does_not_count(left, right, seen):
+    film = make_thumbnail(np.ones((256, 256), np.uint16))
+    look = scores((left, 32), (right, 32), hip=5.0)
+    heads = both_looks(look, film, look, film)
+    assert (heads.image_left is not None, heads.image_right is not None) == seen
+
+
+def test_a_network_of_older_hipedge_looks_once():
+    heads, thumbnails, _ = looking_twice(scores((16, 32), (48, 32)), None)
+    assert heads is not None
+    assert len(thumbnails) == 1
 
 
 def test_a_peak_between_cells_is_found_between_them():

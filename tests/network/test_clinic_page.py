@@ -140,6 +140,7 @@ def test_what_is_fetched_can_be_screened(tmp_path, orthanc, untrained_model):
     )
     script = block("fetch").replace("https://pacs.example/dicom-web", orthanc.web)
     script = script.replace("--hours 20-6 --per-minute 30", "--per-minute 100000")
+    script = script.replace("2019-01-01", "2019-03-09").replace("2019-12-31", "2019-03-11")
     environment = {"HIPEDGE_MODEL": str(untrained_model.path), "HIPEDGE_RESERVE_MB": "0"}
     with shell(script, tmp_path, **environment) as process:
         assert process.wait(100) == 0, (tmp_path / "log").read_text()

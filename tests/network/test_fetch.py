@@ -16,6 +16,7 @@ from pydicom import dcmread
 
 from hipedge.dicom import read
 from hipedge.errors import ConfigError, HipedgeError, InputError
+from hipedge.network import dicomweb
 from hipedge.network.dicomweb import DicomWeb, FetchError
 from hipedge.network.fetch import Query, fetch
 from hipedge.network.journal import Journal
@@ -27,7 +28,8 @@ from tests.pacs import Orthanc, on_loopback
 from tests.watch import faults
 from tests.watch.clinic import ROOT_UID, dicom, paint
 
-YEAR = Query(date(2020, 1, 1), date(2020, 12, 31), ("DX", "CR"))
+# The days of the archive's films that belong to 2020, and those around them.
+SPRING = Query(date(2020, 3, 9), date(2020, 3, 11), ("DX", "CR"))
 
 
 def study(number, day="20200310", **elements):
@@ -53,10 +55,10 @@ def archive(tmp_path_factory, on_loopback):
     with Orthanc(tmp_path_factory.mktemp("archive"), on_loopback).up() as orthanc:
         for number, syntax in enumerate((EXPLICIT, RLE, JPEG_LS, JPEG_2000_LOSSLESS)):
             orthanc.add(study(number, syntax=syntax))
-        orthanc.add(study(4, day="20191231"))
-        orthanc.add(study(5, day="20210101"))
+        orthanc.add(study(4, day="20200308"))
+        orthanc.add(study(5, day="20200312"))
         orthanc.add(study(6, Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4"))
-        orthanc.add(study(7, Modality="CR", SOPClassUID=CR, day="20200630"))
+        orthanc.add(study(7, Modality="CR", SOPClassUID=CR, day="20200311"))
         orthanc.add(study(8, BodyPartExamined="CHEST"))
         orthanc.add(study(9, BodyPartExamined=None))
         yield orthanc
@@ -76,7 +78,7 @@ def uids(folder):
 
 
 def test_films_of_the_days_and_modalities_arrive_as_they_are_stored(archive, folder):
-    query = Query(YEAR.since, YEAR.until, ("DX", "CR"), frozenset({"HIP"}))
+    query = Query(SPRING.since, SPRING.until, ("DX", "CR"), frozenset({"HIP"}))
     done = fetch(DicomWeb(archive.web), folder, query, 0)
     assert (done.films, done.known, done.failed) == (6, 0, 0)
     assert uids(folder) == [0, 1, 2, 3, 7, 9]  # 9 names no body part
@@ -90,6 +92,23 @@ def test_films_of_the_days_and_modalities_arrive_as_they_are_stored(archive, fol
     assert all(re.fullmatch(r"[0-9a-f]{32}\.dcm", p.name) for p in folder.glob("*.dcm"))
 
 
+def test_what_a_server_returns_in_pages_arrives_whole(archive, folder, monkeypatch):
+    monkeypatch.setattr(dicomweb, "PAGE", 2)
+    fetch(DicomWeb(archive.web), folder, SPRING, 0)
+    assert uids(folder) == [0, 1, 2, 3, 7, 8, 9]
+
+
+def test_a_day_with_more_studies_than_the_server_returns_arrives_whole(
+    tmp_path, on_loopback, folder, monkeypatch
+):
+    monkeypatch.setattr(dicomweb, "MANY", 3)
+    with Orthanc(tmp_path / "small", on_loopback).up(LimitFindResults=3) as archive:
+        for number in range(12):
+            archive.add(study(number, StudyTime=f"{number * 2:02}3000"))
+        done = fetch(DicomWeb(archive.web), folder, SPRING, 0)
+    assert (done.films, done.failed) == (12, 0)
+
+
 def run(*arguments):
     """Run the command in a process of its own; return its exit status and what it printed."""
     command = [sys.executable, "-m", "hipedge", "fetch", *map(str, arguments)]
@@ -98,7 +117,7 @@ def run(*arguments):
 
 
 def test_the_command_goes_on_where_it_was(archive, folder):
-    days = ("--since", "2020-01-01", "--until", "2020-12-31", "--per-minute", 100_000)
+    days = ("--since", "2020-03-09", "--until", "2020-03-11", "--per-minute", 100_000)
     command = (archive.web, folder, *days, "--modality", "DX")
     chest = "2 films fetched, 0 fetched before, 0 failed\n"  # one names no body part
     assert run(*command, "--body-part", "chest") == (0, chest)
@@ -130,7 +149,7 @@ def fetch_and_die(url, folder, owner, name, count):
             faults.die()
 
     faults.after(owner, name, die_at_last)
-    fetch(DicomWeb(url), folder, YEAR, 0)
+    fetch(DicomWeb(url), folder, SPRING, 0)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +163,7 @@ def test_killed_at_any_point_it_goes_on_and_misses_no_film(archive, folder, owne
     process.start()
     process.join(60)
     assert process.exitcode == -9
-    done = fetch(DicomWeb(archive.web), folder, YEAR, 0)
+    done = fetch(DicomWeb(archive.web), folder, SPRING, 0)
     assert done.failed == 0
     found = uids(folder)
     assert sorted(set(found)) == [0, 1, 2, 3, 7, 8, 9]

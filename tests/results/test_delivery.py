@@ -28,6 +28,7 @@ from hipedge.store import Deliveries, Outbox, ResultPolicy, Store
 from hipedge.types import Category
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of, result_policy
 from hipedge.watch.sender import ResultSender
+from tests.dicom.dicom_films import JPEG_2000_LOSSLESS
 from tests.pacs import AE_TITLE, free_port, need, running
 from tests.results.recorded import RULES, record, record_refusal, scored
 from tests.store.test_store import start
@@ -139,6 +140,7 @@ def waiting(store):
     return sum(Outbox(store).waiting().values())
 
 
+@pytest.mark.promise(21)
 def test_an_hour_of_outage_delays_and_loses_nothing_and_the_most_urgent_comes_first(
     store, tmp_path, port
 ):
@@ -210,6 +212,7 @@ def test_who_negotiates_3d_reports_and_then_refuses_them_gets_comprehensive_ones
         assert waiting(store) == 0
 
 
+@pytest.mark.promise(21)
 def test_a_class_that_is_refused_waits_while_the_others_and_other_films_are_delivered(
     store, tmp_path, port
 ):
@@ -238,6 +241,7 @@ def test_a_class_that_is_refused_waits_while_the_others_and_other_films_are_deli
 
 
 @pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0111, 0x0107])
+@pytest.mark.promise(21)
 def test_a_warning_and_a_duplicate_count_as_delivered_and_are_logged(
     store, tmp_path, port, status, caplog
 ):
@@ -253,6 +257,7 @@ def test_a_warning_and_a_duplicate_count_as_delivered_and_are_logged(
     assert [row["status"] for row in store.query("select status from deliveries")] == [status, 0]
 
 
+@pytest.mark.promise(21)
 def test_after_an_association_that_was_dropped_half_way_only_the_rest_is_sent(
     store, tmp_path, port
 ):
@@ -271,6 +276,7 @@ def test_after_an_association_that_was_dropped_half_way_only_the_rest_is_sent(
     assert waiting(store) == 0
 
 
+@pytest.mark.promise(21)
 def test_an_object_whose_acknowledgement_is_lost_is_sent_again_under_the_same_uid(
     store, tmp_path, port
 ):
@@ -287,6 +293,7 @@ def test_an_object_whose_acknowledgement_is_lost_is_sent_again_under_the_same_ui
     assert waiting(store) == 0
 
 
+@pytest.mark.promise(21)
 def test_a_film_that_ends_each_association_keeps_back_no_other(store, tmp_path, port):
     for number in range(3):
         record(store, tmp_path, number=number)
@@ -340,6 +347,21 @@ def test_a_film_that_has_gone_keeps_back_no_other_and_is_delivered_when_it_is_ba
     assert waiting(store) == 0
 
 
+def test_of_a_film_that_cannot_be_decoded_the_report_is_sent_and_the_log_names_no_path(
+    store, tmp_path, port, caplog
+):
+    record(store, tmp_path, syntax=JPEG_2000_LOSSLESS, fragments=[b"no codestream"])
+    sender = dispatcher(store, settings_for(port))
+    with pacs(port) as server:
+        sender.dispatch()
+        assert server.classes == [SR_3D]
+    assert list(sender.faults.values()) == ["the film can no longer be read"]
+    fields = [str(entry.fields) for entry in caplog.records if entry.name == "hipedge.service"]
+    assert len(fields) == 1
+    assert str(tmp_path) not in fields[0]
+    assert waiting(store) == 1
+
+
 def test_a_film_without_a_study_is_no_result_and_does_not_wait_for_ever(store, tmp_path, port):
     record(store, tmp_path, StudyInstanceUID="")
     with pacs(port) as server:
@@ -388,6 +410,7 @@ def test_results_travel_over_tls_to_a_receiver_with_a_known_certificate(store, t
             assert len(server.uids) == delivered
 
 
+@pytest.mark.promise(21)
 def test_orthanc_has_each_object_once_by_both_ways_and_what_it_loses_is_sent_again(
     store, tmp_path, orthanc
 ):
@@ -424,6 +447,24 @@ def test_orthanc_has_each_object_once_by_both_ways_and_what_it_loses_is_sent_aga
     assert len(orthanc.instances()) == 5
 
 
+def test_a_read_back_that_is_down_keeps_back_no_result_and_repeats_none(store, tmp_path, port):
+    for number in range(2):
+        record(store, tmp_path, number=number)
+    clock = Clock()
+    qido = f"http://127.0.0.1:{free_port()}/web"
+    sender = dispatcher(store, settings_for(port, pacs_qido_url=qido), clock)
+    with pacs(port) as server:
+        sender.dispatch()
+        assert len(server.uids) == 4
+        record(store, tmp_path, scored(ROUTINE), number=3)
+        for _ in range(3):
+            clock.pass_s(61)
+            sender.dispatch()
+        assert len(server.uids) == 6
+    assert waiting(store) == 3
+    assert sender.failing
+
+
 def test_a_server_that_is_down_or_answers_nonsense_loses_nothing(store, tmp_path):
     server = StowServer(f"http://127.0.0.1:{free_port()}/dicom-web")
     with pytest.raises(Unreachable), server.session():
@@ -451,8 +492,11 @@ def test_without_a_pacs_nothing_is_queued_and_sending_is_an_error(store, tmp_pat
     assert waiting(store) == 0
     with pytest.raises(ConfigError, match="pacs_host"):
         receivers_of(Settings())
+    with pytest.raises(ConfigError, match="no kind of results"):
+        receivers_of(Settings(pacs_host="localhost", results=()))
 
 
+@pytest.mark.promise(21)
 def test_a_sender_that_is_killed_is_replaced_and_each_object_arrives_once(tmp_path, port):
     db, reports = tmp_path / "cases.db", []
     settings = settings_for(port, db=db)

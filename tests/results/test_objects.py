@@ -320,6 +320,7 @@ def test_a_film_without_a_study_has_no_result(store, tmp_path):
         build(case, Kind.STRUCTURED_REPORT)
 
 
+@pytest.mark.promise(22)
 def test_no_result_is_ever_screened(store, tmp_path):
     case = record(store, tmp_path)
     for result in build_all(case).values():
@@ -328,6 +329,7 @@ def test_no_result_is_ever_screened(store, tmp_path):
         assert info.value.code is Code.OWN_RESULT
 
 
+@pytest.mark.promise(22)
 def test_the_film_is_left_as_it_was(store, tmp_path):
     case = record(store, tmp_path)
     before, status = case.path.read_bytes(), case.path.stat()

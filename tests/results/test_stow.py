@@ -2,10 +2,12 @@
 
 import http.server
 import json
+import ssl
 import threading
 import time
 
 import pytest
+import trustme
 
 from hipedge.config import Settings
 from hipedge.network.sending import Interrupted, Rejected, Unreachable
@@ -167,3 +169,21 @@ def test_a_service_that_refuses_3d_reports_gets_comprehensive_ones(service, stor
     assert Outbox(store).waiting() == {}
     (row,) = store.query("select sop_class_uid from deliveries")
     assert row["sop_class_uid"] == Kind.STRUCTURED_REPORT.classes[1]
+
+
+def test_a_service_of_the_sites_own_authority_is_trusted_and_no_other(result, tmp_path):
+    authority = trustme.CA()
+    known, unknown = tmp_path / "ca.pem", tmp_path / "other.pem"
+    authority.cert_pem.write_to_path(known)
+    trustme.CA().cert_pem.write_to_path(unknown)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    with Service() as service:
+        service.socket = context.wrap_socket(service.socket, server_side=True)
+        service.answers = [(200, stored(), JSON)]
+        url = service.url.replace("http://127.0.0.1", "https://localhost")
+        with StowServer(url, authorities=unknown).session() as s, pytest.raises(Unreachable):
+            s.store(result)
+        with StowServer(url, authorities=known).session() as s:
+            assert s.store(result) == 0
+        service.shutdown()

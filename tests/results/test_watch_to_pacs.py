@@ -2,6 +2,8 @@
 
 import urllib.request
 
+import pytest
+
 from hipedge.types import Category
 from tests.pacs import AE_TITLE, Orthanc
 from tests.watch.clinic import dicom
@@ -20,6 +22,7 @@ def test_a_flagged_film_has_its_picture_and_its_report_in_pacs(new_clinic, ortha
         clinic.wait(lambda: clinic.rows(DELIVERED) == [(1,)])
 
 
+@pytest.mark.promise(21)
 def test_films_that_were_moved_while_pacs_was_down_have_their_results_when_it_is_up(
     clinic_with_done_dir, tmp_path, on_loopback
 ):
@@ -39,6 +42,7 @@ def test_films_that_were_moved_while_pacs_was_down_have_their_results_when_it_is
     assert "HIP" not in clinic.log.read_text()
 
 
+@pytest.mark.promise(22)
 def test_results_are_never_screened_although_pacs_sends_them_back(new_clinic, orthanc):
     clinic = new_clinic(
         pacs_host="127.0.0.1",

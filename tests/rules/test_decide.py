@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hipedge.rules.decide import Rule, decide, population_marks
-from hipedge.rules.flags import softmax
+from hipedge.rules.flags import RULE_VERSION, softmax
 from hipedge.types import ABNORMAL, CATEGORIES, Category, Mark, Priority
 
 RULE = Rule(
@@ -70,6 +70,12 @@ def test_a_hip_of_which_nothing_is_probable_enough_is_uncertain_and_routine():
     assert finding.priority is Priority.ROUTINE
 
 
+def test_a_hip_just_as_probable_as_the_least_confidence_is_certain():
+    scores = logits(NORMAL=0.5)
+    rule = replace(RULE, min_confidence=float(softmax(scores, 1.0).max()))
+    assert not decide([scores], rule).uncertain
+
+
 def test_a_normal_hip_is_not_flagged():
     finding = decide([logits(NORMAL=0.9)], RULE)
     assert not finding.flagged
@@ -104,6 +110,12 @@ def test_equal_rules_have_equal_identifiers_and_any_other_number_another():
     again = replace(RULE, thresholds=dict(reversed(RULE.thresholds.items())))
     assert again.rule_id == RULE.rule_id
     assert replace(RULE, temperature=1.01).rule_id != RULE.rule_id
+
+
+def test_a_change_of_the_rules_code_is_another_rule(monkeypatch):
+    before = RULE.rule_id
+    monkeypatch.setattr("hipedge.rules.decide.RULE_VERSION", RULE_VERSION + 1)
+    assert replace(RULE).rule_id != before
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,13 @@ def test_too_few_hips_without_a_finding_are_refused_with_the_number_needed():
         fit_operating_points(probabilities, truth)
 
 
+def test_just_enough_hips_are_enough():
+    few = dict.fromkeys(ABNORMAL, 19) | {Category.OSTEOARTHRITIS: 20}
+    fit = fit_operating_points(*hips(0, normal=FEWEST_WITHOUT_FINDING, counts=few))
+    assert set(fit.floored) == set(ABNORMAL) - {Category.OSTEOARTHRITIS}
+    assert fit.hips_without_finding == FEWEST_WITHOUT_FINDING
+
+
 def test_hips_of_no_category_in_number_are_refused():
     probabilities, truth = hips(0, each=19)
     with pytest.raises(InputError, match="no category has 20 hips"):

@@ -127,8 +127,9 @@ def test_samples_depend_on_their_number_alone_and_hold_every_kind(films):
     kinds = set()
     for epoch in range(12):
         for index in range(len(samples)):
-            pixels, heads, present, turns, distance = samples[epoch, index]
+            pixels, heads, present, turns, distance, hip = samples[epoch, index]
             assert torch.equal(pixels, again[epoch, index][0])
+            assert int(hip) == (1 if turns == 0 else 0 if (present == 0).all() else IGNORED)
             kinds.add((int(turns), bool((present == 1).any()), bool(distance.isnan())))
             if turns > 0:
                 assert (present == IGNORED).all()
@@ -151,13 +152,15 @@ def test_what_a_sample_does_not_know_does_not_change_the_loss():
     objective = Localisation(LocatorNet()).eval()
     pixels = torch.randint(0, 255, (3, 1, 128, 128), dtype=torch.uint8)
     heads = torch.full((3, 2, 2), 100.0)
-    known = (heads, torch.ones(3, 2).long(), torch.zeros(3).long(), torch.zeros(3))
+    zeros = torch.zeros(3)
+    known = (heads, torch.ones(3, 2).long(), zeros.long(), zeros, torch.tensor([1, 0, 1]))
     loss = objective(pixels, *known)
     nothing = (
         torch.full((1, 2, 2), float("nan")),
         torch.full((1, 2), IGNORED),
         torch.full((1,), IGNORED),
         torch.full((1,), float("nan")),
+        torch.full((1,), IGNORED),
     )
     more = [torch.cat(pair) for pair in zip(known, nothing, strict=True)]
     same = objective(torch.cat([pixels, pixels[:1]]), *more)
@@ -299,11 +302,42 @@ def test_the_exported_locator_says_what_the_network_says(run, tmp_path):
     thumbnail = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
     scores = OnnxLocator(tmp_path / "locator.onnx")(thumbnail)
     with torch.no_grad():
-        heat, present, turns, distance = network(torch.from_numpy(thumbnail[None, None]))
+        outputs = network(torch.from_numpy(thumbnail[None, None]))
+    heat, present, turns, distance, hip = outputs
     np.testing.assert_allclose(scores.heat, heat[0], atol=1e-4)
     np.testing.assert_allclose(scores.present, present[0], atol=1e-4)
     np.testing.assert_allclose(scores.turns, turns[0], atol=1e-4)
     assert scores.log_distance == pytest.approx(distance.item(), abs=1e-4)
+    assert scores.hip == pytest.approx(hip.item(), abs=1e-4)
+
+
+def test_a_locator_of_an_older_hipedge_works_without_what_it_does_not_know(run, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(run / "locator.onnx")
+    (hip,) = (output for output in model.graph.output if output.name == "hip")
+    model.graph.output.remove(hip)
+    onnx.save(model, tmp_path / "locator.onnx")
+    thumbnail = np.full((256, 256), 99, np.uint8)
+    older, newer = (OnnxLocator(folder / "locator.onnx")(thumbnail) for folder in (tmp_path, run))
+    assert older.hip is None
+    assert newer.hip is not None
+    np.testing.assert_array_equal(older.heat, newer.heat)
+
+
+def test_a_locator_says_what_it_was_trained_on_and_so_does_the_card(run, tmp_path, untrained_model):
+    about = OnnxLocator(run / "locator.onnx").about
+    assert about == "6 films of the manifest."
+    copy = {"copy_of": untrained_model.path, "locator": run / "locator.onnx"}
+    model = new_model(tmp_path / "one", **copy)
+    assert model.card.training_data.endswith(f"Locator: {about}")
+    assert model.card.files["classifier.onnx"] == untrained_model.card.files["classifier.onnx"]
+    again = new_model(tmp_path / "two", copy_of=model.path, locator=run / "locator.onnx")
+    assert again.card.training_data == model.card.training_data
+
+
+def test_a_copy_of_a_model_needs_another_locator(untrained_model, tmp_path):
+    with pytest.raises(ConfigError, match="another locator"):
+        new_model(tmp_path / "copy", copy_of=untrained_model.path)
 
 
 def test_the_locator_is_small_and_holds_no_path_of_this_machine(run):

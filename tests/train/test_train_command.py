@@ -189,3 +189,32 @@ def test_a_manifest_without_a_split_cannot_be_trained_on(tmp_path, splits, fault
     manifest = write_films(tmp_path, 2, splits=splits)
     with pytest.raises(InputError, match=fault):
         train(manifest, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--locator", "--pictures", "p"], "with --real-films"),
+        (["--locator", "--real-films", "none.csv", "--size", "64"], "the locator has no --size"),
+        (["--real-films", "none.csv"], "only the locator has --real-films"),
+        (["--locator", "--real-films", "none.csv"], "none.csv: cannot be read"),
+    ],
+)
+def test_options_of_the_locator_are_for_the_locator(manifest, tmp_path, arguments, complaint):
+    status, _, err = hipedge("train", manifest, "-o", tmp_path / "run", *arguments)
+    assert status == 2
+    assert complaint in " ".join(err.replace("│", " ").split())
+
+
+def test_a_model_gets_another_locator_on_the_command_line(
+    untrained_model, reference_model, tmp_path
+):
+    folder = tmp_path / "model"
+    status, _, err = hipedge(
+        "model", "new", folder, "--copy-of", untrained_model.path,
+        "--locator", reference_model.locator,
+    )  # fmt: skip
+    assert status == 0, err
+    model = open_model(folder)
+    assert "FracAtlas" in model.card.training_data
+    assert model.card.files["locator.onnx"] == reference_model.card.files["locator.onnx"]

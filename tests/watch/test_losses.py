@@ -306,13 +306,15 @@ def test_a_backend_that_disagrees_with_the_golden_scores_is_not_used(untrained_m
 
 def slightly_wrong(name, model, threads):
     backend = open_backend(name, model, threads=threads)
-    infer = backend._infer
+    infer = backend.infer
 
     def wrong(batch):
-        logits, maps = infer(batch)
-        return logits + np.linspace(0, 0.5, logits.shape[1], dtype=np.float32), maps
+        return tuple(
+            replace(score, logits=score.logits + np.linspace(0, 0.5, len(score.logits), dtype="f4"))
+            for score in infer(batch)
+        )
 
-    backend._infer = wrong
+    backend.infer = wrong
     return backend
 
 

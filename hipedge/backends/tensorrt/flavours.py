@@ -56,7 +56,7 @@ FLAVOURS: Mapping[str, Flavour] = {
         has_timing_cache=False,  # its functions have no effect since 1.2
         has_runtime_config=True,
     ),
-    # A fiftieth of TensorRT's size: for engines that TensorRT built on another machine.
+    # 44 MB, where TensorRT has 2 GB: for engines that TensorRT built on another machine.
     "lean": Flavour(
         name="lean",
         modules=("tensorrt_lean", "tensorrt_lean_bindings"),

@@ -86,6 +86,10 @@ class TensorRtBackend(Pipelined):
             traceback.clear_frames(error.__traceback__)
             self._free()
             raise BackendError(f"the engine cannot be loaded: {self._why(error)}") from error
+        except BaseException as error:  # such as an interrupt
+            traceback.clear_frames(error.__traceback__)
+            self._free()
+            raise
 
     def _load(self, data: bytes, graphs: CudaGraphs | None) -> None:
         # Objects of TensorRT become attributes at once: after an error `_free` destroys them, with
