@@ -21,7 +21,11 @@ async def level(site: Site, visit: Visit) -> Response:
     """Answer with one level of a film as raw values; the header X-Level describes them."""
     request = await run_in_threadpool(_request, site, visit)
     # Other visitors may wait for the same level: this one's going away must not cancel it.
-    decoded = await asyncio.shield(asyncio.wrap_future(site.decoder.submit(request)))
+    decoding = asyncio.shield(asyncio.wrap_future(site.decoder.submit(request)))
+    # Whoever asks for a film without its page has seen it too. The disk is waited for meanwhile.
+    user, detail = visit.login.user, f"halved {request.halvings} times"
+    await run_in_threadpool(site.log, user, visit.address, "film", request.sha256, detail)
+    decoded = await decoding
     if not isinstance(decoded, Level):
         return PlainTextResponse(decoded.reason, 410)
     described = {

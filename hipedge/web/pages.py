@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from hipedge.store import Answer, Case, CaseFilter, CaseList, Feedback, Verdict
 from hipedge.store.feedback import without_corrected
 from hipedge.store.pages import COUNT_LIMIT
 from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Finding, Mark, ScoredHip
-from hipedge.web.levels import finest_halvings, first_halvings
+from hipedge.web.decoder import Busy
+from hipedge.web.levels import finest_halvings, first_halvings, level_request
 from hipedge.web.render import page, words
 from hipedge.web.site import Review, Site
 from hipedge.web.visit import ListView, Visit
@@ -119,6 +121,7 @@ def case(site: Site, visit: Visit) -> Response:
             for one, cursor in zip(after.cases, after.cursors, strict=True):
                 following = f"/case/{one.file_id}?{view.query(after=str(cursor))}"
         study = review.pages.of_study(shown)
+    _decode_ahead(site, shown)
     site.log(visit.login.user, visit.address, "case", shown.sha256)
     return page(
         "case.html",
@@ -135,6 +138,15 @@ def case(site: Site, visit: Visit) -> Response:
         study=study,
         categories=CATEGORIES,
     )
+
+
+def _decode_ahead(site: Site, one: Case) -> None:
+    """Begin to decode what the viewer will ask for first, while its page is on the way."""
+    if one.shape is None or one.sha256 is None:
+        return
+    request = level_request(one.path, one.sha256, one.marks, first_halvings(one.shape))
+    with suppress(Busy):
+        site.decoder.submit(request)
 
 
 def agreement(site: Site, visit: Visit) -> Response:
