@@ -199,6 +199,29 @@ def test_a_worker_crash_is_retried_once_and_then_costs_its_film_alone(site):
     assert site.counters.worker_crashes == 2
 
 
+def test_new_content_is_tried_as_often_as_if_no_film_of_that_name_had_crashed(site):
+    site.add("a")
+    contents, crashed = [b"the second", b"and the third film"], set()
+
+    def answer(item):
+        if item.stat.signature in crashed:
+            return Refusal(item.path, Code.TRUNCATED, sha256=sha(item.stat.signature))
+        crashed.add(item.stat.signature)
+        return WorkerCrash()
+
+    def recorded():
+        return [row["code"] for row in site.store.query("select code from files order by id")]
+
+    def renew(step):
+        if contents and len(recorded()) == 3 - len(contents):
+            (site.incoming / "a").write_bytes(contents.pop(0))
+
+    site.pool.answer = answer
+    site.run(60, renew)
+    assert recorded() == ["truncated"] * 3
+    assert site.counters.worker_crashes == 3
+
+
 def test_a_film_that_was_not_ready_counts_no_attempt_and_is_read_later(site):
     site.add("a")
     site.pool.answer = lambda item: Unsettled(item.path)
