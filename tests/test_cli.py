@@ -321,6 +321,20 @@ def test_a_mistake_is_one_clear_line_and_exit_2(incoming, model, arguments, comp
     assert not db.exists() or not rows(db, "select 1 from runs union select 1 from files")
 
 
+@pytest.mark.usefixtures("incoming")
+def test_a_temporary_folder_whose_path_is_too_long_is_one_clear_line(tmp_path):
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    script = (
+        "import sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
+        "from hipedge.cli import main; main(['screen', 'incoming'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(long)], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "set TMPDIR to a folder with a short path" in done.stderr
+
+
 def test_a_database_that_may_not_be_written_is_one_clear_line(incoming, model):
     run("screen", incoming, "--hips", "hips.csv")
     Path("hipedge.db").chmod(0o444)

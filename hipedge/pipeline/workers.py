@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerContext
+from tempfile import gettempdir
 from typing import Any, Generic, Protocol, TypeVar
 
 from hipedge.errors import InstallationError
@@ -67,10 +68,17 @@ class WorkerCrash:
 def start_fork_server(module: str) -> None:
     """Start the fork server, which imports `module` once for all workers, in the background.
 
-    A fork server that runs already is not changed.
+    A fork server that runs already is not changed. Raises `InstallationError` if it cannot be
+    started; the path of its socket, in the temporary folder, has at most 107 bytes.
     """
     multiprocessing.set_forkserver_preload([__name__, module])
-    forkserver.ensure_running()
+    try:
+        forkserver.ensure_running()
+    except OSError as error:
+        raise InstallationError(
+            f"no worker processes can be started from the temporary folder {gettempdir()}"
+            f" ({error}): set TMPDIR to a folder with a short path that can be written to"
+        ) from error
 
 
 class Sink(Protocol):

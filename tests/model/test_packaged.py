@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from hipedge.cli import main
+from hipedge.cli.console import output
 from hipedge.errors import ConfigError
 from hipedge.model import open_model, packaged, packaged_model, require_model
 from hipedge.model.card import Status
@@ -81,7 +82,7 @@ def test_screen_says_what_the_card_says_and_so_does_all_that_follows(
 
 @pytest.mark.usefixtures("site")
 def test_doctor_names_it(shipped, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setattr(output, "width", 1000)
     assert run("doctor") == 0
     assert f"untrained-0: {shipped.card.status_text}" in capsys.readouterr().out
 

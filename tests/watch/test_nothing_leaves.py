@@ -60,6 +60,12 @@ class Trace:
 
 
 @pytest.fixture
+def tmp_path(tmp_path_factory):
+    """A folder with a short name: the path of a socket in it has at most 107 bytes."""
+    return tmp_path_factory.mktemp("t")
+
+
+@pytest.fixture
 def traced(tmp_path):
     """Start commands under strace, in an empty home folder, and a temporary folder."""
     if shutil.which("strace") is None:
