@@ -61,13 +61,13 @@ def wheels(tmp_path_factory):
 
 @pytest.fixture
 def machine(wheels, tmp_path):
-    """A machine with a checkout in /root/hipedge, and nothing installed."""
+    """A machine with a checkout in /mnt/hipedge, and nothing installed."""
     skip_unless_possible()
     with Machine(tmp_path) as booted:
-        booted.check("mkdir", "-p", "/root/hipedge", "/root/wheels")
+        booted.check("mkdir", "-p", "/mnt/hipedge", "/mnt/wheels")
         for source, target in (
-            *((ROOT / name, f"/root/hipedge/{name}") for name in SOURCE),
-            *((wheel, f"/root/wheels/{wheel.name}") for wheel in wheels.iterdir()),
+            *((ROOT / name, f"/mnt/hipedge/{name}") for name in SOURCE),
+            *((wheel, f"/mnt/wheels/{wheel.name}") for wheel in wheels.iterdir()),
         ):
             subprocess.run(["cp", "-r", source, booted.path(target)], check=True)
         yield booted
@@ -76,8 +76,8 @@ def machine(wheels, tmp_path):
 def follow(machine, commands):
     """Run commands of a page in the checkout; return what they print."""
     sudo = 'sudo() { if [ "$1" = -u ]; then runuser -u "$2" -- "${@:3}"; else "$@"; fi; }'
-    offline = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels PIP_CONFIG_FILE=/dev/null"
-    return machine.check("bash", "-ec", f"{sudo}\n{offline}\ncd /root/hipedge\n{commands}")
+    offline = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels PIP_CONFIG_FILE=/dev/null"
+    return machine.check("bash", "-ec", f"{sudo}\n{offline}\ncd /mnt/hipedge\n{commands}")
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_ten_minutes_from_nothing_to_results_in_the_study_of_the_film(machine, s
     begin = time.monotonic()
     machine.check("systemctl", "start", "orthanc")
     machine.wait(lambda: orthanc(machine, "/system"))
-    shutil.copy(shared_data / "wg04/RG2_RLE.dcm", machine.path("/root/hipedge/film.dcm"))
+    shutil.copy(shared_data / "wg04/RG2_RLE.dcm", machine.path("/mnt/hipedge/film.dcm"))
     shown = follow(machine, block("walk: install", CLINIC))
     assert "ORTHANC at 127.0.0.1, port 4242 answers" in shown
     assert "HIPEDGE at 127.0.0.1, port 11112 answers" in shown

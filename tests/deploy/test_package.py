@@ -37,8 +37,8 @@ def machine(package, tmp_path_factory):
     """A machine on which the package is installed."""
     skip_unless_possible()
     with Machine(tmp_path_factory.mktemp("booted")) as booted:
-        shutil.copy(package, booted.path("/root/hipedge.deb"))
-        booted.check("dpkg", "--install", "/root/hipedge.deb")
+        shutil.copy(package, booted.path("/mnt/hipedge.deb"))
+        booted.check("dpkg", "--install", "/mnt/hipedge.deb")
         yield booted
 
 
@@ -116,9 +116,9 @@ def test_the_receiver_is_added_by_one_command_and_films_sent_to_it_are_screened(
     machine, shared_data
 ):
     machine.check("hipedge", "service", "install", "--receive")
-    shutil.copy(shared_data / "radoss_ddh/331_DDH_1.dcm", machine.path("/root/film.dcm"))
+    shutil.copy(shared_data / "radoss_ddh/331_DDH_1.dcm", machine.path("/mnt/film.dcm"))
     before = status(machine)["totals"]["last_hour"]
-    answer = machine.check("/opt/hipedge/bin/python", "-c", SEND, "/root/film.dcm")
+    answer = machine.check("/opt/hipedge/bin/python", "-c", SEND, "/mnt/film.dcm")
     assert answer == "0000\n"
     machine.wait(lambda: status(machine)["totals"]["last_hour"] == before + 1)
 
@@ -158,8 +158,8 @@ def test_the_sandbox_lets_results_out_to_the_pacs_of_the_settings_once_it_is_tol
     if not shutil.which("storescp"):
         pytest.skip("no storescp")
     machine.check("ip", "address", "add", "192.0.2.1/32", "dev", "lo")  # as another machine's
-    machine.check("mkdir", "/root/pacs")
-    pacs = ("storescp", "--aetitle", "PACS", "--output-directory", "/root/pacs", "4242")
+    machine.check("mkdir", "/mnt/pacs")
+    pacs = ("storescp", "--aetitle", "PACS", "--output-directory", "/mnt/pacs", "4242")
     machine.check("systemd-run", "--unit=pacs", *pacs)
     settings = machine.path(CONFIG)
     before = settings.read_text()
@@ -176,10 +176,10 @@ def test_the_sandbox_lets_results_out_to_the_pacs_of_the_settings_once_it_is_tol
     assert code == 1
     assert rows["peer: PACS"] == ["yes", "PACS at 192.0.2.1, port 4242 answers"]
     assert rows["service: sandbox"][0] == "no"
-    assert list(machine.path("/root/pacs").iterdir()) == []
+    assert list(machine.path("/mnt/pacs").iterdir()) == []
     machine.check("hipedge", "service", "install")
     machine.wait(lambda: not status(machine)["undelivered"])
-    assert len(list(machine.path("/root/pacs").iterdir())) >= 2
+    assert len(list(machine.path("/mnt/pacs").iterdir())) >= 2
     code, rows = doctor(machine, *AS_HIPEDGE)
     assert code == 0
     assert rows["service: sandbox"][0] == "yes"
@@ -203,7 +203,7 @@ def test_an_upgrade_keeps_settings_receiver_and_results(machine):
     settings = machine.path(CONFIG)
     settings.write_text(settings.read_text() + "settle_s = 2.0\n")
     before = status(machine)["totals"]["last_day"]
-    shown = machine.check("dpkg", "--install", "/root/hipedge.deb")
+    shown = machine.check("dpkg", "--install", "/mnt/hipedge.deb")
     assert f"keep    {CONFIG}  (the site's settings)" in shown
     assert settings.read_text().endswith("settle_s = 2.0\n")
     assert machine.check("systemctl", "is-active", "hipedge-receive.service") == "active\n"
@@ -215,8 +215,8 @@ def test_another_environment_in_its_place_is_not_overwritten(package, tmp_path):
     with Machine(tmp_path) as other:
         other.check("mkdir", "-p", "/opt/hipedge")
         other.path("/opt/hipedge/pyvenv.cfg").write_text("home = /usr/bin\n")
-        shutil.copy(package, other.path("/root/hipedge.deb"))
-        done = other.run("dpkg", "--install", "/root/hipedge.deb")
+        shutil.copy(package, other.path("/mnt/hipedge.deb"))
+        done = other.run("dpkg", "--install", "/mnt/hipedge.deb")
         assert done.returncode != 0
         assert "move it away first" in done.stderr
         assert not other.path("/opt/hipedge/bin").exists()
