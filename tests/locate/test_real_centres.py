@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("benchmarks.locator_real", reason="part of the checkout, with its extras")
+
 from benchmarks.locator_real import CENTRES, Film, films, look, measure, turned
 from hipedge.locate import Heads
 
