@@ -5,10 +5,8 @@ import multiprocessing
 import re
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from hipedge.network.multipart import only_part
 from hipedge.network.pace import Hours, Pace
 from hipedge.network.spool import SpooledFilm
 from tests.dicom.dicom_films import CR, EXPLICIT, JPEG_2000_LOSSLESS, JPEG_LS, RLE
+from tests.loopback import Handler, LoopbackServer
 from tests.pacs import Orthanc, on_loopback
 from tests.watch import faults
 from tests.watch.clinic import ROOT_UID, dicom, paint
@@ -233,7 +232,7 @@ def test_hours_that_mean_nothing_are_refused(text):
         Hours.parse(text)
 
 
-class Server(BaseHTTPRequestHandler):
+class Server(Handler):
     """Answers each path with what `answers` has for the first pattern that is found in it."""
 
     def do_GET(self):
@@ -250,22 +249,12 @@ class Server(BaseHTTPRequestHandler):
                 return
         self.send_error(404)
 
-    def log_message(self, *_):
-        pass
-
 
 @contextmanager
 def serving(**answers):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    server.asked, server.authorizations, server.answers = [], [], answers
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/dicom-web", server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with LoopbackServer(Server, "/dicom-web") as server:
+        server.asked, server.authorizations, server.answers = [], [], answers
+        yield server.url, server
 
 
 def rows(*elements):

@@ -1,6 +1,5 @@
 """`hipedge doctor` on the machines that the settings name, as servers on loopback."""
 
-import http.server
 import json
 import socket
 import socketserver
@@ -15,6 +14,7 @@ from pynetdicom import AE
 
 from hipedge.config import Settings
 from hipedge.perf.peers import check_peers
+from tests.loopback import Handler, LoopbackServer
 from tests.watch.test_notify import Relay
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -93,21 +93,16 @@ def test_what_speaks_no_dicom_is_no_pacs(monkeypatch):
     assert found.works is False
 
 
-class Web(http.server.ThreadingHTTPServer):
+class Web(LoopbackServer):
     """A web server with one answer."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(Answer, "/base")
         self.status, self.body, self.offset_s = 200, b"", 0.0
         self.asked = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/base"
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
+class Answer(Handler):
     def do_GET(self):
         self.server.asked.append((self.path, self.headers.get("Authorization")))
         self.send_response_only(self.server.status)
@@ -116,15 +111,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.server.body)
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def web():
     with Web() as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """What a STOW-RS or QIDO-RS service may answer, and what follows from it."""
 
-import http.server
 import json
 import ssl
-import threading
 import time
 
 import pytest
@@ -14,6 +12,7 @@ from hipedge.network.sending import Interrupted, Rejected, Unreachable
 from hipedge.network.stow import QidoServer, StowServer
 from hipedge.store import Outbox, ResultPolicy, Store
 from hipedge.types import Category
+from tests.loopback import Handler, LoopbackServer
 from tests.results.recorded import record, scored
 from tests.results.test_delivery import Clock, dispatcher
 from tests.results.test_objects import Kind, build
@@ -35,20 +34,15 @@ def stored(warning=None):
     return {"00081199": {"vr": "SQ", "Value": [item]}}
 
 
-class Service(http.server.ThreadingHTTPServer):
+class Service(LoopbackServer):
     """A service on loopback with one scripted answer: (status, body, content type)."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Answer, "/web")
         self.answers, self.requests, self.headers = [], [], []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/web"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def handle_error(self, request, client_address):
-        """Ignore clients that have given up."""
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Answer(Handler):
     def answer(self):
         length = int(self.headers.get("Content-Length") or 0)
         self.rfile.read(length)
@@ -65,17 +59,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_GET = answer  # noqa: N815
-
-    def log_message(self, *_):
-        pass
+    do_POST = do_GET = answer
 
 
 @pytest.fixture
 def service():
     with Service() as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
@@ -186,4 +176,3 @@ def test_a_service_of_the_sites_own_authority_is_trusted_and_no_other(result, tm
             s.store(result)
         with StowServer(url, authorities=known).session() as s:
             assert s.store(result) == 0
-        service.shutdown()

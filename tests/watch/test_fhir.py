@@ -1,8 +1,6 @@
 """Promise 13 for FHIR: each message becomes one valid Communication, whatever the server does."""
 
-import http.server
 import json
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from hipedge.types import CATEGORIES, HARDWARE, Category, Mark, Side
 from hipedge.watch.fhir import communication
 from hipedge.watch.notify import Dispatcher, Fhir, channels_of, compose
 from tests.builders import RULE, film, scored_hip, screened
+from tests.loopback import Handler, LoopbackServer
 from tests.store.test_store import start
 from tests.watch.clinic import dicom
 
@@ -39,24 +38,16 @@ def validate(resource):
     assert resource["sender"]["reference"] == f"#{device['id']}"
 
 
-class FhirServer(http.server.ThreadingHTTPServer):
+class FhirServer(LoopbackServer):
     """A FHIR server that takes Communications under their clients' ids, with scripted behaviour."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(Answer, "/fhir/r4")
         self.behaviours, self.attempts = [], []
         self.resources = {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/fhir/r4"
-
-    def handle_error(self, request, client_address):
-        """Ignore clients that have given up."""
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
+class Answer(Handler):
     def do_PUT(self):
         resource = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         behaviour = self.server.behaviours.pop(0) if self.server.behaviours else None
@@ -78,15 +69,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.send_response(behaviour)
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def server():
     with FhirServer() as opened:
         yield opened
-        opened.shutdown()
 
 
 @pytest.fixture

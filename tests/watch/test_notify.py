@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import http.server
 import json
 import os
 import socket
@@ -32,6 +31,7 @@ from hipedge.watch.notify import (
     channels_of,
 )
 from tests.builders import RULE, film, scored_hip, screened
+from tests.loopback import Handler, LoopbackServer
 from tests.store.test_store import start
 from tests.watch.clinic import dicom
 
@@ -39,26 +39,18 @@ SECRET = b"a secret of the site"
 URGENT, ROUTINE = Category.FEMORAL_NECK_FRACTURE, Category.OSTEOARTHRITIS
 
 
-class Receiver(http.server.ThreadingHTTPServer):
+class Receiver(LoopbackServer):
     """A webhook on loopback with scripted behaviour, which recognises repetitions by their key."""
 
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(Answer, "/hook?site=1")
         self.behaviours = []
         self.refused = frozenset()  # cases that it takes no message of
         self.attempts, self.paths = [], []
         self.cases = {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/hook?site=1"
-
-    def handle_error(self, request, client_address):
-        """Ignore clients that have given up."""
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
+class Answer(Handler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         server = self.server
@@ -79,15 +71,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.send_response(behaviour)
         self.end_headers()
 
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def receiver():
     with Receiver() as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture
