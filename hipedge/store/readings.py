@@ -144,7 +144,7 @@ class Readings:
             standing = self.standing(study, reader)
             phase = self._open_phase(study, standing)
             place = standing.done if position is None else position
-            if place > standing.done or (
+            if not 0 <= place <= standing.done or (
                 place < standing.done and not self._may_return(study, phase)
             ):
                 raise StaleAnswer("this study has no way back to a hip, nor ahead to one")
@@ -188,7 +188,7 @@ class Readings:
         Raises `StaleAnswer` if it is not the one on the reader's screen, and for no end of events.
         """
         with self._studies.transaction():
-            self._check_is_current(study, opening)
+            self.check_is_current(study, opening)
             (row,) = self._studies.query(
                 "select count(*) as events from reading_events where opening_id = ?",
                 [opening.opening_id],
@@ -196,6 +196,19 @@ class Readings:
             if row["events"] >= MAX_EVENTS:
                 raise StaleAnswer("this page was open for too long: load it again")
             self._insert_event(opening, event, shown_ms, paused_ms)
+
+    def check_is_current(self, study: Study, opening: Opening) -> None:
+        """Raise `StaleAnswer` unless an opening is the one on the reader's screen."""
+        phase = self._open_phase(study, self.standing(study, opening.reader))
+        (row,) = self._studies.query(
+            "select max(id) as newest from openings where study_id = ? and reader = ?",
+            [opening.study_id, opening.reader],
+        )
+        answered = self._studies.query(
+            "select 1 from readings where opening_id = ?", [opening.opening_id]
+        )
+        if row["newest"] != opening.opening_id or opening.phase is not phase or answered:
+            raise StaleAnswer("the study goes on in another window: this one is out of date")
 
     def has(self, opening: Opening, event: Event) -> bool:
         """Return whether an event of this kind was recorded."""
@@ -227,7 +240,7 @@ class Readings:
                 return
             if given:
                 raise StaleAnswer("this hip was answered already, and the answer stays")
-            self._check_is_current(study, opening)
+            self.check_is_current(study, opening)
             earlier = self._studies.query(
                 "select id from readings where study_id = ? and reader = ? and phase = ?"
                 " and position = ? order by id desc limit 1",
@@ -304,18 +317,6 @@ class Readings:
     def _may_return(self, study: Study, phase: Phase) -> bool:
         """Whether answers may be changed; not in the training, whose truth has been told."""
         return study.plan.goes_back and phase is not Phase.TRAINING
-
-    def _check_is_current(self, study: Study, opening: Opening) -> None:
-        phase = self._open_phase(study, self.standing(study, opening.reader))
-        (row,) = self._studies.query(
-            "select max(id) as newest from openings where study_id = ? and reader = ?",
-            [opening.study_id, opening.reader],
-        )
-        answered = self._studies.query(
-            "select 1 from readings where opening_id = ?", [opening.opening_id]
-        )
-        if row["newest"] != opening.opening_id or opening.phase is not phase or answered:
-            raise StaleAnswer("the study goes on in another window: this one is out of date")
 
     def _progress(self, study_id: int, reader: str, phase: Phase) -> tuple[int, datetime | None]:
         (row,) = self._studies.query(

@@ -120,6 +120,9 @@ class Reserved:
         return sha256 in self.sha256s or sop_instance_uid in self.uids
 
 
+NONE_RESERVED = Reserved()
+
+
 def utc_now() -> datetime:
     """Return the present time."""
     return datetime.now(timezone.utc)
@@ -135,10 +138,13 @@ class Studies(Connection):
         self,
         path: Path,
         *,
+        read_only: bool = False,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        super().__init__(path, busy_timeout_s=busy_timeout_s, migrations=migrations)
+        super().__init__(
+            path, read_only=read_only, busy_timeout_s=busy_timeout_s, migrations=migrations
+        )
         self.clock = clock
 
     def add(self, plan: StudyPlan, hips: Sequence[StudyHip]) -> int:
