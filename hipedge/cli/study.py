@@ -132,7 +132,7 @@ def list_studies(db: DbOption = None, config: ConfigOption = None) -> None:
                 plain(plan.name),
                 str(study.hips),
                 ", ".join(phase.value for phase in plan.phases),
-                str(plan.washout) if len(plan.phases) > 1 else "",
+                plan.washout_text if len(plan.phases) > 1 else "",
                 str(len(plan.readers)),
                 str(finished),
                 "closed" if study.closed_at else "",

@@ -92,6 +92,12 @@ class StudyPlan:
     seed: int
     model: str
 
+    @property
+    def washout_text(self) -> str:
+        """The wash-out in days, or in hours where it is no whole days."""
+        hours = self.washout / timedelta(hours=1)
+        return f"{hours:g} hours" if hours % 24 else f"{hours / 24:g} days"
+
 
 @dataclass(frozen=True)
 class Study:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
@@ -61,12 +61,6 @@ def local_moment(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def span(length: timedelta) -> str:
-    """Return a length of time in days, or in hours where it is no whole days."""
-    hours = length / timedelta(hours=1)
-    return f"{hours:g} hours" if hours % 24 else f"{hours / 24:g} days"
-
-
 def age(text: str) -> str:
     """Return how long ago a time of the database was, in one unit."""
     moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
@@ -97,7 +91,6 @@ _ENVIRONMENT.filters |= {
     "printable": printable,
     "local_time": local_time,
     "local_moment": local_moment,
-    "span": span,
     "phase": PHASES.__getitem__,
     "age": age,
     "meaning": _meaning,
