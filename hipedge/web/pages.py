@@ -16,6 +16,7 @@ from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Answer, Case, CaseFilter, CaseList, Feedback, Verdict
 from hipedge.store.feedback import without_corrected
 from hipedge.store.pages import COUNT_LIMIT
+from hipedge.store.studies import NONE_RESERVED
 from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Finding, ScoredHip
 from hipedge.web.decoder import Busy
 from hipedge.web.levels import first_halvings, level_request
@@ -79,6 +80,7 @@ def worklist(site: Site, visit: Visit) -> Response:
             folders=review.folders(),
             categories=ABNORMAL,
             blind=hidden,
+            reserved=reserved != NONE_RESERVED,
             **_rows(site, visit, review, view),
         )
 

@@ -5,14 +5,18 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 
 from hipedge.errors import StoreError
-from hipedge.store import Phase, Readings, Store, Studies
-from hipedge.types import CATEGORIES, Category
+from hipedge.rules.site_rule import site_rule
+from hipedge.store import Accounts, Readings, Role, Store, Studies
+from hipedge.types import CATEGORIES, Category, Side
 from hipedge.web import guard
+from tests.builders import scored_hip, screened
 
 from .conftest import answer, form_of
 from .studies import (
@@ -27,6 +31,7 @@ from .studies import (
     record_films,
     report,
     study_of,
+    write_table,
 )
 
 ANSWER = {"category": "normal", "confidence": 3, "shown_ms": 50, "paused_ms": 0}
@@ -191,12 +196,6 @@ def test_counts_of_lists_do_not_count_films_of_a_study(place):
 
 def test_another_reading_of_the_same_film_is_hidden_too(place, reference_model):
     """By another model, or sent again in another encoding under its UID."""
-    from dataclasses import replace
-
-    from hipedge.rules.site_rule import site_rule
-    from hipedge.types import Side
-    from tests.builders import scored_hip, screened
-
     new_study(place, count=2, readers="rita")
     other = replace(place.card, name="another")
     film = place.film("again", sop_instance_uid="1.2.1")
@@ -494,8 +493,6 @@ GRADES = {"ada": "junior", "ben": "junior", "cleo": "intermediate", "dan": "inte
 
 @pytest.mark.timeout(300)
 def test_the_design_of_six_readers_of_three_grades_in_two_phases(place, clock, tmp_path):
-    from hipedge.store import Accounts, Role
-
     with Accounts(place.settings.web_database) as accounts:
         known = accounts.user("rita").password_hash
         for name in GRADES:
@@ -523,19 +520,50 @@ def test_the_design_of_six_readers_of_three_grades_in_two_phases(place, clock, t
     assert len(rows) == 6 * 2 * 5
     assert {row["grade"] for row in rows} == {"junior", "intermediate", "senior"}
     labels = place.folder / "trial.csv"
-    for name, options in (("database", ("--db", place.settings.db)),
-                          ("frozen", ("--model-predictions", predictions))):  # fmt: skip
-        output = tmp_path / name
-        done = hipedge("readers", reads, "--labels", labels, *options, "-o", output,
-                       "--replicates", 100)  # fmt: skip
-        assert done == 0
-    tables = [
-        json.loads((tmp_path / name / "results.json").read_text())["tables"]
-        if "tables" in json.loads((tmp_path / name / "results.json").read_text())
-        else sorted(p.read_text() for p in (tmp_path / name / "tables").glob("*.csv"))
-        for name in ("database", "frozen")
-    ]
-    assert tables[0] == tables[1]
+    output = tmp_path / "report"
+    done = hipedge("readers", reads, "--labels", labels, "--model-predictions", predictions,
+                   "-o", output, "--replicates", 100)  # fmt: skip
+    assert done == 0
+    page = (output / "report.html").read_text()
+    assert all(name in page for name in (*GRADES, *GRADES.values()))
+
+
+@pytest.mark.parametrize("page", ["/studies", "/study/1", "/study/1/hip", "/study/1/truth/1"])
+def test_pages_of_a_study_have_no_script_or_style_of_their_own(place, page):
+    table = write_table(place, record_films(place, 1, first=50), "practice", first=50)
+    new_study(place, "--training", table, count=1)
+    client = place.client("rita")
+    assert client.get("/study/1/truth/1").status_code == 404  # nothing was answered
+    answer_hip(client)
+    text = client.get(page).text
+    assert "hipedge" in text
+    assert not re.search(r"<script(?![^>]* src=)(?![^>]*application/json)", text)
+    assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|http://", text)
+
+
+def test_the_truth_is_told_about_the_training_alone_and_to_its_reader_alone(place):
+    table = write_table(place, record_films(place, 1, first=51), "practice", first=51)
+    new_study(place, "--training", table, "--go-back", count=2)
+    rita, robert = place.client("rita"), place.client("robert")
+    told = answer_hip(rita).headers["location"]
+    assert f"Truth: <strong>{CATEGORIES[51 % 4].value.replace('_', ' ')}" in rita.get(told).text
+    assert robert.get(told).status_code == 404
+    answer_hip(rita)
+    assert rita.get("/study/1/truth/2").status_code == 404
+    # Nor is an answer of the training changed after that, where others may be.
+    assert rita.get("/study/1/hip?number=1").status_code == 200
+    assert "alone" in rita.get("/study/1/hip?number=1").text
+
+
+def test_a_hostile_name_of_a_study_or_patient_is_shown_and_never_run(place):
+    record_films(place, 1, sex="<script>x</script>")
+    table = write_table(place, [CATEGORIES[0]])
+    assert hipedge("study", "new", table, "--readers", "rita", "--name", "<script>",
+                   "--db", place.settings.db) == 2  # fmt: skip
+    assert hipedge("study", "new", table, "--readers", "rita", "--db", place.settings.db) == 0
+    page = place.client("rita").get("/study/1/hip").text
+    assert "<script>x" not in page
+    assert "&lt;script&gt;x" in page
 
 
 def test_orders_differ_between_readers_and_phases_and_are_those_of_the_seed(place):
@@ -549,11 +577,9 @@ def test_orders_differ_between_readers_and_phases_and_are_those_of_the_seed(plac
             )
         }
     assert len(orders) == len(set(orders.values())) == 4
-    from hashlib import sha256
 
     def key(number):
         return sha256(f"7/rita/alone/{number}".encode()).hexdigest()
 
     assert orders["rita", "alone"] == ",".join(map(str, sorted(range(HIPS), key=key)))
-    assert Phase.ALONE.value == "alone"
     assert study_of(place).plan.seed == 7
