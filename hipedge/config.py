@@ -117,6 +117,7 @@ class Settings:
     web_host: Text = "127.0.0.1"
     web_port: CountOrZero = 8464
     web_db: Path | None = None  # None: beside the database, see `web_database`
+    study_db: Path | None = None  # None: beside the database, see `study_database`
     web_certificate: Path | None = None
     web_key: Path | None = None
     web_blind: bool = False
@@ -126,6 +127,11 @@ class Settings:
     def web_database(self) -> Path:
         """The database of users, sessions and the log of `hipedge serve`."""
         return self.web_db or self.db.with_name(f"{self.db.stem}.web{self.db.suffix}")
+
+    @property
+    def study_database(self) -> Path:
+        """The database of reader studies, for `hipedge study` and `hipedge serve`."""
+        return self.study_db or self.db.with_name(f"{self.db.stem}.study{self.db.suffix}")
 
 
 _TYPES = get_type_hints(Settings, include_extras=True)

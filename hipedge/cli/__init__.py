@@ -30,6 +30,7 @@ COMMANDS = (
     "service",
     "serve",
     "user",
+    "study",
     "status",
     "retry",
     "prune",

@@ -10,10 +10,12 @@ from hipedge.store.feedback import Answer, Feedback, Shown, Verdict
 from hipedge.store.outbox import Message, Outbox, ResultPolicy, is_reportable
 from hipedge.store.pages import CaseFilter, CaseList, CasePages, Cursor
 from hipedge.store.queue import Finished, Queue
+from hipedge.store.readings import Event, Opening, Reading, Readings, Standing
 from hipedge.store.rows import Case
 from hipedge.store.service import Heartbeat, Service, Totals, backup
 from hipedge.store.states import TERMINAL, TRANSITIONS, PathState
 from hipedge.store.store import Run, Store
+from hipedge.store.studies import Phase, Reserved, Studies, Study, StudyHip, StudyPlan
 
 __all__ = [
     "TERMINAL",
@@ -28,20 +30,31 @@ __all__ = [
     "Cursor",
     "Deliveries",
     "Delivery",
+    "Event",
     "Feedback",
     "Finished",
     "Heartbeat",
     "Login",
     "Message",
+    "Opening",
     "Outbox",
     "PathState",
+    "Phase",
     "Queue",
+    "Reading",
+    "Readings",
+    "Reserved",
     "ResultPolicy",
     "Role",
     "Run",
     "Service",
     "Shown",
+    "Standing",
     "Store",
+    "Studies",
+    "Study",
+    "StudyHip",
+    "StudyPlan",
     "Totals",
     "User",
     "Verdict",

@@ -8,7 +8,7 @@ hash of a password either. Answers about findings are results, and lie with them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -220,6 +220,15 @@ class Accounts(Connection):
             )
             for row in found
         ]  # fmt: skip
+
+    def films_seen(self, user: str, sha256s: Collection[str]) -> int:
+        """Return how many of these films a user has looked at outside of studies."""
+        rows = self.query(
+            "select distinct sha256 from audit where user = ? and event in ('case', 'film')"
+            " and sha256 is not null",
+            [user],
+        )
+        return len({row["sha256"] for row in rows} & set(sha256s))
 
     def _change(self, name: str, change: str, value: object) -> None:
         """Change a user and end the user's sessions."""

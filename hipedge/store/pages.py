@@ -17,8 +17,9 @@ from pathlib import Path
 from hipedge.errors import InputError, State
 from hipedge.rules.decide import Rule
 from hipedge.store.connection import placeholders, utc_text
-from hipedge.store.rows import Case, path_to_text
+from hipedge.store.rows import Case, path_to_text, to_json
 from hipedge.store.store import Store, other_modality_codes
+from hipedge.store.studies import NONE_RESERVED, Reserved
 from hipedge.types import Category, Priority
 
 PAGE_ROWS = 50
@@ -50,7 +51,7 @@ class CaseFilter:
 
     `category` is one that a hip is flagged for, `folder` a folder that the film was found in,
     `since` and `until` the time of recording, `answered` whether a reader has answered about the
-    film; with `reader`, whether that one has.
+    film; with `reader`, whether that one has. Films that are `reserved` are left out.
     """
 
     category: Category | None = None
@@ -59,6 +60,7 @@ class CaseFilter:
     until: datetime | None = None
     answered: bool | None = None
     reader: str | None = None
+    reserved: Reserved = NONE_RESERVED
 
 
 @dataclass(frozen=True)
@@ -295,4 +297,14 @@ def _conditions(wanted: CaseFilter, row_id: str) -> tuple[str, list[object]]:
         text += f" where feedback.sha256 = files.sha256 and {of_reader})"
     if wanted.answered is not None:
         parameters += [wanted.reader, wanted.reader]
+    if wanted.reserved != NONE_RESERVED:
+        for column, names in (
+            ("sha256", wanted.reserved.sha256s),
+            ("sop_instance_uid", wanted.reserved.uids),
+        ):
+            text += (
+                f" and (files.{column} is null"
+                f" or files.{column} not in (select value from json_each(?)))"
+            )
+            parameters.append(to_json(sorted(names)))
     return text, parameters

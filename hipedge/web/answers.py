@@ -16,7 +16,7 @@ MAX_NOTE = 2000
 def answer(site: Site, visit: Visit) -> Response:
     """Record the answer in a form; show the case again. Raises `StaleAnswer`, `InputError`."""
     with site.review() as review:
-        case = visit.case(review)
+        case = visit.case(review, site.reserved(visit.login.user))
         if case.sha256 is None or case.sha256 != visit.fields.get("sha256"):
             raise StaleAnswer("This is no longer the film that was shown: look at it again.")
         shown = _shown(case, case.sha256, visit, review.rules[case.model_id].rule_id)

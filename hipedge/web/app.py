@@ -18,14 +18,14 @@ from starlette.types import ASGIApp
 import hipedge
 from hipedge.errors import HipedgeError, InputError, StaleAnswer, StoreError
 from hipedge.store import Accounts, Login, Role
-from hipedge.web import answers, films, pages
+from hipedge.web import answers, films, pages, reading
 from hipedge.web.decoder import Busy
 from hipedge.web.guard import SEND_TIMEOUT_S, Guard
 from hipedge.web.passwords import hash_password
 from hipedge.web.render import page
 from hipedge.web.sessions import LoginFailed, has_form_token, is_from_here
 from hipedge.web.site import Site
-from hipedge.web.visit import NotFound, Visit
+from hipedge.web.visit import InStudy, NotFound, Visit
 
 STATIC = Path(__file__).with_name("static")
 MAX_FIELDS = 30
@@ -53,6 +53,19 @@ def create_app(
             Route("/case/{file_id:int}", routes.page(pages.case)),
             Route("/case/{file_id:int}/answer", routes.form(answers.answer), methods=["POST"]),
             Route("/film/{file_id:int}/{halvings:int}", routes.asynchronous(films.level)),
+            Route("/studies", routes.page(reading.studies, Role.READER)),
+            Route("/study/{study_id:int}", routes.page(reading.study, Role.READER)),
+            Route("/study/{study_id:int}/hip", routes.page(reading.hip, Role.READER)),
+            Route(
+                "/study/{study_id:int}/truth/{opening_id:int}",
+                routes.page(reading.truth, Role.READER),
+            ),
+            Route(
+                "/study/{study_id:int}/film/{opening_id:int}/{halvings:int}",
+                routes.asynchronous(reading.level),
+            ),
+            Route("/study/{study_id:int}/event", routes.form(reading.event), methods=["POST"]),
+            Route("/study/{study_id:int}/answer", routes.form(reading.answer), methods=["POST"]),
             Route("/agreement", routes.page(pages.agreement)),
             Route("/password", routes.page(pages.password)),
             Route("/password", routes.form(routes.new_password, Role.VIEWER), methods=["POST"]),
@@ -220,9 +233,12 @@ def _refused(login: Login, text: str) -> Response:
 
 def _message(error: HipedgeError, login: Login | None) -> Response:
     status = _status(error)
-    title = {404: "Not found", 409: "Answered meanwhile", 503: "Not available now"}.get(
-        status, "This cannot be done"
-    )
+    title = {
+        403: "In a reader study",
+        404: "Not found",
+        409: "Answered meanwhile",
+        503: "Not available now",
+    }.get(status, "This cannot be done")
     response = page("message.html", status, login=login, title=title, text=str(error))
     if status == 503:
         response.headers["Retry-After"] = "5"
@@ -235,6 +251,8 @@ def _status(error: HipedgeError) -> int:
         return 404
     if isinstance(error, LoginFailed):
         return 401
+    if isinstance(error, InStudy):
+        return 403
     if isinstance(error, StaleAnswer):
         return 409
     if isinstance(error, (StoreError, Busy)):

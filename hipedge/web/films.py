@@ -28,6 +28,11 @@ async def level(site: Site, visit: Visit) -> Response:
     decoded = await decoding
     if not isinstance(decoded, Level):
         return PlainTextResponse(decoded.reason, 410)
+    return level_response(decoded)
+
+
+def level_response(decoded: Level) -> Response:
+    """Return a level as the viewer takes it."""
     described = {
         "rows": decoded.shape[0],
         "columns": decoded.shape[1],
@@ -51,12 +56,17 @@ def _request(site: Site, visit: Visit) -> LevelRequest:
     """Return which level of which film is asked for. Raises `NotFound`."""
     halvings = int(visit.request.path_params["halvings"])
     with site.review() as review:
-        case = visit.case(review)
+        case = visit.case(review, site.reserved(visit.login.user))
     if case.sha256 is None or case.shape is None:
         raise NotFound("This file has no film that could be read.")
-    if not finest_halvings(case.shape) <= halvings <= first_halvings(case.shape):
-        raise NotFound("There is no such resolution of this film.")
+    check_halvings(case.shape, halvings)
     return level_request(case.path, case.sha256, case.marks, halvings)
+
+
+def check_halvings(shape: tuple[int, int], halvings: int) -> None:
+    """Raise `NotFound` for a resolution of a film (H, W) that is not sent."""
+    if not finest_halvings(shape) <= halvings <= first_halvings(shape):
+        raise NotFound("There is no such resolution of this film.")
 
 
 async def _parts(data: bytes) -> AsyncIterator[memoryview]:

@@ -11,17 +11,18 @@ from typing import Any
 from starlette.responses import Response
 
 from hipedge.review.agreement import ALARM_AT, BASELINE, agreement_of
-from hipedge.review.picture import heat_map
 from hipedge.review.worklist import describe_model
 from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Answer, Case, CaseFilter, CaseList, Feedback, Verdict
 from hipedge.store.feedback import without_corrected
 from hipedge.store.pages import COUNT_LIMIT
-from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Finding, Mark, ScoredHip
+from hipedge.store.studies import NONE_RESERVED
+from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Finding, ScoredHip
 from hipedge.web.decoder import Busy
-from hipedge.web.levels import finest_halvings, first_halvings, level_request
-from hipedge.web.render import page, words
+from hipedge.web.levels import first_halvings, level_request
+from hipedge.web.render import page
 from hipedge.web.site import Review, Site
+from hipedge.web.viewer import viewer_data, viewer_hip
 from hipedge.web.visit import ListView, Visit
 
 LOG_ROWS = 200
@@ -64,7 +65,9 @@ def worklist(site: Site, visit: Visit) -> Response:
     view = ListView.of(visit, hidden=hidden)
     with site.review() as review:
         view.check_folder(review.folders())
-        counted = CaseFilter(answered=False, reader=visit.login.user if hidden else None)
+        reserved = site.reserved(visit.login.user)
+        reader = visit.login.user if hidden else None
+        counted = CaseFilter(answered=False, reader=reader, reserved=reserved)
         lists = [one for one in CaseList if not (hidden and one is CaseList.FLAGGED)]
         counts = {one: review.pages.count(one, counted) for one in lists if one is not CaseList.ALL}
         return page(
@@ -77,6 +80,7 @@ def worklist(site: Site, visit: Visit) -> Response:
             folders=review.folders(),
             categories=ABNORMAL,
             blind=hidden,
+            reserved=reserved != NONE_RESERVED,
             **_rows(site, visit, review, view),
         )
 
@@ -100,7 +104,9 @@ def search(site: Site, visit: Visit) -> Response:
     """Show the cases that a UID, path, hash or row number names."""
     key = visit.parameter("q").strip()[:1000]
     with site.review() as review:
-        found = review.pages.search(key) if key else ()
+        reserved = site.reserved(visit.login.user)
+        named = review.pages.search(key) if key else ()
+        found = [one for one in named if not reserved.holds(one.sha256, one.sop_instance_uid)]
         entries = [_entry(site, visit, review, one, "") for one in found]
     site.log(visit.login.user, visit.address, "search", None, f"{len(found)} found")
     return page("search.html", login=visit.login, key=key, entries=entries)
@@ -111,16 +117,21 @@ def case(site: Site, visit: Visit) -> Response:
     hidden = site.hides_findings(visit.login.role)
     view = ListView.of(visit, hidden=hidden)
     with site.review() as review:
-        shown = visit.case(review)
+        reserved = site.reserved(visit.login.user)
+        shown = visit.case(review, reserved)
         answers = Feedback(review.store).of_film(shown.sha256) if shown.sha256 else []
         hips = _hips(shown, answers, visit.login.user, hidden=hidden)
         following = None
         if visit.parameter("list"):
-            wanted = view.filter(visit.login.user, blind=site.blind)
+            wanted = view.filter(visit.login.user, reserved, blind=site.blind)
             after = review.pages.page(view.name, wanted, view.cursor, rows=1)
             for one, cursor in zip(after.cases, after.cursors, strict=True):
                 following = f"/case/{one.file_id}?{view.query(after=str(cursor))}"
-        study = review.pages.of_study(shown)
+        study = [
+            one
+            for one in review.pages.of_study(shown)
+            if not reserved.holds(one.sha256, one.sop_instance_uid)
+        ]
     _decode_ahead(site, shown)
     site.log(visit.login.user, visit.address, "case", shown.sha256)
     return page(
@@ -187,7 +198,7 @@ def log(site: Site, visit: Visit) -> Response:
 
 def _rows(site: Site, visit: Visit, review: Review, view: ListView) -> dict[str, Any]:
     """Return the values of the template of a list's rows."""
-    wanted = view.filter(visit.login.user, blind=site.blind)
+    wanted = view.filter(visit.login.user, site.reserved(visit.login.user), blind=site.blind)
     found = review.pages.page(view.name, wanted, view.cursor)
     entries = [
         _entry(site, visit, review, one, view.query(after=str(cursor)))
@@ -237,31 +248,5 @@ def _viewer_data(one: Case, hips: Sequence[HipView]) -> dict[str, Any] | None:
     """Return what the viewer needs to know of a film; None where there is none to show."""
     if one.shape is None or one.sha256 is None:
         return None
-    return {
-        "film": f"/film/{one.file_id}",
-        "rows": one.shape[0],
-        "columns": one.shape[1],
-        "first": first_halvings(one.shape),
-        "finest": finest_halvings(one.shape),
-        "spacing": one.spacing_mm,
-        "doubtful": Mark.SPACING_DOUBTFUL in one.marks,
-        "hips": [_viewer_hip(hip) for hip in hips],
-    }
-
-
-def _viewer_hip(hip: HipView) -> dict[str, Any]:
-    box = hip.scored.hip.box
-    known: dict[str, Any] = {
-        "side": hip.scored.hip.side.value,
-        "box": [round(edge, 1) for edge in (box.x0, box.y0, box.x1, box.y1)],
-    }
-    if hip.shown:
-        heat = heat_map(hip.scored, hip.finding)
-        known |= {
-            "priority": hip.finding.priority.value,
-            "category": words(hip.finding.category.value),
-            "reasons": [words(category.value) for category in hip.finding.flagged_for],
-            "flagged": hip.finding.flagged,
-            "heat": [[round(float(cell), 3) for cell in row] for row in heat],
-        }
-    return known
+    drawn = [viewer_hip(hip.scored, hip.finding if hip.shown else None) for hip in hips]
+    return viewer_data(f"/film/{one.file_id}", one.shape, one.spacing_mm, one.marks, drawn)

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse
 
 import hipedge
 from hipedge.errors import CODES, Code
-from hipedge.store import Verdict
+from hipedge.store import Phase, Verdict
 from hipedge.text import printable
 from hipedge.types import CATEGORIES, Finding, Mark
 
@@ -39,6 +39,12 @@ VERDICTS = {
     Verdict.HIP_MISSED: "hip missed",
 }
 
+PHASES = {
+    Phase.TRAINING: "training",
+    Phase.ALONE: "alone",
+    Phase.ASSISTED: "with hipedge",
+}
+
 
 def words(name: str) -> str:
     """Return a name from the code as words."""
@@ -47,7 +53,11 @@ def words(name: str) -> str:
 
 def local_time(text: str) -> str:
     """Return a time of the database (UTC, ISO 8601) in the server's time zone, to the minute."""
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return local_moment(datetime.fromisoformat(text.replace("Z", "+00:00")))
+
+
+def local_moment(moment: datetime) -> str:
+    """Return a time in the server's time zone, to the minute."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
@@ -80,6 +90,8 @@ _ENVIRONMENT.filters |= {
     "words": words,
     "printable": printable,
     "local_time": local_time,
+    "local_moment": local_moment,
+    "phase": PHASES.__getitem__,
     "age": age,
     "meaning": _meaning,
     "mark": MARKS.__getitem__,

@@ -19,7 +19,7 @@ from hipedge.pipeline.workers import Limits
 from hipedge.review.worklist import open_review
 from hipedge.store import Accounts
 from hipedge.web.app import create_app
-from hipedge.web.decoder import Decoder
+from hipedge.web.decoder import CACHE_BYTES, Decoder
 from hipedge.web.guard import host_name
 from hipedge.web.sessions import Sessions
 from hipedge.web.site import Site
@@ -55,9 +55,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         link_token=token,
         owner=getpass.getuser(),
     )
-    limits = Limits.of(settings.worker_memory_mb, min(settings.worker_timeout_s, MAX_DECODING_S))
-    processes = settings.workers or max(1, min(MAX_PROCESSES, (os.cpu_count() or 1) // 2))
-    with Decoder(processes, limits) as decoder:
+    with decoder_of(settings) as decoder:
         names = LOOPBACK_NAMES if is_local else None
         app = create_app(Site(settings, sessions, decoder), names=names, secure=secure)
         server = uvicorn.Server(_config(settings, app))
@@ -66,6 +64,13 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             address = f"{'https' if secure else 'http'}://{host}:{listening.getsockname()[1]}/"
             announce(address if token is None else f"{address}login?token={token}")
             server.run(sockets=[listening])
+
+
+def decoder_of(settings: Settings, cache_bytes: int = CACHE_BYTES) -> Decoder:
+    """Return the decoder that a site's settings ask for."""
+    limits = Limits.of(settings.worker_memory_mb, min(settings.worker_timeout_s, MAX_DECODING_S))
+    processes = settings.workers or max(1, min(MAX_PROCESSES, (os.cpu_count() or 1) // 2))
+    return Decoder(processes, limits, cache_bytes)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from hipedge.config import Settings
 from hipedge.errors import StoreError
 from hipedge.review.worklist import site_rules
 from hipedge.rules.decide import Rule
-from hipedge.store import Accounts, CasePages, Role, Service, Store
+from hipedge.store import Accounts, CasePages, Reserved, Role, Service, Store, Studies
+from hipedge.store.studies import NONE_RESERVED, utc_now
 from hipedge.web.decoder import Decoder
 from hipedge.web.sessions import Sessions
 
@@ -39,12 +41,13 @@ class Site:
     """The parts of the server that all pages share.
 
     In a `blind` site findings are hidden from a reader until that reader has answered about the
-    film's hips.
+    film's hips. `clock` is the time of reader studies, with its time zone.
     """
 
     settings: Settings
     sessions: Sessions
     decoder: Decoder
+    clock: Callable[[], datetime] = utc_now
     _decided: _Decided = field(default_factory=lambda: _Decided())
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
@@ -69,6 +72,20 @@ class Site:
         """Append a line to the log."""
         with self.accounts() as accounts:
             accounts.log(user, address, event, sha256, detail)
+
+    def studies(self) -> Studies:
+        """Open the database of reader studies. Raises `StoreError` where there is none."""
+        path = self.settings.study_database
+        if not path.exists():  # it would be created
+            raise StoreError("there is no reader study: `hipedge study new` makes one")
+        return Studies(path, busy_timeout_s=BUSY_TIMEOUT_S, clock=self.clock)
+
+    def reserved(self, user: str) -> Reserved:
+        """Return the films that a user may see in a reader study only. Raises `StoreError`."""
+        if not self.settings.study_database.exists():
+            return NONE_RESERVED
+        with self.studies() as studies:
+            return studies.reserved(user)
 
     @contextmanager
     def review(self) -> Iterator[Review]:

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 
 from starlette.requests import Request
 
-from hipedge.errors import InputError, StoreError
-from hipedge.store import Case, CaseFilter, CaseList, Cursor, Login
+from hipedge.errors import HipedgeError, InputError, StoreError
+from hipedge.store import Case, CaseFilter, CaseList, Cursor, Login, Reserved
 from hipedge.types import Category
 from hipedge.web.site import Review
 
@@ -21,6 +21,10 @@ Choice = TypeVar("Choice", CaseList, Category)
 
 class NotFound(StoreError):
     """There is no such case."""
+
+
+class InStudy(HipedgeError):
+    """A film that somebody sees in a reader study only, until that is finished."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,22 @@ class Visit:
         """Return a parameter of the address; "" where it is missing."""
         return self.request.query_params.get(name, "")
 
-    def case(self, review: Review) -> Case:
-        """Return the case that the address names. Raises `NotFound`."""
+    def case(self, review: Review, reserved: Reserved) -> Case:
+        """Return the case that the address names. Raises `NotFound`, `InStudy`."""
         file_id = int(self.request.path_params["file_id"])
         if file_id >= 2**63:
             raise NotFound("There is no such case.")
         try:
-            return review.pages.case(file_id)
+            case = review.pages.case(file_id)
         except StoreError as error:
             if "has no case" not in str(error):
                 raise
             raise NotFound("There is no such case.") from None
+        if reserved.holds(case.sha256, case.sop_instance_uid):
+            raise InStudy(
+                "You read this film in a study, and see it there until you have finished."
+            )
+        return case
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class ListView:
             visit.parameter("after"),
         )
 
-    def filter(self, reader: str, *, blind: bool) -> CaseFilter:
+    def filter(self, reader: str, reserved: Reserved, *, blind: bool) -> CaseFilter:
         """Return the filter. In a blind site a case is open until this reader has answered."""
         return CaseFilter(
             category=self.category,
@@ -102,6 +111,7 @@ class ListView:
             until=_midnight(self.until and self.until + timedelta(days=1)),
             answered={"no": False, "yes": True, "all": None}[self.answered],
             reader=reader if blind else None,
+            reserved=reserved,
         )
 
     def check_folder(self, folders: Sequence[Path]) -> None:

@@ -21,6 +21,7 @@ from hipedge.model.card import card_id, card_json
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Accounts, Role, Store
+from hipedge.store.studies import utc_now
 from hipedge.types import Box, Category, Hip, ScoredHip, Side
 from hipedge.web.app import create_app
 from hipedge.web.decoder import Decoder
@@ -104,9 +105,11 @@ class Place:
         self.record(screened(film, right, left, rule=rule))
         return film
 
-    def app(self, *, link_token=None, send_timeout_s=30.0, idle=timedelta(minutes=30)):
+    def app(
+        self, *, link_token=None, send_timeout_s=30.0, idle=timedelta(minutes=30), clock=utc_now
+    ):
         sessions = Sessions(secure=False, idle=idle, link_token=link_token, owner="olga")
-        site = Site(self.settings, sessions, self.decoder)
+        site = Site(self.settings, sessions, self.decoder, clock)
         names = ("testserver", "127.0.0.1", "localhost")
         return create_app(site, names=names, secure=False, send_timeout_s=send_timeout_s)
 
