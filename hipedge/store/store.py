@@ -38,6 +38,7 @@ from hipedge.types import (
     Outcome,
     Priority,
     Refusal,
+    ScoredHip,
     Screened,
 )
 from hipedge.versions import PIPELINE_VERSION
@@ -350,12 +351,27 @@ class Store(Connection):
             raise StoreError(f"{self.path} has no case {file_id}")
         return self._case(rows[0], rule_id)
 
-    def case_by_rules(self, file_id: int, rules: Mapping[str, Rule]) -> Case:
-        """Return one row of `files`, with its decisions under the rule of its model."""
-        rows = self.query("select model_id from files where id = ?", [file_id])
-        if not rows or rows[0]["model_id"] not in rules:
-            raise StoreError(f"{self.path} has no case {file_id}")
-        return self.case(file_id, rules[rows[0]["model_id"]].rule_id)
+    def cases_by_rules(
+        self, file_ids: Sequence[int], rules: Mapping[str, Rule]
+    ) -> tuple[Case, ...]:
+        """Return some rows of `files`, each with its decisions under the rule of its model.
+
+        However many there are, it takes one query, and one more for the hips of each model.
+        """
+        rows = self.query(f"{_FILES} where files.id in ({_slots(file_ids)})", list(file_ids))
+        found = {row["id"]: row for row in rows if row["model_id"] in rules}
+        for file_id in file_ids:
+            if file_id not in found:
+                raise StoreError(f"{self.path} has no case {file_id}")
+        hips = dict[int, list[tuple[ScoredHip, Finding]]]()
+        for model_id in {row["model_id"] for row in rows}:
+            screened = [
+                row["id"]
+                for row in rows
+                if row["model_id"] == model_id and row["state"] == State.SCREENED.value
+            ]
+            hips |= self._hips(screened, rules[model_id].rule_id)
+        return tuple(case_from_row(found[one], hips.get(one, [])) for one in file_ids)
 
     def undecided_after(self, hip_id: int, rules: Mapping[str, Rule]) -> tuple[bool, int]:
         """Return whether a hip newer than `hip_id` has no decision, and the newest hip's id.
@@ -390,12 +406,22 @@ class Store(Connection):
     def _case(self, row: Row, rule_id: str) -> Case:
         if row["state"] != State.SCREENED.value:
             return case_from_row(row, [])
-        hips = self.query(
+        return case_from_row(row, self._hips([row["id"]], rule_id).get(row["id"], []))
+
+    def _hips(
+        self, file_ids: Sequence[int], rule_id: str
+    ) -> dict[int, list[tuple[ScoredHip, Finding]]]:
+        """Return the hips of some rows of `files`, with their findings under a rule."""
+        rows = self.query(
             "select * from hips join decisions on decisions.hip_id = hips.id"
-            " where hips.file_id = ? and decisions.rule_id = ? order by hips.id",
-            [row["id"], rule_id],
+            f" where hips.file_id in ({_slots(file_ids)}) and decisions.rule_id = ?"
+            " order by hips.file_id, hips.id",
+            [*file_ids, rule_id],
         )
-        return case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
+        return {
+            file_id: [(hip_from_row(row), finding_from_row(row)) for row in rows_of_file]
+            for file_id, rows_of_file in groupby(rows, key=itemgetter("file_id"))
+        }
 
     def _record_outcome(self, run: Run, outcome: Outcome, rule: Rule) -> tuple[Outcome, int | None]:
         """Write an outcome; return it as recorded, and the id of its row.
