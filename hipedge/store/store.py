@@ -121,6 +121,7 @@ class Store(Connection):
         """Commit the start of an attempt at each path, before any byte of it is decoded.
 
         The count of attempts restarts for a path whose signature has changed since the last one.
+        A finished path that is tried again has not arrived again.
         """
         known = signatures or {}
         rows = [(path_to_text(path), now_text(), known.get(path)) for path in paths]
@@ -129,6 +130,7 @@ class Store(Connection):
                 "insert into paths (path, attempts, seen_at, state, signature)"
                 " values (?, 1, ?, 'claimed', ?) on conflict (path) do update set"
                 " attempts = iif(signature is excluded.signature, attempts + 1, 1),"
+                " arrived_at = iif(state in ('seen', 'settling', 'claimed'), arrived_at, null),"
                 " seen_at = excluded.seen_at, state = 'claimed', signature = excluded.signature",
                 rows,
             )
@@ -234,7 +236,7 @@ class Store(Connection):
             undecided = self._undecided(model_id, rule)
             for row in undecided:
                 finding = decide(logits_from_json(row["logits"]), rule)
-                self._save_decision(row["id"], finding_row(finding), rule)
+                self._save_decision(row["id"], row["day"], finding, rule)
             if channels:
                 for file_id, findings in self._flagged(model_id, rule):
                     self._enqueue_messages(file_id, findings, rule, channels)
@@ -440,14 +442,18 @@ class Store(Connection):
             original is not None or (known is not None and known["state"] == State.SCREENED.value)
         ):
             outcome = Refusal.of_duplicate(outcome.film, outcome.timings_ms)
+        now = datetime.now().astimezone()
+        attempts, arrived_at = self._attempts(path)
         row = file_row(outcome) | {
             "sha256": sha256,
             "path": path_to_text(path),
             "run_id": run.run_id,
             "model_id": run.model_id,
             "pipeline_version": PIPELINE_VERSION,
-            "recorded_at": now_text(),
-            "attempts": self._attempts(path),
+            "recorded_at": utc_text(now),
+            "day": now.date().isoformat(),
+            "waited_s": _waited_s(arrived_at, now) if isinstance(outcome, Screened) else None,
+            "attempts": attempts,
             "duplicate_of": original,
         }
         if known is not None and not _supersedes(row, known):
@@ -458,7 +464,7 @@ class Store(Connection):
         if isinstance(outcome, Screened):
             for hip, finding in zip(outcome.hips, outcome.findings, strict=True):
                 hip_id = self.insert("hips", hip_row(hip) | {"file_id": file_id})
-                self._save_decision(hip_id, finding_row(finding), rule)
+                self._save_decision(hip_id, row["day"], finding, rule)
             self._mark_conflict(run, outcome.film)
         return outcome, file_id
 
@@ -480,7 +486,7 @@ class Store(Connection):
     def _undecided(self, model_id: str, rule: Rule, limit: int = -1) -> list[Row]:
         """Return the ids and logits of a model's hips that have no decision under a rule."""
         return self.query(
-            "select hips.id, hips.logits from hips join files on files.id = hips.file_id"
+            "select hips.id, hips.logits, files.day from hips join files on files.id = hips.file_id"
             " where files.model_id = ? and not exists (select 1 from decisions"
             " where decisions.hip_id = hips.id and decisions.rule_id = ?) limit ?",
             [model_id, rule.rule_id, limit],
@@ -615,22 +621,33 @@ class Store(Connection):
             [path_to_text(path), run.model_id, file_id],
         )
 
-    def _attempts(self, path: Path) -> int:
-        rows = self.query("select attempts from paths where path = ?", [path_to_text(path)])
-        return next((row["attempts"] for row in rows), 1)
+    def _attempts(self, path: Path) -> tuple[int, str | None]:
+        """Return how often a path was tried, and when its content arrived there, if known."""
+        sql = "select attempts, arrived_at from paths where path = ?"
+        rows = self.query(sql, [path_to_text(path)])
+        return next(((row["attempts"], row["arrived_at"]) for row in rows), (1, None))
 
     def _save_rule(self, rule: Rule) -> None:
         row = {"rule_id": rule.rule_id, "rule": rule.to_json()}
         self.table("rules").insert(row, ignore=True)
 
-    def _save_decision(self, hip_id: int, row: Row, rule: Rule) -> None:
-        self.insert("decisions", row | {"hip_id": hip_id, "rule_id": rule.rule_id})
+    def _save_decision(self, hip_id: int, day: str, finding: Finding, rule: Rule) -> None:
+        row = {"hip_id": hip_id, "rule_id": rule.rule_id, "day": day}
+        self.insert("decisions", finding_row(finding) | row)
 
 
 def _urgency(findings: Iterable[Finding]) -> int:
     """Return the place in `Priority` of the most urgent flagged hip, or that of `NONE`."""
     flagged = [_PRIORITIES.index(finding.priority) for finding in findings if finding.flagged]
     return min(flagged, default=_PRIORITIES.index(Priority.NONE))
+
+
+def _waited_s(arrived_at: str | None, now: datetime) -> float | None:
+    """Return how long ago a film arrived. A clock that was set back meanwhile tells nothing."""
+    if arrived_at is None:
+        return None
+    waited_s = (now - datetime.fromisoformat(arrived_at.replace("Z", "+00:00"))).total_seconds()
+    return waited_s if waited_s >= 0 else None
 
 
 def _each(keys: Iterable[str]) -> list[tuple[str]]:

@@ -12,6 +12,7 @@ from hipedge.errors import CODES, Code
 from hipedge.store import Verdict
 from hipedge.text import printable
 from hipedge.types import CATEGORIES, Finding, Mark
+from hipedge.web.charts import duration
 
 MARKS = {
     Mark.CONFLICT: "another film under the same UID",
@@ -81,6 +82,7 @@ _ENVIRONMENT.filters |= {
     "printable": printable,
     "local_time": local_time,
     "age": age,
+    "duration": duration,
     "meaning": _meaning,
     "mark": MARKS.__getitem__,
     "verdict": VERDICTS.__getitem__,
