@@ -135,6 +135,8 @@ def _waits(store: Store, days: Sequence[str]) -> dict[date, Waits]:
 
 def _flags(store: Store, rule_ids: Collection[str], days: Sequence[str]) -> dict[str, int]:
     flags = Counter[str]()
+    if not rule_ids:  # before the first film, where SQLite has no use for the index either
+        return {}
     for row in store.query(
         "select flagged_for, count(*) as n from decisions indexed by decisions_by_day"
         f" where rule_id in ({placeholders(rule_ids)}) and day between ? and ? and flagged"

@@ -158,7 +158,7 @@ def _round_numbers(start: int) -> Iterable[int]:
 
 def time_steps(lowest_s: float, highest_s: float) -> list[float]:
     """Return the lines of a logarithmic axis on which both times lie."""
-    first = max((n for n, step in enumerate(_TIMES_S) if step <= lowest_s), default=0)
+    first = max((n for n, step in enumerate(_TIMES_S[:-1]) if step <= lowest_s), default=0)
     last = next((n for n, step in enumerate(_TIMES_S) if step >= highest_s), len(_TIMES_S) - 1)
     return list(_TIMES_S[first : max(last, first + 1) + 1])
 
@@ -166,8 +166,7 @@ def time_steps(lowest_s: float, highest_s: float) -> list[float]:
 def duration(seconds: float) -> str:
     """Return a time in the unit that suits it, with two digits."""
     for unit_s, name in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "min")):
-        # 59.7 s is a minute in two digits.
-        if float(f"{seconds:.2g}") >= unit_s:
+        if seconds >= unit_s:
             return f"{_two_digits(seconds / unit_s)} {name}"
     return f"{_two_digits(seconds)} s"
 
