@@ -42,6 +42,11 @@ def event(level: int, name: str, **fields: float | str | Enum | None) -> None:
     LOGGER.log(level, name, extra={"fields": values})
 
 
+def is_service() -> bool:
+    """Return whether a service manager started this process, and waits for its notifications."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 def notify_systemd(**state: str | int) -> None:
     """Send a state such as READY=1 to the service manager, if there is one (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET")

@@ -19,6 +19,7 @@ from hipedge.deploy import (
     plan_install,
     plan_uninstall,
 )
+from hipedge.web import check_installed as check_web_installed
 
 app = typer.Typer(no_args_is_help=True, help="Install and remove the services of systemd.")
 
@@ -41,6 +42,10 @@ def install(
     receive: Annotated[
         bool, typer.Option("--receive", help="Also receive films by DICOM (`hipedge receive`).")
     ] = False,
+    web: Annotated[
+        bool,
+        typer.Option("--web", help="Also serve the worklist to browsers (`hipedge serve`)."),
+    ] = False,
     root: RootOption = Path("/"),
     dry_run: DryRunOption = False,
 ) -> None:
@@ -50,12 +55,17 @@ def install(
     for example after an upgrade, it updates the units and restarts them; settings of the site, and
     what earlier options have installed, stay.
     """
+    if web:
+        check_web_installed()
     environment = Environment.present()
-    steps = plan_install(environment, root.absolute(), gpu=gpu, receive=receive)
+    steps = plan_install(environment, root.absolute(), gpu=gpu, receive=receive, web=web)
     _show_and_perform(steps, dry_run=dry_run)
     if not dry_run:
         command = f"{environment.scripts}/hipedge doctor --config {SETTINGS_FILE}"
         text = f"Settings: {SETTINGS_FILE}. To check everything:\nsudo -u hipedge {command}"
+        if web:
+            command = f"{environment.scripts}/hipedge user add NAME --config {SETTINGS_FILE}"
+            text += f"\nTo let somebody log in:\nsudo -u hipedge {command}"
         output.print(escape(text), highlight=False, soft_wrap=True)
 
 

@@ -18,7 +18,7 @@ HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))
 _PLAIN_PATH = re.compile(r"[\w/.+,:@~-]+", re.ASCII)
 REMEDY = (
     "install hipedge where services can read it: `python3 -m venv /opt/hipedge` and "
-    "`/opt/hipedge/bin/pip install 'hipedge[service,clinic]'`"
+    "`/opt/hipedge/bin/pip install 'hipedge[service,clinic,web]'`"
 )
 
 

@@ -25,6 +25,7 @@ class Part(str, Enum):
     WATCH = "watch"
     GPU = "gpu"
     RECEIVE = "receive"
+    WEB = "web"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ FILES = (
         Part.GPU, "hipedge-watch.gpu.conf", UNIT_FOLDER / "hipedge-watch.service.d/gpu.conf"
     ),
     _unit(Part.RECEIVE, "hipedge-receive.service"),
+    _unit(Part.WEB, "hipedge-serve.service"),
 )
 # The settings belong to the site: they are written once, and neither changed nor removed.
 SETTINGS = ServiceFile(Part.WATCH, "hipedge.toml", SETTINGS_FILE)
@@ -63,6 +65,7 @@ UNITS = {
     "hipedge-watch.service": Part.WATCH,
     "hipedge-health.timer": Part.WATCH,
     "hipedge-receive.service": Part.RECEIVE,
+    "hipedge-serve.service": Part.WEB,
 }
 
 

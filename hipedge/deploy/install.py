@@ -67,11 +67,16 @@ class Step:
 
 
 def plan_install(
-    environment: Environment, root: Path = HOST, *, gpu: bool = False, receive: bool = False
+    environment: Environment,
+    root: Path = HOST,
+    *,
+    gpu: bool = False,
+    receive: bool = False,
+    web: bool = False,
 ) -> list[Step]:
     """Return the steps that install the services, or bring installed ones up to date.
 
-    `watch` is always installed; a GPU's or the receiver's files stay if they are there already.
+    `watch` is always installed; the files of other parts stay if they are there already.
     Raises `InstallationError` if the services could not run from this environment, or systemd's
     commands are missing; `ConfigError` if the site's settings are invalid.
     """
@@ -79,7 +84,7 @@ def plan_install(
     if obstacle and root == HOST:
         raise InstallationError(f"{obstacle}: {REMEDY}")
     steps = [Step(Action.NOTE, obstacle, "no unit could start it")] if obstacle else []
-    chosen = {Part.WATCH: True, Part.GPU: gpu, Part.RECEIVE: receive}
+    chosen = {Part.WATCH: True, Part.GPU: gpu, Part.RECEIVE: receive, Part.WEB: web}
     with _file_errors():
         parts = _installed(root) | {part for part, wanted in chosen.items() if wanted}
         steps += [

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hipedge.config import Settings
 from hipedge.errors import CODES, State, StoreError
-from hipedge.model.card import parse_card
+from hipedge.model.card import Card, parse_card
 from hipedge.rules.decide import HARDWARE_NOTE, Rule
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Case, Store
@@ -69,11 +70,15 @@ def open_review(db: Path, settings: Settings) -> Iterator[tuple[Store, Mapping[s
 def site_rules(store: Store, settings: Settings) -> dict[str, Rule]:
     """Return the rule that is in force at a site for each model in its database."""
     return {
-        model_id: site_rule(
-            parse_card(card.encode(), f"the card of model {model_id[:12]}"), settings
-        )
+        model_id: site_rule(_card(card, f"the card of model {model_id[:12]}"), settings)
         for model_id, card in store.models().items()
     }
+
+
+# A page of `hipedge serve` asks for it each time, and checking a card takes 8 ms.
+@lru_cache(maxsize=32)
+def _card(text: str, source: str) -> Card:
+    return parse_card(text.encode(), source)
 
 
 def worklist(store: Store, rules: Mapping[str, Rule], since: datetime | None = None) -> Worklist:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from hipedge.errors import StaleAnswer
-from hipedge.store.connection import Connection, now_text
+from hipedge.store.connection import Connection, now_text, placeholders
 from hipedge.types import Category, Side
 
 
@@ -115,9 +115,15 @@ class Feedback:
 
     def of_film(self, sha256: str) -> list[Answer]:
         """Return all answers about a film, oldest first, the corrected ones among them."""
-        sql = "select * from feedback where sha256 = ? order by id"
-        rows = self._connection.query(sql, [sha256])
-        return [_answer(row) for row in rows]
+        return self.of_films([sha256])[sha256]
+
+    def of_films(self, contents: Sequence[str]) -> dict[str, list[Answer]]:
+        """Return all answers about some films by their content, as `of_film`."""
+        answers: dict[str, list[Answer]] = {sha256: [] for sha256 in contents}
+        sql = f"select * from feedback where sha256 in ({placeholders(answers)}) order by id"
+        for row in self._connection.query(sql, list(answers)):
+            answers[row["sha256"]].append(_answer(row))
+        return answers
 
     def present(self) -> list[Answer]:
         """Return the answers that no other one corrects, oldest first."""

@@ -24,7 +24,7 @@ from hipedge.types import Category, Priority
 
 PAGE_ROWS = 50
 # Beyond it a list's length is not counted: it says "more than".
-COUNT_LIMIT = 1000
+COUNT_LIMIT = 500
 MAX_ID = 2**63 - 1
 _SHA256_START = re.compile(r"[0-9a-f]{6,64}")
 # The newest row of a content, among rows of other models and pipeline versions.
@@ -128,7 +128,7 @@ class CasePages:
             before = after.before_id if number == after.part else MAX_ID
             selected = self._rows(part, wanted, before, rows + 1 - len(found))
             found += [(Cursor(number, row_id), file_id) for row_id, file_id in selected]
-        cases = tuple(self.case(file_id) for _, file_id in found[:rows])
+        cases = self._cases([file_id for _, file_id in found[:rows]])
         cursors = tuple(cursor for cursor, _ in found[:rows])
         return CasePage(cases, cursors, cursors[-1] if len(found) > rows else None)
 
@@ -136,12 +136,17 @@ class CasePages:
         """Return the number of cases in a list, at most `COUNT_LIMIT`."""
         wanted, total = wanted or CaseFilter(), 0
         for part in self._parts(name, wanted):
-            total += len(self._rows(part, wanted, MAX_ID, COUNT_LIMIT - total))
+            sql, parameters = _selection("1", part, wanted, MAX_ID, COUNT_LIMIT - total)
+            total += self._store.query(f"select count(*) as n from ({sql})", parameters)[0]["n"]
         return total
 
     def case(self, file_id: int) -> Case:
         """Return one case under the rule of its model. Raises `StoreError` if there is none."""
-        return self._store.case_by_rules(file_id, self._rules)
+        (case,) = self._cases([file_id])
+        return case
+
+    def _cases(self, file_ids: Sequence[int]) -> tuple[Case, ...]:
+        return self._store.cases_by_rules(file_ids, self._rules)
 
     def search(self, key: str, rows: int = PAGE_ROWS) -> tuple[Case, ...]:
         """Return the newest cases with this row id, UID, path, or start of a SHA-256.
@@ -168,15 +173,14 @@ class CasePages:
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         if not found and text:
             found = self._matching("files.path like ? escape '\\'", [f"%{escaped}%"], rows)
-        return tuple(self.case(file_id) for file_id in found)
+        return self._cases(found)
 
     def of_study(self, case: Case, rows: int = PAGE_ROWS) -> tuple[Case, ...]:
         """Return the other films of a case's study, newest first."""
         if case.study_instance_uid is None:
             return ()
         condition = "files.study_instance_uid = ? and files.id <> ?"
-        found = self._matching(condition, [case.study_instance_uid, case.file_id], rows)
-        return tuple(self.case(file_id) for file_id in found)
+        return self._cases(self._matching(condition, [case.study_instance_uid, case.file_id], rows))
 
     def _matching(self, condition: str, parameters: Sequence[object], rows: int) -> list[int]:
         found = self._store.query(
@@ -190,13 +194,8 @@ class CasePages:
         self, part: _Part, wanted: CaseFilter, before: int, rows: int
     ) -> list[tuple[int, int]]:
         """Return (row id, id of the file) of a part's rows before an id, the newest first."""
-        condition, parameters = _conditions(wanted, part.row_id)
-        found = self._store.query(
-            f"select {part.row_id} as row_id, files.id as file_id from {part.source}"
-            f" where {part.row_id} < ? and {part.condition} and {_IS_NEWEST}{condition}"
-            f" order by {part.row_id} desc limit ?",
-            [before, *part.parameters, *parameters, max(0, rows)],
-        )
+        columns = f"{part.row_id} as row_id, files.id as file_id"
+        found = self._store.query(*_selection(columns, part, wanted, before, rows))
         return [(row["row_id"], row["file_id"]) for row in found]
 
     def _parts(self, name: CaseList, wanted: CaseFilter) -> list[_Part]:
@@ -262,6 +261,19 @@ class CasePages:
         )
 
 
+def _selection(
+    columns: str, part: _Part, wanted: CaseFilter, before: int, rows: int
+) -> tuple[str, list[object]]:
+    """Return the statement for a part's rows before an id, the newest first; its parameters."""
+    condition, parameters = _conditions(wanted, part.row_id)
+    sql = (
+        f"select {columns} from {part.source}"
+        f" where {part.row_id} < ? and {part.condition} and {_IS_NEWEST}{condition}"
+        f" order by {part.row_id} desc limit ?"
+    )
+    return sql, [before, *part.parameters, *parameters, max(0, rows)]
+
+
 def _conditions(wanted: CaseFilter, row_id: str) -> tuple[str, list[object]]:
     """Return the conditions on a file that a filter adds, and their parameters.
 
@@ -286,7 +298,7 @@ def _conditions(wanted: CaseFilter, row_id: str) -> tuple[str, list[object]]:
     of_reader = "(? is null or reader = ?)"
     if wanted.answered:
         answered = (
-            "select one.id from feedback join files one on one.sha256 = feedback.sha256"
+            "select one.id from feedback cross join files one on one.sha256 = feedback.sha256"
             f" where {of_reader}"
         )
         if row_id == "decisions.hip_id":

@@ -46,17 +46,17 @@ class Queue:
             db.execute("delete from found")
             db.execute_many("insert into found values (?, ?)", rows)
             db.execute(
-                "insert into paths (path, attempts, seen_at, state, signature)"
-                " select path, 0, ?, 'seen', signature from found"
+                "insert into paths (path, attempts, seen_at, arrived_at, state, signature)"
+                " select path, 0, ?1, ?1, 'seen', signature from found"
                 " where path not in (select path from paths)",
                 [now_text()],
             )
             db.execute(
                 "update paths set state = 'seen', signature = found.signature, seen_at = ?,"
-                " attempts = 0, file_id = null, moved_to = null from found"
+                " arrived_at = ?, attempts = 0, file_id = null, moved_to = null from found"
                 " where found.path = paths.path and paths.signature is not found.signature"
                 f" and paths.state not in {_UNFINISHED}",
-                [now_text(), *UNFINISHED],
+                [*[now_text()] * 2, *UNFINISHED],
             )
 
     def unfinished(self) -> dict[Path, int]:

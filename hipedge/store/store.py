@@ -38,6 +38,7 @@ from hipedge.types import (
     Outcome,
     Priority,
     Refusal,
+    ScoredHip,
     Screened,
 )
 from hipedge.versions import PIPELINE_VERSION
@@ -120,6 +121,7 @@ class Store(Connection):
         """Commit the start of an attempt at each path, before any byte of it is decoded.
 
         The count of attempts restarts for a path whose signature has changed since the last one.
+        A finished path that is tried again has not arrived again.
         """
         known = signatures or {}
         rows = [(path_to_text(path), now_text(), known.get(path)) for path in paths]
@@ -128,6 +130,7 @@ class Store(Connection):
                 "insert into paths (path, attempts, seen_at, state, signature)"
                 " values (?, 1, ?, 'claimed', ?) on conflict (path) do update set"
                 " attempts = iif(signature is excluded.signature, attempts + 1, 1),"
+                " arrived_at = iif(state in ('seen', 'settling', 'claimed'), arrived_at, null),"
                 " seen_at = excluded.seen_at, state = 'claimed', signature = excluded.signature",
                 rows,
             )
@@ -233,7 +236,7 @@ class Store(Connection):
             undecided = self._undecided(model_id, rule)
             for row in undecided:
                 finding = decide(logits_from_json(row["logits"]), rule)
-                self._save_decision(row["id"], finding_row(finding), rule)
+                self._save_decision(row["id"], row["day"], finding, rule)
             if channels:
                 for file_id, findings in self._flagged(model_id, rule):
                     self._enqueue_messages(file_id, findings, rule, channels)
@@ -350,12 +353,27 @@ class Store(Connection):
             raise StoreError(f"{self.path} has no case {file_id}")
         return self._case(rows[0], rule_id)
 
-    def case_by_rules(self, file_id: int, rules: Mapping[str, Rule]) -> Case:
-        """Return one row of `files`, with its decisions under the rule of its model."""
-        rows = self.query("select model_id from files where id = ?", [file_id])
-        if not rows or rows[0]["model_id"] not in rules:
-            raise StoreError(f"{self.path} has no case {file_id}")
-        return self.case(file_id, rules[rows[0]["model_id"]].rule_id)
+    def cases_by_rules(
+        self, file_ids: Sequence[int], rules: Mapping[str, Rule]
+    ) -> tuple[Case, ...]:
+        """Return some rows of `files`, each with its decisions under the rule of its model.
+
+        However many there are, it takes one query, and one more for the hips of each model.
+        """
+        rows = self.query(f"{_FILES} where files.id in ({_slots(file_ids)})", list(file_ids))
+        found = {row["id"]: row for row in rows if row["model_id"] in rules}
+        for file_id in file_ids:
+            if file_id not in found:
+                raise StoreError(f"{self.path} has no case {file_id}")
+        hips = dict[int, list[tuple[ScoredHip, Finding]]]()
+        for model_id in {row["model_id"] for row in rows}:
+            screened = [
+                row["id"]
+                for row in rows
+                if row["model_id"] == model_id and row["state"] == State.SCREENED.value
+            ]
+            hips |= self._hips(screened, rules[model_id].rule_id)
+        return tuple(case_from_row(found[one], hips.get(one, [])) for one in file_ids)
 
     def undecided_after(self, hip_id: int, rules: Mapping[str, Rule]) -> tuple[bool, int]:
         """Return whether a hip newer than `hip_id` has no decision, and the newest hip's id.
@@ -390,12 +408,22 @@ class Store(Connection):
     def _case(self, row: Row, rule_id: str) -> Case:
         if row["state"] != State.SCREENED.value:
             return case_from_row(row, [])
-        hips = self.query(
+        return case_from_row(row, self._hips([row["id"]], rule_id).get(row["id"], []))
+
+    def _hips(
+        self, file_ids: Sequence[int], rule_id: str
+    ) -> dict[int, list[tuple[ScoredHip, Finding]]]:
+        """Return the hips of some rows of `files`, with their findings under a rule."""
+        rows = self.query(
             "select * from hips join decisions on decisions.hip_id = hips.id"
-            " where hips.file_id = ? and decisions.rule_id = ? order by hips.id",
-            [row["id"], rule_id],
+            f" where hips.file_id in ({_slots(file_ids)}) and decisions.rule_id = ?"
+            " order by hips.file_id, hips.id",
+            [*file_ids, rule_id],
         )
-        return case_from_row(row, [(hip_from_row(hip), finding_from_row(hip)) for hip in hips])
+        return {
+            file_id: [(hip_from_row(row), finding_from_row(row)) for row in rows_of_file]
+            for file_id, rows_of_file in groupby(rows, key=itemgetter("file_id"))
+        }
 
     def _record_outcome(self, run: Run, outcome: Outcome, rule: Rule) -> tuple[Outcome, int | None]:
         """Write an outcome; return it as recorded, and the id of its row.
@@ -414,14 +442,18 @@ class Store(Connection):
             original is not None or (known is not None and known["state"] == State.SCREENED.value)
         ):
             outcome = Refusal.of_duplicate(outcome.film, outcome.timings_ms)
+        now = datetime.now().astimezone()
+        attempts, arrived_at = self._attempts(path)
         row = file_row(outcome) | {
             "sha256": sha256,
             "path": path_to_text(path),
             "run_id": run.run_id,
             "model_id": run.model_id,
             "pipeline_version": PIPELINE_VERSION,
-            "recorded_at": now_text(),
-            "attempts": self._attempts(path),
+            "recorded_at": utc_text(now),
+            "day": now.date().isoformat(),
+            "waited_s": _waited_s(arrived_at, now) if isinstance(outcome, Screened) else None,
+            "attempts": attempts,
             "duplicate_of": original,
         }
         if known is not None and not _supersedes(row, known):
@@ -432,7 +464,7 @@ class Store(Connection):
         if isinstance(outcome, Screened):
             for hip, finding in zip(outcome.hips, outcome.findings, strict=True):
                 hip_id = self.insert("hips", hip_row(hip) | {"file_id": file_id})
-                self._save_decision(hip_id, finding_row(finding), rule)
+                self._save_decision(hip_id, row["day"], finding, rule)
             self._mark_conflict(run, outcome.film)
         return outcome, file_id
 
@@ -454,7 +486,7 @@ class Store(Connection):
     def _undecided(self, model_id: str, rule: Rule, limit: int = -1) -> list[Row]:
         """Return the ids and logits of a model's hips that have no decision under a rule."""
         return self.query(
-            "select hips.id, hips.logits from hips join files on files.id = hips.file_id"
+            "select hips.id, hips.logits, files.day from hips join files on files.id = hips.file_id"
             " where files.model_id = ? and not exists (select 1 from decisions"
             " where decisions.hip_id = hips.id and decisions.rule_id = ?) limit ?",
             [model_id, rule.rule_id, limit],
@@ -589,22 +621,33 @@ class Store(Connection):
             [path_to_text(path), run.model_id, file_id],
         )
 
-    def _attempts(self, path: Path) -> int:
-        rows = self.query("select attempts from paths where path = ?", [path_to_text(path)])
-        return next((row["attempts"] for row in rows), 1)
+    def _attempts(self, path: Path) -> tuple[int, str | None]:
+        """Return how often a path was tried, and when its content arrived there, if known."""
+        sql = "select attempts, arrived_at from paths where path = ?"
+        rows = self.query(sql, [path_to_text(path)])
+        return next(((row["attempts"], row["arrived_at"]) for row in rows), (1, None))
 
     def _save_rule(self, rule: Rule) -> None:
         row = {"rule_id": rule.rule_id, "rule": rule.to_json()}
         self.table("rules").insert(row, ignore=True)
 
-    def _save_decision(self, hip_id: int, row: Row, rule: Rule) -> None:
-        self.insert("decisions", row | {"hip_id": hip_id, "rule_id": rule.rule_id})
+    def _save_decision(self, hip_id: int, day: str, finding: Finding, rule: Rule) -> None:
+        row = {"hip_id": hip_id, "rule_id": rule.rule_id, "day": day}
+        self.insert("decisions", finding_row(finding) | row)
 
 
 def _urgency(findings: Iterable[Finding]) -> int:
     """Return the place in `Priority` of the most urgent flagged hip, or that of `NONE`."""
     flagged = [_PRIORITIES.index(finding.priority) for finding in findings if finding.flagged]
     return min(flagged, default=_PRIORITIES.index(Priority.NONE))
+
+
+def _waited_s(arrived_at: str | None, now: datetime) -> float | None:
+    """Return how long ago a film arrived. A clock that was set back meanwhile tells nothing."""
+    if arrived_at is None:
+        return None
+    waited_s = (now - datetime.fromisoformat(arrived_at.replace("Z", "+00:00"))).total_seconds()
+    return waited_s if waited_s >= 0 else None
 
 
 def _each(keys: Iterable[str]) -> list[tuple[str]]:

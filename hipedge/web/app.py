@@ -19,6 +19,7 @@ import hipedge
 from hipedge.errors import HipedgeError, InputError, StaleAnswer, StoreError
 from hipedge.store import Accounts, Login, Role
 from hipedge.web import answers, films, pages, reading
+from hipedge.web.dashboard import dashboard
 from hipedge.web.decoder import Busy
 from hipedge.web.guard import SEND_TIMEOUT_S, Guard
 from hipedge.web.passwords import hash_password
@@ -66,6 +67,7 @@ def create_app(
             ),
             Route("/study/{study_id:int}/event", routes.form(reading.event), methods=["POST"]),
             Route("/study/{study_id:int}/answer", routes.form(reading.answer), methods=["POST"]),
+            Route("/dashboard", routes.page(dashboard)),
             Route("/agreement", routes.page(pages.agreement)),
             Route("/password", routes.page(pages.password)),
             Route("/password", routes.form(routes.new_password, Role.VIEWER), methods=["POST"]),

@@ -107,7 +107,7 @@ def search(site: Site, visit: Visit) -> Response:
         reserved = site.reserved(visit.login.user)
         named = review.pages.search(key) if key else ()
         found = [one for one in named if not reserved.holds(one.sha256, one.sop_instance_uid)]
-        entries = [_entry(site, visit, review, one, "") for one in found]
+        entries = _entries(site, visit, review, found, [""] * len(found))
     site.log(visit.login.user, visit.address, "search", None, f"{len(found)} found")
     return page("search.html", login=visit.login, key=key, entries=entries)
 
@@ -200,23 +200,26 @@ def _rows(site: Site, visit: Visit, review: Review, view: ListView) -> dict[str,
     """Return the values of the template of a list's rows."""
     wanted = view.filter(visit.login.user, site.reserved(visit.login.user), blind=site.blind)
     found = review.pages.page(view.name, wanted, view.cursor)
-    entries = [
-        _entry(site, visit, review, one, view.query(after=str(cursor)))
-        for one, cursor in zip(found.cases, found.cursors, strict=True)
-    ]
+    queries = [view.query(after=str(cursor)) for cursor in found.cursors]
+    entries = _entries(site, visit, review, found.cases, queries)
     following = found.following and view.query(after=str(found.following))
     return {"entries": entries, "following": following, "complete": review.complete}
 
 
-def _entry(site: Site, visit: Visit, review: Review, one: Case, query: str) -> Entry:
-    answers = []
-    if one.sha256 is not None:
-        answers = without_corrected(Feedback(review.store).of_film(one.sha256))
+def _entries(
+    site: Site, visit: Visit, review: Review, cases: Sequence[Case], queries: Sequence[str]
+) -> list[Entry]:
+    """Return the lines of some cases; each links to its page with a query."""
+    answers = Feedback(review.store).of_films([one.sha256 for one in cases if one.sha256])
     hidden = site.hides_findings(visit.login.role)
-    address = f"/case/{one.file_id}" + (f"?{query}" if query else "")
-    readers = tuple(dict.fromkeys(answer.reader for answer in answers))
-    shown = not hidden or _has_answered_all(one, answers, visit.login.user)
-    return Entry(one, shown, address, readers)
+    entries = []
+    for one, query in zip(cases, queries, strict=True):
+        present = without_corrected(answers.get(one.sha256 or "", []))
+        address = f"/case/{one.file_id}" + (f"?{query}" if query else "")
+        readers = tuple(dict.fromkeys(answer.reader for answer in present))
+        shown = not hidden or _has_answered_all(one, present, visit.login.user)
+        entries.append(Entry(one, shown, address, readers))
+    return entries
 
 
 def _has_answered_all(one: Case, answers: Sequence[Answer], reader: str) -> bool:

@@ -12,6 +12,7 @@ from hipedge.errors import CODES, Code
 from hipedge.store import Phase, Verdict
 from hipedge.text import printable
 from hipedge.types import CATEGORIES, Finding, Mark
+from hipedge.web.charts import duration
 
 MARKS = {
     Mark.CONFLICT: "another film under the same UID",
@@ -93,6 +94,7 @@ _ENVIRONMENT.filters |= {
     "local_moment": local_moment,
     "phase": PHASES.__getitem__,
     "age": age,
+    "duration": duration,
     "meaning": _meaning,
     "mark": MARKS.__getitem__,
     "verdict": VERDICTS.__getitem__,

@@ -17,6 +17,7 @@ from hipedge.config import Settings
 from hipedge.errors import ConfigError, InputError, InstallationError
 from hipedge.pipeline.workers import Limits
 from hipedge.review.worklist import open_review
+from hipedge.service_log import is_service, notify_systemd
 from hipedge.store import Accounts
 from hipedge.web.app import create_app
 from hipedge.web.decoder import CACHE_BYTES, Decoder
@@ -38,8 +39,9 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve the site until SIGTERM or Ctrl-C; `announce` is given the address to open.
 
     Decides first on hips that were recorded under other thresholds, where the database may be
-    written. Raises `ConfigError` for an exposure that is not safe, and `InputError` where the
-    address cannot be bound.
+    written. As a service of systemd it has no link that lets in whoever holds it, since it would
+    stand in the journal: there are users, or nobody comes in. Raises `ConfigError` for an exposure
+    that is not safe, and `InputError` where the address cannot be bound.
     """
     with Accounts(settings.web_database) as accounts:
         has_users = any(not user.disabled for user in accounts.users())
@@ -48,7 +50,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     _check_exposure(settings, is_local=is_local, has_users=has_users)
     with open_review(settings.db, settings):
         pass
-    token = None if has_users else secrets.token_urlsafe(32)
+    token = None if has_users or is_service() else secrets.token_urlsafe(32)
     sessions = Sessions(
         secure=secure,
         idle=timedelta(minutes=settings.web_idle_minutes),
@@ -58,12 +60,32 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     with decoder_of(settings) as decoder:
         names = LOOPBACK_NAMES if is_local else None
         app = create_app(Site(settings, sessions, decoder), names=names, secure=secure)
-        server = uvicorn.Server(_config(settings, app))
+        server = _Server(_config(settings, app))
         with _listen(settings) as listening:
             host = settings.web_host if ":" not in settings.web_host else f"[{settings.web_host}]"
             address = f"{'https' if secure else 'http'}://{host}:{listening.getsockname()[1]}/"
             announce(address if token is None else f"{address}login?token={token}")
             server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Tells the service manager that requests are taken (sd_notify(3))."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests."""
+        await super().startup(sockets)
+        notify_systemd(READY=1)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Say each second that requests are taken: it is called ten times as often."""
+        if counter % 10 == 0:
+            notify_systemd(WATCHDOG=1)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, once the requests that have begun are answered."""
+        notify_systemd(STOPPING=1)
+        await super().shutdown(sockets)
 
 
 def decoder_of(settings: Settings, cache_bytes: int = CACHE_BYTES) -> Decoder:

@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
 output=$(realpath "${1:?usage: build.sh FOLDER}")
 python=/usr/bin/python3  # the distribution's: the environment uses it on the target too
-extras=service,clinic,openvino
+extras=service,clinic,web,openvino
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

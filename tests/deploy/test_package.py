@@ -123,6 +123,35 @@ def test_the_receiver_is_added_by_one_command_and_films_sent_to_it_are_screened(
     machine.wait(lambda: status(machine)["totals"]["last_hour"] == before + 1)
 
 
+LOOK = """
+import re, sys
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, build_opener
+browser = build_opener(HTTPCookieProcessor())
+def get(path, **form):
+    data = urlencode(form).encode() if form else None
+    return browser.open("http://127.0.0.1:8464" + path, data, timeout=60).read()
+get("/login", user="rita", password=sys.argv[1])
+case, = set(re.findall(rb'href="(/case/1)', get("/?list=all&answered=all")))
+first = re.search(rb'"first": *(\\d+)', get(case.decode()))[1].decode()
+print(len(get("/film/1/" + first)) > 100_000, b"Films a day" in get("/dashboard"))
+"""
+
+
+def test_the_worklist_is_added_by_one_command_and_shows_films_to_who_is_a_user(machine):
+    machine.wait(lambda: status(machine)["totals"]["last_day"] > 0)
+    printed = machine.check("hipedge", "service", "install", "--web")
+    assert "hipedge user add NAME" in printed
+    assert machine.check("systemctl", "is-active", "hipedge-serve.service") == "active\n"
+    assert "token" not in machine.check("journalctl", "--unit=hipedge-serve.service")
+    password = "gull ladder copper 7 window"
+    add = f"printf '%s\\n%s\\n' '{password}' '{password}' | hipedge user add rita --config {CONFIG}"
+    machine.check(*AS_HIPEDGE, "bash", "-c", add)
+    assert machine.check("/opt/hipedge/bin/python", "-c", LOOK, password) == "True True\n"
+    _, rows = doctor(machine, *AS_HIPEDGE)
+    assert rows["service: hipedge-serve.service"] == ["yes", "active, enabled"]
+
+
 def test_doctor_finds_all_well_as_the_user_of_the_service(machine):
     code, rows = doctor(machine, *AS_HIPEDGE)
     assert code == 0, rows

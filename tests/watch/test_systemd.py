@@ -39,6 +39,7 @@ def analyze(*arguments):
         ("hipedge-watch.service", ["hipedge-watch.gpu.conf"], 1.5),
         ("hipedge-watch.service", [], 2.0),
         ("hipedge-receive.service", [], 2.0),
+        ("hipedge-serve.service", [], 2.0),
         ("hipedge-health.service", [], 1.5),
     ],
 )
@@ -56,6 +57,7 @@ def test_a_unit_is_exposed_to_little(tmp_path, unit, without, limit):
     [
         "hipedge-watch.service",
         "hipedge-receive.service",
+        "hipedge-serve.service",
         "hipedge-health.service",
         "hipedge-health.timer",
     ],

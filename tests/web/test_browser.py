@@ -270,7 +270,7 @@ def test_hostile_names_do_not_run_in_the_browser(site, page):
 
 def test_texts_have_the_contrast_that_wcag_asks_for_and_controls_have_names(page):
     log_in(page)
-    for address in ("/", "/case/2", "/agreement"):
+    for address in ("/", "/case/2", "/dashboard?days=365", "/agreement"):
         page.goto(address)
         weak = page.evaluate(CONTRAST)
         assert weak == [], address
@@ -281,13 +281,46 @@ def test_texts_have_the_contrast_that_wcag_asks_for_and_controls_have_names(page
 def test_nothing_is_wider_than_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 800})
     log_in(page)
-    for address in ("/", "/case/2", "/agreement"):
+    for address in ("/", "/case/2", "/dashboard?days=365", "/agreement"):
         page.goto(address)
         assert page.evaluate(TOO_WIDE) == [], address
 
 
+def test_the_dashboard_draws_what_it_says(site, page):
+    log_in(page)
+    page.click("text=Dashboard")
+    page.wait_for_selector("svg.plot")
+    plot = page.get_by_role("img", name="Films a day")
+    assert plot.count() == 1
+    bar = plot.locator("rect.screened")
+    assert bar.count() == 1
+    frame, box = plot.bounding_box(), bar.bounding_box()
+    # Two films, on an axis up to 2: the last of 30 days, as high as the plot.
+    assert box["height"] == pytest.approx(190, abs=1)
+    assert box["x"] > frame["x"] + 0.9 * frame["width"]
+    labels = page.locator("svg.plot text.up").all_text_contents()
+    assert labels[:3] == ["0", "1", "2"]
+    # Labels of the axis lie beside the plot, and within the page.
+    for label in page.locator("svg.plot text").all():
+        assert label.bounding_box()["x"] >= page.locator(".card").first.bounding_box()["x"]
+    page.click("text=365 days")
+    page.wait_for_selector("a[aria-current=page] >> text=365 days")
+    page.click("text=Films and times as a table")
+    assert page.locator("table.log tbody tr").count() == 1
+    assert page.complaints == []
+
+
+def test_a_long_page_ends_with_its_footer(page):
+    page.set_viewport_size({"width": 390, "height": 500})
+    log_in(page)
+    page.goto("/dashboard")
+    bottom = "(e) => e.getBoundingClientRect().bottom"
+    end = page.locator("main").evaluate(bottom)
+    assert page.locator("footer").evaluate("(e) => e.getBoundingClientRect().top") >= end - 1
+
+
 TOO_WIDE = """() => [...document.querySelectorAll("body *")]
-  .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".stage"))
+  .filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".stage, .scroll"))
   .map((e) => e.outerHTML.slice(0, 80))"""
 # WCAG 2.2, 1.4.3: 4.5:1 for text, by the relative luminance of both colours.
 CONTRAST = """() => {

@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -15,7 +16,8 @@ import pytest
 import trustme
 
 from hipedge.errors import ConfigError, InputError
-from hipedge.store import Accounts
+from hipedge.store import Accounts, Role
+from hipedge.web.passwords import hash_password
 from hipedge.web.server import is_loopback, serve
 
 from .conftest import PASSWORD
@@ -132,6 +134,30 @@ def test_without_users_it_prints_a_link_for_who_started_it(place):
         assert "/login?token=" in address
         assert client.get(address).status_code == 303
         assert client.get(address.partition("login")[0]).status_code == 200
+
+
+def test_as_a_service_it_says_when_it_is_ready_and_prints_no_link(place, monkeypatch):
+    place.settings.web_database.unlink()
+    said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    # A path of its own: that of the test's folder may be too long for a socket.
+    with tempfile.TemporaryDirectory() as folder, said:
+        said.bind(f"{folder}/notify")
+        said.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{folder}/notify")
+        with started(place) as address, httpx2.Client() as client:
+            assert "token" not in address
+            assert said.recv(100) == b"READY=1"
+            assert said.recv(100) == b"WATCHDOG=1"
+            page = client.get(f"{address}login")
+            assert 'name="password"' in page.text
+            assert client.get(f"{address}login?token=").headers.get("set-cookie") is None
+            with Accounts(place.settings.web_database) as accounts:
+                accounts.add_user("rita", Role.READER, hash_password(PASSWORD, "rita"))
+            form = {"user": "rita", "password": PASSWORD}
+            assert client.post(f"{address}login", data=form).status_code == 303
+        while (word := said.recv(100)) == b"WATCHDOG=1":
+            pass
+        assert word == b"STOPPING=1"
 
 
 def test_a_port_that_is_taken_is_named(place):
