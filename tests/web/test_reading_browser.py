@@ -179,6 +179,27 @@ def test_a_page_that_is_not_looked_at_stops_the_clock(place, visit):
     assert reading.times.paused_s >= 1.2
 
 
+def test_five_minutes_without_a_movement_cover_the_film(place, visit):
+    new_study(place)
+    page = visit("rita")
+    page.add_init_script(
+        """const [now, wait] = [performance.now.bind(performance), window.setInterval];
+        window.ahead = 0;
+        performance.now = () => now() + window.ahead;
+        window.setInterval = (action) => wait(action, 200);"""
+    )
+    page.goto("/study/1/hip")
+    wait_for_film(page)
+    for step in range(2):
+        page.evaluate("window.ahead += 4 * 60_000")
+        page.mouse.move(300, 300 + step)
+        page.wait_for_timeout(500)
+        assert page.locator("#cover").is_hidden()
+    page.evaluate("window.ahead += 5 * 60_000")
+    page.wait_for_selector("#cover:visible")
+    assert "no movement" in page.inner_text("#cover-text")
+
+
 def test_a_session_that_dies_in_mid_case_goes_on_with_its_time(place, visit):
     new_study(place)
     first = visit("rita")
