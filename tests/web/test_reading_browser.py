@@ -30,7 +30,7 @@ def visit(place, clock, chromium):  # noqa: F811
 
         def log_in(user, **options):
             context = chromium.new_context(
-                viewport={"width": 1300, "height": 900}, base_url=address, **options
+                viewport={"width": 1000, "height": 640}, base_url=address, **options
             )
             contexts.append(context)
             page = context.new_page()
@@ -85,7 +85,7 @@ def film_of(page):
     return json.loads(page.inner_text("#film-data", timeout=5000))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_study_of_two_readers_and_twelve_hips_in_both_phases_is_analysed(
     place, visit, clock, tmp_path
 ):
