@@ -230,7 +230,7 @@ class Studies(Connection):
     def reserved(self, reader: str) -> Reserved:
         """Return the films of the studies that a user reads in and has not finished."""
         rows = self.query(
-            "select distinct sha256, sop_instance_uid from study_hips where study_id in"
+            "select sha256, sop_instance_uid from study_hips where study_id in"
             " (select studies.id from studies join study_readers on study_id = studies.id"
             " where study_readers.reader = ? and closed_at is null and"
             " (select count(*) from reading_order one where one.study_id = studies.id"
@@ -415,6 +415,7 @@ _FIRST_SCHEMA = (
         primary key (study_id, number)
     ) strict
     """,
+    "create index study_films on study_hips (study_id, sha256, sop_instance_uid)",
     """
     create table reading_order (
         study_id integer not null references studies (id),
@@ -465,11 +466,19 @@ _FIRST_SCHEMA = (
         answer text,                        -- null: the film could not be shown
         reading_confidence integer,
         answered_at text not null,
-        corrects integer unique references readings (id)
+        corrects integer references readings (id)
     ) strict
     """,
     """
     create unique index readings_first on readings (study_id, reader, phase, position)
+        where corrects is null
+    """,
+    """
+    create unique index readings_corrected on readings (corrects) where corrects is not null
+    """,
+    # How far a reader is, without a look at each answer.
+    """
+    create index readings_by_time on readings (study_id, reader, phase, answered_at)
         where corrects is null
     """,
 )

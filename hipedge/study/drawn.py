@@ -181,7 +181,7 @@ def export_reads(studies: Studies, study: Study, target: Path) -> Export:
         rows.append([
             one.reader, study.plan.readers[one.reader], one.phase.value,
             *(names.get(column, "") for column in FILM_COLUMNS), hip.side.value, one.answer.value,
-            one.confidence, f"{times.seconds:.1f}", f"{times.paused_s:.1f}", one.openings,
+            one.confidence, f"{times.seconds:.3f}", f"{times.paused_s:.3f}", one.openings,
             "server" if times.by_server else "page", one.position + 1, one.answered_at,
         ])  # fmt: skip
     if not rows:

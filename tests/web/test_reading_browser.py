@@ -30,7 +30,7 @@ def visit(place, clock, chromium):  # noqa: F811
 
         def log_in(user, **options):
             context = chromium.new_context(
-                viewport={"width": 1300, "height": 900}, base_url=address, **options
+                viewport={"width": 1000, "height": 640}, base_url=address, **options
             )
             contexts.append(context)
             page = context.new_page()
@@ -85,7 +85,7 @@ def film_of(page):
     return json.loads(page.inner_text("#film-data", timeout=5000))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_study_of_two_readers_and_twelve_hips_in_both_phases_is_analysed(
     place, visit, clock, tmp_path
 ):
@@ -177,6 +177,27 @@ def test_a_page_that_is_not_looked_at_stops_the_clock(place, visit):
     wait_for_film(page)
     (reading,) = readings_of(place)
     assert reading.times.paused_s >= 1.2
+
+
+def test_five_minutes_without_a_movement_cover_the_film(place, visit):
+    new_study(place)
+    page = visit("rita")
+    page.add_init_script(
+        """const [now, wait] = [performance.now.bind(performance), window.setInterval];
+        window.ahead = 0;
+        performance.now = () => now() + window.ahead;
+        window.setInterval = (action) => wait(action, 200);"""
+    )
+    page.goto("/study/1/hip")
+    wait_for_film(page)
+    for step in range(2):
+        page.evaluate("window.ahead += 4 * 60_000")
+        page.mouse.move(300, 300 + step)
+        page.wait_for_timeout(500)
+        assert page.locator("#cover").is_hidden()
+    page.evaluate("window.ahead += 5 * 60_000")
+    page.wait_for_selector("#cover:visible")
+    assert "no movement" in page.inner_text("#cover-text")
 
 
 def test_a_session_that_dies_in_mid_case_goes_on_with_its_time(place, visit):
