@@ -121,6 +121,7 @@ def case(site: Site, visit: Visit) -> Response:
             for one, cursor in zip(after.cases, after.cursors, strict=True):
                 following = f"/case/{one.file_id}?{view.query(after=str(cursor))}"
         study = review.pages.of_study(shown)
+        others = review.pages.of_patient(shown)
     _decode_ahead(site, shown)
     site.log(visit.login.user, visit.address, "case", shown.sha256)
     return page(
@@ -131,7 +132,8 @@ def case(site: Site, visit: Visit) -> Response:
         hips=hips,
         hidden=hidden,
         missed=[a for a in without_corrected(answers) if a.verdict is Verdict.HIP_MISSED],
-        data=_viewer_data(shown, hips),
+        data=_viewer_data(shown, hips, _earlier(shown, others)),
+        others=others,
         query=visit.request.url.query,
         back=view.query() if visit.parameter("list") else "",
         following=following,
@@ -236,12 +238,29 @@ def _hips(one: Case, answers: Sequence[Answer], reader: str, *, hidden: bool) ->
     return views
 
 
-def _viewer_data(one: Case, hips: Sequence[HipView]) -> dict[str, Any] | None:
-    """Return what the viewer needs to know of a film; None where there is none to show."""
+def _earlier(one: Case, others: Sequence[Case]) -> Case | None:
+    """Return the newest film that can be shown of those that were made before this one."""
+    before = one.studied_on or ""
+    return next(
+        (
+            other
+            for other in others
+            if other.shape and other.sha256 and other.studied_on and other.studied_on < before
+        ),
+        None,
+    )
+
+
+def _viewer_data(one: Case, hips: Sequence[HipView], earlier: Case | None) -> dict[str, Any] | None:
+    """Return what the viewer needs to know of a film and an earlier one.
+
+    None where there is no film to show. Of the earlier one it shows no findings.
+    """
     if one.shape is None or one.sha256 is None:
         return None
     return {
         "film": f"/film/{one.file_id}",
+        "date": one.studied_on,
         "rows": one.shape[0],
         "columns": one.shape[1],
         "first": first_halvings(one.shape),
@@ -249,6 +268,7 @@ def _viewer_data(one: Case, hips: Sequence[HipView]) -> dict[str, Any] | None:
         "spacing": one.spacing_mm,
         "doubtful": Mark.SPACING_DOUBTFUL in one.marks,
         "hips": [_viewer_hip(hip) for hip in hips],
+        "earlier": _viewer_data(earlier, (), None) if earlier else None,
     }
 
 

@@ -202,7 +202,7 @@ def test_the_ruler_measures_in_mm_as_the_header_says(site, page):
           const viewer = document.querySelector("script[src*=viewer]").src;
           const { Pane } = await import(viewer.replace("viewer", "pane"));
           const film = JSON.parse(document.getElementById("film-data").textContent);
-          const pane = new Pane(film);
+          const pane = new Pane({ data: film });
           pane.frame = { x: 0, y: 0, width: 700, height: 800 };
           pane.turns = 1;
           pane.flipped = true;
