@@ -236,7 +236,7 @@ def test_the_heat_map_is_drawn_as_the_cells_that_it_has(page):
 
 
 def test_the_earlier_film_of_the_patient_lies_beside_the_present_one(site, page):
-    for name, year in (("before", 2024), ("present", 2025)):
+    for name, year in (("older", 2024), ("present", 2025)):
         site.fracture(name, patient="p1", studied_on=date(year, 3, 1), study_instance_uid=name)
     log_in(page)
     page.goto("/case/4")
@@ -249,8 +249,8 @@ def test_the_earlier_film_of_the_patient_lies_beside_the_present_one(site, page)
     both = picture_of(page)
     left, right = np.array_split(both, 2, axis=1)
     middle = slice(both.shape[0] // 4, both.shape[0] // 2)
-    assert left[middle].std() > 20
-    assert right[middle].std() > 20
+    assert left.std() > 60
+    assert right.std() > 60
     # Windows, inversion and rotation are of both; lengths of the one that they are measured on.
     page.keyboard.press("i")
     page.wait_for_timeout(200)
@@ -267,9 +267,9 @@ def test_the_earlier_film_of_the_patient_lies_beside_the_present_one(site, page)
 
 
 def test_an_earlier_film_that_is_gone_leaves_the_present_one(site, page):
-    for name, year in (("before", 2024), ("present", 2025)):
+    for name, year in (("older", 2024), ("present", 2025)):
         site.fracture(name, patient="p1", studied_on=date(year, 3, 1), study_instance_uid=name)
-    (site.folder / "before.png").unlink()
+    (site.folder / "older.png").unlink()
     log_in(page)
     page.goto("/case/4")
     page.wait_for_selector("canvas[data-state=ready]")

@@ -59,6 +59,7 @@ class Viewer {
       const preset = this.shown.presets[Number(this.preset.value)]?.[0];
       if (!this.earlier.isReady) await this.earlier.open(preset, this.on.invert);
       this.message.hidden = true;
+      this.draw();
       this.canvas.dataset.earlier = "ready";
     } catch (error) {
       this.message.hidden = false;
