@@ -274,7 +274,16 @@ def test_pages_only_read_the_database(place):
     place.fracture()
     before = place.settings.db.read_bytes()
     client = place.client("anna")
-    for address in ("/", "/rows", "/case/1", "/search?q=1", "/agreement", "/log", "/film/1/0"):
+    for address in (
+        "/",
+        "/rows",
+        "/case/1",
+        "/search?q=1",
+        "/dashboard",
+        "/agreement",
+        "/log",
+        "/film/1/0",
+    ):
         assert client.get(address).status_code == 200
     assert place.settings.db.read_bytes() == before
 
