@@ -54,6 +54,8 @@ LISTS = {
     "look again": "/?list=marked",
     "all films": "/?list=all",
     "search by UID": "/search?q=1.2.77",
+    "dashboard, 30 days": "/dashboard?days=30",
+    "dashboard, 365 days": "/dashboard?days=365",
 }
 SYNTAXES = {
     "uncompressed": dicom_films.EXPLICIT,
@@ -109,7 +111,10 @@ def start_run(store):
 
 
 def make_database(path, cases):
-    """Record some films as a site has them, and copy their rows under other names."""
+    """Record some films as a site has them, and copy their rows under other names.
+
+    The copies are spread over the days of a year.
+    """
     rng = np.random.default_rng(1)
     with Store(path) as store:
         run, rule = start_run(store)
@@ -135,13 +140,18 @@ def make_database(path, cases):
                    for table in ("files", "hips", "decisions", "paths")}  # fmt: skip
         for copy in range(1, cases // RECORDED):
             shift = copy * 10 * RECORDED
+            # The films of a copy lie on ten days in a row, and each film's hips on its day.
+            back = f"'-' || ({10 * copy % 365} + {{}} % 10) || ' days'"
+            day = "date('now', " + back.format("{}") + ")"
             changed = {
                 "files": {"id": f"id + {shift}", "sha256": f"sha256 || '-{copy}'",
-                          "path": f"'/in{copy}' || path",
+                          "path": f"'/in{copy}' || path", "day": day.format("id"),
+                          "waited_s": "iif(state = 'screened', 2 + id % 97, null)",
                           "sop_instance_uid": f"sop_instance_uid || '.{copy}'",
                           "study_instance_uid": f"study_instance_uid || '.{copy}'"},
                 "hips": {"id": f"id + {shift}", "file_id": f"file_id + {shift}"},
-                "decisions": {"id": f"id + {shift}", "hip_id": f"hip_id + {shift}"},
+                "decisions": {"id": f"id + {shift}", "hip_id": f"hip_id + {shift}",
+                              "day": day.format("(select file_id from hips where id = hip_id)")},
                 "paths": {"path": f"'/in{copy}' || path", "file_id": f"file_id + {shift}"},
             }  # fmt: skip
             for table, names in columns.items():

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from hipedge import backends
-from hipedge.config import Settings, load_settings
+from hipedge.config import Settings, load_settings, patient_key_of
 from hipedge.errors import (
     BackendError,
     Code,
@@ -157,6 +157,7 @@ def screen(
     folder = _model_folder(model or settings.model)
     rule = site_rule(folder.card, settings)
     given_hips = GivenHips() if hips is None else read_hips_csv(Path(hips))
+    patient_key = patient_key_of(settings)
     backend, reason = backends.choose(settings.backend)
     allocation = tuned_allocation(folder, backend, settings.workers)
     outcomes: list[Outcome] = []
@@ -180,6 +181,7 @@ def screen(
             opened=lambda _: None,
             progress=progress or (lambda *_: None),
             recorded=outcomes.extend,
+            patient_key=patient_key,
         )
     return sorted(outcomes, key=_source)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ CONFIG_FILE = Path("hipedge.toml")
 # Written by `hipedge calibrate` next to the settings file.
 SITE_CALIBRATION_FILE = "hipedge.calibration.json"
 ENVIRONMENT_PREFIX = "HIPEDGE_"
+# Of the key in `patient_key_file`.
+MIN_KEY_BYTES, MAX_KEY_BYTES = 32, 4096
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -61,6 +64,7 @@ class Settings:
     calibration: Path | None = None
     worker_memory_mb: Count = 2048
     worker_timeout_s: Seconds = 120.0
+    patient_key_file: Path | None = None  # None: nothing tells which films are of one patient
     # Used by `hipedge watch` only:
     settle_s: Seconds = 3.0
     patience_s: Seconds = 600.0
@@ -221,3 +225,27 @@ def _threshold(name: str, value: object, source: str) -> tuple[Category, float]:
 def _suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def patient_key_of(settings: Settings) -> bytes | None:
+    """Return the key in a site's `patient_key_file`, None where the site has none.
+
+    Raises `ConfigError` for a file that cannot be read, or holds no secret.
+    """
+    path = settings.patient_key_file
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            key = file.read(MAX_KEY_BYTES).strip()
+    except OSError as error:
+        raise ConfigError(
+            f"patient_key_file {path} cannot be read ({error.strerror}): restore it; or make a new "
+            "one with `openssl rand -hex 32`, which links no film to those before"
+        ) from error
+    if mode & 0o077:
+        raise ConfigError(f"patient_key_file {path} can be read by others: chmod 600 {path}")
+    if len(key) < MIN_KEY_BYTES:
+        raise ConfigError(f"patient_key_file {path} is too short: openssl rand -hex 32 > {path}")
+    return key

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -158,7 +159,9 @@ class Film:
     encoding. For a film that is decoded only in part (JPEG 2000, HTJ2K) it is `CODESTREAM_HASH`
     followed by the hash of the codestream. Whether such a film equals one of another encoding,
     `overview_hash` tells: the BLAKE3 hash of the stored values at a low resolution, which is the
-    same in every lossless encoding; None where there is no such resolution.
+    same in every lossless encoding; None where there is no such resolution. `patient` is a
+    pseudonym that all films of a patient share, and `studied_on` the date of the study: both only
+    where a site has asked for it, and None else.
     """
 
     source: Path
@@ -180,6 +183,8 @@ class Film:
     manufacturer: str | None = None
     marks: frozenset[Mark] = frozenset()
     overview_hash: str | None = None
+    patient: str | None = None
+    studied_on: date | None = None
 
 
 @dataclass(frozen=True)

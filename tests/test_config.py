@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hipedge.config import SITE_CALIBRATION_FILE, Settings, load_settings
+from hipedge.config import SITE_CALIBRATION_FILE, Settings, load_settings, patient_key_of
 from hipedge.errors import ConfigError, InputError
 from hipedge.model import packaged, require_model
 from hipedge.model.card import card_id
@@ -303,3 +303,30 @@ def test_a_threshold_of_a_calibration_that_is_no_probability_is_an_error(site, t
         InputError, match=rf"{SITE_CALIBRATION_FILE}.*osteoarthritis.*between 0 and 1"
     ):
         site_rule(CARD, site(""))
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "complaint"),
+    [
+        ("a" * 64, 0o640, "can be read by others: chmod 600"),
+        ("short", 0o600, "is too short: openssl rand -hex 32"),
+        (None, None, "cannot be read"),
+    ],
+)
+def test_a_patient_key_that_is_no_secret_is_an_error_that_says_what_to_do(
+    tmp_path, content, mode, complaint
+):
+    path = tmp_path / "patient.key"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+    with pytest.raises(ConfigError, match=complaint):
+        patient_key_of(Settings(patient_key_file=path))
+
+
+def test_a_patient_key_is_the_files_content_without_the_end_of_its_line(tmp_path):
+    path = tmp_path / "patient.key"
+    path.write_text("a" * 64 + "\n")
+    path.chmod(0o600)
+    assert patient_key_of(Settings(patient_key_file=path)) == b"a" * 64
+    assert patient_key_of(Settings()) is None

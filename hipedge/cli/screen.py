@@ -64,7 +64,7 @@ def screen(
     """
     start_fork_server("hipedge.pipeline.preprocess")  # imports in parallel with this process
     from hipedge import backends
-    from hipedge.config import load_settings
+    from hipedge.config import load_settings, patient_key_of
     from hipedge.locate import GivenHips, read_hips_csv
     from hipedge.model import open_model, require_model
     from hipedge.pipeline.batching import BatchScheduler
@@ -91,6 +91,7 @@ def screen(
 
         with build_progress() as report:
             ensure_engine(folder, report)
+    patient_key = patient_key_of(settings)
     allocation = tuned_allocation(folder, name, settings.workers)
     card = folder.card
     errors.print(f"model [bold]{plain(card.name)}[/]: {plain(card.status_text)}", soft_wrap=True)
@@ -121,6 +122,7 @@ def screen(
                     limits=Limits.of(settings.worker_memory_mb, settings.worker_timeout_s),
                     opened=report_backend,
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
+                    patient_key=patient_key,
                 )
             except KeyboardInterrupt:
                 bar.stop()

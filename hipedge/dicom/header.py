@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from hipedge.dicom import dataset as elements
 from hipedge.dicom.dataset import Parsed, PixelElement
 from hipedge.dicom.grayscale import Grayscale, LookupTable, Window
+from hipedge.dicom.patient import Patient
 from hipedge.dicom.spacing import hip_plane_spacing
 from hipedge.dicom.view import view_of
 from hipedge.types import Laterality, View
@@ -42,6 +43,7 @@ KEYWORDS = (
     "ImageLaterality",
     "ImageType",
     "ImagerPixelSpacing",
+    "IssuerOfPatientID",
     "Laterality",
     "Manufacturer",
     "Modality",
@@ -49,6 +51,7 @@ KEYWORDS = (
     "NumberOfFrames",
     "PatientAge",
     "PatientBirthDate",
+    "PatientID",
     "PatientOrientation",
     "PatientSex",
     "PhotometricInterpretation",
@@ -105,6 +108,8 @@ class Header:
     sop_class_uid: str | None
     sop_instance_uid: str | None
     study_instance_uid: str | None
+    studied_on: date | None
+    patient: Patient
     modality: str | None
     conversion_type: str | None
     image_type: tuple[str, ...]
@@ -144,6 +149,12 @@ def _header(parsed: Parsed) -> Header:
         sop_instance_uid=elements.uid(ds, "SOPInstanceUID")
         or elements.uid(meta, "MediaStorageSOPInstanceUID"),
         study_instance_uid=elements.uid(ds, "StudyInstanceUID"),
+        studied_on=_date(ds, "StudyDate"),
+        patient=Patient(
+            elements.text(ds, "IssuerOfPatientID") or "",
+            elements.text(ds, "PatientID") or "",
+            born.isoformat() if (born := _date(ds, "PatientBirthDate")) else "",
+        ),
         modality=elements.text(ds, "Modality"),
         conversion_type=elements.text(ds, "ConversionType"),
         image_type=elements.texts(ds, "ImageType"),

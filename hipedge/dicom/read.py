@@ -72,27 +72,32 @@ def load(path: Path) -> Payload:
     return Payload(data)
 
 
-def read(path: Path, payload: Payload | None = None) -> Radiograph:
+def read(
+    path: Path, payload: Payload | None = None, patient_key: bytes | None = None
+) -> Radiograph:
     """Read one file: DICOM, PNG, JPEG or TIFF by its content, whatever it is called.
 
-    `payload` is the file's content if the caller has loaded it already. The gate is checked before
-    pixels are decoded. Raises `Refused` with a code of the stages `read` and `gate`, and no other
-    exception whatever the file contains.
+    `payload` is the file's content if the caller has loaded it already. With `patient_key` the film
+    has a pseudonym of its patient, and its date; else it has nothing of either. The gate is checked
+    before pixels are decoded. Raises `Refused` with a code of the stages `read` and `gate`, and no
+    other exception whatever the file contains.
     """
     payload = load(path) if payload is None else payload
     if is_dicom(payload.data):
-        return _read_dicom(path, payload)
+        return _read_dicom(path, payload, patient_key)
     if is_picture(payload.data):
         return _read_picture(path, payload)
     raise Refused(Code.NOT_AN_IMAGE)
 
 
-def _read_dicom(path: Path, payload: Payload) -> Radiograph:
+def _read_dicom(path: Path, payload: Payload, patient_key: bytes | None) -> Radiograph:
     header = read_header(payload.data)
     gate(header)
     element, form = checked_pixels(header)
     rendered, pixel_hash = _rendered(element, form, header)
     film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
+    if patient_key is not None and (patient := header.patient.pseudonym(patient_key)):
+        film = replace(film, patient=patient, studied_on=header.studied_on)
     if rendered.overview is not None:
         film = replace(film, overview_hash=hash_pixels(rendered.overview))
     if not rendered.window_used:

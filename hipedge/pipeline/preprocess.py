@@ -52,7 +52,8 @@ class Preprocessor:
     """read → locate → prepare: the function that worker processes apply to each path.
 
     `known` holds the SHA-256 of contents that are recorded already; `locator` is the model's
-    ONNX locator, None for the template of a pelvis.
+    ONNX locator, None for the template of a pelvis. With `patient_key` films have a pseudonym of
+    their patient.
     """
 
     geometry: CropGeometry
@@ -60,6 +61,7 @@ class Preprocessor:
     known: frozenset[str]
     locator: Path | None = None
     age_range_years: tuple[float, float] | None = None
+    patient_key: bytes | None = None
 
     @classmethod
     def for_model(
@@ -67,11 +69,12 @@ class Preprocessor:
         model: ModelFolder,
         given_hips: GivenHips | None = None,
         known: frozenset[str] = frozenset(),
+        patient_key: bytes | None = None,
     ) -> Preprocessor:
         """Return the preprocessor that a model's card and locator ask for."""
         card = model.card
         given = GivenHips() if given_hips is None else given_hips
-        return cls(card.input, given, known, model.locator, card.age_range_years)
+        return cls(card.input, given, known, model.locator, card.age_range_years, patient_key)
 
     def __call__(self, path: Path) -> Prepared | Refusal | Known:
         """Return the outcome for one file. Expected faults are returned as `Refusal`s, not raised.
@@ -88,7 +91,7 @@ class Preprocessor:
             if sha256 in self.known:
                 return Known(path, sha256)
             with timed("read", timings_ms):
-                radiograph = read(path, payload)
+                radiograph = read(path, payload, self.patient_key)
             film = radiograph.film
             with timed("locate", timings_ms):
                 radiograph, find = self._upright(radiograph)

@@ -38,12 +38,14 @@ def screen(
     opened: Callable[[Fingerprint], None],
     progress: Callable[[int, int], None],
     recorded: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+    patient_key: bytes | None = None,
 ) -> Summary:
     """Screen every file under `paths` into `store`; return the run's counts.
 
     `batches` may still be opening the backend, which was chosen for `reason`, while the first
     files are read; `opened` is called with its fingerprint once it is open, and `progress` with
     the number of files done and their total. `recorded` is called with the outcomes of each commit.
+    `patient_key` links the films of a patient.
     An interrupt ends the run; what was recorded stays, and the same call resumes after it.
     """
     paths = list(paths)
@@ -53,7 +55,8 @@ def screen(
     store.claim(refusal.source for refusal in found.refusals)
     queue = Queue(store)
     queue.withdraw(listable_again(queue.unread(), paths, found.refusals))
-    preprocessor = Preprocessor.for_model(model, given_hips, store.contents(model.model_id))
+    contents = store.contents(model.model_id)
+    preprocessor = Preprocessor.for_model(model, given_hips, contents, patient_key)
     with Workers(preprocessor, min(workers, max(1, len(found.files))), limits) as pool:
         preprocessed = pool.run(found.files, store.claim, batches)
         first = next(preprocessed, [])  # starts the workers while the model is being loaded

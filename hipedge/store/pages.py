@@ -26,6 +26,7 @@ PAGE_ROWS = 50
 # Beyond it a list's length is not counted: it says "more than".
 COUNT_LIMIT = 500
 MAX_ID = 2**63 - 1
+MAX_FILMS_OF_PATIENT = 50
 _SHA256_START = re.compile(r"[0-9a-f]{6,64}")
 # The newest row of a content, among rows of other models and pipeline versions.
 _IS_NEWEST = (
@@ -181,6 +182,29 @@ class CasePages:
             return ()
         condition = "files.study_instance_uid = ? and files.id <> ?"
         return self._cases(self._matching(condition, [case.study_instance_uid, case.file_id], rows))
+
+    def of_patient(self, case: Case) -> tuple[Case, ...]:
+        """Return the films of other studies of a case's patient, the newest study first.
+
+        There are none if more than `MAX_FILMS_OF_PATIENT` bear this patient's identifiers, which
+        then stand for nobody.
+        """
+        if case.patient is None:
+            return ()
+        rows = self._store.query(
+            f"select id from files where patient = ? and state <> 'duplicate' and {_IS_NEWEST}"
+            " order by studied_on desc, id desc limit ?",
+            [case.patient, MAX_FILMS_OF_PATIENT + 1],
+        )
+        if len(rows) > MAX_FILMS_OF_PATIENT:
+            return ()
+        found = self._cases([row["id"] for row in rows])
+        study = case.study_instance_uid
+        return tuple(
+            one
+            for one in found
+            if one.file_id != case.file_id and (study is None or one.study_instance_uid != study)
+        )
 
     def _matching(self, condition: str, parameters: Sequence[object], rows: int) -> list[int]:
         found = self._store.query(

@@ -54,6 +54,8 @@ class Case:
     age_years: float | None
     sex: str | None
     manufacturer: str | None
+    patient: str | None
+    studied_on: str | None
     recorded_at: str
     model: str
     model_version: str
@@ -127,6 +129,8 @@ def film_columns(film: Film) -> Row:
         "age_years": film.age_years,
         "sex": film.sex,
         "manufacturer": film.manufacturer,
+        "patient": film.patient,
+        "studied_on": film.studied_on.isoformat() if film.studied_on else None,
     }
 
 
@@ -214,6 +218,8 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
         age_years=row["age_years"],
         sex=row["sex"],
         manufacturer=row["manufacturer"],
+        patient=row["patient"],
+        studied_on=row["studied_on"],
         recorded_at=row["recorded_at"],
         model=row["model_name"],
         model_version=row["model_version"] or "",

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from hipedge import backends
-from hipedge.config import Settings
+from hipedge.config import Settings, patient_key_of
 from hipedge.errors import StoreError
 from hipedge.files import private_opener
 from hipedge.locate import GivenHips
@@ -60,6 +60,7 @@ def watch(
     results = result_policy(settings)
     if results.channels:
         check_results(settings)
+    patient_key = patient_key_of(settings)
     model = open_model(require_model(settings.model))
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
@@ -80,7 +81,9 @@ def watch(
             model, batches, store, run, rule, tuple(channel.name for channel in channels), results
         )
         store.apply_rule(run.model_id, rule, pipeline.channels, results)
-        preprocessor = SettledPreprocessor(Preprocessor.for_model(model, given_hips))
+        preprocessor = SettledPreprocessor(
+            Preprocessor.for_model(model, given_hips, patient_key=patient_key)
+        )
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(preprocessor, cpu.workers, limits))
         polls = settings.poll or folders.are_remote

@@ -16,7 +16,7 @@ from hipedge.rules.decide import HARDWARE_NOTE
 from hipedge.store import Answer, Case, CaseFilter, CaseList, Feedback, Verdict
 from hipedge.store.feedback import without_corrected
 from hipedge.store.pages import COUNT_LIMIT
-from hipedge.store.studies import NONE_RESERVED
+from hipedge.store.studies import NONE_RESERVED, Reserved
 from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Finding, ScoredHip
 from hipedge.web.decoder import Busy
 from hipedge.web.levels import first_halvings, level_request
@@ -105,8 +105,7 @@ def search(site: Site, visit: Visit) -> Response:
     key = visit.parameter("q").strip()[:1000]
     with site.review() as review:
         reserved = site.reserved(visit.login.user)
-        named = review.pages.search(key) if key else ()
-        found = [one for one in named if not reserved.holds(one.sha256, one.sop_instance_uid)]
+        found = _not_reserved(review.pages.search(key), reserved) if key else []
         entries = _entries(site, visit, review, found, [""] * len(found))
     site.log(visit.login.user, visit.address, "search", None, f"{len(found)} found")
     return page("search.html", login=visit.login, key=key, entries=entries)
@@ -127,11 +126,8 @@ def case(site: Site, visit: Visit) -> Response:
             after = review.pages.page(view.name, wanted, view.cursor, rows=1)
             for one, cursor in zip(after.cases, after.cursors, strict=True):
                 following = f"/case/{one.file_id}?{view.query(after=str(cursor))}"
-        study = [
-            one
-            for one in review.pages.of_study(shown)
-            if not reserved.holds(one.sha256, one.sop_instance_uid)
-        ]
+        study = _not_reserved(review.pages.of_study(shown), reserved)
+        others = _not_reserved(review.pages.of_patient(shown), reserved)
     _decode_ahead(site, shown)
     site.log(visit.login.user, visit.address, "case", shown.sha256)
     return page(
@@ -142,13 +138,19 @@ def case(site: Site, visit: Visit) -> Response:
         hips=hips,
         hidden=hidden,
         missed=[a for a in without_corrected(answers) if a.verdict is Verdict.HIP_MISSED],
-        data=_viewer_data(shown, hips),
+        data=_viewer_data(shown, hips, _earlier(shown, others)),
+        others=others,
         query=visit.request.url.query,
         back=view.query() if visit.parameter("list") else "",
         following=following,
         study=study,
         categories=CATEGORIES,
     )
+
+
+def _not_reserved(cases: Sequence[Case], reserved: Reserved) -> list[Case]:
+    """Return the cases without the films that the reader sees in a study only."""
+    return [one for one in cases if not reserved.holds(one.sha256, one.sop_instance_uid)]
 
 
 def _decode_ahead(site: Site, one: Case) -> None:
@@ -247,9 +249,32 @@ def _hips(one: Case, answers: Sequence[Answer], reader: str, *, hidden: bool) ->
     return views
 
 
-def _viewer_data(one: Case, hips: Sequence[HipView]) -> dict[str, Any] | None:
-    """Return what the viewer needs to know of a film; None where there is none to show."""
+def _earlier(one: Case, others: Sequence[Case]) -> Case | None:
+    """Return the newest film that can be shown of those that were made before this one."""
+    before = one.studied_on or ""
+    return next(
+        (
+            other
+            for other in others
+            if other.shape and other.sha256 and other.studied_on and other.studied_on < before
+        ),
+        None,
+    )
+
+
+def _viewer_data(one: Case, hips: Sequence[HipView], earlier: Case | None) -> dict[str, Any] | None:
+    """Return what the viewer needs to know of a film and an earlier one.
+
+    None where there is no film to show. Of the earlier one it shows no findings.
+    """
     if one.shape is None or one.sha256 is None:
         return None
-    drawn = [viewer_hip(hip.scored, hip.finding if hip.shown else None) for hip in hips]
-    return viewer_data(f"/film/{one.file_id}", one.shape, one.spacing_mm, one.marks, drawn)
+    return viewer_data(
+        f"/film/{one.file_id}",
+        one.shape,
+        one.spacing_mm,
+        one.marks,
+        [viewer_hip(hip.scored, hip.finding if hip.shown else None) for hip in hips],
+        date=one.studied_on,
+        earlier=_viewer_data(earlier, (), None) if earlier else None,
+    )

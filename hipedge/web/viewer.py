@@ -17,10 +17,18 @@ def viewer_data(
     spacing_mm: tuple[float, float] | None,
     marks: Collection[Mark],
     hips: Sequence[dict[str, Any]],
+    *,
+    date: str | None = None,
+    earlier: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a film (H, W) whose levels lie at an address, as the viewer takes it."""
+    """Return a film (H, W) whose levels lie at an address, as the viewer takes it.
+
+    `earlier` is a film of the same patient that can be shown beside it, also from this function;
+    where there is one, `date` tells the two apart.
+    """
     return {
         "film": address,
+        "date": date,
         "rows": shape[0],
         "columns": shape[1],
         "first": first_halvings(shape),
@@ -28,6 +36,7 @@ def viewer_data(
         "spacing": spacing_mm,
         "doubtful": Mark.SPACING_DOUBTFUL in marks,
         "hips": list(hips),
+        "earlier": earlier,
     }
 
 

@@ -1,5 +1,8 @@
 """What a worker process returns for one file."""
 
+from dataclasses import replace
+from datetime import date
+
 import pytest
 
 from hipedge.errors import Code, InstallationError, Refused
@@ -44,6 +47,15 @@ def test_a_content_that_is_recorded_already_is_not_read(preprocessor, path, monk
     monkeypatch.setattr(preprocess, "read", None)
     known = Preprocessor(GEOMETRY, preprocessor.given_hips, frozenset({sha256}))
     assert known(path) == Known(path, sha256)
+
+
+def test_only_with_a_sites_key_does_a_film_say_whose_it_is(preprocessor, path):
+    who = {"PatientID": "4711", "PatientBirthDate": "19500131", "StudyDate": "20240305"}
+    path.write_bytes(dicom(1, **who))
+    assert preprocessor(path).film.patient is None
+    linked = replace(preprocessor, patient_key=b"k" * 32)(path).film
+    assert len(linked.patient) == 32
+    assert linked.studied_on == date(2024, 3, 5)
 
 
 def raises(error):

@@ -4,13 +4,14 @@ import random
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from hipedge.errors import Code, InputError, StaleAnswer
 from hipedge.store import CaseFilter, CaseList, CasePages, Cursor, Feedback, Shown, Store, Verdict
+from hipedge.store.pages import MAX_FILMS_OF_PATIENT
 from hipedge.types import ABNORMAL, Category, Mark, Refusal, Side
 from tests.builders import RULE, film, scored_hip, screened, sha
 
@@ -198,3 +199,50 @@ def test_no_index_of_the_lists_is_used_to_look_for_duplicates(store):
             " and state = 'screened' and model_id = 'm' and pipeline_version = 1"
         ).fetchall()
     assert "files_by_instance" in str(plan)
+
+
+def of_patient(name, day, patient="p1", **values):
+    studied_on = date.fromisoformat(day)
+    uid = values.pop("study_instance_uid", f"1.{name}")
+    return screened(
+        film(name, pixels=name, patient=patient, studied_on=studied_on, study_instance_uid=uid,
+             **values)
+    )  # fmt: skip
+
+
+def test_other_studies_of_a_patient_are_found_the_newest_first(store):
+    run = run_of(store)
+    store.record(run, [
+        of_patient("new", "2026-03-01"),
+        of_patient("oldest", "2019-03-01"),
+        of_patient("beside", "2026-03-01", study_instance_uid="1.new"),
+        of_patient("middle", "2024-03-01"),
+        of_patient("other", "2024-03-01", patient="p2"),
+        screened(film("nobody", pixels="n")),
+    ], RULE)  # fmt: skip
+    newer = run_of(store, "newer")
+    store.record(newer, [of_patient("middle", "2024-03-01")], OTHER_RULE)
+    pages = CasePages(store, RULES)
+    found = pages.of_patient(pages.case(1))
+    assert [(one.path.stem, one.studied_on) for one in found] == [
+        ("middle", "2024-03-01"), ("oldest", "2019-03-01"),
+    ]  # fmt: skip
+    assert found[0].model_id == "newer"  # of several rows of a content the newest
+    assert pages.of_patient(pages.case(5)) == pages.of_patient(pages.case(6)) == ()
+
+
+def test_an_identifier_that_very_many_films_bear_is_nobodys(store):
+    films = [of_patient(f"f{n}", "2024-03-01") for n in range(MAX_FILMS_OF_PATIENT + 1)]
+    store.record(run_of(store), films[:-1], RULE)
+    pages = CasePages(store, RULES)
+    assert len(pages.of_patient(pages.case(1))) == MAX_FILMS_OF_PATIENT - 1
+    store.record(run_of(store), films[-1:], RULE)
+    assert pages.of_patient(pages.case(1)) == ()
+
+
+def test_films_of_a_patient_are_found_by_an_index(store):
+    with closing(sqlite3.connect(store.path)) as db:
+        plan = db.execute(
+            "explain query plan select id from files where patient = 'x' order by studied_on"
+        ).fetchall()
+    assert "files_by_patient" in str(plan)

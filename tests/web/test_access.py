@@ -13,7 +13,7 @@ from hipedge.web.passwords import hash_password, is_password
 
 from .conftest import PASSWORD, ROLES, answer, form_of
 
-PAGES = ("/", "/rows", "/search?q=x", "/case/1", "/agreement", "/log", "/studies", "/study/1",
+PAGES = ("/", "/rows", "/search?q=x", "/case/1", "/dashboard", "/agreement", "/log", "/studies", "/study/1",
          "/study/1/hip", "/study/1/truth/1")  # fmt: skip
 
 
@@ -242,7 +242,16 @@ def test_methods_that_a_page_does_not_have_are_refused(place, method, page):
 def test_no_page_has_a_script_or_style_of_its_own(place):
     place.fracture()
     client = place.client("anna")
-    for page in ("/", "/case/1", "/agreement", "/log", "/search?q=1", "/nothing", "/login"):
+    for page in (
+        "/",
+        "/case/1",
+        "/dashboard",
+        "/agreement",
+        "/log",
+        "/search?q=1",
+        "/nothing",
+        "/login",
+    ):
         text = client.get(page).text
         assert not re.search(r"<script(?![^>]* src=)(?![^>]*application/json)", text), page
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", text), page

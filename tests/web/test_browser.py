@@ -1,6 +1,7 @@
 """The way of a radiologist, in a real browser."""
 
 import shutil
+from datetime import date
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_the_ruler_measures_in_mm_as_the_header_says(site, page):
           const viewer = document.querySelector("script[src*=viewer]").src;
           const { Pane } = await import(viewer.replace("viewer", "pane"));
           const film = JSON.parse(document.getElementById("film-data").textContent);
-          const pane = new Pane(film);
+          const pane = new Pane({ data: film });
           pane.frame = { x: 0, y: 0, width: 700, height: 800 };
           pane.turns = 1;
           pane.flipped = true;
@@ -232,6 +233,50 @@ def test_the_heat_map_is_drawn_as_the_cells_that_it_has(page):
     edges = np.abs(np.diff(change.sum(axis=1)))
     assert len(rows) > 100
     assert np.count_nonzero(edges > 20) <= 8
+
+
+def test_the_earlier_film_of_the_patient_lies_beside_the_present_one(site, page):
+    for name, year in (("older", 2024), ("present", 2025)):
+        site.fracture(name, patient="p1", studied_on=date(year, 3, 1), study_instance_uid=name)
+    log_in(page)
+    page.goto("/case/4")
+    page.wait_for_selector("canvas[data-state=ready]")
+    alone = picture_of(page)
+    page.keyboard.press("e")
+    page.wait_for_selector("canvas[data-earlier=ready]")
+    page.wait_for_timeout(300)
+    assert page.get_attribute("[data-toggle=earlier]", "aria-pressed") == "true"
+    both = picture_of(page)
+    left, right = np.array_split(both, 2, axis=1)
+    middle = slice(both.shape[0] // 4, both.shape[0] // 2)
+    assert left.std() > 60
+    assert right.std() > 60
+    # Windows, inversion and rotation are of both; lengths of the one that they are measured on.
+    page.keyboard.press("i")
+    page.wait_for_timeout(200)
+    inverted = np.array_split(picture_of(page), 2, axis=1)[1]
+    assert np.abs(inverted.astype(int) - right)[middle].mean() > 30
+    page.keyboard.press("i")
+    page.keyboard.press("s")  # both hips instead
+    assert page.get_attribute("[data-toggle=earlier]", "aria-pressed") == "false"
+    page.keyboard.press("s")
+    page.wait_for_timeout(200)
+    assert np.abs(picture_of(page) - alone).mean() < 1
+    assert [entry.event for entry in site.audit()[:2]] == ["film", "film"]
+    assert page.complaints == []
+
+
+def test_an_earlier_film_that_is_gone_leaves_the_present_one(site, page):
+    for name, year in (("older", 2024), ("present", 2025)):
+        site.fracture(name, patient="p1", studied_on=date(year, 3, 1), study_instance_uid=name)
+    (site.folder / "older.png").unlink()
+    log_in(page)
+    page.goto("/case/4")
+    page.wait_for_selector("canvas[data-state=ready]")
+    page.click("[data-toggle=earlier]")
+    page.wait_for_selector("canvas[data-earlier=failed]")
+    assert "The earlier film" in page.inner_text("#message")
+    assert picture_of(page).std() > 20
 
 
 def test_a_film_that_is_gone_says_so_instead_of_a_black_picture(site, page):

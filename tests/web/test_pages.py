@@ -1,8 +1,10 @@
 """What the pages show: the lists, a case, and that nothing from a file becomes markup."""
 
+import json
 import re
 import sqlite3
 from contextlib import closing
+from datetime import date
 from html import unescape
 from pathlib import Path
 
@@ -272,7 +274,16 @@ def test_pages_only_read_the_database(place):
     place.fracture()
     before = place.settings.db.read_bytes()
     client = place.client("anna")
-    for address in ("/", "/rows", "/case/1", "/search?q=1", "/agreement", "/log", "/film/1/0"):
+    for address in (
+        "/",
+        "/rows",
+        "/case/1",
+        "/search?q=1",
+        "/dashboard",
+        "/agreement",
+        "/log",
+        "/film/1/0",
+    ):
         assert client.get(address).status_code == 200
     assert place.settings.db.read_bytes() == before
 
@@ -291,3 +302,46 @@ def test_users_are_managed_from_the_command_line(place, capsys, monkeypatch):
         assert accounts.user("nina").role.value == "reader"
     events = [entry.event for entry in place.audit()]
     assert events[::-1] == ["user_added", "role_changed", "user_disabled", "user_enabled"]
+
+
+def linked(place, name, day, **values):
+    place.fracture(name, patient="p1", studied_on=date.fromisoformat(day),
+                   study_instance_uid=f"1.{name}", **values)  # fmt: skip
+
+
+def test_a_case_lists_the_other_studies_of_its_patient_and_brings_the_one_before(place):
+    for name, day in (("old", "2019-05-01"), ("before", "2024-03-01"), ("later", "2026-01-01"),
+                      ("this", "2025-01-01")):  # fmt: skip
+        linked(place, name, day)
+    page = place.client("vera").get("/case/4").text
+    listed = page.partition("Other studies of this patient")[2]
+    assert re.findall(r'<a href="/case/(\d)">([\d-]+)</a>', listed) == [
+        ("3", "2026-01-01"), ("2", "2024-03-01"), ("1", "2019-05-01"),
+    ]  # fmt: skip
+    (data,) = re.findall(r'id="film-data">(.*?)</script>', page)
+    data = json.loads(data)
+    assert (data["date"], data["earlier"]["film"]) == ("2025-01-01", "/film/2")
+    assert data["earlier"]["date"] == "2024-03-01"
+    assert data["earlier"]["hips"] == []
+    assert 'data-toggle="earlier"' in page
+    first = place.client("vera").get("/case/1").text
+    assert 'data-toggle="earlier"' not in first
+
+
+def test_without_links_between_films_a_case_says_nothing_of_patients(place):
+    place.fracture("one")
+    place.fracture("two")
+    page = place.client("vera").get("/case/2").text
+    assert "Other studies" not in page
+    assert 'data-toggle="earlier"' not in page
+
+
+def test_a_blind_site_shows_the_earlier_film_without_findings(place):
+    place.set(web_blind=True)
+    linked(place, "before", "2024-03-01")
+    linked(place, "this", "2025-01-01")
+    page = place.client("rita").get("/case/2").text
+    assert "Other studies of this patient" in page
+    (data,) = re.findall(r'id="film-data">(.*?)</script>', page)
+    assert "femoral neck fracture" not in data
+    assert "heat" not in data

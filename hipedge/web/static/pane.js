@@ -2,7 +2,9 @@
 // other. Points of the screen are in pixels of the canvas, relative to its upper left corner.
 
 export class Pane {
-  constructor(film) {
+  constructor(shown) {
+    const film = shown.data;
+    this.shown = shown;
     this.film = film;
     this.hips = film.hips; // those whose boxes and maps are drawn
     this.frame = { x: 0, y: 0, width: 1, height: 1 };

@@ -1,7 +1,8 @@
 // The viewer: draws the film with its findings, and answers to mouse, touch and keyboard.
 
-import { endsOfCurve, Film, grays, presetsOf, sample, WHITE } from "./film.js";
+import { sample, WHITE } from "./film.js";
 import { Pane } from "./pane.js";
+import { Shown } from "./shown.js";
 
 const MAX_CANVAS_PIXELS = 4_000_000;
 const MAGNIFIER = { radius: 120, factor: 2.5 };
@@ -13,7 +14,8 @@ class Viewer {
   constructor(root, data) {
     this.root = root;
     this.data = data;
-    this.film = new Film(data);
+    this.shown = new Shown(data);
+    this.earlier = data.earlier ? new Shown(data.earlier) : null;
     this.canvas = root.querySelector("canvas");
     this.context = this.canvas.getContext("2d", { alpha: false });
     this.message = root.querySelector("#message");
@@ -21,14 +23,10 @@ class Viewer {
     this.preset = root.querySelector("#preset");
     this.opacity = root.querySelector("#opacity");
     this.tool = "window";
-    this.on = { magnifier: false, invert: false, flip: false, both: false, boxes: true, heat: false };
-    this.window = { low: 0, high: WHITE, curve: null };
-    this.presets = [];
-    this.panes = [new Pane(data)];
-    this.rulers = [];
+    this.on = { magnifier: false, invert: false, flip: false, both: false, boxes: true, heat: false, earlier: false };
+    this.panes = [new Pane(this.shown)];
     this.pointers = new Map();
     this.pointer = null;
-    this.table = null;
     this.isFitted = true;
     this.listen();
     new ResizeObserver(() => this.resize()).observe(this.canvas.parentElement);
@@ -38,14 +36,13 @@ class Viewer {
 
   async open() {
     try {
-      await this.film.load(this.data.first);
+      await this.shown.open("", this.on.invert);
     } catch (error) {
       this.fail(error);
       return;
     }
-    this.presets = presetsOf(this.film);
     this.preset.replaceChildren(
-      ...this.presets.map(([name], number) => new Option(`${number + 1} ${name}`, String(number))),
+      ...this.shown.presets.map(([name], number) => new Option(`${number + 1} ${name}`, String(number))),
     );
     this.usePreset(0);
     this.message.hidden = true;
@@ -56,6 +53,23 @@ class Viewer {
     this.canvas.dataset.state = "ready";
   }
 
+  // Shows the earlier film beside this one, in a window of the same name.
+  async openEarlier() {
+    try {
+      const preset = this.shown.presets[Number(this.preset.value)]?.[0];
+      if (!this.earlier.isReady) await this.earlier.open(preset, this.on.invert);
+      this.message.hidden = true;
+      this.draw();
+      this.canvas.dataset.earlier = "ready";
+    } catch (error) {
+      this.message.hidden = false;
+      this.message.textContent = `The earlier film: ${error.message || "it cannot be shown."}`;
+      this.canvas.dataset.earlier = "failed";
+    }
+    this.refine();
+    this.schedule();
+  }
+
   fail(error) {
     this.message.hidden = false;
     this.message.setAttribute("role", "alert");
@@ -63,13 +77,15 @@ class Viewer {
     this.canvas.dataset.state = "failed";
   }
 
-  // Loads the resolution that the present size asks for.
+  // Loads the resolutions that the present sizes ask for.
   async refine() {
-    if (!this.film.isLoaded) return;
     const factor = this.on.magnifier ? MAGNIFIER.factor : 1;
-    const wanted = this.film.wanted(Math.max(...this.panes.map((pane) => pane.scale)) * factor);
     try {
-      if (await this.film.load(wanted)) this.schedule();
+      for (const shown of new Set(this.panes.map((pane) => pane.shown))) {
+        if (!shown.isReady) continue;
+        const scales = this.panes.filter((pane) => pane.shown === shown).map((pane) => pane.scale);
+        if (await shown.film.load(shown.film.wanted(Math.max(...scales) * factor))) this.schedule();
+      }
     } catch (error) {
       this.fail(error);
     }
@@ -98,11 +114,11 @@ class Viewer {
   }
 
   fit() {
-    const whole = [0, 0, this.data.columns, this.data.rows];
     const hips = this.on.both ? this.hipsFromLeft() : [];
     this.panes.forEach((pane, number) => {
-      pane.hips = this.on.both ? [hips[number]] : this.data.hips;
-      pane.fit(this.on.both ? hips[number].box : whole);
+      const { data } = pane.shown;
+      pane.hips = this.on.both ? [hips[number]] : data.hips;
+      pane.fit(this.on.both ? hips[number].box : [0, 0, data.columns, data.rows]);
     });
     this.isFitted = true;
   }
@@ -115,31 +131,25 @@ class Viewer {
   }
 
   usePreset(number) {
-    if (number >= this.presets.length) return;
-    const [, low, high] = this.presets[number];
-    const curve = low === null ? this.film.windowCurve : null;
-    this.window = { low, high, curve };
+    if (number >= this.shown.presets.length) return;
+    const [name] = this.shown.presets[number];
+    for (const shown of this.opened()) shown.usePreset(name);
     this.preset.value = String(number);
     this.changeGrays();
   }
 
-  // Makes the window narrower or wider, and moves it: by shares of its own width.
+  opened() {
+    return [this.shown, this.earlier].filter((shown) => shown?.presets.length > 0);
+  }
+
   adjust(widen, move) {
-    if (this.window.curve) {
-      const [low, high] = endsOfCurve(this.window.curve);
-      this.window = { low, high, curve: null };
-    }
-    const centre = (this.window.low + this.window.high) / 2;
-    const width = this.window.high - this.window.low;
-    const half = Math.min(WHITE, Math.max(64, width * Math.exp(widen))) / 2;
-    const moved = Math.min(WHITE, Math.max(0, centre + move * width));
-    this.window = { low: moved - half, high: moved + half, curve: null };
+    for (const shown of this.opened()) shown.adjust(widen, move);
     this.preset.value = "";
     this.changeGrays();
   }
 
   changeGrays() {
-    this.table = grays({ ...this.window, inverted: this.on.invert });
+    for (const shown of this.opened()) shown.invert(this.on.invert);
     this.schedule();
   }
 
@@ -153,12 +163,13 @@ class Viewer {
   }
 
   draw() {
-    if (!this.film.isLoaded || !this.table) return;
+    if (!this.shown.isReady) return;
     const { context } = this;
     for (const pane of this.panes) {
       const { x, y, width, height } = pane.frame;
       const image = context.createImageData(width, height);
-      sample(image, this.film.best(pane.scale), pane.toFilmMap, this.table);
+      const { film, table, isReady } = pane.shown;
+      if (isReady) sample(image, film.best(pane.scale), pane.toFilmMap, table);
       context.putImageData(image, x, y);
       context.save();
       context.beginPath();
@@ -169,6 +180,7 @@ class Viewer {
       context.restore();
     }
     this.drawDivider();
+    if (this.on.earlier) this.drawDates();
     if (this.on.magnifier && this.pointer) this.drawMagnifier();
     for (const pane of this.panes) this.drawRulers(pane);
     this.describe();
@@ -178,6 +190,15 @@ class Viewer {
     if (this.panes.length < 2) return;
     this.context.fillStyle = "#3a434c";
     this.context.fillRect(this.panes[1].frame.x - 1, 0, 2, this.canvas.height);
+  }
+
+  // Which film is which, as long as there are two.
+  drawDates() {
+    for (const { frame, shown } of this.panes) {
+      const which = shown === this.shown ? "this film" : "earlier film";
+      const text = `${which}, ${shown.data.date || "date unknown"}`;
+      this.label(text, frame.x + 8 * this.ratio, frame.height - 30 * this.ratio, "#ffffff");
+    }
   }
 
   // Each cell of the map as the square that it is.
@@ -230,7 +251,7 @@ class Viewer {
     context.beginPath();
     context.rect(pane.frame.x, 0, pane.frame.width, pane.frame.height);
     context.clip();
-    for (const ruler of this.rulers) {
+    for (const ruler of pane.shown.rulers) {
       const [a, b] = [pane.toScreen(ruler[0]), pane.toScreen(ruler[1] ?? pane.centre)];
       context.strokeStyle = "#7dd3fc";
       context.lineWidth = 1.5 * ratio;
@@ -239,17 +260,10 @@ class Viewer {
       context.lineTo(...b);
       context.stroke();
       for (const [x, y] of [a, b]) context.strokeRect(x - 3 * ratio, y - 3 * ratio, 6 * ratio, 6 * ratio);
-      const text = this.lengthText(ruler[0], ruler[1] ?? pane.centre);
+      const text = pane.shown.lengthText(ruler[0], ruler[1] ?? pane.centre);
       this.label(text, b[0] + 8 * ratio, b[1] - 6 * ratio, "#7dd3fc");
     }
     context.restore();
-  }
-
-  lengthText([ax, ay], [bx, by]) {
-    const { spacing, doubtful } = this.data;
-    if (!spacing) return `${Math.hypot(bx - ax, by - ay).toFixed(0)} px (no scale)`;
-    const length = Math.hypot((bx - ax) * spacing[1], (by - ay) * spacing[0]);
-    return doubtful ? `≈ ${length.toFixed(0)} mm (scale doubtful)` : `${length.toFixed(1)} mm`;
   }
 
   label(text, x, y, colour) {
@@ -264,15 +278,15 @@ class Viewer {
 
   drawMagnifier() {
     const pane = this.panes.find((one) => one.contains(this.pointer));
-    if (!pane) return;
+    if (!pane?.shown.isReady) return;
     const { context } = this;
     const radius = Math.round(MAGNIFIER.radius * this.ratio);
-    const lens = Object.assign(new Pane(this.data), pane);
+    const lens = Object.assign(new Pane(pane.shown), pane);
     lens.scale = pane.scale * MAGNIFIER.factor;
     lens.centre = pane.toFilm(this.pointer);
     lens.frame = { x: 0, y: 0, width: 2 * radius, height: 2 * radius };
     const image = context.createImageData(2 * radius, 2 * radius);
-    sample(image, this.film.best(lens.scale), lens.toFilmMap, this.table);
+    sample(image, pane.shown.film.best(lens.scale), lens.toFilmMap, pane.shown.table);
     const picture = new OffscreenCanvas(2 * radius, 2 * radius);
     picture.getContext("2d").putImageData(image, 0, 0);
     const [x, y] = this.pointer;
@@ -291,7 +305,7 @@ class Viewer {
 
   describe() {
     const [pane] = this.panes;
-    const { low, high, curve } = this.window;
+    const { low, high, curve } = this.shown.window;
     const percent = (value) => `${((100 * value) / WHITE).toFixed(0)} %`;
     const window = curve
       ? "window as sent"
@@ -317,20 +331,29 @@ class Viewer {
 
   toggle(name) {
     if (name === "both" && this.data.hips.length < 2) return;
-    this.on[name] = !this.on[name];
-    this.root.querySelector(`[data-toggle=${name}]`).setAttribute("aria-pressed", String(this.on[name]));
+    if (name === "earlier" && !this.earlier) return;
+    // Either both hips or both films.
+    const other = { both: "earlier", earlier: "both" }[name];
+    if (this.on[other]) this.set(other, false);
+    this.set(name, !this.on[name]);
     if (name === "invert") this.changeGrays();
     if (name === "flip") for (const pane of this.panes) pane.flipped = this.on.flip;
-    if (name === "both" || (name === "flip" && this.on.both)) this.split();
+    if (other || (name === "flip" && this.on.both)) this.split();
+    if (name === "earlier" && this.on.earlier) this.openEarlier();
     this.refine();
     this.schedule();
   }
 
+  set(name, on) {
+    this.on[name] = on;
+    this.root.querySelector(`[data-toggle=${name}]`)?.setAttribute("aria-pressed", String(on));
+  }
+
   split() {
     const [{ turns, flipped }] = this.panes;
-    this.panes = Array.from({ length: this.on.both ? 2 : 1 }, () =>
-      Object.assign(new Pane(this.data), { turns, flipped }),
-    );
+    const second = { both: this.shown, earlier: this.earlier };
+    const shown = [this.shown, ...["both", "earlier"].filter((name) => this.on[name]).map((name) => second[name])];
+    this.panes = shown.map((one) => Object.assign(new Pane(one), { turns, flipped }));
     this.layOut();
     this.fit();
   }
@@ -363,9 +386,10 @@ class Viewer {
   // A point of the ruler at the centre of the view, for the keyboard.
   mark() {
     const [pane] = this.panes;
-    const open = this.rulers.find((ruler) => ruler.length === 1);
+    const { rulers } = pane.shown;
+    const open = rulers.find((ruler) => ruler.length === 1);
     if (open) open.push([...pane.centre]);
-    else this.rulers.push([[...pane.centre]]);
+    else rulers.push([[...pane.centre]]);
     this.schedule();
   }
 
@@ -415,8 +439,9 @@ class Viewer {
     const moves = event.button !== 0 || event.shiftKey || this.pointers.size > 1;
     this.dragging = moves ? "pan" : this.tool;
     if (this.dragging === "ruler") {
-      const place = this.paneAt(point).toFilm(point);
-      this.rulers.push([place, place]);
+      const pane = this.paneAt(point);
+      const place = pane.toFilm(point);
+      pane.shown.rulers.push([place, place]);
     }
   }
 
@@ -436,7 +461,7 @@ class Viewer {
       this.isFitted = false;
     } else if (this.dragging === "window") {
       this.adjust((3 * dx) / this.canvas.width, (1.5 * dy) / this.canvas.height);
-    } else this.rulers.at(-1)[1] = pane.toFilm(point);
+    } else pane.shown.rulers.at(-1)[1] = pane.toFilm(point);
     held.point = point;
     this.schedule();
   }
@@ -456,7 +481,9 @@ class Viewer {
   release(event) {
     this.pointers.delete(event.pointerId);
     // A click with the ruler measures nothing.
-    this.rulers = this.rulers.filter(([a, b]) => !b || a[0] !== b[0] || a[1] !== b[1]);
+    for (const { shown } of this.panes) {
+      shown.rulers = shown.rulers.filter(([a, b]) => !b || a[0] !== b[0] || a[1] !== b[1]);
+    }
     this.refine();
     this.schedule();
   }
@@ -489,6 +516,7 @@ class Viewer {
       i: () => this.toggle("invert"),
       f: () => this.toggle("flip"),
       s: () => this.toggle("both"),
+      e: () => this.toggle("earlier"),
       b: () => this.toggle("boxes"),
       h: () => this.toggle("heat"),
       r: () => this.act("rotate"),
@@ -508,7 +536,7 @@ class Viewer {
       ArrowDown: move(0, -step),
       Enter: () => this.tool === "ruler" && this.mark(),
       Delete: () => {
-        this.rulers = [];
+        for (const { shown } of this.panes) shown.rulers = [];
         this.schedule();
       },
     };
