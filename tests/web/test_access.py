@@ -13,8 +13,8 @@ from hipedge.web.passwords import hash_password, is_password
 
 from .conftest import PASSWORD, ROLES, answer, form_of
 
-PAGES = ("/", "/rows", "/search?q=x", "/case/1", "/dashboard", "/agreement", "/log", "/studies", "/study/1",
-         "/study/1/hip", "/study/1/truth/1")  # fmt: skip
+PAGES = ("/", "/rows", "/search?q=x", "/case/1", "/dashboard", "/agreement", "/log", "/studies",
+         "/study/1", "/study/1/hip", "/study/1/truth/1")  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES)
