@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from hipedge.errors import Code, InputError
 from hipedge.types import Refusal
@@ -179,12 +179,22 @@ def _is_gone(path: Path) -> bool:
     return False
 
 
+def has_sidecar_name(path: PurePath) -> bool:
+    """Return whether a name is hidden or a sidecar's, so that only its content can be an image."""
+    return path.name.startswith(".") or path.suffix.lower() in SIDECAR_SUFFIXES
+
+
+def begins_like_dicom(head: bytes) -> bool:
+    """Return whether the first 132 bytes of a file are those of DICOM (PS3.10 7.1)."""
+    return head[128:132] == b"DICM"
+
+
 def _is_sidecar(path: Path) -> bool:
     """Return whether the name is hidden or a sidecar's, and the content is not DICOM."""
-    if not path.name.startswith(".") and path.suffix.lower() not in SIDECAR_SUFFIXES:
+    if not has_sidecar_name(path):
         return False
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] != b"DICM"
+            return not begins_like_dicom(file.read(132))
     except OSError:
         return False

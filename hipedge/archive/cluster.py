@@ -1,0 +1,69 @@
+"""The Ray cluster of a job: connecting to it, or starting one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from hipedge.errors import InstallationError
+
+# Prepared films wait here between the stages. Ray's default is a third of the memory.
+LOCAL_OBJECT_STORE_BYTES = 1 << 30
+MOST_WORKERS_PER_READER = 4
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster offers: the cores of its nodes, its GPUs, and the address of its dashboard."""
+
+    cores: tuple[int, ...]
+    gpus: int
+    dashboard: str | None
+
+    @property
+    def workers_per_reader(self) -> int:
+        """The worker processes of one reader: it fits on the smallest node."""
+        return max(1, min(MOST_WORKERS_PER_READER, *self.cores))
+
+    @property
+    def readers(self) -> int:
+        """The readers that the nodes have cores for."""
+        return max(1, sum(cores // self.workers_per_reader for cores in self.cores))
+
+
+@contextmanager
+def connected(address: str | None, *, cores: int | None = None) -> Iterator[Cluster]:
+    """Connect to a cluster, or start one of `cores` on this machine, as long as the block runs.
+
+    Raises `InstallationError` where there is no cluster at that address.
+    """
+    options = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if address is None:
+        options |= {
+            "num_cpus": cores or len(os.sched_getaffinity(0)),
+            "object_store_memory": LOCAL_OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    try:
+        context = ray.init(address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InstallationError(
+            f"no Ray cluster can be used at {address or 'this machine'}: {error}"
+        ) from error
+    try:
+        yield _offer(context.dashboard_url)
+    finally:
+        ray.shutdown()
+
+
+def _offer(dashboard_url: str | None) -> Cluster:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = tuple(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
+    if not cores:
+        raise InstallationError("no node of this Ray cluster has a core for work")
+    return Cluster(cores, int(sum(node.get("GPU", 0) for node in nodes)), dashboard_url or None)

@@ -1,0 +1,204 @@
+"""The job: list, then read, infer and record shard by shard on a Ray cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+
+from hipedge.archive.cluster import Cluster
+from hipedge.archive.folder import ArchiveFolder, Manifest
+from hipedge.archive.lease import Lease
+from hipedge.archive.source import is_uri, list_source
+from hipedge.archive.stages import Inference, Job, Reader, Recorder, ShardReport, row_table
+from hipedge.errors import HipedgeError
+from hipedge.locate import GivenHips
+from hipedge.model import ModelFolder
+from hipedge.model.card import card_json
+from hipedge.pipeline.results import Summary
+from hipedge.pipeline.workers import Limits
+from hipedge.rules.decide import Rule
+from hipedge.versions import PIPELINE_VERSION
+
+SHARD_FILMS = 128
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for: what to screen, by which model and rule, with which limits.
+
+    `model_path` is what every node opens, None for the model that ships with hipedge.
+    """
+
+    source: str
+    model: ModelFolder
+    model_path: Path | None
+    rule: Rule
+    backend: str
+    limits: Limits
+    given_hips: GivenHips = field(default_factory=GivenHips)
+    hips_file: Path | None = None
+    require_gpu: bool = False
+    shard_films: int = SHARD_FILMS
+
+
+@dataclass
+class Progress:
+    """How far a job is: films done by this driver and before it, and their total."""
+
+    films: int
+    shards: int
+    films_done: int = 0
+    shards_done: int = 0
+    films_before: int = 0
+    summary: Summary = field(default_factory=Summary)
+    seconds: dict[str, float] = field(default_factory=dict)
+    deaths: int = 0
+
+    def add(self, report: ShardReport) -> None:
+        """Count a shard that was finished just now."""
+        self.shards_done += 1
+        self.films_done += report.films
+        self.deaths += report.deaths
+        self.summary.merge(report.summary)
+        for stage, seconds in report.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+def run_job(
+    request: Request,
+    out: Path,
+    cluster: Cluster,
+    *,
+    changed: Callable[[Progress], None],
+    lease: Lease | None = None,
+) -> Progress:
+    """Screen every film of the source into `out`, or those that have no outcome there yet.
+
+    `changed` is called with each shard that is finished. Raises `HipedgeError` where the job cannot
+    go on; what is recorded stays, and the same call continues.
+    """
+    folder = ArchiveFolder(out)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with lease or Lease(folder.lock) as held:
+        manifest = prepare(folder, request)
+        folder.remove_partial_files()
+        pending = folder.pending(manifest.shards)
+        progress = Progress(manifest.films, manifest.shards)
+        progress.shards_done = manifest.shards - len(pending)
+        progress.films_before = progress.films_done = films_of(folder, manifest, pending)
+        changed(progress)
+        job = Job(
+            out=folder.path,
+            run_id=manifest.run_id,
+            lease=held.token,
+            model=request.model_path,
+            backend=request.backend,
+            require_gpu=request.require_gpu,
+            given_hips=request.given_hips,
+            workers=cluster.workers_per_reader,
+            limits=request.limits,
+        )
+        for report in finished(pipeline(pending, job, cluster)) if pending else ():
+            held.check()
+            progress.add(report)
+            changed(progress)
+    return progress
+
+
+def prepare(folder: ArchiveFolder, request: Request) -> Manifest:
+    """Return the manifest of the run, after listing its source where that was not done before.
+
+    Raises `ConfigError` where the folder holds another run than the one requested.
+    """
+    wanted = Manifest(
+        run_id=secrets.token_hex(8),
+        source=request.source if is_uri(request.source) else str(Path(request.source).resolve()),
+        model_id=request.model.model_id,
+        model_name=request.model.card.name,
+        model_status=request.model.card.status.value,
+        card=card_json(request.model.card).decode(),
+        pipeline_version=PIPELINE_VERSION,
+        rule=request.rule.to_json(),
+        hips_sha256=_sha256(request.hips_file),
+        shard_films=request.shard_films,
+    )
+    if not folder.has_run:
+        return folder.begin(wanted, list_source(request.source))
+    manifest = folder.manifest()
+    manifest.require_equal(wanted, folder.path)
+    return manifest
+
+
+def films_of(folder: ArchiveFolder, manifest: Manifest, pending: Sequence[int]) -> int:
+    """Return the number of films in the shards that are done; only the last one is shorter."""
+    if not manifest.shards:
+        return 0
+    last = manifest.films - (manifest.shards - 1) * manifest.shard_films
+    done = manifest.shards - len(pending)
+    is_last_done = not pending or pending[-1] != manifest.shards - 1
+    return (done - 1) * manifest.shard_films + last if is_last_done else done * manifest.shard_films
+
+
+def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
+    """Return the stages as a Ray dataset: a block of one row for each shard.
+
+    Readers take all cores of the nodes. A backend on the CPU and the recorders take none of Ray's:
+    they share the cores with the readers, as in `screen`, and readers wait while they are behind.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # warns of pools that are starting
+    on_gpu = cluster.gpus > 0 and job.backend in ("auto", "tensorrt")
+    backends = cluster.gpus if on_gpu else len(cluster.cores)
+    recorders = len(cluster.cores)
+    blocks = [row_table(shard).select(["shard"]) for shard in shards]
+    dataset = ray.data.from_arrow(blocks)
+    common = {"batch_size": None, "batch_format": "pyarrow", "fn_constructor_args": (job,)}
+    return (
+        dataset.map_batches(
+            Reader,
+            compute=ActorPoolStrategy(min_size=1, max_size=cluster.readers),
+            num_cpus=job.workers,
+            **common,
+        )
+        .map_batches(
+            Inference,
+            compute=ActorPoolStrategy(min_size=1, max_size=backends),
+            num_cpus=0,
+            num_gpus=1 if on_gpu else 0,
+            **common,
+        )
+        .map_batches(
+            Recorder,
+            compute=ActorPoolStrategy(min_size=1, max_size=recorders),
+            num_cpus=0,
+            **common,
+        )
+    )
+
+
+def finished(dataset: Dataset) -> Iterator[ShardReport]:
+    """Run the dataset; yield the report of each shard once it is recorded.
+
+    Raises `HipedgeError` with what a stage reported.
+    """
+    for bundle in dataset.iter_internal_ref_bundles():
+        for block in ray.get([entry.ref for entry in bundle.blocks]):
+            for row in pa.table(block).to_pylist():
+                if row["error"] is not None:
+                    raise HipedgeError(row["error"])
+                yield pickle.loads(row["payload"])
+
+
+def _sha256(path: Path | None) -> str | None:
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
