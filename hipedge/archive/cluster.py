@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -42,7 +43,7 @@ def connected(address: str | None, *, cores: int | None = None) -> Iterator[Clus
 
     Raises `InstallationError` where there is no cluster at that address.
     """
-    options = {"logging_level": logging.WARNING, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address is None:
         options |= {
             "num_cpus": cores or len(os.sched_getaffinity(0)),
@@ -62,7 +63,8 @@ def connected(address: str | None, *, cores: int | None = None) -> Iterator[Clus
 
 
 def _offer(dashboard_url: str | None) -> Cluster:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in alive]
     cores = tuple(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
     if not cores:
         raise InstallationError("no node of this Ray cluster has a core for work")

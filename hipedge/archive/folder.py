@@ -216,7 +216,7 @@ def _write_list(
     while following:
         name = ArchiveFolder.list_file(folder, shards)
         with (
-            open(name, "wb", opener=private_opener) as file,  # noqa: PTH123
+            open(name, "wb", opener=private_opener) as file,
             pq.ParquetWriter(file, LISTED, compression="zstd") as writer,
         ):
             while following and ArchiveFolder.list_file(folder, shards) == name:

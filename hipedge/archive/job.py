@@ -18,7 +18,15 @@ from hipedge.archive.cluster import Cluster
 from hipedge.archive.folder import ArchiveFolder, Manifest
 from hipedge.archive.lease import Lease
 from hipedge.archive.source import is_uri, list_source
-from hipedge.archive.stages import Inference, Job, Reader, Recorder, ShardReport, row_table
+from hipedge.archive.stages import (
+    Inference,
+    Job,
+    Reader,
+    Recorder,
+    ShardReport,
+    Stage,
+    row_table,
+)
 from hipedge.errors import HipedgeError
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder
@@ -159,31 +167,27 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     context.execution_options.preserve_order = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # warns of pools that are starting
     on_gpu = cluster.gpus > 0 and job.backend in ("auto", "tensorrt")
-    backends = cluster.gpus if on_gpu else len(cluster.cores)
-    recorders = len(cluster.cores)
-    blocks = [row_table(shard).select(["shard"]) for shard in shards]
-    dataset = ray.data.from_arrow(blocks)
-    common = {"batch_size": None, "batch_format": "pyarrow", "fn_constructor_args": (job,)}
-    return (
-        dataset.map_batches(
-            Reader,
-            compute=ActorPoolStrategy(min_size=1, max_size=cluster.readers),
-            num_cpus=job.workers,
-            **common,
-        )
-        .map_batches(
-            Inference,
-            compute=ActorPoolStrategy(min_size=1, max_size=backends),
-            num_cpus=0,
-            num_gpus=1 if on_gpu else 0,
-            **common,
-        )
-        .map_batches(
-            Recorder,
-            compute=ActorPoolStrategy(min_size=1, max_size=recorders),
-            num_cpus=0,
-            **common,
-        )
+    dataset: Dataset = ray.data.from_arrow([row_table(shard) for shard in shards])
+    dataset = _with_stage(dataset, Reader, job, most=cluster.readers, cpus=job.workers)
+    if on_gpu:
+        dataset = _with_stage(dataset, Inference, job, most=cluster.gpus, gpus=1)
+    else:
+        dataset = _with_stage(dataset, Inference, job, most=len(cluster.cores))
+    return _with_stage(dataset, Recorder, job, most=len(cluster.cores))
+
+
+def _with_stage(
+    dataset: Dataset, stage: type[Stage], job: Job, *, most: int, cpus: int = 0, gpus: int = 0
+) -> Dataset:
+    """Add a stage: a pool of one to `most` actors, spread over the nodes."""
+    return dataset.map_batches(
+        stage,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=1, max_size=most),
+        fn_constructor_args=(job,),
+        num_cpus=cpus,
+        num_gpus=gpus,
     )
 
 

@@ -101,7 +101,7 @@ class _Decided:
     origin: Origin
 
 
-class _Stage:
+class Stage:
     """An actor of Ray Data, called with a table of one row. Errors of hipedge pass through it."""
 
     def __init__(self, job: Job) -> None:
@@ -143,7 +143,7 @@ def row_table(shard: int, payload: bytes | None = None, error: str | None = None
     )
 
 
-class Reader(_Stage):
+class Reader(Stage):
     """read → locate → prepare, in worker processes of its own, with their limits."""
 
     def open(self) -> None:
@@ -241,7 +241,7 @@ class Copies:
         return self._folder
 
 
-class Inference(_Stage):
+class Inference(Stage):
     """infer → decide. The actor owns the backend."""
 
     def open(self) -> None:
@@ -279,7 +279,7 @@ class Inference(_Stage):
         return _Decided(outcomes, self._origin)
 
 
-class Recorder(_Stage):
+class Recorder(Stage):
     """record: the outcomes of a shard become its file."""
 
     def open(self) -> None:

@@ -147,8 +147,9 @@ def outcome_row(outcome: Outcome) -> Row:
     `decisions`. Beside the marks of the outcome are those that the film had when it was read.
     """
     film_marks = outcome.film.marks if outcome.film else frozenset[Mark]()
-    screened = isinstance(outcome, Screened)
-    pairs = zip(outcome.hips, outcome.findings, strict=True) if screened else ()
+    pairs = list[tuple[ScoredHip, Finding]]()
+    if isinstance(outcome, Screened):
+        pairs += zip(outcome.hips, outcome.findings, strict=True)
     return file_row(outcome) | {
         "path": path_to_text(outcome.source),
         "sha256": outcome.sha256,
