@@ -6,35 +6,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
+from hipedge.archive.shape import Cluster
 from hipedge.errors import InstallationError
 
 # Prepared films wait here between the stages. Ray's default is a third of the memory.
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
-MOST_WORKERS_PER_READER = 4
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """What a cluster offers: the cores of its nodes, its GPUs, and the address of its dashboard."""
-
-    cores: tuple[int, ...]
-    gpus: int
-    dashboard: str | None
-
-    @property
-    def workers_per_reader(self) -> int:
-        """The worker processes of one reader: it fits on the smallest node."""
-        return max(1, min(MOST_WORKERS_PER_READER, *self.cores))
-
-    @property
-    def readers(self) -> int:
-        """The readers that the nodes have cores for."""
-        return max(1, sum(cores // self.workers_per_reader for cores in self.cores))
 
 
 @contextmanager

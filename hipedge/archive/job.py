@@ -14,9 +14,9 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
-from hipedge.archive.cluster import Cluster
 from hipedge.archive.folder import ArchiveFolder, Manifest
 from hipedge.archive.lease import Lease
+from hipedge.archive.shape import Cluster
 from hipedge.archive.source import is_uri, list_source
 from hipedge.archive.stages import (
     Inference,

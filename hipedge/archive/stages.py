@@ -113,6 +113,7 @@ class Stage:
             self._error = str(error)
 
     def __call__(self, table: pa.Table) -> pa.Table:
+        """Pass on one row with the result of this stage, or with the error of this or another."""
         (row,) = table.to_pylist()
         shard, payload, error = row["shard"], row.get("payload"), row.get("error") or self._error
         if error is None:
@@ -327,4 +328,5 @@ def _hide_main() -> None:
 
     It takes a second and 100 MB in each of them, and they need nothing of it.
     """
-    sys.modules["__main__"] = ModuleType("__main__")
+    if Path(getattr(sys.modules["__main__"], "__file__", "")).name == "default_worker.py":
+        sys.modules["__main__"] = ModuleType("__main__")
