@@ -45,7 +45,12 @@ def connected(address: str | None, *, cores: int | None = None) -> Iterator[Clus
 def _offer(dashboard_url: str | None) -> Cluster:
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     nodes = [node["Resources"] for node in alive]
-    cores = tuple(int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1)
-    if not cores:
+    workers = [node for node in nodes if node.get("CPU", 0) >= 1]
+    if not workers:
         raise InstallationError("no node of this Ray cluster has a core for work")
-    return Cluster(cores, int(sum(node.get("GPU", 0) for node in nodes)), dashboard_url or None)
+    return Cluster(
+        cores=tuple(int(node["CPU"]) for node in workers),
+        memory_bytes=tuple(int(node.get("memory", 0)) for node in workers),
+        gpus=int(sum(node.get("GPU", 0) for node in nodes)),
+        dashboard=dashboard_url or None,
+    )

@@ -112,7 +112,7 @@ def run_job(
             backend=request.backend,
             require_gpu=request.require_gpu,
             given_hips=request.given_hips,
-            workers=cluster.workers_per_reader,
+            workers=cluster.readers(request.limits.memory_bytes).workers,
             limits=request.limits,
         )
         for report in finished(pipeline(pending, job, cluster)) if pending else ():
@@ -159,8 +159,9 @@ def films_of(folder: ArchiveFolder, manifest: Manifest, pending: Sequence[int]) 
 def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     """Return the stages as a Ray dataset: a block of one row for each shard.
 
-    Readers take all cores of the nodes. A backend on the CPU and the recorders take none of Ray's:
-    they share the cores with the readers, as in `screen`, and readers wait while they are behind.
+    Readers take the cores of the nodes, and the memory that their workers may use. A backend on the
+    CPU and the recorders take none of Ray's: they share the cores with the readers, as in `screen`,
+    and readers wait while they are behind.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -168,7 +169,11 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # warns of pools that are starting
     on_gpu = cluster.gpus > 0 and job.backend in ("auto", "tensorrt")
     dataset: Dataset = ray.data.from_arrow([row_table(shard) for shard in shards])
-    dataset = _with_stage(dataset, Reader, job, most=cluster.readers, cpus=job.workers)
+    readers = cluster.readers(job.limits.memory_bytes).count
+    memory_bytes = job.workers * job.limits.memory_bytes
+    dataset = _with_stage(
+        dataset, Reader, job, most=readers, cpus=job.workers, memory_bytes=memory_bytes
+    )
     if on_gpu:
         dataset = _with_stage(dataset, Inference, job, most=cluster.gpus, gpus=1)
     else:
@@ -177,9 +182,19 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
 
 
 def _with_stage(
-    dataset: Dataset, stage: type[Stage], job: Job, *, most: int, cpus: int = 0, gpus: int = 0
+    dataset: Dataset,
+    stage: type[Stage],
+    job: Job,
+    *,
+    most: int,
+    cpus: int = 0,
+    gpus: int = 0,
+    memory_bytes: int = 0,
 ) -> Dataset:
-    """Add a stage: a pool of one to `most` actors, spread over the nodes."""
+    """Add a stage: a pool of one to `most` actors, spread over the nodes.
+
+    Ray places no more of them on a node than it has cores, GPUs and memory for.
+    """
     return dataset.map_batches(
         stage,
         batch_size=None,
@@ -188,6 +203,7 @@ def _with_stage(
         fn_constructor_args=(job,),
         num_cpus=cpus,
         num_gpus=gpus,
+        memory=memory_bytes or None,
     )
 
 

@@ -131,7 +131,8 @@ def _walk_objects(filesystem: Any, top: str, scheme: str) -> Iterator[Found]:
         inner = list[str]()
         for entry in entries:
             name = PurePosixPath(entry.path)
-            found = _entry(f"{scheme}://{entry.path}", Path("/"))
+            key = entry.path if scheme == "file" else entry.path.lstrip("/")
+            found = _entry(f"{scheme}://{key}", Path("/"))
             if entry.type == fs.FileType.Directory:
                 if name.name.startswith("."):
                     yield LeftAside(Path(entry.path), is_folder=True)
