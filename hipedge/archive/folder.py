@@ -125,9 +125,15 @@ class ArchiveFolder:
         return manifest
 
     def listed(self, shard: int) -> list[Path | Refusal]:
-        """Return the paths of one shard, and the refusals of those that could not be listed."""
-        file = pq.ParquetFile(self.list_file(self._films, shard))
-        return listed_rows(file.read_row_group(shard % SHARDS_PER_LIST))
+        """Return the paths of one shard, and the refusals of those that could not be listed.
+
+        Raises `StoreError` where the list cannot be read.
+        """
+        path = self.list_file(self._films, shard)
+        try:
+            return listed_rows(pq.ParquetFile(path).read_row_group(shard % SHARDS_PER_LIST))
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(f"{path} cannot be read ({type(error).__name__})") from error
 
     def outcomes(self, shard: int) -> Path:
         """Return where the outcomes of a shard are once it is done."""

@@ -191,15 +191,16 @@ def _with_stage(
     gpus: int = 0,
     memory_bytes: int = 0,
 ) -> Dataset:
-    """Add a stage: a pool of one to `most` actors, spread over the nodes.
+    """Add a stage: a pool of `most` actors, fewer while they have nothing to do.
 
-    Ray places no more of them on a node than it has cores, GPUs and memory for.
+    Ray spreads them over the nodes, and places no more of them on one than it has cores, GPUs and
+    memory for.
     """
     return dataset.map_batches(
         stage,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=most),
+        compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
         fn_constructor_args=(job,),
         num_cpus=cpus,
         num_gpus=gpus,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from hipedge.archive.folder import translated_disk_errors
 from hipedge.errors import StoreError, StoreUnavailable
 from hipedge.files import write_atomically
 
@@ -125,11 +126,12 @@ class Lease:
                     return
                 self._write(beat)
             except (OSError, StoreUnavailable):
-                continue  # a full disk stops the job by itself; a busy one may recover
+                continue  # a full disk stops the recorders; one that is busy may recover
 
     def _write(self, beat: int) -> None:
         values = asdict(self._owner) | {"beat": beat}
-        write_atomically(self._path, msgspec.json.encode(values))
+        with translated_disk_errors(self._path.parent):
+            write_atomically(self._path, msgspec.json.encode(values))
 
 
 def read_owner(path: Path) -> Owner | None:

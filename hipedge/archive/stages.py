@@ -295,7 +295,9 @@ class Recorder(Stage):
         """
         report = ShardReport(shard)
         if value is not None:
-            if not holds(self._folder.lock, self.job.lease):
+            with translated_disk_errors(self._folder.path):
+                is_ours = holds(self._folder.lock, self.job.lease)
+            if not is_ours:
                 raise StoreError(f"another driver has taken over {self._folder.path}")
             self._folder.commit(shard, outcome_table(value.outcomes, value.origin))
             add_outcomes(report, value.outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ PriceOption = Annotated[
     float | None, typer.Option(min=0, help="Price of a node for an hour, for the cost.")
 ]
 SAMPLED_FILMS = 64
+RATE_PERIOD_S = 600.0  # a shard takes a minute on a small machine
 OutOption = Annotated[
     Path, typer.Option("--out", help="Folder of the run, shared by all nodes.", show_default=False)
 ]
@@ -87,13 +89,15 @@ def run(
     errors.print(f"model [bold]{plain(card.name)}[/]: {plain(card.status_text)}", soft_wrap=True)
     metrics = JobMetrics()
     server = metrics.server(metrics_port) if metrics_port else nullcontext()
-    with connected(address) as cluster, server, files_progress() as bar:
+    with connected(address) as cluster, server, files_progress(RATE_PERIOD_S) as bar:
         if cluster.dashboard:
             errors.print(f"dashboard: http://{plain(cluster.dashboard)}", soft_wrap=True)
         task = bar.add_task("screening", total=None)
 
         def report(progress: JobProgress) -> None:
             metrics.update(progress)
+            if progress.films_done == progress.films_before:  # done earlier: no part of the rate
+                bar.reset(task, completed=progress.films_before, total=progress.films)
             bar.update(task, completed=progress.films_done, total=progress.films)
 
         try:
@@ -217,18 +221,22 @@ def _estimate(request: Request, address: str | None, price: float | None) -> Non
             limits=request.limits,
             repeats=1,
         )
-    with connected(address) as cluster:
-        pass
     (alone,) = found.alone
     on_cpu = backends.BACKENDS[name].on_cpu
-    nodes = len(cluster.cores)
+    nodes, cores, gpus = 1, len(os.sched_getaffinity(0)), 0 if on_cpu else 1
+    if address is not None:
+        with connected(address) as cluster:
+            nodes, cores = len(cluster.cores), min(cluster.cores)
+            gpus = cluster.gpus // nodes
+    if gpus and on_cpu:
+        errors.print("[yellow]warning:[/] inference was measured on a CPU: the cluster has GPUs")
     wanted = Plan(
         films=sampled.films,
         nodes=nodes,
-        cores=min(cluster.cores),
+        cores=cores,
         read_core_s=alone.reading_core_s,
         infer_s=alone.inference_core_s if on_cpu else 1 / alone.inference,
-        gpus=0 if on_cpu else max(1, cluster.gpus // nodes),
+        gpus=gpus,
         film_mb=film_mb,
         shard_films=request.shard_films,
     )

@@ -172,8 +172,8 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f} files/s")
 
 
-def files_progress() -> Progress:
-    """Return a bar with files per second and the time left, on standard error."""
+def files_progress(period_s: float = 30.0) -> Progress:
+    """Return a bar with files per second, over a period, and the time left, on standard error."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -181,4 +181,5 @@ def files_progress() -> Progress:
         _RateColumn(),
         TimeRemainingColumn(),
         console=errors,
+        speed_estimate_period=period_s,
     )
