@@ -25,7 +25,7 @@ from hipedge.archive.stages import (
     Recorder,
     ShardReport,
     Stage,
-    row_table,
+    shard_table,
 )
 from hipedge.errors import HipedgeError
 from hipedge.locate import GivenHips
@@ -37,6 +37,8 @@ from hipedge.rules.decide import Rule
 from hipedge.versions import PIPELINE_VERSION
 
 SHARD_FILMS = 128
+MOST_SHARDS_PER_PORTION = 32
+PORTIONS_PER_READER = 8
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def films_of(folder: ArchiveFolder, manifest: Manifest, pending: Sequence[int]) 
 
 
 def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
-    """Return the stages as a Ray dataset: a block of one row for each shard.
+    """Return the stages as a Ray dataset of one row for each shard.
 
     Readers take the cores of the nodes, and the memory that their workers may use. A backend on the
     CPU and the recorders take none of Ray's: they share the cores with the readers, as in `screen`,
@@ -166,10 +168,12 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
+    # Each row leaves a stage as a block of its own: many would wait for 128 MB of them.
+    context.target_max_block_size = 1
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # warns of pools that are starting
     on_gpu = cluster.gpus > 0 and job.backend in ("auto", "tensorrt")
-    dataset: Dataset = ray.data.from_arrow([row_table(shard) for shard in shards])
     readers = cluster.readers(job.limits.memory_bytes).count
+    dataset: Dataset = ray.data.from_arrow(list(portions(shards, readers)))
     memory_bytes = job.workers * job.limits.memory_bytes
     dataset = _with_stage(
         dataset, Reader, job, most=readers, cpus=job.workers, memory_bytes=memory_bytes
@@ -179,6 +183,21 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     else:
         dataset = _with_stage(dataset, Inference, job, most=len(cluster.cores))
     return _with_stage(dataset, Recorder, job, most=len(cluster.cores))
+
+
+def portions(shards: Sequence[int], readers: int) -> Iterator[pa.Table]:
+    """Yield tables of shards, each of which a reader is given at once: many at first, one at last.
+
+    One block for each of a hundred thousand shards would take Ray minutes to begin with. With
+    portions that are a fraction of what is left (guided self-scheduling, Polychronopoulos and Kuck,
+    IEEE Transactions on Computers 1987), no reader has much to do when the others have nothing.
+    """
+    start = 0
+    while start < len(shards):
+        size = (len(shards) - start) // (PORTIONS_PER_READER * readers)
+        size = max(1, min(MOST_SHARDS_PER_PORTION, size))
+        yield shard_table(shards[start : start + size])
+        start += size
 
 
 def _with_stage(
@@ -198,7 +217,7 @@ def _with_stage(
     """
     return dataset.map_batches(
         stage,
-        batch_size=None,
+        batch_size=1,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=most),
         fn_constructor_args=(job,),

@@ -1,6 +1,6 @@
-"""The stages of the pipeline as Ray actors: each takes one shard and returns it, one row a table.
+"""The stages of the pipeline as Ray actors: each takes a shard and returns it, a table of one row.
 
-A row holds a shard's number and what is known of its films so far, pickled. What a `HipedgeError`
+The row holds a shard's number and what is known of its films so far, pickled. What a `HipedgeError`
 says travels in the row too: Ray would wrap it, and restart an actor that failed to open.
 """
 
@@ -131,6 +131,11 @@ class Stage:
     def run(self, shard: int, value: Any) -> object:
         """Do the stage's part of a shard."""
         raise NotImplementedError
+
+
+def shard_table(shards: Sequence[int]) -> pa.Table:
+    """Return shards as the first stage takes them, a row each."""
+    return pa.table({"shard": pa.array(shards, pa.int64())})
 
 
 def row_table(shard: int, payload: bytes | None = None, error: str | None = None) -> pa.Table:

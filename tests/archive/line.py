@@ -10,7 +10,7 @@ from pathlib import Path
 from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.job import Request, prepare
 from hipedge.archive.lease import Lease
-from hipedge.archive.stages import Inference, Job, Reader, Recorder, row_table
+from hipedge.archive.stages import Inference, Job, Reader, Recorder, shard_table
 from hipedge.config import Settings
 from hipedge.errors import HipedgeError
 from hipedge.locate import read_hips_csv
@@ -81,7 +81,7 @@ def stages(asked: Request, out: Path):
         reader, inference, recorder = Reader(job), Inference(job), Recorder(job)
 
         def do(shard):
-            table = recorder(inference(reader(row_table(shard).select(["shard"]))))
+            table = recorder(inference(reader(shard_table([shard]))))
             (row,) = table.to_pylist()
             if row["error"]:
                 raise HipedgeError(row["error"])

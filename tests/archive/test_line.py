@@ -10,7 +10,7 @@ pytest.importorskip("pyarrow", reason="needs the extra ray")
 from benchmarks.archive import rows
 from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.merge import merge
-from hipedge.archive.stages import Inference, Job, Recorder, row_table
+from hipedge.archive.stages import Inference, Job, Recorder, shard_table
 from hipedge.archive.strikes import Strikes
 from hipedge.archive.table import outcomes_of
 from hipedge.errors import Code, ConfigError, HipedgeError, StoreError
@@ -93,7 +93,7 @@ def test_a_node_with_another_model_or_another_folder_says_so(tmp_path, asked, re
             workers=1,
             limits=asked.limits,
         )
-        row = row_table(0).select(["shard"])
+        row = shard_table([0])
         for stage, other, message in (
             (Inference, job, "another model"),
             (Recorder, replace(job, run_id="other"), "must be shared"),

@@ -6,6 +6,7 @@ pytest.importorskip("ray", reason="needs the extra ray")
 
 from dataclasses import replace
 
+from hipedge.archive.job import portions
 from hipedge.archive.shape import Cluster, Readers
 from hipedge.archive.simulate import Plan, simulate
 from hipedge.errors import ConfigError
@@ -58,6 +59,15 @@ def test_a_seed_gives_the_same_forecast_again():
     plan = replace(PLAN, node_mtbf_h=1.0)
     assert simulate(plan, seed=3) == simulate(plan, seed=3)
     assert simulate(plan, seed=3) != simulate(plan, seed=4)
+
+
+def test_portions_hold_every_shard_once_and_are_small_at_the_end():
+    shards = [3, *range(10, 78_000)]
+    tables = [table["shard"].to_pylist() for table in portions(shards, readers=100)]
+    assert [shard for table in tables for shard in table] == shards
+    assert max(map(len, tables)) == 32
+    assert all(len(table) == 1 for table in tables[-800:])
+    assert len(tables) < 6_000
 
 
 def test_readers_fit_into_the_cores_and_the_memory_of_their_nodes():
