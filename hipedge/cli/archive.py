@@ -259,14 +259,13 @@ def _outlook_table(plan: Plan, outlook: Outlook, price: float | None) -> Table:
     if price is not None:
         table.add_row("cost", f"{middle * plan.nodes * price:,.2f}")
     table.add_row("busiest", one.bottleneck)
-    for name, busy in (
-        ("readers busy", one.readers_busy),
-        ("GPUs busy", one.backends_busy),
-        ("storage busy", one.storage_busy),
-        ("work repeated after failures", one.repeated),
-    ):
-        table.add_row(name, f"{100 * busy:.1f} %")
-    table.add_row("end, with fewer shards than readers", f"{one.tail_s:.0f} s")
+    table.add_row("readers busy", f"{100 * one.readers_busy:.1f} %")
+    if plan.gpus:
+        table.add_row("GPUs busy", f"{100 * one.backends_busy:.1f} %")
+    if plan.storage_mb_per_s is not None:
+        table.add_row("storage busy", f"{100 * one.storage_busy:.1f} %")
+    table.add_row("work repeated after failures", f"{100 * one.repeated:.2f} %")
+    table.add_row("from the last shard's start to its end", f"{one.tail_s:.0f} s")
     return table
 
 
