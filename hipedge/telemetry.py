@@ -9,6 +9,8 @@ A radiograph tool in a clinic must not contact anybody. These libraries would:
   the package `openvino-telemetry`. Without that package it uses a stub, and it reads no
   environment variable.
 - `huggingface_hub`, through which timm may fetch ImageNet weights for training, reports its caller.
+- Ray's head node reports the cluster's use once an hour. One that others have started obeys their
+  setting (`ray disable-usage-stats`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ OPT_OUT = {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 OPENVINO_TELEMETRY = "openvino_telemetry"
 

@@ -364,6 +364,16 @@ class Screened:
     marks: frozenset[Mark]
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def source(self) -> Path:
+        """The file that was screened."""
+        return self.film.source
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the file's content."""
+        return self.film.sha256
+
 
 @dataclass(frozen=True, eq=False)
 class Refusal:

@@ -47,10 +47,12 @@ OWNERS = {
     "matplotlib": ("study/", "train/", "phantom/"),
     "scipy": ("study/", "phantom/", "train/"),
     "watchfiles": ("watch/events.py",),
-    "prometheus_client": ("watch/metrics.py",),
+    "prometheus_client": ("metrics_server.py", "watch/metrics.py", "archive/metrics.py"),
     "highdicom": ("results/",),
     "pynetdicom": ("network/",),
     "dicomweb_client": ("network/",),
+    "ray": ("archive/",),
+    "pyarrow": ("archive/",),
     "hipedge.cli": ("cli/", "__main__.py"),
 }
 # The packages from the bottom up. Imports point down, or stay within a package: modules of the
@@ -62,6 +64,7 @@ LAYERS = (
         "files",
         "versions",
         "machine",
+        "metrics_server",
         "mounts",
         "http_request",
         "config",
@@ -77,7 +80,7 @@ LAYERS = (
     ("backends", "store"),
     ("export", "network", "pipeline", "review", "phantom"),
     ("insertion", "results"),
-    ("perf", "watch", "study", "train", "web"),
+    ("archive", "perf", "watch", "study", "train", "web"),
     ("api",),
     ("cli",),
     ("__main__",),
@@ -151,11 +154,12 @@ def test_the_modules_of_the_root_import_each_other_in_no_circle():
         root = {(source, target) for source, target in root if target not in ends}
 
 
-OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client starlette uvicorn argon2"  # noqa: E501
+OPTIONAL = "torch timm onnx onnxscript openvino tensorrt pycuda numba xraylib scipy sklearn statsmodels jinja2 matplotlib watchfiles prometheus_client pynetdicom highdicom dicomweb_client starlette uvicorn argon2 ray pyarrow"  # noqa: E501
 NEEDS_AN_EXTRA = (
     "train",
     "phantom",
     "insertion",
+    "archive",
     "study",
     "web",
     "export/onnx.py",

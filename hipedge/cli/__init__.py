@@ -24,6 +24,7 @@ COMMANDS = (
     "flagged",
     "show",
     "send",
+    "archive",
     "watch",
     "receive",
     "fetch",

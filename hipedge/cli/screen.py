@@ -107,7 +107,7 @@ def screen(
         from hipedge.pipeline.screen import screen as run_pipeline
         from hipedge.store import Store
 
-        with Store(settings.db) as store, _progress() as bar:
+        with Store(settings.db) as store, files_progress() as bar:
             task = bar.add_task("screening", total=None)
             try:
                 summary = run_pipeline(
@@ -174,7 +174,8 @@ class _RateColumn(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f} files/s")
 
 
-def _progress() -> Progress:
+def files_progress(period_s: float = 30.0) -> Progress:
+    """Return a bar with files per second, over a period, and the time left, on standard error."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -182,4 +183,5 @@ def _progress() -> Progress:
         _RateColumn(),
         TimeRemainingColumn(),
         console=errors,
+        speed_estimate_period=period_s,
     )

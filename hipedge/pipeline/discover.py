@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from hipedge.errors import Code, InputError
 from hipedge.types import Refusal
@@ -43,6 +43,14 @@ class Discovered:
         return len(self.left_aside) + len(inside.difference(self.files, self.left_aside))
 
 
+@dataclass(frozen=True)
+class LeftAside:
+    """A path that is not read: a file that is no image by its name, or a folder not entered."""
+
+    path: Path
+    is_folder: bool
+
+
 def discover(paths: Iterable[Path]) -> Discovered:
     """Find the files under `paths`, each a file or a folder; folders recursively, in name order.
 
@@ -55,18 +63,37 @@ def discover(paths: Iterable[Path]) -> Discovered:
     left_aside: dict[Path, None] = {}
     folders_left_aside: list[Path] = []
     for top in paths:
-        if not os.path.lexists(top):
-            raise InputError(f"no such file or folder: {top}")
-        root = top.resolve()
-        for path in _walk(root, refusals, folders_left_aside):
-            if _is_regular(path):
-                is_aside = path != root and _is_sidecar(path)
-                (left_aside if is_aside else files)[path] = None
-            elif not _is_gone(path):
-                refusals[path] = Refusal(path, Code.UNREADABLE, "not a regular file")
+        for found in explore(top):
+            if isinstance(found, Refusal):
+                refusals[found.source] = found
+            elif isinstance(found, Path):
+                files[found] = None
+            elif found.is_folder:
+                folders_left_aside.append(found.path)
+            else:
+                left_aside[found.path] = None
     return Discovered(
         tuple(files), tuple(refusals.values()), tuple(left_aside), tuple(folders_left_aside)
     )
+
+
+def explore(top: Path) -> Iterator[Path | Refusal | LeftAside]:
+    """Yield what lies at or below a file or folder as `discover` sorts it, one after the other.
+
+    However many files there are, only one folder at a time is held in memory. Raises `InputError`
+    for a path that does not exist.
+    """
+    if not os.path.lexists(top):
+        raise InputError(f"no such file or folder: {top}")
+    root = top.resolve()
+    for found in _walk(root):
+        if not isinstance(found, Path):
+            yield found
+        elif _is_regular(found):
+            is_aside = found != root and _is_sidecar(found)
+            yield LeftAside(found, is_folder=False) if is_aside else found
+        elif not _is_gone(found):
+            yield Refusal(found, Code.UNREADABLE, "not a regular file")
 
 
 def can_list(path: Path) -> bool:
@@ -95,30 +122,34 @@ def listable_again(
     ]
 
 
-def _walk(
-    top: Path, refusals: dict[Path, Refusal], folders_left_aside: list[Path]
-) -> Iterator[Path]:
-    """Yield all paths at or below `top` that are not folders; record folders not entered."""
+def _walk(top: Path) -> Iterator[Path | Refusal | LeftAside]:
+    """Yield all paths at or below `top` that are not folders, and the folders not entered."""
     if not top.is_dir():
         yield top
         return
-
-    def refuse(error: OSError) -> None:
-        if not isinstance(error, GONE):
-            folder, detail = Path(error.filename), f"{type(error).__name__} on a folder"
-            refusals[folder] = Refusal(folder, Code.UNREADABLE, detail)
-
-    for folder, subfolders, names in os.walk(top, onerror=refuse):
+    errors = list[OSError]()
+    for folder, subfolders, names in os.walk(top, onerror=errors.append):
+        yield from _unlistable(errors)
         entered = list[str]()
         for name in sorted(subfolders):
             path = Path(folder, name)
             # `Path.is_symlink` raises where a folder can be listed but not searched.
             if name.startswith(".") or os.path.islink(path):  # noqa: PTH114
-                folders_left_aside.append(path)
+                yield LeftAside(path, is_folder=True)
             else:
                 entered.append(name)
         subfolders[:] = entered
         yield from (Path(folder, name) for name in sorted(names))
+    yield from _unlistable(errors)
+
+
+def _unlistable(errors: list[OSError]) -> Iterator[Refusal]:
+    """Yield the refusals of folders that could not be listed, and clear the list of them."""
+    for error in errors:
+        if not isinstance(error, GONE):
+            detail = f"{type(error).__name__} on a folder"
+            yield Refusal(Path(error.filename), Code.UNREADABLE, detail)
+    errors.clear()
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
@@ -148,12 +179,22 @@ def _is_gone(path: Path) -> bool:
     return False
 
 
+def has_sidecar_name(path: PurePath) -> bool:
+    """Return whether a name is hidden or a sidecar's, so that only its content can be an image."""
+    return path.name.startswith(".") or path.suffix.lower() in SIDECAR_SUFFIXES
+
+
+def begins_like_dicom(head: bytes) -> bool:
+    """Return whether the first 132 bytes of a file are those of DICOM (PS3.10 7.1)."""
+    return head[128:132] == b"DICM"
+
+
 def _is_sidecar(path: Path) -> bool:
     """Return whether the name is hidden or a sidecar's, and the content is not DICOM."""
-    if not path.name.startswith(".") and path.suffix.lower() not in SIDECAR_SUFFIXES:
+    if not has_sidecar_name(path):
         return False
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] != b"DICM"
+            return not begins_like_dicom(file.read(132))
     except OSError:
         return False

@@ -59,6 +59,15 @@ class Summary:
                 self.hips += len(outcome.hips)
                 self.flagged.update(f.priority for f in outcome.findings if f.flagged)
 
+    def merge(self, other: Summary) -> None:
+        """Add the counts of another part of the same run."""
+        self.screened += other.screened
+        self.known += other.known
+        self.hips += other.hips
+        self.flagged += other.flagged
+        self.refused += other.refused
+        self.marks += other.marks
+
 
 @dataclass(frozen=True)
 class ResultPipeline:

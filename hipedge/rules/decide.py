@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.errors import ConfigError
 from hipedge.rules.flags import RULE_VERSION, flag_margins, softmax
 from hipedge.types import CATEGORIES, HARDWARE, Category, Finding, FlagCriterion, Mark, Priority
 
@@ -42,6 +43,21 @@ class Rule:
         """Return the rule as canonical JSON."""
         content = {"rule_version": RULE_VERSION, **asdict(self)}
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Rule:
+        """Return the rule of a text made by `to_json`.
+
+        Raises `ConfigError` where another version of the code made it: it would decide otherwise.
+        """
+        content = json.loads(text)
+        if (version := content.pop("rule_version")) != RULE_VERSION:
+            raise ConfigError(
+                f"made by version {version} of the flag rule, and this hipedge has {RULE_VERSION}"
+            )
+        thresholds = {Category(name): limit for name, limit in content["thresholds"].items()}
+        criterion = FlagCriterion(content["criterion"])
+        return cls(**{**content, "thresholds": thresholds, "criterion": criterion})
 
 
 def decide(logits: Sequence[NDArray[np.float32]], rule: Rule) -> Finding:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,22 @@ from hipedge.types import (
     Film,
     Finding,
     Hip,
+    Laterality,
     Mark,
     Outcome,
     Priority,
     Refusal,
     ScoredHip,
     Scores,
+    Screened,
     Side,
+    View,
 )
 
 Row = dict[str, Any]
+
+# The first part of the path of an object that lies in no file system: `s3:`.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +76,11 @@ class Case:
 def path_to_text(path: Path) -> str:
     """Return an absolute path as text that SQLite can hold.
 
-    A path that is not valid UTF-8 becomes a `file://` URI.
+    A path that is not valid UTF-8 becomes a `file://` URI. An object's path, which is relative and
+    begins with its scheme (`path_from_text`), becomes its URI.
     """
+    if _SCHEME.fullmatch(path.parts[0] if path.parts else ""):
+        return f"{path.parts[0]}//{'/'.join(path.parts[1:])}"
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -78,7 +88,7 @@ def path_to_text(path: Path) -> str:
 
 
 def path_from_text(text: str) -> Path:
-    """Return the path of a text made by `path_to_text`."""
+    """Return the path of a text made by `path_to_text`: that of `s3://bucket/key` is relative."""
     if text.startswith("file://"):
         return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file://"))))
     return Path(text)
@@ -94,7 +104,7 @@ def file_row(outcome: Outcome) -> Row:
     film = outcome.film
     row: Row = {
         "state": State.SCREENED.value,
-        "marks": to_json(sorted(mark.value for mark in outcome.marks)),
+        "marks": _marks_json(outcome.marks),
         "timings_ms": to_json({stage: round(ms, 3) for stage, ms in outcome.timings_ms.items()}),
     }
     if isinstance(outcome, Refusal):
@@ -132,6 +142,78 @@ def film_columns(film: Film) -> Row:
         "patient": film.patient,
         "studied_on": film.studied_on.isoformat() if film.studied_on else None,
     }
+
+
+def outcome_row(outcome: Outcome) -> Row:
+    """Return an outcome as one nested row, for files: `outcome_from_row` restores it.
+
+    The columns are those of `files`; `hips` is a list of rows with the columns of `hips` and
+    `decisions`. Beside the marks of the outcome are those that the film had when it was read.
+    """
+    film_marks = outcome.film.marks if outcome.film else frozenset[Mark]()
+    pairs = list[tuple[ScoredHip, Finding]]()
+    if isinstance(outcome, Screened):
+        pairs += zip(outcome.hips, outcome.findings, strict=True)
+    return file_row(outcome) | {
+        "path": path_to_text(outcome.source),
+        "sha256": outcome.sha256,
+        "film_marks": _marks_json(film_marks),
+        "hips": [hip_row(hip) | finding_row(finding) for hip, finding in pairs],
+    }
+
+
+def outcome_from_row(row: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a row made by `outcome_row`; absent columns may be None."""
+    marks, timings_ms = _marks_of(row["marks"]), json.loads(row["timings_ms"])
+    film = film_from_columns(row) if row.get("pixel_hash") is not None else None
+    if row["state"] == State.SCREENED.value:
+        assert film is not None
+        hips = tuple(hip_from_row(hip) for hip in row["hips"])
+        findings = tuple(finding_from_row(hip) for hip in row["hips"])
+        return Screened(film, hips, findings, marks, timings_ms)
+    return Refusal(
+        path_from_text(row["path"]),
+        Code(row["code"]),
+        row["detail"] or "",
+        sha256=row["sha256"],
+        film=film,
+        marks=marks,
+        timings_ms=timings_ms,
+    )
+
+
+def film_from_columns(row: Mapping[str, Any]) -> Film:
+    """Return the film of a row made by `outcome_row`."""
+    spacing_mm = (row["row_spacing_mm"], row["column_spacing_mm"])
+    return Film(
+        source=path_from_text(row["path"]),
+        sha256=row["sha256"],
+        pixel_hash=row["pixel_hash"],
+        shape=(row["height_px"], row["width_px"]),
+        transfer_syntax_uid=row["transfer_syntax_uid"],
+        sop_class_uid=row["sop_class_uid"],
+        sop_instance_uid=row["sop_instance_uid"],
+        study_instance_uid=row["study_instance_uid"],
+        modality=row["modality"],
+        view=View(row["view"]),
+        laterality=Laterality(row["laterality"]) if row["laterality"] else None,
+        orientation=tuple(row["orientation"].split("\\")) if row["orientation"] else None,
+        inverted=bool(row["inverted"]),
+        spacing_mm=None if spacing_mm[0] is None else spacing_mm,
+        age_years=row["age_years"],
+        sex=row["sex"],
+        manufacturer=row["manufacturer"],
+        marks=_marks_of(row["film_marks"]),
+        overview_hash=row["overview_hash"],
+    )
+
+
+def _marks_json(marks: Iterable[Mark]) -> str:
+    return to_json(sorted(mark.value for mark in marks))
+
+
+def _marks_of(text: str) -> frozenset[Mark]:
+    return frozenset(Mark(mark) for mark in json.loads(text))
 
 
 def hip_row(scored: ScoredHip) -> Row:

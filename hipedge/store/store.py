@@ -53,6 +53,7 @@ _STATE_RANK = (State.QUARANTINED, State.NOT_APPLICABLE, State.DUPLICATE, State.S
 # The urgency of a film that was not read: after those that may be urgent.
 _UNREAD = _PRIORITIES.index(Priority.ROUTINE)
 _NO_RESULTS = ResultPolicy()
+_MOST_PARAMETERS = 500  # SQLite allowed 999 in one statement until 3.32
 _FILES = (
     "select files.*, models.name as model_name, models.status as model_status,"
     " json_extract(models.card, '$.status_text') as model_status_text,"
@@ -147,6 +148,20 @@ class Store(Connection):
             [model_id, PIPELINE_VERSION],
         )
         return frozenset(row["sha256"] for row in rows)
+
+    def recorded_among(self, model_id: str, hashes: Iterable[str]) -> frozenset[str]:
+        """Return those of some contents, given by SHA-256, that have a row for this model."""
+        wanted = sorted(set(hashes))
+        found = set[str]()
+        for start in range(0, len(wanted), _MOST_PARAMETERS):
+            part = wanted[start : start + _MOST_PARAMETERS]
+            rows = self.query(
+                f"select sha256 from files where sha256 in ({_slots(part)}) and model_id = ?"
+                " and pipeline_version = ?",
+                [*part, model_id, PIPELINE_VERSION],
+            )
+            found.update(row["sha256"] for row in rows)
+        return frozenset(found)
 
     def same_pixels(self, run: Run, film: Film) -> int | None:
         """Return the id of the screened file with this film's SOP Instance UID and pixels.
@@ -330,7 +345,7 @@ class Store(Connection):
 
         The start of a SHA-256 has at least 6 digits.
         """
-        path = path_to_text(Path(key).absolute())
+        path = key if "://" in key else path_to_text(Path(key).absolute())
         text = key.encode("utf-8", "replace").decode()  # SQLite takes no surrogates
         return list(
             self._cases(
@@ -432,8 +447,7 @@ class Store(Connection):
         duplicate if the same content, or the same film, was screened before.
         """
         film = outcome.film
-        path = outcome.film.source if isinstance(outcome, Screened) else outcome.source
-        sha256 = outcome.film.sha256 if isinstance(outcome, Screened) else outcome.sha256
+        path, sha256 = outcome.source, outcome.sha256
         known = self._row_of_content(run, path, sha256)
         original = None
         if film is not None and (isinstance(outcome, Screened) or outcome.state is State.DUPLICATE):

@@ -1,17 +1,14 @@
-"""Metrics for Prometheus and a health check, on the loopback interface only."""
+"""What Prometheus and a health check are told of the service."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hipedge.errors import InstallationError
+from hipedge.metrics_server import MetricsServer
 from hipedge.review.agreement import Agreement
 from hipedge.store import PathState
 from hipedge.types import Outcome, Priority, Refusal
@@ -19,8 +16,6 @@ from hipedge.watch.alarms import Alarm, Alarms
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass
@@ -58,59 +53,9 @@ class ServiceCounters:
         return sorted(self.alarms.names) + ["stale"] * stale
 
 
-class MetricsServer:
-    """Serves /metrics and /healthz on the loopback interface, within a `with` block."""
-
-    def __init__(self, counters: ServiceCounters, port: int) -> None:
-        try:
-            from prometheus_client import CollectorRegistry, generate_latest
-        except ImportError as error:
-            raise InstallationError(
-                "metrics need prometheus-client: pip install 'hipedge[service]', "
-                "or set metrics_port = 0"
-            ) from error
-        registry = CollectorRegistry()
-        registry.register(_Collector(counters))
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # named by the base class
-                """Serve the two pages."""
-                if self.path == "/metrics":
-                    self._answer(200, generate_latest(registry))
-                elif self.path == "/healthz":
-                    problems = counters.problems
-                    self._answer(503 if problems else 200, "\n".join(problems or ["ok"]).encode())
-                else:
-                    self._answer(404, b"")
-
-            def _answer(self, status: int, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Log no request."""
-
-        self._server = _LoopbackServer((LOOPBACK, port), Handler)
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> MetricsServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _LoopbackServer(ThreadingHTTPServer):
-    def server_bind(self) -> None:
-        """Bind without the name look-up of `HTTPServer.server_bind`, which may ask a DNS server."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = LOOPBACK, self.server_address[1]
+def metrics_server(counters: ServiceCounters, port: int) -> MetricsServer:
+    """Return the server of the service's counters; it runs within a `with` block."""
+    return MetricsServer(_Collector(counters).collect, lambda: counters.problems, port)
 
 
 class _Collector:

@@ -30,7 +30,7 @@ from hipedge.watch.events import FileEvents
 from hipedge.watch.folders import Folders, refuse_network
 from hipedge.watch.inference import Inference, Opener
 from hipedge.watch.loop import WatchLimits, WatchLoop
-from hipedge.watch.metrics import MetricsServer, ServiceCounters
+from hipedge.watch.metrics import ServiceCounters, metrics_server
 from hipedge.watch.notify import Notifier, channels_of
 from hipedge.watch.results import check_results, result_policy
 from hipedge.watch.sender import ResultSender
@@ -73,7 +73,7 @@ def watch(
         alarms = Alarms()
         counters = ServiceCounters(alarms, stale_after_s=STALE_AFTER_SCANS * settings.rescan_s)
         if settings.metrics_port:
-            opened.enter_context(MetricsServer(counters, settings.metrics_port))
+            opened.enter_context(metrics_server(counters, settings.metrics_port))
         opener = Opener(name, model, cpu.threads)
         batches = opened.enter_context(BatchScheduler(partial(Inference, opener)))
         run = start_run(store, model, batches.fingerprint, reason)

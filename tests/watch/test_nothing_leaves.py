@@ -223,12 +223,12 @@ def test_the_opt_out_holds_in_a_process_that_asked_for_telemetry(tmp_path):
 def test_the_metrics_page_is_served_without_a_look_up_of_the_host_name(free_port, monkeypatch):
     pytest.importorskip("prometheus_client")
     from hipedge.watch.alarms import Alarms
-    from hipedge.watch.metrics import MetricsServer, ServiceCounters
+    from hipedge.watch.metrics import ServiceCounters, metrics_server
 
     def refuse(*_):
         raise AssertionError("the name of the host was looked up")
 
     monkeypatch.setattr(socket, "getfqdn", refuse)
     monkeypatch.setattr(socket, "gethostbyaddr", refuse)
-    with MetricsServer(ServiceCounters(Alarms(), 60.0), free_port) as server:
+    with metrics_server(ServiceCounters(Alarms(), 60.0), free_port) as server:
         assert server.port == free_port
