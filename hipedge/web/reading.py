@@ -145,12 +145,10 @@ async def level(site: Site, visit: Visit) -> Response:
 
 def event(site: Site, visit: Visit) -> Response:
     """Record what the page reports: the first picture, that it is still there, pauses."""
-    try:
-        kind = Event(visit.fields.get("kind", ""))
-    except ValueError:
-        kind = Event.FILM
+    kinds = {kind.value: kind for kind in OF_PAGE}
+    kind = kinds.get(visit.fields.get("kind", ""))
     shown_ms, paused_ms = _reported(visit)
-    if kind not in OF_PAGE or shown_ms is None or paused_ms is None:
+    if kind is None or shown_ms is None or paused_ms is None:
         raise InputError("The form was not one of this server's.")
     with site.studies() as opened:
         one, readings = _study(opened, visit), Readings(opened)
