@@ -185,17 +185,6 @@ class ArchiveFolder:
         for path in self._outcomes.glob(f"part=*/.*{_PARTIAL}"):
             path.unlink(missing_ok=True)
 
-    def sample(self, count: int, manifest: Manifest) -> list[Path]:
-        """Return up to `count` paths of the list, spread evenly over it."""
-        shards = min(manifest.shards, count)
-        each = -(-count // max(1, shards))
-        paths = list[Path]()
-        for k in range(shards):
-            rows = self.listed(manifest.shards * k // shards)
-            readable = [row for row in rows if isinstance(row, Path)]
-            paths += readable[:: -(-len(readable) // each) or 1]
-        return paths[:count]
-
     @staticmethod
     def list_file(folder: Path, shard: int) -> Path:
         """Return the file that lists the films of a shard."""

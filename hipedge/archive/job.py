@@ -25,7 +25,6 @@ from hipedge.archive.stages import (
     Recorder,
     ShardReport,
     Stage,
-    shard_table,
 )
 from hipedge.errors import HipedgeError
 from hipedge.locate import GivenHips
@@ -159,7 +158,7 @@ def films_of(folder: ArchiveFolder, manifest: Manifest, pending: Sequence[int]) 
 
 
 def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
-    """Return the stages as a Ray dataset of one row for each shard.
+    """Return the stages as a Ray dataset: blocks of shards, and from the readers on a row each.
 
     Readers take the cores of the nodes, and the memory that their workers may use. A backend on the
     CPU and the recorders take none of Ray's: they share the cores with the readers, as in `screen`,
@@ -173,7 +172,8 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # warns of pools that are starting
     on_gpu = cluster.gpus > 0 and job.backend in ("auto", "tensorrt")
     readers = cluster.readers(job.limits.memory_bytes).count
-    dataset: Dataset = ray.data.from_arrow(list(portions(shards, readers)))
+    blocks = [{"shards": portion} for portion in portions(shards, readers)]
+    dataset: Dataset = ray.data.from_items(blocks, override_num_blocks=len(blocks))
     memory_bytes = job.workers * job.limits.memory_bytes
     dataset = _with_stage(
         dataset, Reader, job, most=readers, cpus=job.workers, memory_bytes=memory_bytes
@@ -185,8 +185,8 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     return _with_stage(dataset, Recorder, job, most=len(cluster.cores))
 
 
-def portions(shards: Sequence[int], readers: int) -> Iterator[pa.Table]:
-    """Yield tables of shards, each of which a reader is given at once: many at first, one at last.
+def portions(shards: Sequence[int], readers: int) -> Iterator[Sequence[int]]:
+    """Yield the shards that a reader is given at once: many at first, one at last.
 
     One block for each of a hundred thousand shards would take Ray minutes to begin with. With
     portions that are a fraction of what is left (guided self-scheduling, Polychronopoulos and Kuck,
@@ -196,7 +196,7 @@ def portions(shards: Sequence[int], readers: int) -> Iterator[pa.Table]:
     while start < len(shards):
         size = (len(shards) - start) // (PORTIONS_PER_READER * readers)
         size = max(1, min(MOST_SHARDS_PER_PORTION, size))
-        yield shard_table(shards[start : start + size])
+        yield shards[start : start + size]
         start += size
 
 

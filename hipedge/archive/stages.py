@@ -112,9 +112,16 @@ class Stage:
         except HipedgeError as error:
             self._error = str(error)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Pass on one row with the result of this stage, or with the error of this or another."""
+    def __call__(self, table: pa.Table) -> Iterator[pa.Table]:
+        """Yield one row with the result of this stage, or with the error of this or another.
+
+        The first stage is given a row that names several shards, and yields one row for each.
+        """
         (row,) = table.to_pylist()
+        for shard in row.get("shards") or [row["shard"]]:
+            yield self._pass_on({**row, "shard": shard})
+
+    def _pass_on(self, row: dict[str, Any]) -> pa.Table:
         shard, payload, error = row["shard"], row.get("payload"), row.get("error") or self._error
         if error is None:
             try:
@@ -131,11 +138,6 @@ class Stage:
     def run(self, shard: int, value: Any) -> object:
         """Do the stage's part of a shard."""
         raise NotImplementedError
-
-
-def shard_table(shards: Sequence[int]) -> pa.Table:
-    """Return shards as the first stage takes them, a row each."""
-    return pa.table({"shard": pa.array(shards, pa.int64())})
 
 
 def row_table(shard: int, payload: bytes | None = None, error: str | None = None) -> pa.Table:

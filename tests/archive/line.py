@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.job import Request, prepare
 from hipedge.archive.lease import Lease
-from hipedge.archive.stages import Inference, Job, Reader, Recorder, shard_table
+from hipedge.archive.stages import Inference, Job, Reader, Recorder
 from hipedge.config import Settings
 from hipedge.errors import HipedgeError
 from hipedge.locate import read_hips_csv
@@ -60,6 +62,11 @@ def request(source, model, hips=None, **changes) -> Request:
     return replace(asked, **changes)
 
 
+def shard_table(shards):
+    """Return shards as the first stage takes them: a row that names them all."""
+    return pa.table({"shards": [shards]})
+
+
 @contextmanager
 def stages(asked: Request, out: Path):
     """Yield the folder of a run, its manifest, and a function that does one shard."""
@@ -81,7 +88,9 @@ def stages(asked: Request, out: Path):
         reader, inference, recorder = Reader(job), Inference(job), Recorder(job)
 
         def do(shard):
-            table = recorder(inference(reader(shard_table([shard]))))
+            table = shard_table([shard])
+            for stage in (reader, inference, recorder):
+                (table,) = stage(table)
             (row,) = table.to_pylist()
             if row["error"]:
                 raise HipedgeError(row["error"])

@@ -10,13 +10,13 @@ pytest.importorskip("pyarrow", reason="needs the extra ray")
 from benchmarks.archive import rows
 from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.merge import merge
-from hipedge.archive.stages import Inference, Job, Recorder, shard_table
+from hipedge.archive.stages import Inference, Job, Recorder
 from hipedge.archive.strikes import Strikes
 from hipedge.archive.table import outcomes_of
 from hipedge.errors import Code, ConfigError, HipedgeError, StoreError
 from hipedge.store import Store
 from hipedge.types import Refusal
-from tests.archive.line import archive, request, screened, stages, write_films
+from tests.archive.line import archive, request, screened, shard_table, stages, write_films
 
 
 @pytest.fixture
@@ -99,7 +99,8 @@ def test_a_node_with_another_model_or_another_folder_says_so(tmp_path, asked, re
             (Recorder, replace(job, run_id="other"), "must be shared"),
             (Recorder, replace(job, out=tmp_path / "nothing"), "does not share"),
         ):
-            assert message in stage(other)(row)["error"][0].as_py()
+            (table,) = stage(other)(row)
+            assert message in table["error"][0].as_py()
 
 
 def test_a_recorder_whose_driver_was_replaced_records_nothing(tmp_path, asked):
