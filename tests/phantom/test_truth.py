@@ -98,7 +98,7 @@ def joint_of(category, grade, seed):
     return (
         person,
         lesion,
-        lesion.surfaces(build_joint(person, lesion.shape(person.shape), draw_leg(rng))),
+        lesion.surfaces(build_joint(person, lesion.shape(person.shape), draw_leg(rng), rng)),
     )
 
 
