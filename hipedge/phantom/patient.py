@@ -26,7 +26,7 @@ from hipedge.types import ABNORMAL, Category, Side
 
 MODE_SPREAD = 0.9
 FROG_LEG_SHARE = 0.03
-EXTERNAL_SHARE = 0.18
+EXTERNAL_SHARE = 0.15
 ABDUCTED_SHARE = 0.09
 
 # Frequencies of the categories, and of the grades within each category. At least 40 % of the hips
@@ -120,19 +120,19 @@ def draw_leg(rng: np.random.Generator) -> Pose:
     """Draw the position of a leg.
 
     Most are slightly turned inwards, as radiographers aim for. Some are turned outwards, which
-    shows the lesser trochanter and shortens the neck, some abducted, and a few in frog-leg position.
+    shows the lesser trochanter and shortens the neck, some abducted, a few in frog-leg position.
     """
     kind = rng.uniform()
     internal, abduction, flexion = rng.normal(14, 8), rng.normal(2, 6), rng.normal(0, 5)
     if kind < FROG_LEG_SHARE:
-        internal, abduction = rng.uniform(-60, -35), rng.uniform(25, 45)
+        internal, abduction = rng.uniform(-25, 5), rng.uniform(25, 45)
         flexion = rng.uniform(15, 40)
     elif kind < FROG_LEG_SHARE + EXTERNAL_SHARE:
-        internal = rng.uniform(-40, -5)
+        internal = rng.uniform(-32, 0)
     elif kind < FROG_LEG_SHARE + EXTERNAL_SHARE + ABDUCTED_SHARE:
         abduction = rng.uniform(12, 40)
     return Pose(
-        internal_deg=float(np.clip(internal, -60, 32)),
+        internal_deg=float(np.clip(internal, -32, 32)),
         abduction_deg=float(abduction),
         flexion_deg=float(np.clip(flexion, -8, 40)),
     )

@@ -1,7 +1,7 @@
 """Trabecular texture: density fields on a grid, in a plane through a bone.
 
-At the resolution of a radiograph, trabeculae of the hip overlap to an irregular grain, only slightly
-longer along the trabecular groups than across. A few longer strands stand out.
+At the resolution of a radiograph, trabeculae of the hip overlap to an irregular grain, only
+slightly longer along the trabecular groups than across. A few longer strands stand out.
 """
 
 from __future__ import annotations
