@@ -24,7 +24,7 @@ STRAND_PX = 6
 SCATTER = 0.5
 GRAIN_SHARE = 0.85
 # Standard deviation of the filter that removes what is coarser than trabeculae.
-COARSE_PX = 2.2
+COARSE_PX = 1.8
 
 
 def axes(
