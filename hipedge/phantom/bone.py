@@ -217,7 +217,7 @@ def _pelvic_cortex_mm() -> NDArray[np.float64]:
     wall = np.exp(-0.5 * ((x - 56.0) / 12.0) ** 2) * np.clip((60.0 - z) / 40.0, 0.0, 1.0)
     thickness = 1.2 + 1.6 * inward**2 * wall
     thickness[mean.socket] = 0.75
-    return thickness
+    return np.asarray(thickness)
 
 
 @lru_cache(maxsize=1)

@@ -407,7 +407,7 @@ def _noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float) -> Im
 
 def _loops(rng: np.random.Generator) -> list[tuple[float, ...]]:
     """Return chains of ellipsoids of gas, as rows of `_add_ellipsoids`."""
-    found = []
+    found: list[tuple[float, ...]] = []
     for _ in range(rng.poisson(4.0)):
         x, z = rng.normal(0, 50), rng.uniform(15, 170)
         size, run = rng.uniform(5, 15), rng.uniform(0, 2 * np.pi)
@@ -423,7 +423,7 @@ def _loops(rng: np.random.Generator) -> list[tuple[float, ...]]:
 
 def _stool(rng: np.random.Generator) -> list[tuple[float, ...]]:
     """Return the ellipsoids that contain stool, as rows of `_add_ellipsoids`."""
-    found = []
+    found: list[tuple[float, ...]] = []
     for _ in range(rng.poisson(3.0)):
         high = rng.uniform() < 0.6
         x = rng.choice([-1, 1]) * (rng.uniform(30, 110) if high else rng.uniform(0, 28))
