@@ -31,7 +31,9 @@ LANDMARKS_MM: dict[str, tuple[float, float, float]] = {
 MEAN_NECK_SHAFT_DEG = 129.0
 SYMPHYSIS_MM = 4.5
 SOCKET_REACH_MM = 34.0
-FOSSA_MM = 4.0
+# Depth of the acetabular fossa beyond the articular surface: at its middle, and at most.
+FOSSA_MM = 1.5
+DEEPEST_FOSSA_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -234,9 +236,14 @@ def open_joint(hemipelvis: Mesh, centre: Points, socket_mm: float) -> Mesh:
     away = hemipelvis.vertices[mean.socket] - centre
     distance = np.linalg.norm(away, axis=1, keepdims=True)
     unit = away / distance
-    # The acetabular fossa, inferomedially, is deeper than the weight-bearing surface.
-    fossa = smoothstep(-unit[:, 0], 0.35, 0.8) * smoothstep(-unit[:, 2], -0.45, 0.1)
-    push = unit * (socket_mm + FOSSA_MM * fossa[:, None] - distance)
+    # The floor of the acetabular fossa, medially between the horns of the lunate surface, is nearly
+    # flat. On a frontal film it is therefore a straight line, not a part of the roof's arc.
+    medial = -unit[:, 0]
+    fossa = smoothstep(medial, 0.35, 0.7) * (1.0 - smoothstep(np.abs(unit[:, 1]), 0.45, 0.8))
+    fossa *= 1.0 - smoothstep(unit[:, 2], 0.5, 0.8)
+    floor_mm = (socket_mm + FOSSA_MM) / np.maximum(medial, 0.75)
+    reach_mm = socket_mm + fossa * np.clip(floor_mm - socket_mm, 0.0, DEEPEST_FOSSA_MM)
+    push = unit * (reach_mm[:, None] - distance)
     # The acetabular notch, inferiorly, bears no weight and is left unchanged.
     push *= smoothstep(unit[:, 2:], -0.8, -0.2)
     return hemipelvis.moved(hemipelvis.vertices + mean.socket_pull @ push)

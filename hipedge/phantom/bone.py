@@ -9,23 +9,25 @@ texture of trabeculae along them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
-from hipedge.phantom.anatomy import Femur, atlas, landmark_of
+from hipedge.phantom.anatomy import LANDMARKS_MM, Femur, atlas, landmark_of
 from hipedge.phantom.compiled import compiled_fast
 from hipedge.phantom.mesh import Mesh, Points, normals
 from hipedge.phantom.projection import View, add_thickness
+from hipedge.phantom.texture import GRID_MM, axes, trabeculae, undirected, uneven
 
 Image = NDArray[np.float32]
 
-GRID_MM = 0.5
 THREAD_FIELDS = 12
+# Relative standard deviation of density between trabeculae.
+GRAIN = 0.30
+# Thickness that the sourcil adds to the subchondral bone of the acetabular roof.
+SOURCIL_MM = (0.4, 1.8)
 # Planes of the density maps: (left, top, width, height) in mm; x points laterally and y downwards
 # from the centre of the femoral head.
 FEMUR_PLANE_MM = (-40.0, -40.0, 130.0, 190.0)
@@ -81,7 +83,7 @@ class Spongiosa:
 
     def grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the coordinates x (1, w) and y (h, 1) of the map's pixels, in mm in its plane."""
-        return _axes(self.density.shape, self.corner_mm)
+        return axes(self.density.shape, self.corner_mm)
 
     def times(self, factor: NDArray[np.float32]) -> Spongiosa:
         """Return the map with its density multiplied by `factor` (h, w)."""
@@ -190,10 +192,7 @@ def pelvis_piece(mesh: Mesh, centre: Points, bone: Quality, rng: np.random.Gener
     `centre` is the centre of the acetabulum, (3,) in mm.
     """
     mean = atlas()
-    thickness = np.full(len(mesh.vertices), 1.3)
-    away = mean.hemipelvis.vertices[mean.socket] - np.array([83.7, 0.0, 0.0])
-    up = away[:, 2] / np.linalg.norm(away, axis=1)
-    thickness[mean.socket] += 0.3 + rng.uniform(0.6, 2.2) * np.clip(up, 0.0, 1.0) ** 3
+    thickness = _pelvic_cortex_mm() + rng.uniform(*SOURCIL_MM) * _sourcil()
     thickness = np.minimum(thickness * bone.cortex, 0.42 * mean.hemipelvis_wall_mm)
     return Piece(
         outer=mesh,
@@ -201,6 +200,40 @@ def pelvis_piece(mesh: Mesh, centre: Points, bone: Quality, rng: np.random.Gener
         spongiosa=pelvic_spongiosa(bone, rng),
         anchors=centre + np.array([[0.0, 0.0, 0.0], [-83.0, 0.0, 0.0], [0.0, 0.0, -100.0]]),
     )
+
+
+@lru_cache(maxsize=1)
+def _pelvic_cortex_mm() -> NDArray[np.float64]:
+    """Return the cortical thickness of the hemipelvis without its sourcil at each vertex, in mm.
+
+    It is thin under the cartilage and in the fossa, and thick along the pelvic brim and the inner
+    wall of the ischium, which appear as the iliopectineal and the ilioischial line (Armbuster,
+    Guerra, Resnick et al. The adult hip: an anatomic study. Part I. Radiology 1978;128:1–10).
+    """
+    mean = atlas()
+    vertices = mean.hemipelvis.vertices
+    inward = np.clip(-normals(mean.hemipelvis)[:, 0], 0.0, 1.0)
+    x, z = vertices[:, 0], vertices[:, 2]
+    wall = np.exp(-0.5 * ((x - 56.0) / 12.0) ** 2) * np.clip((60.0 - z) / 40.0, 0.0, 1.0)
+    thickness = 1.2 + 1.6 * inward**2 * wall
+    thickness[mean.socket] = 0.75
+    return np.asarray(thickness)
+
+
+@lru_cache(maxsize=1)
+def _sourcil() -> NDArray[np.float64]:
+    """Return the shape (V,), from 0 to 1, of the dense subchondral bone of the acetabular roof.
+
+    It lies over the head, from the edge of the roof to the apex of the fossa.
+    """
+    mean = atlas()
+    away = mean.hemipelvis.vertices[mean.socket] - np.array(LANDMARKS_MM["head"])
+    unit = away / np.linalg.norm(away, axis=1, keepdims=True)
+    shape = np.zeros(len(mean.hemipelvis.vertices))
+    shape[mean.socket] = np.clip((unit[:, 2] - 0.72) / 0.2, 0.0, 1.0) * np.clip(
+        (unit[:, 0] + 0.55) / 0.3, 0.0, 1.0
+    )
+    return shape
 
 
 def plain_piece(
@@ -235,8 +268,8 @@ def _femoral_cortex_mm() -> NDArray[np.float64]:
     """
     vertices = atlas().femur.vertices
     x, z = vertices[:, 0], vertices[:, 2]
-    shaft = np.clip((-z - 45.0) / 90.0, 0.0, 1.0)
-    thickness = 1.35 + 5.8 * shaft**1.0
+    shaft = np.clip((-z - 42.0) / 60.0, 0.0, 1.0)
+    thickness = 1.35 + 5.8 * shaft**0.8
     calcar = np.exp(-0.5 * (((x - 90.0) / 9.0) ** 2 + ((z + 42.0) / 16.0) ** 2))
     lateral = np.exp(-0.5 * (((x - 134.0) / 9.0) ** 2 + ((z + 55.0) / 16.0) ** 2))
     from_head = np.linalg.norm(vertices - np.array([83.7, 0.0, 0.0]), axis=1)
@@ -256,8 +289,8 @@ def femoral_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     fields = _femoral_threads()
     threads = share * fields[first] + (1 - share) * fields[second]
     threads *= 1.0 / np.hypot(share, 1 - share)
-    _, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.16 * threads + 0.08 * patches) + _uneven(rng, base.shape)
+    _, patches = undirected(rng, base.shape)
+    texture = 1.0 + bone.texture * (GRAIN * threads + 0.08 * patches) + uneven(rng, base.shape)
     density = base * np.clip(texture, 0.3, 2.2)
     return Spongiosa(density.astype(np.float32), FEMUR_PLANE_MM[:2], FEMUR_ANCHORS_MM)
 
@@ -267,7 +300,7 @@ def _femoral_base() -> tuple[Image, Image, Image]:
     """Return maps (h, w) of the uniform density, the trabecular groups' share and the canal."""
     left, top, width, height = FEMUR_PLANE_MM
     shape = (round(height / GRID_MM), round(width / GRID_MM))
-    x, y = _axes(shape, (left, top))
+    x, y = axes(shape, (left, top))
     head = _bell(x, y, 0.0, 0.0, 22.0, 22.0)
     compressive = _band(x, y, (-3.0, -20.0), (7.0, 42.0), 8.0)
     radius = np.hypot(x - 14.0, y - 46.0)
@@ -283,8 +316,10 @@ def _femoral_base() -> tuple[Image, Image, Image]:
 def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
     """Draw a density map of a hemipelvis: dense above the acetabulum, thin in wing and rami."""
     base = _pelvic_base()
-    threads, patches = _grain_at(rng, base.shape)
-    texture = 1.0 + bone.texture * (0.13 * threads + 0.11 * patches) + _uneven(rng, base.shape)
+    threads, patches = undirected(rng, base.shape)
+    texture = (
+        1.0 + bone.texture * (0.8 * GRAIN * threads + 0.06 * patches) + uneven(rng, base.shape)
+    )
     density = base * (bone.spongiosa * np.clip(texture, 0.3, 2.2))
     return Spongiosa(density.astype(np.float32), PELVIS_PLANE_MM[:2], PELVIS_ANCHORS_MM)
 
@@ -293,33 +328,10 @@ def pelvic_spongiosa(bone: Quality, rng: np.random.Generator) -> Spongiosa:
 def _pelvic_base() -> Image:
     left, top, width, height = PELVIS_PLANE_MM
     shape = (round(height / GRID_MM), round(width / GRID_MM))
-    x, y = _axes(shape, (left, top))
+    x, y = axes(shape, (left, top))
     roof = 0.13 * _bell(x, y, 0.0, -38.0, 22.0, 20.0)
     pillar = 0.05 * _band(x, y, (-5.0, -30.0), (-45.0, -85.0), 16.0)
     return np.asarray(0.19 + roof + pillar, np.float32)
-
-
-def _grain_at(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Image, Image]:
-    """Return random windows of the given shape from the precomputed threads and patches."""
-    fields = _grain()
-    row = rng.integers(fields.shape[1] - shape[0])
-    column = rng.integers(fields.shape[2] - shape[1])
-    threads, patches = fields[:, row : row + shape[0], column : column + shape[1]]
-    return threads, patches
-
-
-def _uneven(rng: np.random.Generator, shape: tuple[int, ...]) -> Image:
-    """Return random low-frequency variations of density (h, w), which differ between bones."""
-    x, y = _axes(shape, (0.0, 0.0))
-    total = np.zeros(shape, np.float32)
-    for _ in range(3):
-        angle, phase = rng.uniform(0, 2 * math.pi), rng.uniform(0, 2 * math.pi)
-        k, height = 2 * math.pi / rng.uniform(35.0, 120.0), rng.uniform(0.0, 0.12)
-        across, down = k * math.cos(angle) * x + phase, k * math.sin(angle) * y
-        # sin(across + down), without evaluating a sine per pixel.
-        total += (height * np.sin(across)) * np.cos(down)
-        total += (height * np.cos(across)) * np.sin(down)
-    return total
 
 
 @lru_cache(maxsize=1)
@@ -330,7 +342,7 @@ def _femoral_threads() -> Image:
     """
     left, top, width, height = FEMUR_PLANE_MM
     shape = (round(height / GRID_MM), round(width / GRID_MM))
-    x, y = _axes(shape, (left, top))
+    x, y = axes(shape, (left, top))
     rng = np.random.default_rng(0)
     fan = np.arctan2(y + 70.0, 0.35 * x + 8.0)
     around = np.arctan2(y - 46.0, x - 14.0) + np.pi / 2
@@ -339,58 +351,9 @@ def _femoral_threads() -> Image:
     share = np.clip(0.5 + 0.5 * (compressive - tensile), 0.25, 0.75)
     fields = []
     for _ in range(THREAD_FIELDS):
-        along = _threads(rng.standard_normal(shape, dtype=np.float32), fan, 8)
-        across = _threads(rng.standard_normal(shape, dtype=np.float32), around, 8)
+        along, across = trabeculae(rng, fan), trabeculae(rng, around)
         fields.append(share * along + (1 - share) * across)
     return np.asarray(fields, np.float32)
-
-
-@lru_cache(maxsize=1)
-def _grain() -> Image:
-    """Return threads and patches (2, h, w) without preferred direction, once per process."""
-    rng = np.random.default_rng(1)
-    shape = (1200, 1200)
-    noise = rng.standard_normal(shape, dtype=np.float32)
-    wander = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 40.0)
-    threads = _threads(noise, (wander / wander.std() * 1.2).astype(np.float32), 5)
-    patches = gaussian_filter(noise[:, ::-1], 6.0)
-    return np.stack([threads, patches / patches.std()])
-
-
-@compiled_fast
-def _line_integral(noise: Image, cosine: Image, sine: Image, reach: int) -> Image:
-    """Sum noise along a direction field (Cabral, Leedom. SIGGRAPH 1993:263–270)."""
-    height, width = noise.shape
-    total = np.zeros_like(noise)
-    for i in range(height):
-        for j in range(width):
-            value = noise[i, j]
-            for direction in (-1.0, 1.0):
-                x, y = j + 0.5, i + 0.5
-                for _ in range(reach):
-                    p, q = int(x), int(y)
-                    x += direction * cosine[q, p]
-                    y += direction * sine[q, p]
-                    if x < 0 or y < 0 or x >= width or y >= height:
-                        break
-                    value += noise[int(y), int(x)]
-            total[i, j] = value
-    return total
-
-
-def _threads(noise: Image, angle: Image, reach: int) -> Image:
-    """Return high-pass filtered threads along `angle` (h, w), with unit variance."""
-    lines = _line_integral(noise, np.cos(angle), np.sin(angle), reach)
-    lines = lines - gaussian_filter(lines, 6.0)
-    return np.asarray(lines / lines.std(), np.float32)
-
-
-def _axes(
-    shape: tuple[int, ...], corner_mm: tuple[float, float]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    x = corner_mm[0] + (np.arange(shape[1], dtype=np.float32) + 0.5) * GRID_MM
-    y = corner_mm[1] + (np.arange(shape[0], dtype=np.float32) + 0.5) * GRID_MM
-    return x[None, :], y[:, None]
 
 
 def _bell(x: Image, y: Image, x0: float, y0: float, sx: float, sy: float) -> Image:

@@ -1,9 +1,9 @@
 """Draw contact sheets of simulated hips: grades in columns, hospitals in rows.
 
-    python -m hipedge.phantom.contact docs/img [--real CENTRES.csv FOLDER] [--seed 0]
+    python -m hipedge.phantom.contact docs/img [--real MANIFEST.csv FOLDER] [--seed 0]
 
 This writes `phantom-CATEGORY.jpg` for each category. With `--real`, the last row of each sheet
-shows crops of real hips (see `hipedge.phantom.real`).
+shows real hips of films with a fine resolution (see `hipedge.phantom.real`).
 """
 
 from __future__ import annotations
@@ -63,13 +63,14 @@ def main() -> None:
     """Write a contact sheet for each category."""
     parser = argparse.ArgumentParser(description="Contact sheets of phantoms, one a category.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--real", nargs=2, type=Path, metavar=("CENTRES.csv", "FOLDER"))
+    parser.add_argument("--real", nargs=2, type=Path, metavar=("MANIFEST.csv", "FOLDER"))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     real: list[NDArray[np.uint8]] = []
     if arguments.real:
-        centres, films = arguments.real
-        real = real_crops(centres, films, GEOMETRY)
+        manifest, films = arguments.real
+        pixel_mm = GEOMETRY.crop_mm / GEOMETRY.size_px
+        real = real_crops(manifest, films, GEOMETRY, coarsest_mm=pixel_mm)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for category in Category:
         sheet = contact_sheet(category, seed=arguments.seed, real=real)

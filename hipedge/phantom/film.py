@@ -32,6 +32,10 @@ SINGLE_HIP_SHARE = 0.15
 SINGLE_HIP_FILM_MM = (300.0, 240.0)
 TABLE_TO_DETECTOR_MM = 50.0
 SHUTTER_MM = (2.0, 16.0)
+# Share of films whose open area ends within the region of a hip, and the distance of its edge from
+# the centre of that femoral head: laterally, distally and proximally.
+CUT_SHARE = 0.10
+CUT_MM = ((40.0, 80.0), (60.0, 115.0), (38.0, 70.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +118,7 @@ def draw_film(
         patient=patient,
         view=view,
         sides=sides,
-        shutter_px=_draw_shutter(place, view, view_rng),
+        shutter_px=_draw_shutter(place, patient, view, sides, view_rng),
         transfer_syntax_uid=str(view_rng.choice(place.transfer_syntaxes)),
         noise_seed=int(view_rng.integers(2**32)),
     )
@@ -190,12 +194,33 @@ def _with_markers(
     return replace(patient.body, streaks=tuple(streaks))
 
 
-def _draw_shutter(hospital: Hospital, view: View, rng: np.random.Generator) -> Box | None:
-    """Draw the area left open by the collimator, in image coordinates, or None."""
-    shut = rng.uniform() < hospital.collimated
+def _draw_shutter(
+    hospital: Hospital,
+    patient: Patient,
+    view: View,
+    sides: tuple[Side, ...],
+    rng: np.random.Generator,
+) -> Box | None:
+    """Draw the area left open by the collimator, in image coordinates, or None.
+
+    The area may end close to a hip, but always contains the heads.
+    """
+    shut, cut = rng.uniform(size=2) < (hospital.collimated, CUT_SHARE)
     left, top, right, bottom = rng.uniform(*SHUTTER_MM, size=4) / view.pixel_mm
     height, width = view.shape
-    return Box(left, top, width - right, height - bottom) if shut else None
+    open_px = Box(left, top, width - right, height - bottom)
+    side, edge = rng.choice(sides), int(rng.integers(3))
+    distance = rng.uniform(*CUT_MM[edge]) * view.magnification(0.0) / view.pixel_mm
+    if not cut:
+        return open_px if shut else None
+    centres = [view.project(hip.centre_mm[None])[0] for hip in patient.hips if hip.side in sides]
+    if edge == 1:
+        return replace(open_px, y1=min(open_px.y1, max(y for _, y in centres) + distance))
+    if edge == 2:
+        return replace(open_px, y0=max(open_px.y0, min(y for _, y in centres) - distance))
+    if side is Side.RIGHT:
+        return replace(open_px, x0=max(open_px.x0, min(x for x, _ in centres) - distance))
+    return replace(open_px, x1=min(open_px.x1, max(x for x, _ in centres) + distance))
 
 
 def _shut(picture: Image, film: SimulatedFilm, view: View) -> None:

@@ -38,6 +38,7 @@ from hipedge.phantom.lesions import (
     draw_lesion,
 )
 from hipedge.phantom.mesh import Mesh, Points
+from hipedge.phantom.relief import with_relief
 from hipedge.phantom.scene import HipModel
 from hipedge.types import Category, Side
 
@@ -60,10 +61,10 @@ def build_hip(
 ) -> HipModel:
     """Build a hip of the given side; a right hip is built as a left hip and mirrored."""
     # Each step has its own random stream, so that a lesion does not change the rest of the hip.
-    shape_rng, lesion_rng, tissue_rng, implant_rng = rng.spawn(4)
+    shape_rng, lesion_rng, tissue_rng, implant_rng, relief_rng = rng.spawn(5)
     lesion = draw_lesion(category, grade, lesion_rng)
     shape = lesion.shape(_varied(person.shape, category, grade, shape_rng))
-    joint = lesion.surfaces(build_joint(person, shape, leg))
+    joint = lesion.surfaces(build_joint(person, shape, leg, relief_rng))
     bones = Bones(
         pelvis_piece(joint.hemipelvis, joint.centre, person.bone, tissue_rng),
         (femur_piece(joint.femur, person.bone, tissue_rng),),
@@ -138,7 +139,9 @@ def _operated(bones: Bones, implant: Implant) -> Bones:
     return Bones(hemipelvis, femur)
 
 
-def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
+def build_joint(
+    person: Person, shape: HipShape, leg: Pose, relief_rng: np.random.Generator
+) -> Joint:
     """Assemble hemipelvis and femur, with a spherical acetabulum and the shape's centre-edge angle.
 
     The centre-edge angle is approached in two rotations of the acetabular roof.
@@ -148,7 +151,7 @@ def build_joint(person: Person, shape: HipShape, leg: Pose) -> Joint:
     tilted = (hemipelvis.vertices - centre) @ rotation_about_x(np.radians(person.tilt_deg)).T
     hemipelvis = hemipelvis.moved(tilted + centre)
     head = centre + np.array(shape.head_shift_mm)
-    femur = pose(shape_femur(femur, shape), leg, head)
+    femur = pose(shape_femur(with_relief(femur, relief_rng), shape), leg, head)
     socket_mm = femur.radius_mm + shape.space_mm
     opened = open_joint(hemipelvis, centre, socket_mm)
     covered, roof_deg = opened, 0.0

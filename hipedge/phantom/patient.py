@@ -25,6 +25,9 @@ from hipedge.phantom.spine import lumbar_spine
 from hipedge.types import ABNORMAL, Category, Side
 
 MODE_SPREAD = 0.9
+FROG_LEG_SHARE = 0.03
+EXTERNAL_SHARE = 0.15
+ABDUCTED_SHARE = 0.09
 
 # Frequencies of the categories, and of the grades within each category. At least 40 % of the hips
 # of each abnormal category have one of its two mildest grades (`docs/categories.md`).
@@ -114,12 +117,24 @@ def draw_person(identity: Identity, rng: np.random.Generator) -> Person:
 
 
 def draw_leg(rng: np.random.Generator) -> Pose:
-    """Draw the position of a leg: mostly slight internal rotation, rarely marked abduction."""
-    spread = rng.uniform(15, 40) if rng.uniform() < 0.08 else rng.normal(2, 7)
+    """Draw the position of a leg.
+
+    Most are slightly turned inwards, as radiographers aim for. Some are turned outwards, which
+    shows the lesser trochanter and shortens the neck, some abducted, a few in frog-leg position.
+    """
+    kind = rng.uniform()
+    internal, abduction, flexion = rng.normal(14, 8), rng.normal(2, 6), rng.normal(0, 5)
+    if kind < FROG_LEG_SHARE:
+        internal, abduction = rng.uniform(-25, 5), rng.uniform(25, 45)
+        flexion = rng.uniform(15, 40)
+    elif kind < FROG_LEG_SHARE + EXTERNAL_SHARE:
+        internal = rng.uniform(-32, 0)
+    elif kind < FROG_LEG_SHARE + EXTERNAL_SHARE + ABDUCTED_SHARE:
+        abduction = rng.uniform(12, 40)
     return Pose(
-        internal_deg=float(np.clip(rng.normal(7, 15), -35, 32)),
-        abduction_deg=float(spread),
-        flexion_deg=float(np.clip(rng.normal(0, 5), -8, 18)),
+        internal_deg=float(np.clip(internal, -32, 32)),
+        abduction_deg=float(abduction),
+        flexion_deg=float(np.clip(flexion, -8, 40)),
     )
 
 
@@ -139,9 +154,11 @@ def draw_patient(
     person = draw_person(identity, person_rng)
     if only:
         categories = {**dict.fromkeys(Side, (Category.NORMAL, "kl0")), only: categories[only]}
+    streams = {Side.RIGHT: right_rng, Side.LEFT: left_rng}
+    legs = {side: draw_leg(hip_rng) for side, hip_rng in streams.items()}
     hips = tuple(
-        build_hip(person, side, *categories[side], draw_leg(hip_rng), hip_rng)
-        for side, hip_rng in ((Side.RIGHT, right_rng), (Side.LEFT, left_rng))
+        build_hip(person, side, *categories[side], legs[side], hip_rng)
+        for side, hip_rng in streams.items()
     )
     turned, oblique = np.radians(np.clip(rest_rng.normal(0, (4.5, 3.5)), -13, 13))
     rotation = rotation_about_z(turned) @ rotation_about_y(oblique)
@@ -155,6 +172,7 @@ def draw_patient(
         pelvis_half_width=float(np.abs(pelvis[:, 0]).max()),
         head_x=float(np.abs(hips[1].centre_mm[0])),
         male=identity.sex == "M",
+        abduction_deg=(legs[Side.RIGHT].abduction_deg, legs[Side.LEFT].abduction_deg),
     )
     return Patient(hips, trunk, draw_distractors(body, body_rng))
 

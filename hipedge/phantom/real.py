@@ -1,4 +1,4 @@
-"""Crop real films at manually marked femoral heads, for comparison with simulated films."""
+"""Crop real hips at known femoral heads, for comparison with simulated ones."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.dicom import read
-from hipedge.imaging.geometry import HEAD_DISTANCE_MM, crop_box
+from hipedge.imaging.geometry import crop_box
 from hipedge.imaging.prepare import resample, to_bytes
 from hipedge.types import CropGeometry
 
 
-def real_crops(centres: Path, folder: Path, geometry: CropGeometry) -> list[NDArray[np.uint8]]:
-    """Crop the hips of real adult films, as the pipeline does for films without pixel spacing.
+def real_crops(
+    manifest: Path, folder: Path, geometry: CropGeometry, *, coarsest_mm: float = float("inf")
+) -> list[NDArray[np.uint8]]:
+    """Crop the hips of adults without a fracture, as the pipeline does.
 
-    `centres` is a CSV file that lists films in `folder` or its subfolders, with the columns `file`,
-    `left_x`, `left_y`, `right_x`, `right_y` (the femoral heads on the left and right of the image)
-    and `kind`. Only films of kind `bilateral` are used. Each crop is uint8 (S, S), oriented as a
-    right hip.
+    `manifest` is a CSV file like `hipedge/insertion/data/fracatlas.csv`, with a row for each hip of
+    the films in `folder`: `path`, `age_class`, `side`, the centre of the head `x` and `y` in pixels
+    of the upright film, `mm_per_px` and `quarter_turns`. Films with pixels larger than
+    `coarsest_mm` are left out: they hold no detail finer than that. Each crop is uint8 (S, S),
+    oriented as a right hip.
     """
+    with manifest.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["age_class"] == "adult"]
     found = []
-    with centres.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["kind"] == "bilateral"]
     for row in rows:
-        path = next(folder.rglob(row["file"]))
-        pixels = read(path).pixels
-        heads = {
-            -1: (float(row["left_x"]), float(row["left_y"])),
-            1: (float(row["right_x"]), float(row["right_y"])),
-        }
-        spacing = HEAD_DISTANCE_MM / float(np.hypot(*np.subtract(heads[1], heads[-1])))
-        for lateral, head in heads.items():
-            box = crop_box(head, (spacing, spacing), geometry, lateral=lateral)
-            crop = to_bytes(resample(pixels, box, geometry.size_px))
-            found.append(crop if lateral < 0 else crop[:, ::-1])
+        mm_per_px = float(row["mm_per_px"])
+        if mm_per_px > coarsest_mm:
+            continue
+        pixels = np.rot90(read(folder / row["path"]).pixels, int(row["quarter_turns"]))
+        lateral = -1 if row["side"] == "right" else 1
+        head = float(row["x"]), float(row["y"])
+        box = crop_box(head, (mm_per_px, mm_per_px), geometry, lateral=lateral)
+        crop = to_bytes(resample(np.ascontiguousarray(pixels), box, geometry.size_px))
+        found.append(crop if lateral < 0 else crop[:, ::-1])
     return found

@@ -1,16 +1,17 @@
 """Measure the distance between simulated and real hip crops, from three image statistics.
 
-    python -m hipedge.phantom.statistics CENTRES.csv FOLDER [--count 60] [--seed 0]
+    python -m hipedge.phantom.statistics MANIFEST.csv FOLDER [--count 60] [--seed 0]
 
 This prints the distance of each hospital's simulated hips from real hips (see
 `hipedge.phantom.real`), and the distance between two halves of the real hips. Distances below the
-latter are not distinguishable.
+latter are not distinguishable. Histogram and contrast are compared with all real hips, the spectrum
+with those whose film has pixels no larger than the crop's.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,9 @@ LEVELS = 256
 WINDOW_PX = 9
 # Mean differences equivalent to a distance of 1, in grey levels, decades and grey levels.
 SCALES = (10.0, 0.5, 5.0)
+# Spatial frequency above which detail is fine, and the width of a band, in cycles per crop.
+FINE_CYCLES = 64
+BAND_CYCLES = 16
 GEOMETRY = CropGeometry(size_px=256, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
 
@@ -98,22 +102,34 @@ def distance(a: CropStatistics, b: CropStatistics) -> Distance:
     )
 
 
+def fine_factor(a: CropStatistics, b: CropStatistics) -> float:
+    """Return by what factor the power of fine detail differs most, over bands of 16 cycles."""
+    apart = (a.spectrum - b.spectrum)[FINE_CYCLES:]
+    bands = apart[: len(apart) // BAND_CYCLES * BAND_CYCLES].reshape(-1, BAND_CYCLES).mean(axis=1)
+    return float(10.0 ** np.abs(bands).max())
+
+
 def main() -> None:
     """Print a row for the halves of the real crops, for each hospital, and for all hospitals."""
     parser = argparse.ArgumentParser(description="How far phantoms are from real radiographs.")
-    parser.add_argument("centres", type=Path)
+    parser.add_argument("manifest", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    real = np.array(real_crops(arguments.centres, arguments.folder, GEOMETRY))
+    real = np.array(real_crops(arguments.manifest, arguments.folder, GEOMETRY))
+    pixel_mm = GEOMETRY.crop_mm / GEOMETRY.size_px
+    sharp = real_crops(arguments.manifest, arguments.folder, GEOMETRY, coarsest_mm=pixel_mm)
     seeds = range(arguments.seed, arguments.seed + arguments.count)
-    print("| crops | histogram, grey levels | spectrum, decades | contrast, grey levels | total |")
-    print("|---|---|---|---|---|")
+    print(
+        "| crops | histogram, grey levels | spectrum, decades | contrast, grey levels | total "
+        "| power above 64 cycles, factor |"
+    )
+    print("|---|---|---|---|---|---|")
     # The two hips of a film are similar, so the halves are split by film.
     halves = np.arange(len(real)) // 2 % 2 == 0
     _print_row("real, half against half", crop_statistics(real[halves]), real[~halves])
-    measured = crop_statistics(real)
+    measured = replace(crop_statistics(real), spectrum=crop_statistics(np.array(sharp)).spectrum)
     drawn = {}
     for hospital in HOSPITALS:
         crops = [crop(seed, GEOMETRY, Category.NORMAL, hospital)[0][0] for seed in seeds]
@@ -123,10 +139,11 @@ def main() -> None:
 
 
 def _print_row(name: str, measured: CropStatistics, crops: NDArray[np.uint8]) -> None:
-    apart = distance(measured, crop_statistics(crops))
+    drawn = crop_statistics(crops)
+    apart = distance(measured, drawn)
     print(
         f"| {name} | {apart.histogram:.1f} | {apart.spectrum:.2f} | {apart.contrast:.1f} "
-        f"| {apart.total:.2f} |"
+        f"| {apart.total:.2f} | {fine_factor(measured, drawn):.2f} |"
     )
 
 

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from hipedge.phantom import crop
+from hipedge.phantom import HOSPITALS, crop
 from hipedge.phantom.real import real_crops
-from hipedge.phantom.statistics import crop_statistics, distance
+from hipedge.phantom.statistics import crop_statistics, distance, fine_factor
 from hipedge.types import Category, CropGeometry
 
 GEOMETRY = CropGeometry(size_px=128, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
@@ -33,9 +35,24 @@ def test_stronger_contrast_is_seen_in_spectrum_and_windows():
 
 
 def test_phantoms_are_nearer_to_real_hips_than_to_noise(shared_data, pytestconfig):
-    centres = pytestconfig.rootpath / "tests/data/fracatlas_centres.csv"
-    real = crop_statistics(np.array(real_crops(centres, shared_data / "fracatlas_hip", GEOMETRY)))
+    manifest = pytestconfig.rootpath / "hipedge/insertion/data/fracatlas.csv"
+    real = crop_statistics(np.array(real_crops(manifest, shared_data / "fracatlas", GEOMETRY)))
     drawn = np.array([crop(seed, GEOMETRY, Category.NORMAL)[0][0] for seed in range(24)])
     apart = distance(real, crop_statistics(drawn))
-    assert apart.total < 1.5
+    assert apart.total < 1.0
     assert apart.total < 0.5 * distance(real, crop_statistics(noise(0))).total
+
+
+def test_fine_detail_has_the_power_that_it_has_on_real_films(shared_data, pytestconfig):
+    manifest = pytestconfig.rootpath / "hipedge/insertion/data/fracatlas.csv"
+    fine = replace(GEOMETRY, size_px=256)
+    crops = real_crops(manifest, shared_data / "fracatlas", fine, coarsest_mm=160.0 / 256)
+    assert len(crops) >= 5
+    drawn = np.array(
+        [
+            crop(seed, fine, Category.NORMAL, style)[0][0]
+            for seed in range(10)
+            for style in HOSPITALS
+        ]
+    )
+    assert fine_factor(crop_statistics(np.array(crops)), crop_statistics(drawn)) < 1.8

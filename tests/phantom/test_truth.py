@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from hipedge.phantom.anatomy import landmark_of
+from hipedge.phantom.anatomy import LANDMARKS_MM, Build, landmark_of, pelvis_and_femur
 from hipedge.phantom.hip import build_joint
 from hipedge.phantom.lesions import centre_edge_deg, draw_lesion
 from hipedge.phantom.patient import GRADE_SHARES, draw_identity, draw_leg, draw_person
+from hipedge.phantom.relief import with_relief
 from hipedge.types import Category, Side
 from tests.phantom.conftest import bilateral_seed, film_of
 
@@ -98,7 +99,7 @@ def joint_of(category, grade, seed):
     return (
         person,
         lesion,
-        lesion.surfaces(build_joint(person, lesion.shape(person.shape), draw_leg(rng))),
+        lesion.surfaces(build_joint(person, lesion.shape(person.shape), draw_leg(rng), rng)),
     )
 
 
@@ -154,3 +155,25 @@ def test_the_grades_are_those_of_the_page_on_categories(pytestconfig):
         assert f"`{category.value}`" in page
         for grade in shares:
             assert f"`{grade}`" in page
+
+
+def test_a_film_that_ends_at_a_hip_still_shows_the_heads(monkeypatch):
+    monkeypatch.setattr("hipedge.phantom.film.CUT_SHARE", 1.0)
+    for start in range(6):
+        film = film_of(start)
+        box = film.shutter_px
+        for side in film.sides:
+            x, y = film.centre_px(side)
+            assert box.x0 + 30 < x < box.x1 - 30
+            assert box.y0 + 30 < y < box.y1 - 30
+
+
+def test_relief_changes_the_trochanters_but_neither_head_nor_landmarks():
+    _, femur = pelvis_and_femur(Build((0.0,) * 10, 1.0))
+    rough = with_relief(femur, np.random.default_rng(0))
+    moved = np.linalg.norm(rough.mesh.vertices - femur.mesh.vertices, axis=1)
+    on_head = np.linalg.norm(femur.mesh.vertices - femur.at("head"), axis=1) < 27.0
+    assert moved[on_head].max() == 0.0
+    assert moved.max() > 2.0
+    for landmark in LANDMARKS_MM:
+        np.testing.assert_array_equal(rough.at(landmark), femur.at(landmark))

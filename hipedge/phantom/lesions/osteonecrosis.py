@@ -11,6 +11,7 @@ from hipedge.phantom.lesions.arthritis import Arthritis, draw_arthritis
 from hipedge.phantom.lesions.base import Bones, Joint, Lesion
 from hipedge.phantom.lesions.surfaces import direction, flatten_head
 from hipedge.phantom.lesions.tissue import inside, with_tissue
+from hipedge.phantom.texture import patches
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Osteonecrosis(Lesion):
 
     The necrotic segment is the intersection of the head with a circle of radius `segment_mm`
     centred on the head's surface at `direction_deg`. `lucency` and `patchiness` describe its
-    interior and `rim` its sclerotic edge, as factors on the density of cancellous bone.
+    interior and `rim` its sclerotic edge, as factors on the density of cancellous bone. The edge is
+    uneven and interrupted, and interior and surroundings are mottled, by noise from `seed`.
     """
 
     direction_deg: float
@@ -31,7 +33,7 @@ class Osteonecrosis(Lesion):
     crescent_mm: float
     depression_mm: float
     waviness: tuple[float, ...]
-    pattern: tuple[float, ...]
+    seed: int
     secondary: Arthritis | None = None
 
     def shape(self, shape: HipShape) -> HipShape:
@@ -52,24 +54,32 @@ class Osteonecrosis(Lesion):
         head = bones.femur[0].spongiosa
         radius = joint.femur.radius_mm
         x, y = head.grid()
+        rng = np.random.default_rng(self.seed)
+        fine, broad, breaks = (patches(rng, head.density.shape, mm) for mm in (0.8, 2.2, 3.5))
         dx, dz = direction(self.direction_deg) * radius
         bearing = np.arctan2(y + dz, x - dx)
         edge = self.segment_mm * (1.0 + sum(
             a * np.cos((k + 2) * bearing + 3.0 * k) for k, a in enumerate(self.waviness)
         ))  # fmt: skip
-        from_edge = np.hypot(x - dx, y + dz) - edge
-        segment = inside(-from_edge, 1.0) * inside(radius + 1.0 - np.hypot(x, y), 0.8)
-        a, b, c, d = self.pattern
-        waves = np.sin(a * x + 2.0 * np.cos(b * y + c)) * np.sin(b * y - 1.5 * np.sin(a * x + d))
-        content = self.lucency * (1.0 + self.patchiness * waves)
-        rim = np.exp(-0.5 * ((from_edge - 0.5 * self.rim_mm) / (0.6 * self.rim_mm)) ** 2)
-        rim = rim * inside(radius - np.hypot(x, y), 0.8)
-        factor = (1.0 + segment * (content - 1.0)) * (1.0 + rim * (self.rim - 1.0))
+        from_edge = np.hypot(x - dx, y + dz) - edge + 1.6 * broad
+        in_head = inside(radius - np.hypot(x, y), 0.8)
+        segment = inside(-from_edge, 1.8) * in_head
+        mottled = 0.5 * fine + broad
+        content = np.clip(self.lucency * (1.0 + 0.8 * self.patchiness * mottled), 0.3, None)
+        width = 1.2 * self.rim_mm
+        rim = np.exp(-0.5 * ((from_edge - 0.5 * width) / (0.7 * width)) ** 2)
+        rim *= in_head * inside(breaks + 0.3 * fine, 0.35)
+        # Repair around the segment is uneven too, and fades into the neck.
+        repair = np.exp(-np.clip(from_edge, 0.0, None) / 6.0) * inside(from_edge, 1.0) * in_head
+        dense = 1.0 + rim * (self.rim - 1.0) + 0.25 * (self.rim - 1.0) * repair * (1.0 + broad)
+        factor = (1.0 + segment * (content - 1.0)) * np.clip(dense, 0.4, None)
         if self.crescent_mm:
-            depth = radius - self.depression_mm - np.hypot(x, y)
+            depth = radius - self.depression_mm - np.hypot(x, y) + 0.5 * broad
             line = np.exp(-0.5 * ((depth - 2.6) / (0.5 * self.crescent_mm)) ** 2)
-            factor = factor * (1.0 - 0.85 * line * inside(-from_edge - 2.0, 1.0))
-        painted = with_tissue(bones, bones.hemipelvis.spongiosa, head.times(factor))
+            factor = factor * (1.0 - 0.75 * line * inside(-from_edge - 2.0, 1.0))
+        painted = with_tissue(
+            bones, bones.hemipelvis.spongiosa, head.times(factor.astype(np.float32))
+        )
         return self.secondary.tissue(painted, joint) if self.secondary else painted
 
 
@@ -91,6 +101,6 @@ def draw_osteonecrosis(grade: str, rng: np.random.Generator) -> Osteonecrosis:
         crescent_mm=rng.uniform(*crescent),
         depression_mm=rng.uniform(*depression),
         waviness=tuple(rng.normal(0, 0.10, size=4)),
-        pattern=(*rng.uniform(0.25, 0.8, size=2), *rng.uniform(0, 6.3, size=2)),
+        seed=int(rng.integers(2**32)),
         secondary=draw_arthritis("kl3", rng) if grade == "arco4" else None,
     )

@@ -15,25 +15,39 @@ from hipedge.phantom.lesions.surfaces import direction
 def thickened(
     tissue: Spongiosa, radius_mm: float, direction_deg: float, depth_mm: float, strength: float
 ) -> Spongiosa:
-    """Add a dense band from the joint surface inwards; `depth_mm` is negative in the head."""
+    """Add a dense band from the joint surface inwards; `depth_mm` is negative in the head.
+
+    The band is deepest in `direction_deg` and uneven along the joint.
+    """
     if not depth_mm:
         return tissue
     x, y = tissue.grid()
     distance = np.hypot(x, y)
     bearing = np.degrees(np.arctan2(x, -y))
-    depth = (distance - radius_mm) / depth_mm
+    off = bearing - direction_deg
+    uneven = 1.0 + 0.25 * np.sin(0.21 * off + direction_deg) + 0.2 * np.sin(0.47 * off + radius_mm)
+    depth = (distance - radius_mm) / (depth_mm * uneven)
     band = np.where(depth < 0, np.exp(-0.5 * (depth / 0.4) ** 2), np.exp(-0.5 * depth**2))
-    sector = np.exp(-0.5 * ((bearing - direction_deg) / 32.0) ** 2)
-    return tissue.times((1.0 + 1.6 * strength * band * sector).astype(np.float32))
+    sector = np.exp(-0.5 * (off / 32.0) ** 2)
+    return tissue.times((1.0 + 2.4 * strength * band * sector).astype(np.float32))
 
 
 def hollowed(tissue: Spongiosa, cyst: Cyst, distance_mm: float) -> Spongiosa:
-    """Add a lucent cyst whose centre lies `distance_mm` from the head's centre."""
+    """Add a lucent cyst with an irregular outline, `distance_mm` from the head's centre.
+
+    The bone in front of and behind a cyst remains, so that the lucency is partial.
+    """
     x, y = tissue.grid()
     dx, dz = direction(cyst.angle_deg) * distance_mm
-    r = np.hypot(x - dx, y + dz) / (cyst.diameter_mm / 2)
-    hole = 1.0 - 0.75 * inside(0.9 - r, 0.125)
-    rim = 1.0 + 0.6 * np.exp(-0.5 * ((r - 1.15) / 0.18) ** 2)
+    bearing = np.arctan2(y + dz, x - dx)
+    outline = (
+        1.0
+        + 0.18 * np.sin(2 * bearing + cyst.angle_deg)
+        + 0.12 * np.sin(3 * bearing + 7.0 * cyst.diameter_mm)
+    )
+    r = np.hypot(x - dx, y + dz) / (cyst.diameter_mm / 2) / outline
+    hole = 1.0 - 0.65 * inside(0.9 - r, 0.2)
+    rim = 1.0 + 0.4 * np.exp(-0.5 * ((r - 1.25) / 0.25) ** 2)
     return tissue.times((hole * rim).astype(np.float32))
 
 
