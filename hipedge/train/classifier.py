@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hipedge.train.guidance import guidance_loss
 from hipedge.train.loop import Objective, autocast
 from hipedge.train.network import HipNet
 from hipedge.types import CATEGORIES
@@ -19,23 +20,31 @@ SCORING_BATCH = 32
 class Classification(Objective):
     """The loss of HipNet on crops uint8 (N, 1, S, S) of known categories (N,).
 
-    The backbone runs in mixed precision where that is faster; pooling and head always run in
-    single precision. `pretrained` is the part of the network that is only fine-tuned.
+    To the loss of the logits, `guidance` times that of the activation maps is added, where masks of
+    lesions are known. The backbone runs in mixed precision where that is faster; pooling and head
+    always run in single precision. `pretrained` is the part of the network that is only fine-tuned.
     """
 
     network: HipNet
 
     def __init__(
-        self, network: HipNet, loss: nn.Module, pretrained: nn.Module | None = None
+        self,
+        network: HipNet,
+        loss: nn.Module,
+        guidance: float = 0.0,
+        pretrained: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network, self.loss, self.pretrained = network, loss, pretrained
+        self.guidance = guidance
 
-    def forward(self, pixels: Tensor, categories: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
+    def forward(self, pixels: Tensor, categories: Tensor, masks: Tensor) -> Tensor:
+        """Return the loss, a scalar; `masks` are bool (N, 1, S, S), empty where unknown."""
         with mixed_precision(self.network, pixels.device):
-            logits, _ = self.network(pixels)
+            logits, maps = self.network(pixels)
         loss: Tensor = self.loss(logits, categories)
+        if self.guidance:
+            loss = loss + self.guidance * guidance_loss(maps, categories, masks)
         return loss
 
 

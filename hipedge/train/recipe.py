@@ -78,7 +78,7 @@ def untrained_objective(settings: TrainingSettings, counts: Sequence[int]) -> Cl
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = HipNet(settings.backbone, size_px=settings.geometry.size_px)
-    return Classification(network, FocalLoss(class_balanced_weights(counts)))
+    return Classification(network, FocalLoss(class_balanced_weights(counts)), settings.guidance)
 
 
 DEFAULTS = TrainingSettings()
@@ -295,7 +295,7 @@ def _simulations(
             phantom,
             Restyle(appearance, RESTYLED_PHANTOMS)
             if appearance is not None
-            else lambda square, rng: augment(square, rng, strength),
+            else lambda square, mask, rng: augment(square, mask, rng, strength),
             data.cache,
             source="phantoms",
             geometry=settings.geometry,

@@ -26,7 +26,8 @@ class TrainingSettings:
     `backbone` is a name in `hipedge.train.backbones.BACKBONES`. In each epoch `phantoms` simulated
     hips and `insertions` real hips with inserted lesions are added to the manifest's hips; each is
     drawn from a pool of that many different ones, `pool` and `insertion_pool`, or is new every
-    time where that is None. `about` is a sentence about the model for its card.
+    time where that is None. `guidance` is the weight of the loss of activation maps that point
+    elsewhere than at inserted lesions. `about` is a sentence about the model for its card.
     """
 
     name: str = "hipnet"
@@ -43,6 +44,7 @@ class TrainingSettings:
     pool: int | None = None
     insertions: int = 0
     insertion_pool: int | None = None
+    guidance: float = 0.2
     strength: Strength = field(default_factory=Strength)
 
     @property

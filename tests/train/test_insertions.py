@@ -10,9 +10,9 @@ import pytest
 from hipedge.errors import ConfigError, InputError
 from hipedge.train.appearance import Appearance
 from hipedge.train.recipe import train
-from hipedge.train.restyle import Restyle, collimate, lower_resolution
+from hipedge.train.restyle import STRENGTH, Restyle, collimate, lower_resolution
 from hipedge.train.settings import TrainingSettings
-from hipedge.types import Category, CropGeometry
+from hipedge.types import CATEGORIES, Category, CropGeometry
 
 pytest.importorskip("xraylib", reason="insertions: pip install 'hipedge[phantom]'")
 
@@ -90,6 +90,17 @@ def test_appearance_is_that_of_training_backgrounds(source):
     assert len(appearance.images) % len(source.backgrounds.of("train")) == 0
 
 
+def test_training_samples_carry_the_masks_of_their_lesions(source):
+    draw = source.training()
+    for number in range(12):
+        pixels, category, mask = draw(np.random.SeedSequence((3, number)))
+        assert mask.shape == pixels.shape == (1, 64, 64)
+        if CATEGORIES[category] is Category.NORMAL:
+            assert not mask.any()
+        elif CATEGORIES[category] is Category.TOTAL_HIP_ARTHROPLASTY:
+            assert mask.any()
+
+
 def test_backgrounds_without_a_calibration_split_are_refused(backgrounds, films, tmp_path):
     with backgrounds.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] != "val"]
@@ -157,13 +168,27 @@ def crop():
 def test_restyling_is_determined_by_its_seed_and_keeps_the_anatomy(crop, share):
     real = np.random.default_rng(5).integers(1, 255, (3, 64, 64)).astype(np.uint8)
     restyle = Restyle(Appearance(real), share)
+    disc = crop == crop.max()
     for seed in range(20):
-        once, again = (restyle(crop, np.random.default_rng(seed)) for _ in range(2))
+        (once, mask), (again, _) = (
+            restyle(crop, disc, np.random.default_rng(seed)) for _ in range(2)
+        )
         np.testing.assert_array_equal(once, again)
-        assert once.shape == (64, 64)
-        assert once.dtype == np.uint8
-    mean = np.mean([restyle(crop, np.random.default_rng(s)) for s in range(60)], axis=0)
+        assert once.shape == mask.shape == (64, 64)
+        assert (once.dtype, mask.dtype) == (np.uint8, bool)
+    restyled = [restyle(crop, disc, np.random.default_rng(s)) for s in range(60)]
+    mean = np.mean([pixels for pixels, _ in restyled], axis=0)
     assert mean[26:38, 26:38].mean() > mean[4:12, 4:60].mean() + 30
+    marked = np.mean([mask for _, mask in restyled], axis=0)
+    assert marked[28:36, 28:36].mean() > 0.8
+    assert not marked[:4].any()
+
+
+def test_a_black_strip_at_the_edge_is_not_marked_as_a_lesion(crop):
+    restyle = Restyle(None, 0.0, replace(STRENGTH, rotate_deg=0.0, scale=0.0, shift=0.0))
+    everywhere = np.ones(crop.shape, bool)
+    masks = [restyle(crop, everywhere, np.random.default_rng(seed))[1] for seed in range(60)]
+    assert 0 < sum(not mask[0].any() for mask in masks) < 30
 
 
 def test_collimation_blackens_edges_and_nothing_else(crop):
