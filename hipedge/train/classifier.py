@@ -17,15 +17,19 @@ from hipedge.types import CATEGORIES
 SCORING_BATCH = 32
 
 
-class Classification(Objective):
+class HipObjective(Objective):
+    """A loss of HipNet on crops uint8 (N, 1, S, S), their categories and their masks."""
+
+    network: HipNet
+
+
+class Classification(HipObjective):
     """The loss of HipNet on crops uint8 (N, 1, S, S) of known categories (N,).
 
     To the loss of the logits, `guidance` times that of the activation maps is added, where masks of
     lesions are known. The backbone runs in mixed precision where that is faster; pooling and head
     always run in single precision. `pretrained` is the part of the network that is only fine-tuned.
     """
-
-    network: HipNet
 
     def __init__(
         self,

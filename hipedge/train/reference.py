@@ -69,6 +69,7 @@ def make_reference(
     device: str | None = None,
     workers: int = 0,
     imagenet_weights: Path | None = None,
+    teacher: Path | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
     """Simulate films, train locator and classifier, write the model folder; return it."""
@@ -103,6 +104,7 @@ def make_reference(
             device=device,
             workers=workers,
             imagenet_weights=imagenet_weights,
+            teacher=teacher,
             listener=_listener(log, "classifier"),
         )
     model = folder / "model"
@@ -166,6 +168,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--locator-epochs", type=int, default=48)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--imagenet-weights", type=Path, help="file, where there is no network")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="CHECKPOINT", help="of a classifier that is distilled"
+    )
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -218,6 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         device=given.device,
         workers=given.workers,
         imagenet_weights=given.imagenet_weights,
+        teacher=given.teacher,
         log=lambda text: print(text, file=sys.stderr, flush=True),
     )
     print(model)

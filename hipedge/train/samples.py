@@ -28,9 +28,7 @@ Item = tuple[Tensor, int, Tensor]
 
 # Returns a crop uint8 (1, S, S), its category as an index into `CATEGORIES`, and the mask of its
 # lesion, bool (1, S, S), which is empty if it is not known.
-Simulate = Callable[
-    [np.random.SeedSequence], tuple[NDArray[np.uint8], int, NDArray[np.bool_]]
-]
+Simulate = Callable[[np.random.SeedSequence], tuple[NDArray[np.uint8], int, NDArray[np.bool_]]]
 # Returns a crop (S, S) in another place and appearance, and its mask (S, S) in the same place.
 Augment = Callable[
     [NDArray[np.uint8], NDArray[np.bool_], np.random.Generator],

@@ -27,7 +27,8 @@ class TrainingSettings:
     hips and `insertions` real hips with inserted lesions are added to the manifest's hips; each is
     drawn from a pool of that many different ones, `pool` and `insertion_pool`, or is new every
     time where that is None. `guidance` is the weight of the loss of activation maps that point
-    elsewhere than at inserted lesions. `about` is a sentence about the model for its card.
+    elsewhere than at inserted lesions. `teacher` is the SHA-256 of the checkpoint that is
+    distilled, if any. `about` is a sentence about the model for its card.
     """
 
     name: str = "hipnet"
@@ -45,6 +46,7 @@ class TrainingSettings:
     insertions: int = 0
     insertion_pool: int | None = None
     guidance: float = 0.2
+    teacher: str = ""
     strength: Strength = field(default_factory=Strength)
 
     @property

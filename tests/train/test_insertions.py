@@ -1,6 +1,7 @@
 """Training on lesions inserted into real hips: splits, samples, and a run of a few steps."""
 
 import csv
+import hashlib
 import json
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from hipedge.errors import ConfigError, InputError
+from hipedge.model.untrained import untrained_card
 from hipedge.train.appearance import Appearance
 from hipedge.train.recipe import train
 from hipedge.train.restyle import STRENGTH, Restyle, collimate, lower_resolution
@@ -17,7 +19,7 @@ from hipedge.types import CATEGORIES, Category, CropGeometry
 pytest.importorskip("xraylib", reason="insertions: pip install 'hipedge[phantom]'")
 
 from hipedge.train.insertions import InsertionSource
-from hipedge.train.network import Checkpoint
+from hipedge.train.network import Checkpoint, HipNet
 from hipedge.train.reference import BACKGROUNDS
 
 GEOMETRY = CropGeometry(size_px=64, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
@@ -145,6 +147,40 @@ def test_a_training_without_labels_leaves_a_calibrated_checkpoint(
             cache=cache,
             device="cpu",
         )
+
+
+def test_a_network_is_distilled_from_the_checkpoint_of_another_without_labels(
+    backgrounds, films, cache, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
+    settings = TrainingSettings(
+        geometry=GEOMETRY,
+        backbone="efficientnet_lite0",
+        epochs=1,
+        batch_size=2,
+        insertions=6,
+        phantoms=2,
+        pool=2,
+    )
+    given = {"backgrounds": backgrounds, "films": films, "cache": cache, "device": "cpu"}
+    teacher = tmp_path / "teacher.pt"
+    network = HipNet("efficientnet_lite0", size_px=64)
+    golden = np.zeros((64, 1, 64, 64), np.uint8)
+    Checkpoint(network, untrained_card(0, GEOMETRY), golden).save(teacher)
+    path = train(None, tmp_path / "run", settings, teacher=teacher, **given)
+    card = Checkpoint.load(path).card
+    sha256 = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    assert f"distilled from the checkpoint with SHA-256 {sha256}" in card.training_data
+    assert "focal loss" not in card.training_data
+    Checkpoint(HipNet("efficientnet_lite0", size_px=64), untrained_card(0, GEOMETRY), golden).save(
+        teacher
+    )
+    with pytest.raises(ConfigError, match="another teacher"):
+        train(None, tmp_path / "run", settings, teacher=teacher, **given)
+    larger = replace(GEOMETRY, crop_mm=200.0)
+    Checkpoint(network, untrained_card(0, larger), golden).save(teacher)
+    with pytest.raises(ConfigError, match="which are not those of this training"):
+        train(None, tmp_path / "other", settings, teacher=teacher, **given)
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path):
