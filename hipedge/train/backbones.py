@@ -123,7 +123,7 @@ class EfficientNetLite0(nn.Module):
         self.num_features = LITE0_FEATURES
         self._pretrained = False
         # As the pixels: single-precision training is a third faster than with mixed layouts.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def _centre_cells(self) -> None:
         """Centre each position at 1/16 on the pixels of its cell of the activation map.

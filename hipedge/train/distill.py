@@ -48,7 +48,7 @@ class Distillation(HipObjective):
         logits, maps = self.network.logits_and_maps(features)
         with torch.autocast(features.device.type, enabled=False):
             hints = self.projection(features.float())
-        their_features, their_maps = in_cells(their_features.float(), their_maps, maps.shape[2:])
+        their_features, their_maps = in_cells(their_features.float(), their_maps, (maps.shape[2], maps.shape[3]))
         return (
             relative_error(hints, their_features)
             + relative_error(maps, their_maps)
@@ -56,7 +56,7 @@ class Distillation(HipObjective):
         )
 
 
-def in_cells(features: Tensor, maps: Tensor, cells: torch.Size) -> tuple[Tensor, Tensor]:
+def in_cells(features: Tensor, maps: Tensor, cells: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the mean of features (N, C, h, w) and the sum of maps (N, K, h, w) over larger cells.
 
     So maps still add up to the logits.

@@ -80,7 +80,7 @@ def test_in_larger_cells_maps_still_add_up_to_the_logits():
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(2, 5, 16, 16, generator=generator)
     maps = torch.rand(2, len(CATEGORIES), 16, 16, generator=generator)
-    fewer, added = in_cells(features, maps, torch.Size((8, 8)))
+    fewer, added = in_cells(features, maps, (8, 8))
     torch.testing.assert_close(added.sum((2, 3)), maps.sum((2, 3)))
     torch.testing.assert_close(added[0, 0, 0, 0], maps[0, 0, :2, :2].sum())
     torch.testing.assert_close(fewer[0, 0, 0, 0], features[0, 0, :2, :2].mean())
