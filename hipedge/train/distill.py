@@ -48,7 +48,8 @@ class Distillation(HipObjective):
         logits, maps = self.network.logits_and_maps(features)
         with torch.autocast(features.device.type, enabled=False):
             hints = self.projection(features.float())
-        their_features, their_maps = in_cells(their_features.float(), their_maps, (maps.shape[2], maps.shape[3]))
+        cells = maps.shape[2], maps.shape[3]
+        their_features, their_maps = in_cells(their_features.float(), their_maps, cells)
         return (
             relative_error(hints, their_features)
             + relative_error(maps, their_maps)
