@@ -3,14 +3,17 @@
 import csv
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hipedge.errors import ConfigError, InputError
+from hipedge.model import open_model
 from hipedge.model.untrained import untrained_card
 from hipedge.train.appearance import Appearance
+from hipedge.train.locator import LocatorSettings
 from hipedge.train.recipe import train
 from hipedge.train.restyle import STRENGTH, Restyle, collimate, lower_resolution
 from hipedge.train.settings import TrainingSettings
@@ -20,7 +23,7 @@ pytest.importorskip("xraylib", reason="insertions: pip install 'hipedge[phantom]
 
 from hipedge.train.insertions import InsertionSource
 from hipedge.train.network import Checkpoint, HipNet
-from hipedge.train.reference import BACKGROUNDS
+from hipedge.train.reference import BACKGROUNDS, make_reference
 
 GEOMETRY = CropGeometry(size_px=64, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
@@ -181,6 +184,47 @@ def test_a_network_is_distilled_from_the_checkpoint_of_another_without_labels(
     Checkpoint(network, untrained_card(0, larger), golden).save(teacher)
     with pytest.raises(ConfigError, match="which are not those of this training"):
         train(None, tmp_path / "other", settings, teacher=teacher, **given)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_reference_command_makes_a_model_and_distils_a_student_from_it(
+    backgrounds, films, tmp_path, monkeypatch, reference_model
+):
+    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
+    settings = TrainingSettings(
+        geometry=GEOMETRY,
+        backbone="efficientnet_lite0",
+        epochs=1,
+        batch_size=2,
+        insertions=3,
+        phantoms=1,
+    )
+    (tmp_path / "locator").mkdir()
+    shutil.copyfile(reference_model.locator, tmp_path / "locator" / "locator.onnx")
+
+    def make():
+        return make_reference(
+            tmp_path,
+            fracatlas=films,
+            films=6,
+            locator=LocatorSettings(),
+            classifier=settings,
+            student=replace(settings, backbone="resnet50", imagenet=False),
+            backgrounds=backgrounds,
+            device="cpu",
+            log=lambda text: None,
+        )
+
+    assert make() == tmp_path / "model"
+    made = [open_model(tmp_path / name).card for name in ("model", "student_model")]
+    sha256 = hashlib.sha256((tmp_path / "classifier" / "checkpoint.pt").read_bytes()).hexdigest()
+    assert "class-balanced focal loss" in made[0].training_data
+    assert "Backbone resnet50, CBAM, GeM and distilled from the checkpoint" in made[1].training_data
+    assert sha256 in made[1].training_data
+    assert all("Locator: " in card.training_data for card in made)
+    monkeypatch.setattr("hipedge.train.reference.train", None)  # nothing is made again
+    assert make() == tmp_path / "model"
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path):
