@@ -81,7 +81,12 @@ def untrained_objective(settings: TrainingSettings, counts: Sequence[int]) -> Cl
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = HipNet(settings.backbone, size_px=settings.geometry.size_px)
-    return Classification(network, FocalLoss(class_balanced_weights(counts)), settings.guidance)
+    return Classification(
+        network,
+        FocalLoss(class_balanced_weights(counts)),
+        settings.guidance,
+        settings.faithfulness,
+    )
 
 
 def distilling_from(teacher: Path) -> MakeObjective:

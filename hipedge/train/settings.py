@@ -27,7 +27,8 @@ class TrainingSettings:
     hips and `insertions` real hips with inserted lesions are added to the manifest's hips; each is
     drawn from a pool of that many different ones, `pool` and `insertion_pool`, or is new every
     time where that is None. `guidance` is the weight of the loss of activation maps that point
-    elsewhere than at inserted lesions. `teacher` is the SHA-256 of the checkpoint that is
+    elsewhere than at inserted lesions, `faithfulness` that of maps that say otherwise than what
+    hiding a region shows. `teacher` is the SHA-256 of the checkpoint that is
     distilled, if any. `about` is a sentence about the model for its card.
     """
 
@@ -46,6 +47,7 @@ class TrainingSettings:
     insertions: int = 0
     insertion_pool: int | None = None
     guidance: float = 0.2
+    faithfulness: float = 1.0
     teacher: str = ""
     strength: Strength = field(default_factory=Strength)
 
