@@ -36,7 +36,8 @@ def infidelity(network: HipNet, pixels: Tensor, features: Tensor) -> Tensor:
         left = network.head(network.pool(features.float()))
         lost = (maps - left).sum((2, 3))  # of the logits (N, K)
         evidence = (maps * regions(rows, columns, maps.shape[-1])).sum((2, 3))
-        return (lost - evidence).square().mean()
+        loss: Tensor = (lost - evidence).square().mean()
+    return loss
 
 
 def hide(pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
