@@ -64,8 +64,8 @@ class InsertedSample:
 class DrawInserted:
     """Generator of samples on the backgrounds of one split, with crops of `geometry`.
 
-    When called with a `SeedSequence`, it returns what `hipedge.train.samples.PhantomSamples`
-    expects: a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`. `shares` is the
+    When called with a `SeedSequence`, it returns what `hipedge.train.samples.SimulatedSamples`
+    expects: a crop, its category and the lesion's mask. `shares` is the
     relative frequency of each category. The hip of a child is always normal. Raises `InputError` if
     the split has no adult hip.
     """
@@ -79,10 +79,12 @@ class DrawInserted:
         if not len(self._adults()):
             raise InputError(f"no background of an adult in the split {self.split}")
 
-    def __call__(self, seed: np.random.SeedSequence) -> tuple[NDArray[np.uint8], int]:
-        """Return a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`."""
+    def __call__(
+        self, seed: np.random.SeedSequence
+    ) -> tuple[NDArray[np.uint8], int, NDArray[np.bool_]]:
+        """Return a crop uint8 (1, S, S), its category as an index, and its mask, bool (1, S, S)."""
         sample = self.sample(seed)
-        return sample.pixels, CATEGORIES.index(sample.category)
+        return sample.pixels, CATEGORIES.index(sample.category), sample.mask
 
     def sample(
         self,

@@ -6,6 +6,7 @@ left one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,30 +43,53 @@ class Strength:
 
 
 def augment(
-    square: NDArray[np.uint8], rng: np.random.Generator, strength: Strength
-) -> NDArray[np.uint8]:
-    """Return a sample uint8 (S, S) with changed position, exposure technique and processing."""
-    moved = _process(_move(Image.fromarray(square), rng, strength), rng, strength)
+    square: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    rng: np.random.Generator,
+    strength: Strength,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return a sample uint8 (S, S) with changed position, exposure technique and processing.
+
+    A mask (S, S) takes the same position; of what is cut out of the sample nothing is marked.
+    """
+    place = _drawn_place(len(square), rng, strength)
+    moved = _process(_moved(square, place, Image.Resampling.BILINEAR), rng, strength)
     pixels = tone(np.asarray(moved), rng, strength)
+    marked = np.array(mask)
+    if mask.any():
+        # Nearest neighbours keep it binary. Pillow does so for bytes, not for bits.
+        image = _moved(mask.astype(np.uint8), place, Image.Resampling.NEAREST)
+        marked = np.asarray(image).astype(bool)
     if rng.uniform() < 0.5:
         pixels = _shade(pixels, rng, strength)
     if rng.uniform() < 0.5:
-        _cut_out(pixels, rng, strength)
-    return pixels
+        for hole in _holes(len(square), rng, strength):
+            pixels[hole], marked[hole] = rng.integers(256), False
+    return pixels, marked
 
 
-def _move(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
-    """Rotate and scale about the centre, and shift; pixels outside the image become black."""
-    size = image.width
+def _drawn_place(
+    size: int, rng: np.random.Generator, strength: Strength
+) -> tuple[float, float, float, float, float, float]:
+    """Draw rotation and scale about the centre, and a shift, as the affine map to the original."""
     angle = np.radians(rng.uniform(-1, 1) * strength.rotate_deg)
     zoom = np.exp(rng.uniform(-1, 1) * strength.scale)
     shift_x, shift_y = rng.uniform(-1, 1, 2) * strength.shift * size
     cos, sin, half = np.cos(angle) / zoom, np.sin(angle) / zoom, size / 2
-    inverse = (
+    return (
         cos, -sin, half - cos * (half + shift_x) + sin * (half + shift_y),
         sin, cos, half - sin * (half + shift_x) - cos * (half + shift_y),
     )  # fmt: skip
-    return image.transform(image.size, Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
+
+
+def _moved(
+    square: NDArray[np.uint8],
+    place: tuple[float, float, float, float, float, float],
+    resampling: Image.Resampling,
+) -> Image.Image:
+    """Resample an image (S, S) at a drawn place; pixels outside the original become black."""
+    image = Image.fromarray(square)
+    return image.transform(image.size, Image.Transform.AFFINE, place, resampling)
 
 
 def _process(image: Image.Image, rng: np.random.Generator, strength: Strength) -> Image.Image:
@@ -121,10 +145,11 @@ def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     return np.asarray((noise + beside) / 2, np.float32)
 
 
-def _cut_out(pixels: NDArray[np.uint8], rng: np.random.Generator, strength: Strength) -> None:
-    """Fill rectangles with a constant (cutout): DeVries and Taylor, 2017, arXiv:1708.04552."""
-    size = len(pixels)
+def _holes(
+    size: int, rng: np.random.Generator, strength: Strength
+) -> Iterator[tuple[slice, slice]]:
+    """Draw rectangles to cut out: DeVries and Taylor, 2017, arXiv:1708.04552."""
     for _ in range(rng.integers(1, strength.holes + 1)):
         height, width = (int(part * size) for part in rng.uniform(0.05, strength.hole, 2))
         y, x = int(rng.integers(size - height)), int(rng.integers(size - width))
-        pixels[y : y + height, x : x + width] = rng.integers(256)
+        yield slice(y, y + height), slice(x, x + width)

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hipedge.train.faithfulness import infidelity
+from hipedge.train.guidance import guidance_loss
 from hipedge.train.loop import Objective, autocast
 from hipedge.train.network import HipNet
 from hipedge.types import CATEGORIES
@@ -16,26 +18,43 @@ from hipedge.types import CATEGORIES
 SCORING_BATCH = 32
 
 
-class Classification(Objective):
-    """The loss of HipNet on crops uint8 (N, 1, S, S) of known categories (N,).
-
-    The backbone runs in mixed precision where that is faster; pooling and head always run in
-    single precision. `pretrained` is the part of the network that is only fine-tuned.
-    """
+class HipObjective(Objective):
+    """A loss of HipNet on crops uint8 (N, 1, S, S), their categories and their masks."""
 
     network: HipNet
 
+
+class Classification(HipObjective):
+    """The loss of HipNet on crops uint8 (N, 1, S, S) of known categories (N,).
+
+    To the loss of the logits two of the activation maps are added: `guidance` times that of
+    evidence outside lesions, where their masks are known, and `faithfulness` times the maps'
+    infidelity. The backbone runs in mixed precision where that is faster; pooling and head always
+    run in single precision. `pretrained` is the part of the network that is only fine-tuned.
+    """
+
     def __init__(
-        self, network: HipNet, loss: nn.Module, pretrained: nn.Module | None = None
+        self,
+        network: HipNet,
+        loss: nn.Module,
+        guidance: float = 0.0,
+        faithfulness: float = 0.0,
+        pretrained: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network, self.loss, self.pretrained = network, loss, pretrained
+        self.guidance, self.faithfulness = guidance, faithfulness
 
-    def forward(self, pixels: Tensor, categories: Tensor) -> Tensor:
-        """Return the loss, a scalar."""
+    def forward(self, pixels: Tensor, categories: Tensor, masks: Tensor) -> Tensor:
+        """Return the loss, a scalar; `masks` are bool (N, 1, S, S), empty where unknown."""
         with mixed_precision(self.network, pixels.device):
-            logits, _ = self.network(pixels)
-        loss: Tensor = self.loss(logits, categories)
+            features = self.network.features(pixels)
+            logits, maps = self.network.logits_and_maps(features)
+            loss: Tensor = self.loss(logits, categories)
+            if self.guidance:
+                loss = loss + self.guidance * guidance_loss(maps, categories, masks)
+            if self.faithfulness:
+                loss = loss + self.faithfulness * infidelity(self.network, pixels, features)
         return loss
 
 

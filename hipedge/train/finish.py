@@ -136,11 +136,18 @@ def _training_data(run: Run, calibration: Calibration) -> str:
         ]
     if settings.inserted_pool:
         parts.append(f"{settings.inserted_pool} lesions inserted into real hips while training")
+        if settings.guidance and not settings.teacher:
+            parts.append(f"Activation maps guided by their masks with weight {settings.guidance:g}")
         parts += run.sources
     if settings.phantom_pool:
         parts.append(f"{settings.phantom_pool} simulated hips drawn while training")
+    learned = (
+        f"distilled from the checkpoint with SHA-256 {settings.teacher}"
+        if settings.teacher
+        else "class-balanced focal loss"
+    )
     parts.append(
-        f"Backbone {settings.backbone}, CBAM, GeM and class-balanced focal loss,"
+        f"Backbone {settings.backbone}, CBAM, GeM and {learned},"
         f" {settings.epochs} epochs, batches of {settings.batch_size},"
         f" AdamW at {settings.learning_rate:g}, seed {settings.seed}"
     )

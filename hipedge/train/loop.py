@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -82,7 +83,8 @@ class History:
 class Objective(nn.Module):
     """A network and its loss: `forward` takes a batch and returns the loss, a scalar.
 
-    The parameters of `pretrained` are fine-tuned at a reduced learning rate.
+    What the loss has to learn for itself is trained with the network, but is not a part of the
+    result. The parameters of `pretrained` are fine-tuned at a reduced learning rate.
     """
 
     network: nn.Module
@@ -196,6 +198,9 @@ class _Trainer:
         self.history = History()
 
     def take_step(self, batch: Iterable[Tensor]) -> None:
+        # Dropout too is the same after a resumption.
+        key = (self.schedule.seed, self.step, self.place.rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
         self.objective.train()
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.step) * group["pace"]
@@ -203,7 +208,7 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.clip)
+        nn.utils.clip_grad_norm_(self.objective.parameters(), self.schedule.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -233,7 +238,7 @@ class _Trainer:
         content = {
             "schedule": vars(self.schedule),
             "step": self.step,
-            "network": self.network.state_dict(),
+            "objective": self.objective.state_dict(),
             "average": self.average.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -244,13 +249,19 @@ class _Trainer:
         save_atomically(path, content)
 
     def restore(self, path: Path) -> None:
-        """Resume from a saved state; raise `ConfigError` if it belongs to another schedule."""
+        """Resume from a saved state.
+
+        Raises `ConfigError` if it belongs to another schedule, or was saved by hipedge 0.3 or
+        before, which did not save all that may be trained.
+        """
         content = torch.load(path, map_location=self.place.device, weights_only=True)
+        if "objective" not in content:
+            raise ConfigError(f"{path} was saved by an older hipedge: give another folder")
         if content["schedule"] != vars(self.schedule):
             raise ConfigError(
                 f"{path} is of a training with other settings: give those, or another folder"
             )
-        self.network.load_state_dict(content["network"])
+        self.objective.load_state_dict(content["objective"])
         self.average.network.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
@@ -269,7 +280,7 @@ def _parameter_groups(objective: Objective, weight_decay: float) -> list[dict[st
     for pace in (1.0, PRETRAINED_PACE):
         parameters = [
             parameter
-            for parameter in objective.network.parameters()
+            for parameter in objective.parameters()
             if parameter.requires_grad and (parameter in pretrained) == (pace != 1.0)
         ]
         for decay, matrix in ((weight_decay, True), (0.0, False)):

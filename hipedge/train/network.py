@@ -83,13 +83,21 @@ class HipNet(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(CATEGORIES)))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and activation maps: uint8 (N, 1, S, S) -> (N, K), (N, K, h, w).
+        """Return logits and activation maps: uint8 (N, 1, S, S) -> (N, K), (N, K, h, w)."""
+        return self.logits_and_maps(self.features(pixels))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return the backbone's features: uint8 (N, 1, S, S) -> (N, C, h, w)."""
+        dtype = next(self.backbone.parameters()).dtype
+        found: Tensor = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)
+        return found
+
+    def logits_and_maps(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (N, K) and activation maps (N, K, h, w) of features (N, C, h, w).
 
         The head is linear, so it may come before the sum over positions: a logit is the sum of
         its map plus a bias. Pooling and head run in single precision whatever the backbone's.
         """
-        dtype = next(self.backbone.parameters()).dtype
-        features = self.backbone((pixels.to(dtype) - BYTE_CENTRE) / BYTE_SCALE)  # (N, C, h, w)
         with torch.autocast(features.device.type, enabled=False):
             maps = self.head(self.dropout(self.pool(features.float())))
         return maps.sum((2, 3)) + self.bias, maps

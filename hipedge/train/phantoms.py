@@ -27,15 +27,17 @@ class DrawPhantom:
                 f"phantoms need {', '.join(missing)}: pip install 'hipedge[phantom]'"
             )
 
-    def __call__(self, seed: np.random.SeedSequence) -> tuple[NDArray[np.uint8], int]:
-        """Return a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`."""
+    def __call__(
+        self, seed: np.random.SeedSequence
+    ) -> tuple[NDArray[np.uint8], int, NDArray[np.bool_]]:
+        """Return a crop uint8 (1, S, S), its category as an index, and an empty mask (1, S, S)."""
         from hipedge.phantom import HOSPITALS, crop
         from hipedge.phantom.hospitals import EXTERNAL
 
         rng = np.random.default_rng(seed)
         inside = [name for name in HOSPITALS if name != EXTERNAL]
         pixels, truth = crop(rng, self.geometry, style=str(rng.choice(inside)))
-        return pixels, CATEGORIES.index(truth.category)
+        return pixels, CATEGORIES.index(truth.category), np.zeros(pixels.shape, bool)
 
     @property
     def shares(self) -> Mapping[Category, float]:

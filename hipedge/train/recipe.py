@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,18 +28,20 @@ from hipedge.errors import ConfigError, InputError
 from hipedge.train.augment import augment
 from hipedge.train.classifier import (
     Classification,
+    HipObjective,
     confusion,
     macro_f1,
     score_crops,
 )
 from hipedge.train.curves import draw_curves
 from hipedge.train.data import Crops, LabelledCrops, OnFilm, check_pixels, prepare_crops
+from hipedge.train.distill import Distillation
 from hipedge.train.distributed import DistributedContext, distributed_context
 from hipedge.train.finish import CHECKPOINT, finish, is_calibration
 from hipedge.train.loop import History, OnProgress, Schedule, fit
 from hipedge.train.losses import FocalLoss, class_balanced_weights
 from hipedge.train.manifest import TRAIN, VAL, Manifest, read_manifest
-from hipedge.train.network import HipNet
+from hipedge.train.network import Checkpoint, HipNet
 from hipedge.train.phantoms import DrawPhantom
 from hipedge.train.report import DataReport, describe
 from hipedge.train.restyle import Restyle
@@ -67,7 +70,7 @@ class Listener:
     on_remark: Callable[[str], None] = lambda text: None
 
 
-MakeObjective = Callable[[TrainingSettings, Sequence[int]], Classification]
+MakeObjective = Callable[[TrainingSettings, Sequence[int]], HipObjective]
 
 
 def untrained_objective(settings: TrainingSettings, counts: Sequence[int]) -> Classification:
@@ -78,7 +81,35 @@ def untrained_objective(settings: TrainingSettings, counts: Sequence[int]) -> Cl
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = HipNet(settings.backbone, size_px=settings.geometry.size_px)
-    return Classification(network, FocalLoss(class_balanced_weights(counts)))
+    return Classification(
+        network,
+        FocalLoss(class_balanced_weights(counts)),
+        settings.guidance,
+        settings.faithfulness,
+    )
+
+
+def distilling_from(teacher: Path) -> MakeObjective:
+    """Return what makes HipNet with random weights learn from a checkpoint instead of labels.
+
+    Raises `ModelError` for a file that is no checkpoint.
+    """
+    checkpoint = Checkpoint.load(teacher)
+
+    def objective(settings: TrainingSettings, counts: Sequence[int]) -> Distillation:
+        del counts
+        if checkpoint.card.input != settings.geometry:
+            raise ConfigError(
+                f"{teacher} was trained on crops of {checkpoint.card.input}, which are not those"
+                f" of this training, {settings.geometry}"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            return Distillation(
+                HipNet(settings.backbone, size_px=settings.geometry.size_px), checkpoint.network
+            )
+
+    return objective
 
 
 DEFAULTS = TrainingSettings()
@@ -96,6 +127,7 @@ def train(
     device: str | None = None,
     workers: int = 0,
     imagenet_weights: Path | None = None,
+    teacher: Path | None = None,
     make_objective: MakeObjective = untrained_objective,
     listener: Listener = NO_CALLBACKS,
 ) -> Path:
@@ -109,14 +141,19 @@ def train(
     processes share the work. Crops and simulated hips are kept in `cache`, which several trainings
     may share; by default it is in `folder`. `device` is as in `distributed_context`; `workers` is
     the number of processes that simulate and augment samples. `imagenet_weights` is a file of
-    weights for the backbone, in place of those that it finds by itself.
+    weights for the backbone, in place of those that it finds by itself. With `teacher`, another
+    training's checkpoint, the network learns what that one makes of the samples, not their labels.
 
     Raises `InputError` for faults of a manifest or its films; `ConfigError` where there is nothing
-    to train on, and where `folder` holds a training with other settings.
+    to train on, and where `folder` holds a training with other settings; `ModelError` where
+    `teacher` is no checkpoint.
     """
     if manifest_path is None and backgrounds is None:
         raise ConfigError("nothing to train on: give a manifest of labelled hips, or backgrounds")
     settings = _with_mixture(settings, backgrounds)
+    if teacher is not None:
+        make_objective = distilling_from(teacher)
+        settings = replace(settings, teacher=sha256(teacher.read_bytes()).hexdigest())
     manifest = None if manifest_path is None else read_manifest(manifest_path, seed=settings.seed)
     cache = cache or folder / "cache"
 
@@ -295,7 +332,7 @@ def _simulations(
             phantom,
             Restyle(appearance, RESTYLED_PHANTOMS)
             if appearance is not None
-            else lambda square, rng: augment(square, rng, strength),
+            else lambda square, mask, rng: augment(square, mask, rng, strength),
             data.cache,
             source="phantoms",
             geometry=settings.geometry,

@@ -6,6 +6,7 @@
     FOLDER/locator/     the locator's run
     FOLDER/classifier/  the classifier's run; its samples are simulated while it trains
     FOLDER/model/       the model folder
+    FOLDER/student/, FOLDER/student_model/   with --student, the same of a network distilled from it
 
 The locator is trained on phantoms, on FracAtlas's films (DIR; Abedeen et al. 2023,
 doi:10.1038/s41597-023-02432-4, CC BY 4.0) of the training patients with and without hips, on
@@ -69,9 +70,14 @@ def make_reference(
     device: str | None = None,
     workers: int = 0,
     imagenet_weights: Path | None = None,
+    student: TrainingSettings | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Simulate films, train locator and classifier, write the model folder; return it."""
+    """Simulate films, train locator and classifier, write the model folder; return it.
+
+    With `student`, another classifier is distilled from the first, on the same samples, and gets a
+    model folder too.
+    """
     from hipedge.phantom import generate
 
     manifest = generate(
@@ -93,26 +99,30 @@ def make_reference(
             workers=workers,
             listener=_listener(log, "locator"),
         )
-    if not (folder / "classifier" / CHECKPOINT).exists():
-        train(
-            held_out_films(manifest),
-            folder / "classifier",
-            classifier,
-            backgrounds=backgrounds,
-            films=fracatlas,
-            device=device,
-            workers=workers,
-            imagenet_weights=imagenet_weights,
-            listener=_listener(log, "classifier"),
-        )
-    model = folder / "model"
-    if not model.exists():
-        new_model(
-            model,
-            checkpoint=folder / "classifier" / CHECKPOINT,
-            locator=folder / "locator" / LOCATOR,
-        )
-    return model
+    first = folder / "classifier" / CHECKPOINT
+    stages: list[tuple[Path, Path, TrainingSettings, Path | None]] = [
+        (folder / "model", first, classifier, None)
+    ]
+    if student is not None:
+        stages.append((folder / "student_model", folder / "student" / CHECKPOINT, student, first))
+    for model, checkpoint, settings, teacher in stages:
+        if not checkpoint.exists():
+            train(
+                held_out_films(manifest),
+                checkpoint.parent,
+                settings,
+                backgrounds=backgrounds,
+                films=fracatlas,
+                cache=first.parent / "cache",
+                device=device,
+                workers=workers,
+                imagenet_weights=imagenet_weights if teacher is None else None,
+                teacher=teacher,
+                listener=_listener(log, checkpoint.parent.name),
+            )
+        if not model.exists():
+            new_model(model, checkpoint=checkpoint, locator=folder / "locator" / LOCATOR)
+    return folder / "model"
 
 
 def held_out_films(manifest: Path) -> Path:
@@ -166,6 +176,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--locator-epochs", type=int, default=48)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--imagenet-weights", type=Path, help="file, where there is no network")
+    parser.add_argument("--student", metavar="BACKBONE", help="of a network distilled from it")
+    parser.add_argument("--student-epochs", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -194,7 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
     classifier = replace(
         default,
         name="hipedge-reference",
-        version="2",
+        version="3",
         about=ABOUT,
         geometry=replace(default.geometry, size_px=given.size),
         backbone=given.backbone,
@@ -207,6 +219,14 @@ def main(arguments: list[str] | None = None) -> None:
         pool=given.pool,
         seed=given.seed,
     )
+    student = None
+    if given.student:
+        student = replace(
+            classifier,
+            backbone=given.student,
+            epochs=given.student_epochs,
+            learning_rate=default.learning_rate,
+        )
     model = make_reference(
         given.folder,
         fracatlas=given.fracatlas,
@@ -218,6 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
         device=given.device,
         workers=given.workers,
         imagenet_weights=given.imagenet_weights,
+        student=student,
         log=lambda text: print(text, file=sys.stderr, flush=True),
     )
     print(model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from hipedge.imaging.prepare import to_bytes
@@ -44,8 +45,13 @@ class Restyle:
     share: float
     strength: Strength = STRENGTH
 
-    def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """Return one crop in another appearance, its contrast stretched as in screening."""
+    def __call__(
+        self, pixels: Pixels, mask: NDArray[np.bool_], rng: np.random.Generator
+    ) -> tuple[Pixels, NDArray[np.bool_]]:
+        """Return one crop in another appearance, its contrast stretched as in screening.
+
+        The mask (S, S) of its lesion follows its position.
+        """
         if rng.uniform() < self.share:
             pixels = self._restyled(pixels, rng)
         if rng.uniform() < 0.15:
@@ -53,7 +59,7 @@ class Restyle:
         if rng.uniform() < 0.35:
             pixels = lower_resolution(pixels, rng)
         film = np.where(pixels > 0, pixels, np.nan).astype(np.float32)
-        return augment(to_bytes(film), rng, self.strength)
+        return augment(to_bytes(film), mask & (pixels > 0), rng, self.strength)
 
     def _restyled(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         pixels = stretched(pixels)

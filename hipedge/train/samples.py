@@ -23,13 +23,21 @@ from hipedge.train.data import Crops
 from hipedge.types import CropGeometry
 
 Key = tuple[int, int]
-Item = tuple[Tensor, int]
+# A crop uint8 (1, S, S), its category, and the lesion's mask, bool (1, S, S), empty if unknown.
+Item = tuple[Tensor, int, Tensor]
 
-# Returns a crop uint8 (1, S, S) and its category, an index into `CATEGORIES`.
-Simulate = Callable[[np.random.SeedSequence], tuple[NDArray[np.uint8], int]]
-Augment = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
+# Returns a crop uint8 (1, S, S), its category as an index into `CATEGORIES`, and the mask of its
+# lesion, bool (1, S, S), which is empty if it is not known.
+Simulate = Callable[[np.random.SeedSequence], tuple[NDArray[np.uint8], int, NDArray[np.bool_]]]
+# Returns a crop (S, S) in another place and appearance, and its mask (S, S) in the same place.
+Augment = Callable[
+    [NDArray[np.uint8], NDArray[np.bool_], np.random.Generator],
+    tuple[NDArray[np.uint8], NDArray[np.bool_]],
+]
 
 NOT_SIMULATED = 255
+# Changes with what the files of a pool hold.
+POOL_FORMAT = 2
 # Keys of independent random streams.
 AUGMENT, SIMULATE = 1, 2
 
@@ -50,8 +58,11 @@ class CropSamples(Dataset[Item]):
     def __getitem__(self, key: Key) -> Item:
         epoch, index = key
         rng = np.random.default_rng((self.seed, AUGMENT, epoch, index))
-        square = augment(self.crops.pixels[self.indices[index], 0], rng, self.strength)
-        return torch.from_numpy(square[None]), int(self.categories[index])
+        square = self.crops.pixels[self.indices[index], 0]
+        unknown = np.zeros(square.shape, bool)
+        return _item(
+            *augment(square, unknown, rng, self.strength), category=int(self.categories[index])
+        )
 
 
 class SimulatedSamples(Dataset[Item]):
@@ -79,10 +90,12 @@ class SimulatedSamples(Dataset[Item]):
         # Sources of one training must differ in their augmentation.
         self._stream = int.from_bytes(hashlib.sha256(source.encode()).digest()[:4], "big")
         folder.mkdir(parents=True, exist_ok=True)
-        key = repr((source, geometry, pool, seed, hipedge.__version__))
+        key = repr((POOL_FORMAT, source, geometry, pool, seed, hipedge.__version__))
         name = f"simulated-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-        shape = (pool, geometry.size_px, geometry.size_px)
-        self._pixels = _array(folder / f"{name}.npy", shape, fill=0)
+        size = geometry.size_px
+        self._pixels = _array(folder / f"{name}.npy", (pool, size, size), fill=0)
+        # Eight pixels of a mask in a byte.
+        self._mask = _array(folder / f"{name}-mask.npy", (pool, size, -(-size // 8)), fill=0)
         self._category = _array(folder / f"{name}-category.npy", (pool,), fill=NOT_SIMULATED)
 
     def __len__(self) -> int:
@@ -90,12 +103,12 @@ class SimulatedSamples(Dataset[Item]):
 
     def __getitem__(self, key: Key) -> Item:
         epoch, index = key
-        pixels, category = self.crop((epoch * self.per_epoch + index) % self.pool)
+        pixels, category, mask = self.crop((epoch * self.per_epoch + index) % self.pool)
         rng = np.random.default_rng((self.seed, AUGMENT, self._stream, epoch, index))
-        return torch.from_numpy(np.array(self.augment(pixels, rng)[None])), category
+        return _item(*self.augment(pixels, mask, rng), category=category)
 
-    def crop(self, number: int) -> tuple[NDArray[np.uint8], int]:
-        """Return one crop of the pool, uint8 (S, S), and its category."""
+    def crop(self, number: int) -> tuple[NDArray[np.uint8], int, NDArray[np.bool_]]:
+        """Return one crop of the pool, uint8 (S, S), its category, and its mask, bool (S, S)."""
         # The category is written last and read first, so that it is absent while another process
         # is still writing the crop.
         category, pixels = int(self._category[number]), np.array(self._pixels[number])
@@ -103,10 +116,18 @@ class SimulatedSamples(Dataset[Item]):
         # therefore be on disk without the pixels; this is detectable, as no crop is all black.
         if category == NOT_SIMULATED or not pixels.any():
             # Two processes that simulate the same crop write the same bytes.
-            crop, category = self.simulate(np.random.SeedSequence((self.seed, SIMULATE, number)))
-            pixels = crop[0]
-            self._pixels[number], self._category[number] = pixels, category
-        return pixels, category
+            seed = np.random.SeedSequence((self.seed, SIMULATE, number))
+            (pixels,), category, (mask,) = self.simulate(seed)
+            self._pixels[number], self._mask[number] = pixels, np.packbits(mask, axis=1)
+            self._category[number] = category
+        size = pixels.shape[1]
+        mask = np.unpackbits(self._mask[number], axis=1, count=size).astype(bool)
+        return pixels, category, mask
+
+
+def _item(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], *, category: int) -> Item:
+    """Return tensors of a crop and its mask, both (S, S)."""
+    return torch.from_numpy(np.array(pixels[None])), category, torch.from_numpy(mask[None])
 
 
 def _array(

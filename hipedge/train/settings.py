@@ -26,7 +26,10 @@ class TrainingSettings:
     `backbone` is a name in `hipedge.train.backbones.BACKBONES`. In each epoch `phantoms` simulated
     hips and `insertions` real hips with inserted lesions are added to the manifest's hips; each is
     drawn from a pool of that many different ones, `pool` and `insertion_pool`, or is new every
-    time where that is None. `about` is a sentence about the model for its card.
+    time where that is None. `guidance` is the weight of the loss of activation maps that point
+    elsewhere than at inserted lesions, `faithfulness` that of maps that say otherwise than what
+    hiding a region shows. `teacher` is the SHA-256 of the checkpoint that is
+    distilled, if any. `about` is a sentence about the model for its card.
     """
 
     name: str = "hipnet"
@@ -43,6 +46,9 @@ class TrainingSettings:
     pool: int | None = None
     insertions: int = 0
     insertion_pool: int | None = None
+    guidance: float = 0.2
+    faithfulness: float = 1.0
+    teacher: str = ""
     strength: Strength = field(default_factory=Strength)
 
     @property

