@@ -44,6 +44,7 @@ _FIXED = {
     "pipeline_version": "version of the pipeline",
     "rule": "rule (operating point, thresholds, calibration)",
     "hips_sha256": "file of marked hips",
+    "patient_key_id": "patient_key_file",
 }
 
 
@@ -60,6 +61,7 @@ class Manifest:
     pipeline_version: int
     rule: str
     hips_sha256: str | None
+    patient_key_id: str | None
     shard_films: int
     shards: int = 0
     films: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import pickle
 import secrets
@@ -44,7 +45,8 @@ PORTIONS_PER_READER = 8
 class Request:
     """What a user asks for: what to screen, by which model and rule, with which limits.
 
-    `model_path` is what every node opens, None for the model that ships with hipedge.
+    `model_path` is what every node opens, None for the model that ships with hipedge. With
+    `patient_key` films have a pseudonym of their patient, as in `screen`.
     """
 
     source: str
@@ -57,6 +59,7 @@ class Request:
     hips_file: Path | None = None
     require_gpu: bool = False
     shard_films: int = SHARD_FILMS
+    patient_key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -115,6 +118,7 @@ def run_job(
             given_hips=request.given_hips,
             workers=cluster.readers(request.limits.memory_bytes).workers,
             limits=request.limits,
+            patient_key=request.patient_key,
         )
         for report in finished(pipeline(pending, job, cluster)) if pending else ():
             held.check()
@@ -138,6 +142,7 @@ def prepare(folder: ArchiveFolder, request: Request) -> Manifest:
         pipeline_version=PIPELINE_VERSION,
         rule=request.rule.to_json(),
         hips_sha256=_sha256(request.hips_file),
+        patient_key_id=_key_id(request.patient_key),
         shard_films=request.shard_films,
     )
     if not folder.has_run:
@@ -238,6 +243,11 @@ def finished(dataset: Dataset) -> Iterator[ShardReport]:
                 if row["error"] is not None:
                     raise HipedgeError(row["error"])
                 yield pickle.loads(row["payload"])
+
+
+def _key_id(key: bytes | None) -> str | None:
+    """Return what tells one secret key from another without giving it away."""
+    return None if key is None else hmac.digest(key, b"hipedge archive run", "sha256").hex()
 
 
 def _sha256(path: Path | None) -> str | None:

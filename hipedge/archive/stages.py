@@ -55,6 +55,7 @@ class Job:
     given_hips: GivenHips
     workers: int
     limits: Limits
+    patient_key: bytes | None = field(repr=False)
 
     def folder(self) -> ArchiveFolder:
         """Open the folder of the run. Raises `HipedgeError` where this node sees another one."""
@@ -157,7 +158,9 @@ class Reader(Stage):
     def open(self) -> None:
         """Start the worker processes."""
         _hide_main()
-        preprocessor = Preprocessor.for_model(self.job.open_model(), self.job.given_hips)
+        preprocessor = Preprocessor.for_model(
+            self.job.open_model(), self.job.given_hips, patient_key=self.job.patient_key
+        )
         self._folder = self.job.folder()
         self._pool = Workers[Path, Prepared | Refusal | Known](
             preprocessor, self.job.workers, self.job.limits

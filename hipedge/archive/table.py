@@ -71,6 +71,8 @@ OUTCOMES = pa.schema(
         ("age_years", pa.float64()),
         ("sex", pa.string()),
         ("manufacturer", pa.string()),
+        ("patient", pa.string()),
+        ("studied_on", pa.string()),
         ("timings_ms", pa.string()),
         ("hips", pa.list_(_HIP)),
     ]

@@ -280,7 +280,7 @@ def _request(
     config: Path | None,
 ) -> Request:
     from hipedge.archive.job import Request
-    from hipedge.config import load_settings
+    from hipedge.config import load_settings, patient_key_of
     from hipedge.locate import GivenHips, read_hips_csv
     from hipedge.model import open_model, require_model
     from hipedge.pipeline.workers import Limits
@@ -301,4 +301,5 @@ def _request(
         hips_file=hips,
         require_gpu=require_gpu,
         shard_films=shard_films,
+        patient_key=patient_key_of(settings),
     )

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -205,6 +206,8 @@ def film_from_columns(row: Mapping[str, Any]) -> Film:
         manufacturer=row["manufacturer"],
         marks=_marks_of(row["film_marks"]),
         overview_hash=row["overview_hash"],
+        patient=row["patient"],
+        studied_on=date.fromisoformat(row["studied_on"]) if row["studied_on"] else None,
     )
 
 

@@ -84,6 +84,7 @@ def stages(asked: Request, out: Path):
             given_hips=asked.given_hips,
             workers=1,
             limits=asked.limits,
+            patient_key=asked.patient_key,
         )
         reader, inference, recorder = Reader(job), Inference(job), Recorder(job)
 
@@ -124,6 +125,7 @@ def screened(asked: Request, db: Path) -> None:
             given_hips=asked.given_hips,
             workers=1,
             limits=asked.limits,
+            patient_key=asked.patient_key,
             opened=lambda _: None,
             progress=lambda *_: None,
         )

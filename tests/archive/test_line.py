@@ -1,5 +1,6 @@
 """The stages on Ray are those of `screen`: the merged database has the very same rows."""
 
+import sqlite3
 import subprocess
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from hipedge.errors import Code, ConfigError, HipedgeError, StoreError
 from hipedge.store import Store
 from hipedge.types import Refusal
 from tests.archive.line import archive, request, screened, shard_table, stages, write_films
+from tests.watch.clinic import dicom
 
 
 @pytest.fixture
@@ -40,6 +42,21 @@ def test_the_merged_rows_are_those_that_screen_writes(tmp_path, asked):
     assert [len(table) for table in found] == [18, 13, 19]
     assert summary.screened == 13
     assert summary.left_aside == 1
+
+
+def test_films_of_a_patient_are_linked_as_screen_links_them(tmp_path, asked):
+    identity = {"PatientID": "17", "PatientBirthDate": "19500102", "StudyDate": "20240301"}
+    for number in range(2):
+        (tmp_path / f"films/{number:04}.dcm").write_bytes(dicom(number, **identity))
+    asked = replace(asked, patient_key=bytes(range(32)))
+    archive(asked, tmp_path / "out")
+    merged(tmp_path / "out", tmp_path / "merged.db")
+    screened(asked, tmp_path / "screened.db")
+    assert rows(tmp_path / "merged.db") == rows(tmp_path / "screened.db")
+    sql = "select patient, studied_on from files where patient is not null"
+    linked = set(sqlite3.connect(tmp_path / "merged.db").execute(sql))
+    assert len(linked) == 1
+    assert linked.pop()[1] == "2024-03-01"
 
 
 def test_merging_again_or_half_way_adds_nothing_twice(tmp_path, asked):
@@ -74,6 +91,7 @@ def test_a_run_is_not_resumed_with_another_model_rule_or_csv(tmp_path, asked, re
         replace(asked, model=reference_model, model_path=None),
         replace(asked, rule=other),
         replace(asked, hips_file=None),
+        replace(asked, patient_key=bytes(32)),
     ):
         with pytest.raises(ConfigError, match="another"):
             archive(changed, out)
@@ -92,6 +110,7 @@ def test_a_node_with_another_model_or_another_folder_says_so(tmp_path, asked, re
             given_hips=asked.given_hips,
             workers=1,
             limits=asked.limits,
+            patient_key=None,
         )
         row = shard_table([0])
         for stage, other, message in (

@@ -22,7 +22,7 @@ from hipedge.types import Refusal
 
 
 def manifest(**changes):
-    values = {"shard_films": 4, "pipeline_version": 1, "hips_sha256": None, "shards": 0}
+    values = {"shard_films": 4, "pipeline_version": 1, "hips_sha256": None, "patient_key_id": None}
     names = ("run_id", "source", "model_id", "model_name", "model_status", "card", "rule")
     return Manifest(**dict.fromkeys(names, "") | values | changes)
 
