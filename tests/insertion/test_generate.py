@@ -100,9 +100,11 @@ def test_a_worker_process_gets_the_names_of_files_and_no_pixels(samples):
 
 
 def test_it_is_called_as_a_phantom_is(samples):
-    pixels, category = samples(np.random.SeedSequence(4))
-    assert pixels.shape == (1, 96, 96)
-    assert CATEGORIES[category] is samples.sample(np.random.SeedSequence(4)).category
+    pixels, category, mask = samples(np.random.SeedSequence(4))
+    sample = samples.sample(np.random.SeedSequence(4))
+    assert pixels.shape == mask.shape == (1, 96, 96)
+    assert CATEGORIES[category] is sample.category
+    assert (mask == sample.mask).all()
 
 
 def test_categories_come_as_often_as_they_are_asked_for(simulated):
