@@ -240,7 +240,7 @@ def test_a_mask_goes_where_its_lesion_goes():
     mask = np.zeros((64, 64), bool)
     mask[8:24, 36:56] = True
     square[mask] = 250
-    plain = Strength(contrast=0.0, noise=0.0, shading=0.0)
+    plain = Strength(contrast=0.0, noise=0.0, shading=0.0, blur_px=0.3)
     for seed in range(30):
         pixels, marked = augment(square, mask, np.random.default_rng(seed), plain)
         assert marked.sum() > 100
