@@ -178,7 +178,7 @@ def test_the_leader_makes_the_pool_of_phantoms_before_the_others_go_on(
     )
     with pytest.raises(Ready):
         train(manifest, tmp_path / "run", TrainingSettings(phantoms=4, pool=8), cache=tmp_path)
-    assert len(found) == 2
+    assert len(found) == 3  # pixels, masks, categories
 
 
 @pytest.mark.parametrize(

@@ -251,10 +251,9 @@ class WithoutLocator(Preprocessor):
     """Its model's locator is not there."""
 
     @classmethod
-    def for_model(cls, model, given_hips=None, known=frozenset()):
-        return replace(
-            Preprocessor.for_model(model, given_hips, known), locator=Path("/nowhere/locator.onnx")
-        )
+    def for_model(cls, *arguments, **options):
+        made = Preprocessor.for_model(*arguments, **options)
+        return replace(made, locator=Path("/nowhere/locator.onnx"))
 
 
 def break_the_locator():
