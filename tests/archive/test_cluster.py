@@ -43,6 +43,7 @@ def job(tmp_path, untrained_model, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_worker_of_two_nodes_is_killed_and_every_film_is_recorded_once(job):
     done = job(2, films=40, kinds=["worker"])
