@@ -12,7 +12,15 @@ from rich.table import Table
 
 from hipedge.archive import check_installed
 from hipedge.cli.console import errors, output, plain, printable
-from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
+from hipedge.cli.options import (
+    BackendOption,
+    ConfigOption,
+    DbOption,
+    HipsOption,
+    ModelOption,
+    OperatingPointOption,
+    RequireGpuOption,
+)
 from hipedge.cli.screen import files_progress, summary_table
 
 if TYPE_CHECKING:
@@ -47,17 +55,10 @@ def run(
         typer.Option(help="Ray cluster, or auto for the one of this machine (default: start one)."),
     ] = None,
     model: ModelOption = None,
-    backend: Annotated[
-        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
-    ] = None,
+    backend: BackendOption = None,
     operating_point: OperatingPointOption = None,
-    hips: Annotated[
-        Path | None,
-        typer.Option(help="CSV of hips marked by hand; none is searched for on their films."),
-    ] = None,
-    require_gpu: Annotated[
-        bool, typer.Option("--require-gpu", help="Never run on the CPU.")
-    ] = False,
+    hips: HipsOption = None,
+    require_gpu: RequireGpuOption = False,
     shard_films: Annotated[
         int, typer.Option(min=1, help="Films that are recorded, or lost by a death, together.")
     ] = 128,

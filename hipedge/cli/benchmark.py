@@ -16,7 +16,7 @@ from rich.table import Table
 from hipedge import backends
 from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.end_to_end import measure_end_to_end
-from hipedge.cli.options import ConfigOption
+from hipedge.cli.options import BackendOption, ConfigOption
 from hipedge.config import load_settings
 from hipedge.errors import ConfigError
 from hipedge.machine import machine
@@ -29,9 +29,7 @@ def benchmark(
         Path | None,
         typer.Argument(help="Model folder (default: the settings', or the reference model)."),
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
-    ] = None,
+    backend: BackendOption = None,
     compare: Annotated[
         str, typer.Option(help="Further backends to measure, separated by commas.")
     ] = "",

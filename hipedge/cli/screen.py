@@ -20,7 +20,15 @@ from rich.table import Table
 from rich.text import Text
 
 from hipedge.cli.console import errors, output, plain, printable
-from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
+from hipedge.cli.options import (
+    BackendOption,
+    ConfigOption,
+    DbOption,
+    HipsOption,
+    ModelOption,
+    OperatingPointOption,
+    RequireGpuOption,
+)
 from hipedge.errors import CODES
 from hipedge.pipeline.workers import Limits, start_fork_server
 
@@ -35,21 +43,14 @@ def screen(
     ],
     db: DbOption = None,
     model: ModelOption = None,
-    backend: Annotated[
-        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
-    ] = None,
+    backend: BackendOption = None,
     operating_point: OperatingPointOption = None,
-    hips: Annotated[
-        Path | None,
-        typer.Option(help="CSV of hips marked by hand; none is searched for on their films."),
-    ] = None,
+    hips: HipsOption = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Worker processes (default: as tuned, or one per core)."),
     ] = None,
-    require_gpu: Annotated[
-        bool, typer.Option("--require-gpu", help="Never run on the CPU.")
-    ] = False,
+    require_gpu: RequireGpuOption = False,
     build_engine: Annotated[
         bool, typer.Option("--build-engine", help="Build a missing TensorRT engine first.")
     ] = False,

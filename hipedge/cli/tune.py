@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from hipedge import backends
 from hipedge.cli.console import errors, output
-from hipedge.cli.options import ConfigOption, ModelOption
+from hipedge.cli.options import BackendOption, ConfigOption, ModelOption
 from hipedge.config import load_settings
 from hipedge.errors import ConfigError, InputError
 from hipedge.files import cache_folder
@@ -27,9 +27,7 @@ def tune(
         Path, typer.Argument(help="A folder with about a hundred films of this site.")
     ],
     model: ModelOption = None,
-    backend: Annotated[
-        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
-    ] = None,
+    backend: BackendOption = None,
     repeats: Annotated[int, typer.Option(min=1, help="Passes over the films.")] = 3,
     config: ConfigOption = None,
 ) -> None:

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from hipedge.cli.options import ConfigOption, DbOption, ModelOption, OperatingPointOption
+from hipedge.cli.options import (
+    BackendOption,
+    ConfigOption,
+    DbOption,
+    HipsOption,
+    ModelOption,
+    OperatingPointOption,
+)
 from hipedge.config import load_settings
 from hipedge.locate import GivenHips, read_hips_csv
 from hipedge.service_log import configure_logging
@@ -19,14 +26,9 @@ def watch(
     folders: Annotated[list[Path], typer.Argument(help="Folders to watch, recursively.")],
     db: DbOption = None,
     model: ModelOption = None,
-    backend: Annotated[
-        str | None, typer.Option(help="auto, or a backend that `hipedge doctor` lists.")
-    ] = None,
+    backend: BackendOption = None,
     operating_point: OperatingPointOption = None,
-    hips: Annotated[
-        Path | None,
-        typer.Option(help="CSV of hips marked by hand; none is searched for on their films."),
-    ] = None,
+    hips: HipsOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Decoding processes (default: one for each core).")
     ] = None,
