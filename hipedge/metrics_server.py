@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,38 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 LOOPBACK = "127.0.0.1"
+
+
+def outcome_metrics(
+    files: Mapping[tuple[str, str], int],
+    flagged: Mapping[str, int],
+    seconds: Mapping[str, float],
+) -> Iterator[Metric]:
+    """Yield what every engine of the pipeline counts.
+
+    Files are counted by state and code, flagged hips by priority, seconds by stage.
+    """
+    from prometheus_client.core import CounterMetricFamily
+
+    labels = ["state", "code"]
+    by_code = CounterMetricFamily(
+        "hipedge_files", "Files recorded, by state and code", labels=labels
+    )
+    for (state, code), count in files.items():
+        by_code.add_metric([state, code], count)
+    yield by_code
+    hips = CounterMetricFamily(
+        "hipedge_flagged_hips", "Flagged hips, by priority", labels=["priority"]
+    )
+    for priority, count in flagged.items():
+        hips.add_metric([priority], count)
+    yield hips
+    spent = CounterMetricFamily(
+        "hipedge_stage_seconds", "Time spent in each stage", labels=["stage"]
+    )
+    for stage, stage_s in seconds.items():
+        spent.add_metric([stage], stage_s)
+    yield spent
 
 
 class MetricsServer:

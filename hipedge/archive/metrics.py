@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hipedge.archive.job import Progress
 from hipedge.errors import CODES
-from hipedge.metrics_server import MetricsServer
+from hipedge.metrics_server import MetricsServer, outcome_metrics
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -51,25 +51,15 @@ class JobMetrics:
             "Films with an outcome, of all drivers",
             progress.films_done,
         )
-        files = CounterMetricFamily(
-            "hipedge_files", "Files recorded, by state and code", labels=["state", "code"]
+        # Copies: the job goes on counting while they are read.
+        refused = {
+            (CODES[code].state.value, code.value): n for code, n in list(summary.refused.items())
+        }
+        yield from outcome_metrics(
+            {("screened", ""): summary.screened} | refused,
+            {priority.value: n for priority, n in list(summary.flagged.items())},
+            dict(progress.seconds),
         )
-        files.add_metric(["screened", ""], summary.screened)
-        for code, count in list(summary.refused.items()):
-            files.add_metric([CODES[code].state.value, code.value], count)
-        yield files
-        flagged = CounterMetricFamily(
-            "hipedge_flagged_hips", "Flagged hips, by priority", labels=["priority"]
-        )
-        for priority, count in list(summary.flagged.items()):
-            flagged.add_metric([priority.value], count)
-        yield flagged
-        seconds = CounterMetricFamily(
-            "hipedge_stage_seconds", "Time spent in each stage", labels=["stage"]
-        )
-        for stage, spent in list(progress.seconds.items()):
-            seconds.add_metric([stage], spent)
-        yield seconds
         yield CounterMetricFamily(
             "hipedge_worker_deaths", "Worker processes that crashed", progress.deaths
         )

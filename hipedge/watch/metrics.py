@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hipedge.metrics_server import MetricsServer
+from hipedge.metrics_server import MetricsServer, outcome_metrics
 from hipedge.review.agreement import Agreement
 from hipedge.store import PathState
 from hipedge.types import Outcome, Priority, Refusal
@@ -69,24 +69,9 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         counters = self._counters
-        files = CounterMetricFamily(
-            "hipedge_files", "Files recorded, by state and code", labels=["state", "code"]
-        )
-        for (state, code), count in list(counters.files.items()):
-            files.add_metric([state, code], count)
-        yield files
-        flagged = CounterMetricFamily(
-            "hipedge_flagged_hips", "Flagged hips, by priority", labels=["priority"]
-        )
-        for priority, count in list(counters.flagged.items()):
-            flagged.add_metric([priority.value], count)
-        yield flagged
-        seconds = CounterMetricFamily(
-            "hipedge_stage_seconds", "Time spent in each stage", labels=["stage"]
-        )
-        for stage, spent in list(counters.seconds.items()):
-            seconds.add_metric([stage], spent)
-        yield seconds
+        # Copies: the service goes on counting while they are read.
+        flagged = {priority.value: n for priority, n in list(counters.flagged.items())}
+        yield from outcome_metrics(dict(counters.files), flagged, dict(counters.seconds))
         paths = GaugeMetricFamily("hipedge_paths", "Paths, by state", labels=["state"])
         for path_state in PathState:
             paths.add_metric([path_state.value], counters.paths.get(path_state, 0))
