@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 
 from hipedge.errors import InputError, State, StoreError
@@ -24,6 +23,7 @@ from hipedge.model import ModelFolder
 from hipedge.perf.inference import Distribution
 from hipedge.rules.decide import Rule
 from hipedge.store import TERMINAL, Queue, Service, Store
+from hipedge.store.connection import utc_moment
 
 SETTLE_S = 0.5
 POLL_S = 0.02
@@ -103,7 +103,7 @@ def latencies_ms(
         for path, arrival in arrivals.items():
             for case in store.find(rules, str(path)):
                 if case.state is State.SCREENED:
-                    recorded = datetime.fromisoformat(case.recorded_at.replace("Z", "+00:00"))
+                    recorded = utc_moment(case.recorded_at)
                     latencies.append((recorded.timestamp() - arrival - SETTLE_S) * 1e3)
     if not latencies:
         raise InputError("none of these films was screened: name a folder with hip films")

@@ -19,6 +19,7 @@ from hipedge.results.kinds import Kind
 from hipedge.results.source import Source
 from hipedge.results.uids import instance_uid, series_uid
 from hipedge.store import Case
+from hipedge.store.connection import utc_moment
 
 # The gate refuses what this manufacturer has made, or contributed to.
 MANUFACTURER = OWN_MANUFACTURER
@@ -183,7 +184,7 @@ def _local_time(recorded_at: str, film: Dataset) -> datetime:
 
     Without Timezone Offset From UTC (0008,0201) dates are in the local time (PS3.3 C.12.1).
     """
-    utc = datetime.fromisoformat(recorded_at.replace("Z", "+00:00"))
+    utc = utc_moment(recorded_at)
     offset = str(film.get("TimezoneOffsetFromUTC") or "")
     if re.fullmatch(r"[+-](0\d|1[0-4])[0-5]\d", offset):
         minutes = int(offset[1:3]) * 60 + int(offset[3:])

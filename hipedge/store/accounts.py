@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from sqlite_utils import Database, Migrations
 
 from hipedge.errors import InputError
-from hipedge.store.connection import BUSY_TIMEOUT_S, Connection, now_text, utc_text
+from hipedge.store.connection import BUSY_TIMEOUT_S, Connection, now_text, utc_now, utc_text
 
 migrations = Migrations("hipedge-web")
 
@@ -151,7 +151,7 @@ class Accounts(Connection):
             "seen_at": now,
         }
         with self.transaction():
-            limit = utc_text(datetime.now(timezone.utc) - longest)
+            limit = utc_text(utc_now() - longest)
             self.execute("delete from sessions where started_at < ?", [limit])
             self.insert("sessions", session)
             self._insert_line(user, address, "login", None, "")
@@ -161,7 +161,7 @@ class Accounts(Connection):
 
         Its role is the user's present one. That it was used is written at most once a minute.
         """
-        now = datetime.now(timezone.utc)
+        now = utc_now()
         rows = self.query(
             "select sessions.user, form_token, seen_at, coalesce(users.role, sessions.role) as role"
             " from sessions left join users on users.name = sessions.user"

@@ -157,9 +157,20 @@ def placeholders(values: Iterable[object]) -> str:
     return ", ".join("?" for _ in values)
 
 
+def utc_now() -> datetime:
+    """Return the present time."""
+    return datetime.now(timezone.utc)
+
+
 def now_text() -> str:
     """Return the present time as the tables hold it."""
-    return utc_text(datetime.now(timezone.utc))
+    return utc_text(utc_now())
+
+
+def utc_moment(text: str) -> datetime:
+    """Return a time of the tables, which `utc_text` wrote, with its time zone."""
+    # Python 3.10 does not read the Z.
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def utc_text(moment: datetime) -> str:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from hipedge.errors import StaleAnswer
-from hipedge.store.connection import utc_text
+from hipedge.store.connection import utc_moment, utc_text
 from hipedge.store.studies import Phase, Studies, Study, StudyHip
 from hipedge.types import Category
 
@@ -324,7 +324,7 @@ class Readings:
             " and reader = ? and phase = ? and corrects is null",
             [study_id, reader, phase.value],
         )
-        return row["done"], None if row["last"] is None else _moment(row["last"])
+        return row["done"], None if row["last"] is None else utc_moment(row["last"])
 
     def _opens_at(
         self, study: Study, phase: Phase, finished: Mapping[Phase, datetime]
@@ -362,8 +362,8 @@ def times_of(events: list[dict[str, Any]]) -> Times:
     sent = [event for event in events if event["kind"] == Event.FILM.value]
     if not events or not (drawn or sent):
         return Times(0.0, 0.0, False)
-    begin = _moment((drawn or sent)[0]["at"])
-    end = max((_moment(event["at"]) for event in events), default=begin)
+    begin = utc_moment((drawn or sent)[0]["at"])
+    end = max((utc_moment(event["at"]) for event in events), default=begin)
     by_server_s = max(0.0, (end - begin) / timedelta(seconds=1))
     if not reports:
         answered = events[-1]["kind"] == Event.ANSWERED.value
@@ -381,7 +381,3 @@ def _place(opening: Opening) -> list[object]:
 
 def _opening(row: Mapping[str, Any]) -> Opening:
     return Opening(row["id"], row["study_id"], row["reader"], Phase(row["phase"]), row["position"])
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hipedge.errors import CODES, State, StoreError
 from hipedge.rules.decide import Rule, decide
-from hipedge.store.connection import Connection, now_text, utc_text
+from hipedge.store.connection import Connection, now_text, utc_moment, utc_text
 from hipedge.store.outbox import ResultPolicy, is_reportable
 from hipedge.store.rows import (
     Case,
@@ -660,7 +660,7 @@ def _waited_s(arrived_at: str | None, now: datetime) -> float | None:
     """Return how long ago a film arrived. A clock that was set back meanwhile tells nothing."""
     if arrived_at is None:
         return None
-    waited_s = (now - datetime.fromisoformat(arrived_at.replace("Z", "+00:00"))).total_seconds()
+    waited_s = (now - utc_moment(arrived_at)).total_seconds()
     return waited_s if waited_s >= 0 else None
 
 

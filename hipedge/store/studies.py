@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from sqlite_utils import Database, Migrations
 
 from hipedge.errors import InputError
-from hipedge.store.connection import BUSY_TIMEOUT_S, Connection, utc_text
+from hipedge.store.connection import BUSY_TIMEOUT_S, Connection, utc_now, utc_text
 from hipedge.store.rows import (
     Row,
     finding_from_row,
@@ -127,11 +127,6 @@ class Reserved:
 
 
 NONE_RESERVED = Reserved()
-
-
-def utc_now() -> datetime:
-    """Return the present time."""
-    return datetime.now(timezone.utc)
 
 
 class Studies(Connection):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, InputError, StoreError
@@ -27,6 +27,7 @@ from hipedge.results.source import (
 )
 from hipedge.service_log import event
 from hipedge.store import Case, Deliveries, Delivery, Message, Outbox, ResultPolicy, Store
+from hipedge.store.connection import utc_now
 
 BATCH_SIZE = 50
 FIRST_BACKOFF_S = 1.0
@@ -110,10 +111,6 @@ def check_results(settings: Settings) -> None:
     load_codes(settings.results_codes)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
 class ResultDispatcher:
     """Sends the messages of one receiver that are due, most urgent first.
 
@@ -129,7 +126,7 @@ class ResultDispatcher:
         settings: Settings,
         *,
         read_back: ReadBack | None = None,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = utc_now,
         proceed: Callable[[], bool] = lambda: True,
     ) -> None:
         from hipedge.results.build import Builder

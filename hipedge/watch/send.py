@@ -18,6 +18,7 @@ from hipedge.results.source import can_have_overlay, read_source, tolerant
 from hipedge.review.worklist import worklist
 from hipedge.rules.decide import Rule
 from hipedge.store import Case, Outbox, Store, is_reportable
+from hipedge.store.connection import utc_moment
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of
 
 
@@ -73,7 +74,7 @@ def _can_be_sent(case: Case) -> bool:
 
 
 def _is_since(case: Case, since: datetime | None) -> bool:
-    recorded = datetime.fromisoformat(case.recorded_at.replace("Z", "+00:00"))
+    recorded = utc_moment(case.recorded_at)
     return since is None or recorded >= since.astimezone()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from hipedge.errors import StoreError
 from hipedge.review.agreement import Agreement, agreement_of
 from hipedge.store import TERMINAL, Feedback, Heartbeat, Outbox, Queue, Service, Store, Totals
+from hipedge.store.connection import utc_moment, utc_now
 from hipedge.store.states import PathState
 
 # Longer than any healthy pause between scans: `rescan_s`, and 30 s of a locked database.
@@ -49,13 +50,13 @@ def read_status(db: Path, now: datetime | None = None) -> Status:
     """Read the status from a database. Raises `StoreError` if there is none."""
     if not db.exists():
         raise StoreError(f"there is no database {db}: `hipedge watch` creates it")
-    now = now or datetime.now(timezone.utc)
+    now = now or utc_now()
     with Store(db, read_only=True) as store:
         service = Service(store)
         heartbeat = service.heartbeat()
         age_s = None
         if heartbeat is not None:
-            scanned_at = datetime.fromisoformat(heartbeat.scanned_at.replace("Z", "+00:00"))
+            scanned_at = utc_moment(heartbeat.scanned_at)
             age_s = (now - scanned_at).total_seconds()
         return Status(
             heartbeat=heartbeat,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 import hipedge
 from hipedge.errors import CODES, Code
 from hipedge.store import Phase, Verdict
+from hipedge.store.connection import utc_moment, utc_now
 from hipedge.text import printable
 from hipedge.types import CATEGORIES, Finding, Mark
 from hipedge.web.charts import duration
@@ -54,7 +55,7 @@ def words(name: str) -> str:
 
 def local_time(text: str) -> str:
     """Return a time of the database (UTC, ISO 8601) in the server's time zone, to the minute."""
-    return local_moment(datetime.fromisoformat(text.replace("Z", "+00:00")))
+    return local_moment(utc_moment(text))
 
 
 def local_moment(moment: datetime) -> str:
@@ -64,8 +65,8 @@ def local_moment(moment: datetime) -> str:
 
 def age(text: str) -> str:
     """Return how long ago a time of the database was, in one unit."""
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    minutes = int((datetime.now(timezone.utc) - moment).total_seconds() // 60)
+    moment = utc_moment(text)
+    minutes = int((utc_now() - moment).total_seconds() // 60)
     if minutes < 60:
         return f"{max(0, minutes)} min"
     return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} d"

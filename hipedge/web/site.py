@@ -14,7 +14,8 @@ from hipedge.errors import StoreError
 from hipedge.review.worklist import site_rules
 from hipedge.rules.decide import Rule
 from hipedge.store import Accounts, CasePages, Reserved, Role, Service, Store, Studies
-from hipedge.store.studies import NONE_RESERVED, utc_now
+from hipedge.store.connection import utc_now
+from hipedge.store.studies import NONE_RESERVED
 from hipedge.web.decoder import Decoder
 from hipedge.web.sessions import Sessions
 

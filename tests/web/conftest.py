@@ -21,7 +21,7 @@ from hipedge.model.card import card_id, card_json
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Accounts, Role, Store
-from hipedge.store.studies import utc_now
+from hipedge.store.connection import utc_now
 from hipedge.types import Box, Category, Hip, ScoredHip, Side
 from hipedge.web.app import create_app
 from hipedge.web.decoder import Decoder
