@@ -108,18 +108,8 @@ def run_job(
         progress.shards_done = manifest.shards - len(pending)
         progress.films_before = progress.films_done = films_of(folder, manifest, pending)
         changed(progress)
-        job = Job(
-            out=folder.path,
-            run_id=manifest.run_id,
-            lease=held.token,
-            model=request.model_path,
-            backend=request.backend,
-            require_gpu=request.require_gpu,
-            given_hips=request.given_hips,
-            workers=cluster.readers(request.limits.memory_bytes).workers,
-            limits=request.limits,
-            patient_key=request.patient_key,
-        )
+        workers = cluster.readers(request.limits.memory_bytes).workers
+        job = job_of(request, folder, manifest, held, workers)
         for report in finished(pipeline(pending, job, cluster)) if pending else ():
             held.check()
             progress.add(report)
@@ -150,6 +140,24 @@ def prepare(folder: ArchiveFolder, request: Request) -> Manifest:
     manifest = folder.manifest()
     manifest.require_equal(wanted, folder.path)
     return manifest
+
+
+def job_of(
+    request: Request, folder: ArchiveFolder, manifest: Manifest, lease: Lease, workers: int
+) -> Job:
+    """Return what the actors have to know; a reader has so many `workers`."""
+    return Job(
+        out=folder.path,
+        run_id=manifest.run_id,
+        lease=lease.token,
+        model=request.model_path,
+        backend=request.backend,
+        require_gpu=request.require_gpu,
+        given_hips=request.given_hips,
+        workers=workers,
+        limits=request.limits,
+        patient_key=request.patient_key,
+    )
 
 
 def films_of(folder: ArchiveFolder, manifest: Manifest, pending: Sequence[int]) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from hipedge.archive.folder import ArchiveFolder
-from hipedge.archive.job import Request, prepare
+from hipedge.archive.job import Request, job_of, prepare
 from hipedge.archive.lease import Lease
-from hipedge.archive.stages import Inference, Job, Reader, Recorder
+from hipedge.archive.stages import Inference, Reader, Recorder
 from hipedge.config import Settings
 from hipedge.errors import HipedgeError
 from hipedge.locate import read_hips_csv
@@ -74,18 +74,7 @@ def stages(asked: Request, out: Path):
     out.mkdir(exist_ok=True)
     with Lease(folder.lock) as lease:
         manifest = prepare(folder, asked)
-        job = Job(
-            out=folder.path,
-            run_id=manifest.run_id,
-            lease=lease.token,
-            model=asked.model_path,
-            backend=asked.backend,
-            require_gpu=False,
-            given_hips=asked.given_hips,
-            workers=1,
-            limits=asked.limits,
-            patient_key=asked.patient_key,
-        )
+        job = job_of(asked, folder, manifest, lease, workers=1)
         reader, inference, recorder = Reader(job), Inference(job), Recorder(job)
 
         def do(shard):

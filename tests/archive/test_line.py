@@ -10,8 +10,10 @@ pytest.importorskip("pyarrow", reason="needs the extra ray")
 
 from benchmarks.archive import rows
 from hipedge.archive.folder import ArchiveFolder
+from hipedge.archive.job import job_of
+from hipedge.archive.lease import Lease
 from hipedge.archive.merge import merge
-from hipedge.archive.stages import Inference, Job, Recorder
+from hipedge.archive.stages import Inference, Recorder
 from hipedge.archive.strikes import Strikes
 from hipedge.archive.table import outcomes_of
 from hipedge.errors import Code, ConfigError, HipedgeError, StoreError
@@ -100,18 +102,8 @@ def test_a_run_is_not_resumed_with_another_model_rule_or_csv(tmp_path, asked, re
 
 def test_a_node_with_another_model_or_another_folder_says_so(tmp_path, asked, reference_model):
     with stages(asked, tmp_path / "out") as (folder, manifest, _):
-        job = Job(
-            out=folder.path,
-            run_id=manifest.run_id,
-            lease="",
-            model=reference_model.path,
-            backend="fake",
-            require_gpu=False,
-            given_hips=asked.given_hips,
-            workers=1,
-            limits=asked.limits,
-            patient_key=None,
-        )
+        there = replace(asked, model_path=reference_model.path)
+        job = job_of(there, folder, manifest, Lease(folder.lock), workers=1)
         row = shard_table([0])
         for stage, other, message in (
             (Inference, job, "another model"),
