@@ -145,7 +145,7 @@ class Readings:
             phase = self._open_phase(study, standing)
             place = standing.done if position is None else position
             if not 0 <= place <= standing.done or (
-                place < standing.done and not self._may_return(study, phase)
+                place < standing.done and not study.plan.may_return(phase)
             ):
                 raise StaleAnswer("this study has no way back to a hip, nor ahead to one")
             row = {
@@ -313,10 +313,6 @@ class Readings:
         if standing.phase is None or not standing.is_open:
             raise StaleAnswer("there is no hip to be read now")
         return standing.phase
-
-    def _may_return(self, study: Study, phase: Phase) -> bool:
-        """Whether answers may be changed; not in the training, whose truth has been told."""
-        return study.plan.goes_back and phase is not Phase.TRAINING
 
     def _progress(self, study_id: int, reader: str, phase: Phase) -> tuple[int, datetime | None]:
         (row,) = self._studies.query(

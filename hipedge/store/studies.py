@@ -92,6 +92,10 @@ class StudyPlan:
     seed: int
     model: str
 
+    def may_return(self, phase: Phase) -> bool:
+        """Whether answers may be changed; not in the training, whose truth has been told."""
+        return self.goes_back and phase is not Phase.TRAINING
+
     @property
     def washout_text(self) -> str:
         """The wash-out in days, or in hours where it is no whole days."""

@@ -104,7 +104,7 @@ def hip(site: Site, visit: Visit) -> Response:
         data=viewer_data(address, shown.shape, shown.spacing_mm, shown.marks, drawn),
         categories=CATEGORIES,
         confidences=CONFIDENCE_WORDS,
-        may_return=one.plan.goes_back and opening.phase is not Phase.TRAINING,
+        may_return=one.plan.may_return(opening.phase),
         film_missing=FILM_MISSING,
         is_last=opening.position + 1 == standing.total,
     )
