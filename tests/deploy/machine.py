@@ -17,17 +17,17 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT = """
 set -e
 mount -t tmpfs -o size=8g none "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-rm -f "$1/root/etc/machine-id"
+mkdir "$1/upper" "$1/work" "$1/merged"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/merged"
+rm -f "$1/merged/etc/machine-id"
 for unit in systemd-networkd-wait-online NetworkManager-wait-online; do
-    ln -sf /dev/null "$1/root/etc/systemd/system/$unit.service"
+    ln -sf /dev/null "$1/merged/etc/systemd/system/$unit.service"
 done
 # The units' firewall (IPAddressDeny=) is made of BPF programs of cgroups v2.
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe \
     --system-call-filter=bpf --capability=CAP_BPF,CAP_NET_ADMIN \
-    --directory="$1/root" --boot -- --unit=basic.target
+    --directory="$1/merged" --boot -- --unit=basic.target
 """
 
 
