@@ -62,6 +62,7 @@ LAYERS = (
         "errors",
         "types",
         "files",
+        "content",
         "versions",
         "machine",
         "metrics_server",

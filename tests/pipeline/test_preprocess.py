@@ -8,8 +8,8 @@ import pytest
 from hipedge.errors import Code, InstallationError, Refused
 from hipedge.locate import read_hips_csv
 from hipedge.pipeline import preprocess
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
-from hipedge.types import CropGeometry, Mark, Refusal
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.types import CropGeometry, Known, Mark, Refusal
 from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
 
 GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)
@@ -43,10 +43,10 @@ def test_a_film_comes_back_with_its_hips_and_the_time_of_each_stage(preprocessor
 
 
 def test_a_content_that_is_recorded_already_is_not_read(preprocessor, path, monkeypatch):
-    sha256 = preprocessor(path).film.sha256
+    content_hash = preprocessor(path).film.content_hash
     monkeypatch.setattr(preprocess, "read", None)
-    known = Preprocessor(GEOMETRY, preprocessor.given_hips, frozenset({sha256}))
-    assert known(path) == Known(path, sha256)
+    known = Preprocessor(GEOMETRY, preprocessor.given_hips, frozenset({content_hash}))
+    assert known(path) == Known(path, content_hash)
 
 
 def test_only_with_a_sites_key_does_a_film_say_whose_it_is(preprocessor, path):
@@ -86,7 +86,7 @@ def test_a_fault_costs_the_film_alone_and_keeps_what_is_known_of_it(
     assert refusal.detail.startswith(detail)
     assert "Jones" not in refusal.detail
     assert refusal.film is not None
-    assert refusal.sha256 == refusal.film.sha256
+    assert refusal.content_hash == refusal.film.content_hash
     assert refusal.marks == refusal.film.marks
     assert list(refusal.timings_ms) == STAGES[:4]
 
@@ -100,7 +100,7 @@ def test_a_broken_installation_is_no_fault_of_the_film(preprocessor, path, monke
 def test_a_file_that_is_gone_is_a_refusal_without_a_film(preprocessor, tmp_path):
     refusal = preprocessor(tmp_path / "gone.dcm")
     assert isinstance(refusal, Refusal)
-    assert (refusal.film, refusal.sha256, refusal.marks) == (None, None, frozenset())
+    assert (refusal.film, refusal.content_hash, refusal.marks) == (None, None, frozenset())
 
 
 def test_the_marks_of_the_film_and_of_its_hips_are_both_kept(preprocessor, path, monkeypatch):

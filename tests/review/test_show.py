@@ -19,7 +19,7 @@ def on_disk(db):
     pixels[:, :100] = 200
     Image.fromarray(pixels).save(path)
     made = film(folder=db.parent, shape=(200, 300))
-    return type(made)(**{**vars(made), "source": path, "sha256": load(path).sha256})
+    return type(made)(**{**vars(made), "source": path, "content_hash": load(path).content_hash})
 
 
 def test_the_picture_is_the_film_as_it_was_turned(record, run, on_disk):
