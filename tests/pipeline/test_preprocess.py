@@ -1,10 +1,12 @@
 """What a worker process returns for one file."""
 
+import hashlib
 from dataclasses import replace
 from datetime import date
 
 import pytest
 
+from hipedge.dicom import Payload
 from hipedge.errors import Code, InstallationError, Refused
 from hipedge.locate import read_hips_csv
 from hipedge.pipeline import preprocess
@@ -47,6 +49,28 @@ def test_a_content_that_is_recorded_already_is_not_read(preprocessor, path, monk
     monkeypatch.setattr(preprocess, "read", None)
     known = Preprocessor(GEOMETRY, preprocessor.given_hips, frozenset({content_hash}))
     assert known(path) == Known(path, content_hash)
+
+
+def test_sha256_is_computed_only_where_it_is_asked_for(preprocessor, path, tmp_path, monkeypatch):
+    data = path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    by_hash = tmp_path / "by_hash.csv"
+    by_hash.write_text(f"sha256,side,x0,y0,x1,y1\n{sha256},right,0,0,{SIZE_PX},{SIZE_PX}\n")
+    given = Preprocessor(GEOMETRY, read_hips_csv(by_hash), frozenset(), with_sha256=True)(path)
+    assert len(given.hips) == 1
+    assert given.film.sha256 == sha256
+    path.write_bytes(data[:-100])
+    assert replace(preprocessor, with_sha256=True)(path).sha256 is not None
+    path.write_bytes(data)
+    monkeypatch.setattr(Payload, "sha256", None)
+    assert preprocessor(path).film.sha256 is None
+
+
+def test_a_content_that_an_older_hipedge_recorded_is_not_read(preprocessor, path, monkeypatch):
+    film = replace(preprocessor, with_sha256=True)(path).film
+    monkeypatch.setattr(preprocess, "read", None)
+    known = replace(preprocessor, known=frozenset({film.sha256}), with_sha256=True)
+    assert known(path) == Known(path, film.content_hash, film.sha256)
 
 
 def test_only_with_a_sites_key_does_a_film_say_whose_it_is(preprocessor, path):

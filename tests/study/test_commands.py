@@ -304,6 +304,13 @@ def test_evaluate_reads_a_database_and_shows_its_films(here):
     truths = ["femoral_neck_fracture", "femoral_neck_fracture", "normal"]
     with Store(here / "cases.db") as store:
         store.record(start(store), [screened(each) for each in films], RULE)
+    (here / "labels.csv").write_text(
+        "sha256,side,category,patient\n"
+        f"{load(there.source).sha256},right,femoral_neck_fracture,p0\n"
+    )
+    assert run("evaluate", "labels.csv", "--db", "cases.db", "--replicates", 100) == 0
+    report = (here / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert report.count('src="data:image/png;base64,') == 1
     rows = [
         f"{each.content_hash},right,{truth},p{i}"
         for i, (each, truth) in enumerate(zip(films, truths, strict=True))
