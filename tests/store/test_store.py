@@ -13,7 +13,7 @@ import pytest
 
 from hipedge.errors import Code, State, StoreError, StoreUnavailable
 from hipedge.rules import decide as decide_module
-from hipedge.store import Outbox, Queue, Store, connection
+from hipedge.store import Outbox, Queue, Store
 from hipedge.types import (
     ABNORMAL,
     CATEGORIES,
@@ -517,9 +517,11 @@ def test_a_commit_is_durable_and_the_journal_is_sound_for_this_sqlite(store):
     assert modes == (["wal", 2] if wal else ["delete", 3])
 
 
-def test_a_locked_database_is_one_to_try_again_and_a_wrong_statement_is_not(store, db, monkeypatch):
-    monkeypatch.setattr(connection, "BUSY_TIMEOUT_S", 0.05)
-    with closing(sqlite3.connect(db, isolation_level=None)) as other, Store(db) as impatient:
+def test_a_locked_database_is_one_to_try_again_and_a_wrong_statement_is_not(store, db):
+    with (
+        closing(sqlite3.connect(db, isolation_level=None)) as other,
+        Store(db, busy_timeout_s=0.05) as impatient,
+    ):
         other.execute("begin immediate")
         with pytest.raises(StoreUnavailable, match="locked"):
             start(impatient)

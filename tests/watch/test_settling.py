@@ -130,8 +130,15 @@ def test_what_is_gone_is_told_and_a_disk_error_is_not_taken_for_that(tmp_path, f
 
 
 @pytest.mark.promise(2)
-@pytest.mark.parametrize("syntax", [dicom_films.EXPLICIT, dicom_films.JPEG_2000_LOSSLESS])
-@pytest.mark.parametrize("ending", ["finished", "truncated"])
+@pytest.mark.parametrize(
+    ("ending", "syntax"),
+    [
+        ("finished", dicom_films.EXPLICIT),
+        ("truncated", dicom_films.JPEG_2000_LOSSLESS),
+        pytest.param("truncated", dicom_films.EXPLICIT, marks=pytest.mark.slow),
+        pytest.param("finished", dicom_films.JPEG_2000_LOSSLESS, marks=pytest.mark.slow),
+    ],
+)
 def test_an_upload_that_stalls_is_never_screened_half(new_clinic, syntax, ending):
     clinic = new_clinic(patience_s=3.0)
     noise = np.random.default_rng(0).integers(0, 4096, (64, 64), np.uint16)
