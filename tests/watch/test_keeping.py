@@ -230,9 +230,9 @@ def test_a_backup_can_be_read_by_whom_the_database_can_and_never_by_more(
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == mode
 
 
-def refuse(store, path, code=Code.DECODE_FAILED, content=None):
+def refuse(store, path, code=Code.DECODE_FAILED, data=None):
     """Quarantine what lies, or lay, at a path."""
-    finish(store, Refusal(path, code, content_hash=content(content or path.name)))
+    finish(store, Refusal(path, code, content_hash=content(data or path.name)))
 
 
 def write(path, content=b"a film"):
@@ -256,7 +256,7 @@ def test_retry_lets_quarantined_files_be_read_again_by_code_or_id(store, tmp_pat
 
 def test_a_quarantined_case_keeps_its_row_until_its_new_attempt_is_recorded(store, tmp_path):
     path = write(tmp_path / "film")
-    refuse(store, path, content="film")
+    refuse(store, path, data="film")
     retry(store)
     assert [case.code for case in store.all_cases(RULES)] == [Code.DECODE_FAILED]
     assert store.contents("model") == frozenset()  # else `screen` would not read it
@@ -282,10 +282,10 @@ def test_a_film_that_is_gone_stays_on_the_list_and_retry_says_so(store, tmp_path
 
 def test_a_quarantined_content_that_was_overwritten_stays_on_the_list(store, tmp_path):
     path = write(tmp_path / "film")
-    refuse(store, path, content="first")
+    refuse(store, path, data="first")
     Queue(store).observe({path: "another content"})
     assert retry(store) == RetryResult(queued=(), missing=(1,))
-    refuse(store, path, content="second")
+    refuse(store, path, data="second")
     assert retry(store) == RetryResult(queued=(2,), missing=(1,))
     assert [case.file_id for case in store.worklist(RULES)] == [1, 2]
 
@@ -294,12 +294,12 @@ def test_a_moved_film_is_read_where_it_lies_also_when_its_name_is_in_use_again(s
     incoming, done = tmp_path / "incoming", tmp_path / "done"
     queue, name = Queue(store), incoming / "IM1"
     for number in (1, 2):
-        refuse(store, name, content=f"content {number}")
+        refuse(store, name, data=f"content {number}")
         moved = write(done / f"IM{number}")
         queue.record_moves({name: moved})
         queue.observe({name: f"another content after {number}"})
     write(name)
-    refuse(store, name, content="content 3")
+    refuse(store, name, data="content 3")
     paths = {case.file_id: case.path for case in store.worklist(RULES)}
     assert paths == {1: done / "IM1", 2: done / "IM2", 3: name}
     assert retry(store) == RetryResult(queued=(1, 2, 3), missing=())
