@@ -1,8 +1,8 @@
 """The name of a file's content: its BLAKE3 hash, which other programs compute too (`b3sum`).
 
 hipedge 0.2 and before named contents by SHA-256, which takes more than twice as long. What they
-recorded keeps its name, 64 hexadecimal digits without a prefix; every other content has BLAKE3 and a
-prefix.
+recorded keeps its name, 64 hexadecimal digits without a prefix; every other content has BLAKE3 and
+a prefix.
 """
 
 from __future__ import annotations
