@@ -234,7 +234,7 @@ def _pixel_element(
 def _value(elements: Dataset, keyword: str | int) -> object:
     """Return an element's value, or None where it is absent, empty or cannot be converted."""
     tag = _tag(keyword)
-    if tag not in elements.keys():  # noqa: SIM118: `in elements` converts the tag again
+    if tag not in elements:
         return None
     try:
         return elements[tag].value
