@@ -63,6 +63,7 @@ LAYERS = (
         "errors",
         "types",
         "files",
+        "content",
         "versions",
         "machine",
         "metrics_server",
