@@ -63,7 +63,13 @@ COMPARED = (
 
 
 def write_films(folder: Path, count: int, distinct: int, seed: int = 1) -> None:
-    """Write `count` small films of so many pelvises, and one file in 40 that is none."""
+    """Write `count` small films of so many pelvises, and one file in 40 that is none.
+
+    Films that are there already are used again.
+    """
+    if folder.exists():
+        return
+    made = folder.with_suffix(".partial")
     chance = random.Random(seed)
     damaged = max(4, count // 40)
     with tempfile.TemporaryDirectory() as scratch:
@@ -72,16 +78,17 @@ def write_films(folder: Path, count: int, distinct: int, seed: int = 1) -> None:
             plain = Film(Path(scratch) / f"{number}.dcm", looks=())
             write_film(plain.path, drawn, develop(drawn))
             film = in_syntax(plain, SYNTAXES["JPEG, 8 bit"], Path(scratch) / f"jpeg{number}").path
-            part = folder / f"{number:03}"
+            part = made / f"{number:03}"
             part.mkdir(parents=True)
             mine = len(range(number, count - damaged, distinct))
             copies(film, part, mine)
-    sound = sorted(folder.rglob("*.dcm"))
+    sound = sorted(made.rglob("*.dcm"))
     for number in range(damaged):
         data = chance.choice(sound).read_bytes()
         way = ("copy", "cut", "text", "empty")[number % 4]
         content = {"copy": data, "cut": data[: len(data) // 2], "text": b"x%d" % number}
-        (folder / f"zz-{number:05}-{way}").write_bytes(content.get(way, b""))
+        (made / f"zz-{number:05}-{way}").write_bytes(content.get(way, b""))
+    made.rename(folder)
 
 
 def rows(db: Path) -> list[list[tuple[Any, ...]]]:
@@ -220,7 +227,7 @@ class Killed:
 
     kills: Counter[str] = field(default_factory=Counter)
     drivers: int = 0
-    seconds: float = 0.0
+    usage: Usage = field(default_factory=Usage)
 
 
 def run_and_kill(
@@ -233,19 +240,23 @@ def run_and_kill(
     seed: int,
 ) -> Killed:
     """Run a job to its end, and kill one process of each of `kinds` in turn at random moments."""
-    chance, found, start = random.Random(seed), Killed(), time.perf_counter()
+    chance, found = random.Random(seed), Killed()
     left = list(kinds)
+    found.usage.start()
     while True:
         found.drivers += 1
         with log.open("ab") as output:
             driver = subprocess.Popen(command, stdout=output, stderr=output)
+        due = time.monotonic() + chance.uniform(*every_s)
         while driver.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                driver.wait(chance.uniform(*every_s) if left else SAMPLE_S)
-            if driver.poll() is None and left and _strike(left[0], driver, nodes, chance):
+                driver.wait(SAMPLE_S)
+            found.usage.sample()
+            is_due = left and time.monotonic() >= due and driver.poll() is None
+            if is_due and _strike(left[0], driver, nodes, chance):
                 found.kills[left.pop(0)] += 1
+                due = time.monotonic() + chance.uniform(*every_s)
         if driver.returncode == 0:
-            found.seconds = time.perf_counter() - start
             return found
         if driver.returncode != -signal.SIGKILL:
             found.kills["ended by itself"] += 1
@@ -287,9 +298,9 @@ def compared(ours: Path, reference: Path) -> dict[str, int]:
 
 def kills(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
     """Kill processes of a job; compare what it leaves with the database of `screen`."""
-    films, out, log = scratch / "films", scratch / "out", scratch / "log"
+    films, out, log = scratch / "films", scratch / f"out{arguments.nodes}", scratch / "log"
     write_films(films, arguments.films, arguments.distinct)
-    options = ["--model", arguments.model] if arguments.model else []
+    options = [*(["--model", arguments.model] if arguments.model else [])]
     options += ["--backend", arguments.backend]
     kinds = [("driver", "raylet", "worker", "decoder")[k % 4] for k in range(arguments.kills)]
     random.Random(arguments.seed).shuffle(kinds)
@@ -299,19 +310,36 @@ def kills(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
         found = run_and_kill(
             job, log, nodes, kinds=kinds, every_s=tuple(arguments.every_s), seed=arguments.seed
         )
-    merged, screened = scratch / "merged.db", scratch / "screened.db"
+    merged = scratch / f"merged{arguments.nodes}.db"
     for _ in range(2):  # the second changes nothing
         subprocess.run(hipedge("archive", "merge", out, "--db", merged), check=True)
-    command = hipedge("screen", films, "--db", screened, "--workers", "1", *options)
-    subprocess.run(command, check=True)
     return {
         "nodes": arguments.nodes,
         "films": arguments.films,
         "shard_films": arguments.shard_films,
         "kills": dict(found.kills),
         "drivers": found.drivers,
-        "seconds": round(found.seconds, 1),
-        "rows": compared(merged, screened),
+        **figures(found.usage),
+        "rows": compared(merged, screened(films, scratch / "screened.db", options)),
+    }
+
+
+def screened(films: Path, db: Path, options: list[str | Path]) -> Path:
+    """Return the database of `screen` for the same films, made once for all runs on them."""
+    if not db.exists():
+        partial = db.with_suffix(".partial")
+        command = hipedge("screen", films, "--db", partial, "--workers", "1", *options)
+        subprocess.run(command, check=True)
+        partial.rename(db)
+    return db
+
+
+def figures(usage: Usage) -> dict[str, object]:
+    """Return what a command took."""
+    return {
+        "seconds": round(usage.seconds, 1),
+        "cpu_s": round(usage.cpu_s, 1),
+        "most_resident_mb_by_tenth": tenths(usage.resident_mb),
     }
 
 
@@ -338,14 +366,7 @@ def overhead(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
     return {
         "films": arguments.films,
         "shard_films": arguments.shard_films,
-        "runs": {
-            name: {
-                "seconds": round(usage.seconds, 1),
-                "cpu_s": round(usage.cpu_s, 1),
-                "most_resident_mb_by_tenth": tenths(usage.resident_mb),
-            }
-            for name, usage in measured.items()
-        },
+        "runs": {name: figures(usage) for name, usage in measured.items()},
     }
 
 
@@ -357,9 +378,12 @@ def tenths(values: list[float]) -> list[float]:
 
 @contextlib.contextmanager
 def scratch_folder(kept: Path | None) -> Iterator[Path]:
-    """Yield a folder for films and results: a temporary one, unless it is to be kept."""
+    """Yield a folder for films and results: a temporary one, unless it is to be kept.
+
+    Films and the database of `screen` in a folder that was kept are used again.
+    """
     if kept is not None:
-        kept.mkdir(parents=True)
+        kept.mkdir(parents=True, exist_ok=True)
         yield kept
         return
     with tempfile.TemporaryDirectory() as name:
@@ -387,8 +411,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with scratch_folder(arguments.keep) as scratch:
-        figures = {"kills": kills, "overhead": overhead}[arguments.what](arguments, scratch)
-    text = json.dumps({"environment": environment(), arguments.what: figures}, indent=2)
+        found = {"kills": kills, "overhead": overhead}[arguments.what](arguments, scratch)
+    text = json.dumps({"environment": environment(), arguments.what: found}, indent=2)
     print(text)
     if arguments.json:
         arguments.json.write_text(text + "\n")
