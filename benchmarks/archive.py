@@ -19,6 +19,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +31,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import pydicom
 
 from benchmarks.environment import environment
 from benchmarks.peers.films import SYNTAXES, Film, in_syntax, pelvis
@@ -40,6 +44,7 @@ from hipedge.phantom.film import develop
 from hipedge.phantom.write import write_film
 
 NODE_BYTES = 150 << 20
+START_S = 600.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_S = 2.0
@@ -91,6 +96,25 @@ def write_films(folder: Path, count: int, distinct: int, seed: int = 1) -> None:
     made.rename(folder)
 
 
+def mark_hips(films: Path, file: Path) -> Path:
+    """Write a CSV that gives each half of a film as a hip, unless it is there; return its path.
+
+    With it nothing is located, which takes two thirds of the time that such a small film needs.
+    """
+    if file.exists():
+        return file
+    lines = ["sop_instance_uid,side,x0,y0,x1,y1"]
+    for path in sorted(films.rglob("*.dcm")):
+        film = pydicom.dcmread(path, stop_before_pixels=True)
+        width, height = film.Columns, film.Rows
+        lines += [
+            f"{film.SOPInstanceUID},right,0,0,{width // 2},{height}",
+            f"{film.SOPInstanceUID},left,{width // 2},0,{width},{height}",
+        ]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
 def rows(db: Path) -> list[list[tuple[Any, ...]]]:
     """Return what two databases of the same films have in common, table by table, sorted."""
     with contextlib.closing(sqlite3.connect(db)) as connection:
@@ -100,6 +124,35 @@ def rows(db: Path) -> list[list[tuple[Any, ...]]]:
 def hipedge(*arguments: str | Path) -> list[str]:
     """Return a command of hipedge."""
     return [sys.executable, "-m", "hipedge", *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def patient_start() -> Iterator[None]:
+    """Let nodes take `START_S` to start: Ray allows 30 s, too little on a machine at full load."""
+    from ray._private import services
+
+    get_node = services.get_node
+
+    def get_node_late(*arguments: Any) -> Any:
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:  # not registered yet
+                if time.monotonic() > until:
+                    raise
+
+    with mock.patch.object(services, "get_node", get_node_late):
+        yield
+
+
+def agent_ports() -> dict[str, int]:
+    """Return free ports for a node's agents: a raylet waits 15 s for ports that agents choose."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in range(4)]
+        ports = [int(one.getsockname()[1]) for one in sockets]
+    return dict(zip((*names, "runtime_env_agent_port"), ports, strict=True))
 
 
 @dataclass
@@ -128,9 +181,13 @@ class Nodes:
 
     def add(self) -> None:
         """Add a node."""
-        node = self.cluster.add_node(
-            num_cpus=self.cores, object_store_memory=NODE_BYTES, include_dashboard=False
-        )
+        with patient_start():
+            node = self.cluster.add_node(
+                num_cpus=self.cores,
+                object_store_memory=NODE_BYTES,
+                include_dashboard=False,
+                **agent_ports(),
+            )
         if node is not self.cluster.head_node:
             self._workers.append(node)
 
@@ -302,6 +359,8 @@ def kills(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
     write_films(films, arguments.films, arguments.distinct)
     options = [*(["--model", arguments.model] if arguments.model else [])]
     options += ["--backend", arguments.backend]
+    if arguments.mark_hips:
+        options += ["--hips", mark_hips(films, scratch / "hips.csv")]
     kinds = [("driver", "raylet", "worker", "decoder")[k % 4] for k in range(arguments.kills)]
     random.Random(arguments.seed).shuffle(kinds)
     with Nodes(arguments.nodes) as nodes:
@@ -317,6 +376,7 @@ def kills(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
         "nodes": arguments.nodes,
         "films": arguments.films,
         "shard_films": arguments.shard_films,
+        "hips": "given" if arguments.mark_hips else "located",
         "kills": dict(found.kills),
         "drivers": found.drivers,
         **figures(found.usage),
@@ -405,6 +465,7 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--every-s", type=float, nargs=2, default=(5.0, 60.0))
+    parser.add_argument("--mark-hips", action="store_true")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path)
