@@ -15,7 +15,7 @@ from hipedge.dicom import load, read
 from hipedge.errors import BackendError, Code, InstallationError, Refused
 from hipedge.imaging.prepare import prepare_hips
 from hipedge.locate import GivenHips, find_heads, locate
-from hipedge.locate.learned import LearnedLocator
+from hipedge.locate.learned import LearnedLocator, ScoreThumbnail
 from hipedge.locate.rules import FindHeads
 from hipedge.locate.upright import quarter_turns, turn_upright
 from hipedge.types import CropGeometry, Film, Hip, Known, Mark, Radiograph, Refusal, Sample
@@ -149,13 +149,15 @@ class Preprocessor:
             return radiograph, find_heads
         if self.given_hips.of(radiograph.film):
             locator = self.locator
-            return radiograph, lambda pixels, spacing_mm: open_locator(locator)(pixels, spacing_mm)
-        find = open_locator(self.locator)
+            return radiograph, lambda pixels, spacing_mm: LearnedLocator(open_locator(locator))(
+                pixels, spacing_mm
+            )
+        find = LearnedLocator(open_locator(self.locator))
         return turn_upright(radiograph, quarter_turns(radiograph, find.quarter_turns)), find
 
 
 @lru_cache(maxsize=1)
-def open_locator(path: Path) -> LearnedLocator:
+def open_locator(path: Path) -> ScoreThumbnail:
     """Open a model's locator, once per process; without a locator ONNX Runtime is not imported.
 
     Raises `InstallationError` where it cannot be opened.
@@ -163,7 +165,7 @@ def open_locator(path: Path) -> LearnedLocator:
     from hipedge.locate.session import OnnxLocator
 
     try:
-        return LearnedLocator(OnnxLocator(path))
+        return OnnxLocator(path)
     except BackendError as error:
         raise InstallationError(f"the model's locator cannot be used here: {error}") from error
 
