@@ -22,12 +22,12 @@ from hipedge.backends import Backend
 from hipedge.errors import InputError
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
 from hipedge.pipeline.results import ResultPipeline, start_run, transactions
 from hipedge.pipeline.workers import Limits, WorkerCrash, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store import Store
-from hipedge.types import Outcome, Refusal, Screened
+from hipedge.types import Known, Outcome, Refusal, Screened
 
 PARTS = ("reading", "inference", "recording")
 READING = ("load", "hash", "read", "locate", "prepare")

@@ -242,6 +242,7 @@ def test_weights_that_have_seen_the_world_are_those_of_the_package():
     assert not any(m.training for m in trunk.train().modules() if isinstance(m, nn.BatchNorm2d))
 
 
+@pytest.mark.slow
 def test_without_that_package_training_starts_at_random_and_says_so(
     manifest, tmp_path, monkeypatch
 ):
