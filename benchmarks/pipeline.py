@@ -68,6 +68,8 @@ def figures(one: Throughput) -> dict[str, object]:
         "efficiency": round(one.efficiency, 3),
         "limit_films_per_s": round(one.limit, 2),
         "bottleneck": one.bottleneck,
+        "limited_by": one.limited_by,
+        "core_s_per_film": {**one.core_s, "pipeline": median(t.core_s for t in one.together)},
         "busy": {
             name: round(median(t.busy[name] for t in one.together), 3)
             for name in one.together[0].busy

@@ -82,6 +82,7 @@ def render(
         _filled(_summary(screened, HIPEDGE, SCREENED_REFERENCES)),
         "![films a second of hipedge and of others, by transfer syntax](docs/img/speed.svg)",
         _filled(_pipeline(pipeline)),
+        *_cores(pipeline["cpu"]),
         _filled(_scaling(scaling)),
         "![rate and memory over a long run](docs/img/scaling.svg)",
         _filled(_measured("The loops", peers, "peers") + " " + _decoders(peers)),
@@ -171,6 +172,32 @@ def _pipeline(pipeline: Mapping[str, Any]) -> str:
         f" second, {cpu['efficiency']:.2f} of the limit that the parts alone imply; limited by the"
         f" {cpu['bottleneck']}; in {cpu['memory_mb']} MB."
     )
+
+
+def _cores(cpu: Mapping[str, Any]) -> list[str]:
+    """Return a table of the processor's time for a film, and what limits the rate.
+
+    Nothing for figures of release 0.2 and before, which have no such times.
+    """
+    if "core_s_per_film" not in cpu:
+        return []
+    core_s = dict(cpu["core_s_per_film"])
+    together = core_s.pop("pipeline")
+    times = {**core_s, "all three alone": sum(core_s.values()), "the whole line": together}
+    return [
+        _filled(
+            "Core-milliseconds a film there, of each part alone and of the whole line; limited by"
+            f" {cpu['limited_by']}. Its energy cannot be measured on the machine, which has no RAPL"
+            " counters."
+        ),
+        "\n".join(
+            [
+                "| " + " | ".join(times) + " |",
+                "|" + "---:|" * len(times),
+                "| " + " | ".join(rounded(1e3 * value) for value in times.values()) + " |",
+            ]
+        ),
+    ]
 
 
 def _scaling(scaling: Mapping[str, Any]) -> str:

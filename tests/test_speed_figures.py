@@ -105,6 +105,14 @@ def test_the_readme_says_what_the_figures_say():
     assert before.rpartition("\n## ")[2].startswith("Speed\n")
 
 
+def test_the_time_of_the_cores_is_told_by_part(peers, scaling, pipeline):
+    core_s = {"reading": 0.0201, "inference": 0.005, "recording": 0.0009, "pipeline": 0.0271}
+    pipeline["cpu"] |= {"core_s_per_film": core_s, "limited_by": "2 cores"}
+    said = tables.render(peers, scaling, pipeline)
+    assert "limited by 2 cores." in said
+    assert "| 20 | 5.0 | 0.90 | 26 | 27 |" in said
+
+
 def test_a_rate_is_the_median_of_its_measurements_and_the_fastest_is_bold(peers, scaling, pipeline):
     first, second = rows(tables.render(peers, scaling, pipeline), "uncompressed")
     assert first == (

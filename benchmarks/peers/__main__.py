@@ -51,6 +51,7 @@ from benchmarks.peers.networks import Infer, onnx_runtime, torch_eager
 from hipedge.backends import choose, open_backend
 from hipedge.model import ModelFolder, open_model
 from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.train.backbones import BACKBONES
 
 PACKAGES = (
     "monai",
@@ -69,6 +70,9 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--backend", default="auto")
+    parser.add_argument(
+        "--backbone", default="efficientnet_lite0", choices=BACKBONES, help="that of the model"
+    )
     parser.add_argument("--phantoms", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.5, help="at least, for one measurement")
@@ -95,7 +99,14 @@ def main() -> None:
     with open_backend(backend, model) as opened:
         content["backend"] = str(opened.fingerprint)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = Bench(model, backend, arguments.repeats, arguments.seconds, arguments.screened)
+        bench = Bench(
+            model,
+            backend,
+            arguments.backbone,
+            arguments.repeats,
+            arguments.seconds,
+            arguments.screened,
+        )
         films = bench.films(Path(scratch) / "films", arguments.phantoms)
         content["films"] = [film.path.name for film in films]
         for name in arguments.syntax or SYNTAXES:
@@ -112,13 +123,19 @@ class Bench:
     """All contenders, on one machine with one model."""
 
     def __init__(
-        self, model: ModelFolder, backend: str, repeats: int, seconds: float, screened: int
+        self,
+        model: ModelFolder,
+        backend: str,
+        backbone: str,
+        repeats: int,
+        seconds: float,
+        screened: int,
     ) -> None:
         self.model = model
         self.options = ["--model", str(model.path), "--backend", backend]
         self.repeats, self.seconds, self.screened = repeats, seconds, screened
         self.front = Preprocessor.for_model(model)
-        self.eager, self.onnx = torch_eager(), onnx_runtime(model)
+        self.eager, self.onnx = torch_eager(model, backbone), onnx_runtime(model)
         self.wg04 = Path(os.environ.get("HIPEDGE_SHARED_DATA", "../shared/data")) / "wg04"
 
     def films(self, folder: Path, count: int) -> list[Film]:

@@ -7,6 +7,7 @@ without a result is the cause.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import resource
@@ -37,6 +38,9 @@ MIN_CLAIM_PER_WORKER = 2
 SLOT_BYTES = 1 << 20
 # A single worker may be killed as it starts; this many in a row are a broken installation.
 MAX_FAILED_STARTS = 5
+# mallopt(3): of freed memory a worker keeps so much, and asks the kernel for no smaller parts.
+KEPT_BYTES = 64 << 20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # On a busy machine a start may take longer than the limit for an item.
 START_S = 60.0
 
@@ -327,6 +331,7 @@ def _serve(
 ) -> None:
     """Process items in a worker process, until the pipe is closed."""
     sandbox(limits.memory_bytes)
+    keep_freed_memory()
     results.send_bytes(slots.pack(0, (False, None)))  # started
     for number in count(1):
         try:
@@ -360,6 +365,16 @@ def sandbox(memory_bytes: int) -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep freed memory, since the next item needs as much.
+
+    Given back, each page of it would be cleared and mapped again. Only glibc has mallopt(3).
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
 
 
 def _limit_cpu(cpu_s: float) -> None:

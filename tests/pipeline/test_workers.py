@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -209,6 +210,19 @@ def test_a_worker_is_replaced_after_so_many_items():
         pids = [pid for batch in workers.run(range(20), lambda _: None) for _, pid in batch]
     assert len(pids) == 20
     assert sorted(map(pids.count, set(pids))) == [5, 5, 5, 5]
+
+
+def pages_faulted_in(size_bytes):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(b"\1") * size_bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def test_a_worker_keeps_the_memory_that_an_item_has_freed_for_the_next():
+    results, _ = run(pages_faulted_in, [size << 20 for size in (30, 10, 30, 20, 30)], count=1)
+    first, *others = (pages for _, pages in results)
+    assert first > 1000  # of 7680
+    assert max(others) < 100
 
 
 def print_much(number):
