@@ -19,6 +19,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -30,6 +31,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import pydicom
 
 from benchmarks.environment import environment
 from benchmarks.peers.films import SYNTAXES, Film, in_syntax, pelvis
@@ -40,30 +44,40 @@ from hipedge.phantom.film import develop
 from hipedge.phantom.write import write_film
 
 NODE_BYTES = 150 << 20
+START_S = 600.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_S = 2.0
 # A row of each table as it is compared: without numbers of rows, times of day and durations, and
 # without how often a film was tried, which a killed decoder raises.
 COMPARED = (
-    "select f.sha256, f.path, f.model_id, f.pipeline_version, f.state, f.stage, f.code, f.detail,"
-    " f.marks, d.sha256 as original, f.pixel_hash, f.overview_hash, f.sop_instance_uid,"
+    "select f.content_hash, f.path, f.model_id, f.pipeline_version, f.state, f.stage, f.code,"
+    " f.detail, f.marks, d.content_hash as original, f.pixel_hash, f.overview_hash,"
+    " f.sop_instance_uid,"
     " f.study_instance_uid, f.sop_class_uid, f.transfer_syntax_uid, f.modality, f.view,"
     " f.laterality, f.orientation, f.inverted, f.height_px, f.width_px, f.row_spacing_mm,"
     " f.column_spacing_mm, f.age_years, f.sex, f.manufacturer, models.card, runs.backend"
     " from files f left join files d on d.id = f.duplicate_of join runs on runs.id = f.run_id"
     " join models on models.model_id = f.model_id",
-    "select f.sha256, h.side, h.centre_x_px, h.centre_y_px, h.x0_px, h.y0_px, h.x1_px, h.y1_px,"
-    " h.confidence, h.mirrored, h.logits, h.maps, h.maps_shape, d.rule_id, r.rule, d.category,"
+    "select f.content_hash, h.side, h.centre_x_px, h.centre_y_px, h.x0_px, h.y0_px, h.x1_px,"
+    " h.y1_px, h.confidence, h.mirrored, h.logits, h.maps, h.maps_shape, d.rule_id, r.rule,"
+    " d.category,"
     " d.probabilities, d.flagged, d.flagged_for, d.uncertain, d.priority, d.operating_point"
     " from hips h join files f on f.id = h.file_id join decisions d on d.hip_id = h.id"
     " join rules r on r.rule_id = d.rule_id",
-    "select p.path, p.attempts, p.state, f.sha256 from paths p join files f on f.id = p.file_id",
+    "select p.path, p.attempts, p.state, f.content_hash"
+    " from paths p join files f on f.id = p.file_id",
 )
 
 
 def write_films(folder: Path, count: int, distinct: int, seed: int = 1) -> None:
-    """Write `count` small films of so many pelvises, and one file in 40 that is none."""
+    """Write `count` small films of so many pelvises, and one file in 40 that is none.
+
+    Films that are there already are used again.
+    """
+    if folder.exists():
+        return
+    made = folder.with_suffix(".partial")
     chance = random.Random(seed)
     damaged = max(4, count // 40)
     with tempfile.TemporaryDirectory() as scratch:
@@ -72,16 +86,36 @@ def write_films(folder: Path, count: int, distinct: int, seed: int = 1) -> None:
             plain = Film(Path(scratch) / f"{number}.dcm", looks=())
             write_film(plain.path, drawn, develop(drawn))
             film = in_syntax(plain, SYNTAXES["JPEG, 8 bit"], Path(scratch) / f"jpeg{number}").path
-            part = folder / f"{number:03}"
+            part = made / f"{number:03}"
             part.mkdir(parents=True)
             mine = len(range(number, count - damaged, distinct))
             copies(film, part, mine)
-    sound = sorted(folder.rglob("*.dcm"))
+    sound = sorted(made.rglob("*.dcm"))
     for number in range(damaged):
         data = chance.choice(sound).read_bytes()
         way = ("copy", "cut", "text", "empty")[number % 4]
         content = {"copy": data, "cut": data[: len(data) // 2], "text": b"x%d" % number}
-        (folder / f"zz-{number:05}-{way}").write_bytes(content.get(way, b""))
+        (made / f"zz-{number:05}-{way}").write_bytes(content.get(way, b""))
+    made.rename(folder)
+
+
+def mark_hips(films: Path, file: Path) -> Path:
+    """Write a CSV that gives each half of a film as a hip, unless it is there; return its path.
+
+    With it nothing is located, which takes two thirds of the time that such a small film needs.
+    """
+    if file.exists():
+        return file
+    lines = ["sop_instance_uid,side,x0,y0,x1,y1"]
+    for path in sorted(films.rglob("*.dcm")):
+        film = pydicom.dcmread(path, stop_before_pixels=True)
+        width, height = film.Columns, film.Rows
+        lines += [
+            f"{film.SOPInstanceUID},right,0,0,{width // 2},{height}",
+            f"{film.SOPInstanceUID},left,{width // 2},0,{width},{height}",
+        ]
+    file.write_text("\n".join(lines) + "\n")
+    return file
 
 
 def rows(db: Path) -> list[list[tuple[Any, ...]]]:
@@ -93,6 +127,35 @@ def rows(db: Path) -> list[list[tuple[Any, ...]]]:
 def hipedge(*arguments: str | Path) -> list[str]:
     """Return a command of hipedge."""
     return [sys.executable, "-m", "hipedge", *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def patient_start() -> Iterator[None]:
+    """Let nodes take `START_S` to start: Ray allows 30 s, too little on a machine at full load."""
+    from ray._private import services
+
+    get_node = services.get_node
+
+    def get_node_late(*arguments: Any) -> Any:
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:  # not registered yet
+                if time.monotonic() > until:
+                    raise
+
+    with mock.patch.object(services, "get_node", get_node_late):
+        yield
+
+
+def agent_ports() -> dict[str, int]:
+    """Return free ports for a node's agents: a raylet waits 15 s for ports that agents choose."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in range(4)]
+        ports = [int(one.getsockname()[1]) for one in sockets]
+    return dict(zip((*names, "runtime_env_agent_port"), ports, strict=True))
 
 
 @dataclass
@@ -121,9 +184,13 @@ class Nodes:
 
     def add(self) -> None:
         """Add a node."""
-        node = self.cluster.add_node(
-            num_cpus=self.cores, object_store_memory=NODE_BYTES, include_dashboard=False
-        )
+        with patient_start():
+            node = self.cluster.add_node(
+                num_cpus=self.cores,
+                object_store_memory=NODE_BYTES,
+                include_dashboard=False,
+                **agent_ports(),
+            )
         if node is not self.cluster.head_node:
             self._workers.append(node)
 
@@ -220,7 +287,7 @@ class Killed:
 
     kills: Counter[str] = field(default_factory=Counter)
     drivers: int = 0
-    seconds: float = 0.0
+    usage: Usage = field(default_factory=Usage)
 
 
 def run_and_kill(
@@ -233,19 +300,23 @@ def run_and_kill(
     seed: int,
 ) -> Killed:
     """Run a job to its end, and kill one process of each of `kinds` in turn at random moments."""
-    chance, found, start = random.Random(seed), Killed(), time.perf_counter()
+    chance, found = random.Random(seed), Killed()
     left = list(kinds)
+    found.usage.start()
     while True:
         found.drivers += 1
         with log.open("ab") as output:
             driver = subprocess.Popen(command, stdout=output, stderr=output)
+        due = time.monotonic() + chance.uniform(*every_s)
         while driver.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                driver.wait(chance.uniform(*every_s) if left else SAMPLE_S)
-            if driver.poll() is None and left and _strike(left[0], driver, nodes, chance):
+                driver.wait(SAMPLE_S)
+            found.usage.sample()
+            is_due = left and time.monotonic() >= due and driver.poll() is None
+            if is_due and _strike(left[0], driver, nodes, chance):
                 found.kills[left.pop(0)] += 1
+                due = time.monotonic() + chance.uniform(*every_s)
         if driver.returncode == 0:
-            found.seconds = time.perf_counter() - start
             return found
         if driver.returncode != -signal.SIGKILL:
             found.kills["ended by itself"] += 1
@@ -287,10 +358,12 @@ def compared(ours: Path, reference: Path) -> dict[str, int]:
 
 def kills(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
     """Kill processes of a job; compare what it leaves with the database of `screen`."""
-    films, out, log = scratch / "films", scratch / "out", scratch / "log"
+    films, out, log = scratch / "films", scratch / f"out{arguments.nodes}", scratch / "log"
     write_films(films, arguments.films, arguments.distinct)
-    options = ["--model", arguments.model] if arguments.model else []
+    options = [*(["--model", arguments.model] if arguments.model else [])]
     options += ["--backend", arguments.backend]
+    if arguments.mark_hips:
+        options += ["--hips", mark_hips(films, scratch / "hips.csv")]
     kinds = [("driver", "raylet", "worker", "decoder")[k % 4] for k in range(arguments.kills)]
     random.Random(arguments.seed).shuffle(kinds)
     with Nodes(arguments.nodes) as nodes:
@@ -299,19 +372,37 @@ def kills(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
         found = run_and_kill(
             job, log, nodes, kinds=kinds, every_s=tuple(arguments.every_s), seed=arguments.seed
         )
-    merged, screened = scratch / "merged.db", scratch / "screened.db"
+    merged = scratch / f"merged{arguments.nodes}.db"
     for _ in range(2):  # the second changes nothing
         subprocess.run(hipedge("archive", "merge", out, "--db", merged), check=True)
-    command = hipedge("screen", films, "--db", screened, "--workers", "1", *options)
-    subprocess.run(command, check=True)
     return {
         "nodes": arguments.nodes,
         "films": arguments.films,
         "shard_films": arguments.shard_films,
+        "hips": "given" if arguments.mark_hips else "located",
         "kills": dict(found.kills),
         "drivers": found.drivers,
-        "seconds": round(found.seconds, 1),
-        "rows": compared(merged, screened),
+        **figures(found.usage),
+        "rows": compared(merged, screened(films, scratch / "screened.db", options)),
+    }
+
+
+def screened(films: Path, db: Path, options: list[str | Path]) -> Path:
+    """Return the database of `screen` for the same films, made once for all runs on them."""
+    if not db.exists():
+        partial = db.with_suffix(".partial")
+        command = hipedge("screen", films, "--db", partial, "--workers", "1", *options)
+        subprocess.run(command, check=True)
+        partial.rename(db)
+    return db
+
+
+def figures(usage: Usage) -> dict[str, object]:
+    """Return what a command took."""
+    return {
+        "seconds": round(usage.seconds, 1),
+        "cpu_s": round(usage.cpu_s, 1),
+        "most_resident_mb_by_tenth": tenths(usage.resident_mb),
     }
 
 
@@ -338,14 +429,7 @@ def overhead(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
     return {
         "films": arguments.films,
         "shard_films": arguments.shard_films,
-        "runs": {
-            name: {
-                "seconds": round(usage.seconds, 1),
-                "cpu_s": round(usage.cpu_s, 1),
-                "most_resident_mb_by_tenth": tenths(usage.resident_mb),
-            }
-            for name, usage in measured.items()
-        },
+        "runs": {name: figures(usage) for name, usage in measured.items()},
     }
 
 
@@ -357,9 +441,12 @@ def tenths(values: list[float]) -> list[float]:
 
 @contextlib.contextmanager
 def scratch_folder(kept: Path | None) -> Iterator[Path]:
-    """Yield a folder for films and results: a temporary one, unless it is to be kept."""
+    """Yield a folder for films and results: a temporary one, unless it is to be kept.
+
+    Films and the database of `screen` in a folder that was kept are used again.
+    """
     if kept is not None:
-        kept.mkdir(parents=True)
+        kept.mkdir(parents=True, exist_ok=True)
         yield kept
         return
     with tempfile.TemporaryDirectory() as name:
@@ -381,14 +468,15 @@ def main() -> None:
     parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--every-s", type=float, nargs=2, default=(5.0, 60.0))
+    parser.add_argument("--mark-hips", action="store_true")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with scratch_folder(arguments.keep) as scratch:
-        figures = {"kills": kills, "overhead": overhead}[arguments.what](arguments, scratch)
-    text = json.dumps({"environment": environment(), arguments.what: figures}, indent=2)
+        found = {"kills": kills, "overhead": overhead}[arguments.what](arguments, scratch)
+    text = json.dumps({"environment": environment(), arguments.what: found}, indent=2)
     print(text)
     if arguments.json:
         arguments.json.write_text(text + "\n")

@@ -23,6 +23,7 @@ def connected(address: str | None, *, cores: int | None = None) -> Iterator[Clus
 
     Raises `InstallationError` where there is no cluster at that address.
     """
+    # Without an address `ray.init` would join a cluster that it finds on this machine.
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
     if address is None:
         options |= {
@@ -31,7 +32,7 @@ def connected(address: str | None, *, cores: int | None = None) -> Iterator[Clus
             "include_dashboard": False,
         }
     try:
-        context = ray.init(address, **options)
+        context = ray.init(address or "local", **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InstallationError(
             f"no Ray cluster can be used at {address or 'this machine'}: {error}"

@@ -5,6 +5,7 @@ Every source is read piece by piece: the list of ten million films is never in m
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -153,7 +154,8 @@ def _is_dicom(filesystem: Any, key: str) -> bool:
 def _open(uri: str) -> tuple[Any, str]:
     """Return the file system of a URI and the path in it: pyarrow's own, or else fsspec's.
 
-    Credentials come from the environment, as the store's own tools take them.
+    Credentials come from the environment, as the store's own tools take them, and so does the
+    endpoint of an S3 store that is not Amazon's.
     """
     scheme, _, key = uri.partition("://")
     return _filesystem(scheme, key.partition("/")[0]), key
@@ -161,6 +163,10 @@ def _open(uri: str) -> tuple[Any, str]:
 
 @lru_cache
 def _filesystem(scheme: str, host: str) -> Any:
+    # pyarrow takes credentials and region from there, but not the endpoint (apache/arrow#49643).
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if scheme == "s3" and endpoint:
+        return fs.S3FileSystem(endpoint_override=endpoint)
     try:
         return fs.FileSystem.from_uri(f"{scheme}://{host}")[0]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
