@@ -159,6 +159,7 @@ def screen(
     given_hips = GivenHips() if hips is None else read_hips_csv(Path(hips))
     patient_key = patient_key_of(settings)
     backend, reason = backends.choose(settings.backend)
+    reason = backends.why(backend, reason, folder)
     allocation = tuned_allocation(folder, backend, settings.workers)
     outcomes: list[Outcome] = []
     with ExitStack() as stack:

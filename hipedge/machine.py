@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -50,6 +51,19 @@ def processor() -> str:
     if board.exists():
         names.insert(0, board.read_text(encoding="utf-8").strip("\0"))
     return names[0] if names else platform.machine()
+
+
+def processor_kind() -> str:
+    """Return the processor's name with a hash of its instruction sets.
+
+    Virtual machines give processors of several generations one name, and kernels differ by
+    instruction set.
+    """
+    names = ("flags", "Features")  # on x86, on ARM
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    sets = next((line for line in lines if line.startswith(names)), "").split(":")[-1].split()
+    digest = hashlib.sha256(" ".join(sorted(sets)).encode()).hexdigest()
+    return f"{processor()} ({digest[:8]})"
 
 
 def _gpu() -> dict[str, str]:

@@ -19,7 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 OWNERS = {
     "torch": ("train/", "export/onnx.py"),
     "timm": ("train/",),
-    "onnx": ("export/onnx.py", "export/precision.py"),
+    "onnx": ("export/int8.py", "export/onnx.py", "export/precision.py"),
     "onnxruntime": ("onnx_session.py",),
     "openvino": ("backends/openvino.py",),
     "tensorrt": (

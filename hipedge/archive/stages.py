@@ -261,6 +261,7 @@ class Inference(Stage):
         self._model = job.open_model()
         self._rule = Rule.from_json(job.folder().manifest().rule)
         name, reason = backends.choose(job.backend, require_gpu=job.require_gpu)
+        reason = backends.why(name, reason, self._model)
         threads = tuned_allocation(self._model, name, None).threads
         self._batches = BatchScheduler(
             partial(backends.open_backend, name, self._model, threads=threads)

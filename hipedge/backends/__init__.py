@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from hipedge.backends.base import Backend, Fingerprint
+from hipedge.backends.int8_cache import find_int8
 from hipedge.errors import ConfigError, InstallationError
 from hipedge.model.folder import ModelFolder
 
@@ -20,6 +23,8 @@ __all__ = [
     "missing",
     "obstacle",
     "open_backend",
+    "open_int8",
+    "why",
 ]
 
 
@@ -27,7 +32,8 @@ __all__ = [
 class BackendRow:
     """A backend's class, the packages that it imports, and how to install these.
 
-    `automatic` says whether `auto` may choose it, `on_cpu` whether it computes on the CPU. The
+    `automatic` says whether `auto` may choose it, `on_cpu` whether it computes on the CPU, `int8`
+    whether it runs a quantized classifier where that is proved. The
     module of a backend that `needs_gpu` has a function `obstacle`, which says why it cannot run.
     """
 
@@ -38,6 +44,7 @@ class BackendRow:
     automatic: bool = True
     needs_gpu: bool = False
     on_cpu: bool = True
+    int8: bool = False
 
 
 # In order of speed: `auto` takes the first that can run.
@@ -55,12 +62,14 @@ BACKENDS: Mapping[str, BackendRow] = {
         "OpenVinoBackend",
         ("openvino",),
         "pip install 'hipedge[openvino]'",
+        int8=True,
     ),
     "onnxruntime": BackendRow(
         "hipedge.backends.onnxruntime",
         "OnnxRuntimeBackend",
         ("onnxruntime",),
         "pip install onnxruntime",
+        int8=True,
     ),
     "fake": BackendRow(
         "hipedge.backends.fake", "FakeBackend", (), "", automatic=False, on_cpu=False
@@ -108,16 +117,40 @@ def choose(name: str = "auto", *, require_gpu: bool = False) -> tuple[str, str]:
     raise InstallationError("no backend can run: " + "; ".join(skipped))
 
 
-def open_backend(name: str, model: ModelFolder, *, threads: int | None = None) -> Backend:
+def open_backend(
+    name: str, model: ModelFolder, *, threads: int | None = None, quantized: bool = True
+) -> Backend:
     """Open a backend of the table with `model`; `threads` as in `Backend.open`.
 
-    Raises `ConfigError` for an unknown name, `InstallationError` where the backend's runtime is
-    not installed, and `BackendError` where it cannot run the model.
+    Without `quantized` it runs the model's own file even where INT8 is proved and faster. Raises
+    `ConfigError` for an unknown name, `InstallationError` where the backend's runtime is not
+    installed, and `BackendError` where it cannot run the model.
     """
+    backend_class = _class_of(name)
+    how = backend_class.open if quantized else backend_class.open_unquantized
+    return how(model, threads=threads)
+
+
+def open_int8(name: str, model: ModelFolder, int8: Path, *, threads: int | None = None) -> Backend:
+    """Open a backend that can with a quantized classifier of `model`, proved or not.
+
+    Raises as `open_backend` does.
+    """
+    backend_class: Any = _class_of(name)
+    opened: Backend = backend_class(model, threads=threads, int8=int8)
+    return opened
+
+
+def _class_of(name: str) -> type[Backend]:
     name, _ = choose(name)
     row = _row(name)
-    backend_class: type[Backend] = getattr(import_module(row.module), row.class_name)
-    return backend_class.open(model, threads=threads)
+    found: type[Backend] = getattr(import_module(row.module), row.class_name)
+    return found
+
+
+def why(name: str, reason: str, model: ModelFolder) -> str:
+    """Return the reason for a backend, of `choose`, and whether it takes INT8 for `model`."""
+    return f"{reason}; {find_int8(model, name)[1]}" if _row(name).int8 else reason
 
 
 def _row(name: str) -> BackendRow:

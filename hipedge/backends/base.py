@@ -63,6 +63,11 @@ class Backend(ABC):
         Raises `BackendError` where this runtime cannot run the model.
         """
 
+    @classmethod
+    def open_unquantized(cls, model: ModelFolder, *, threads: int | None = None) -> Self:
+        """Load the model's own classifier, also where `open` would take a quantized one."""
+        return cls.open(model, threads=threads)
+
     @property
     @abstractmethod
     def fingerprint(self) -> Fingerprint:

@@ -1,7 +1,8 @@
-"""`hipedge export`: build an engine, or verify backends against the model's FP32 scores."""
+"""`hipedge export`: build an engine, quantize a model, or verify backends against FP32 scores."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from hipedge import backends
+from hipedge.backends.int8_cache import record_trial, write_int8
 from hipedge.backends.parity import Parity, ParityError, check_parity
 from hipedge.backends.tensorrt.engine_cache import Profile
 from hipedge.backends.tensorrt.flavours import choose_flavour
@@ -23,11 +25,15 @@ from hipedge.backends.tensorrt.gpu import first_gpu
 from hipedge.cli.console import errors, fingerprint_lines, output
 from hipedge.cli.options import ConfigOption
 from hipedge.config import load_settings
+from hipedge.errors import InstallationError
 from hipedge.export.engine import Progress as Report
 from hipedge.export.engine import Recipe, export_engine
 from hipedge.model import open_model, require_model
 
-app = typer.Typer(no_args_is_help=True, help="Build an engine for this device, or verify backends.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Build an engine or an INT8 file for this device, or verify backends.",
+)
 
 ModelArgument = Annotated[
     Path | None,
@@ -102,6 +108,53 @@ def engine(
 
 
 @app.command()
+def int8(
+    model: ModelArgument = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Folder of films to calibrate on (default: the golden samples)."),
+    ] = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option(help="Manifest of labelled hips to prove it on (default: phantoms)."),
+    ] = None,
+    phantoms: Annotated[
+        int, typer.Option(min=1, help="Phantoms that are drawn where no manifest is given.")
+    ] = 400,
+    config: ConfigOption = None,
+) -> None:
+    """Quantize a model to INT8, and prove it with each runtime on this CPU. Exit 1 if refused.
+
+    A runtime takes INT8 only where it is proved and faster. The reports are in a JSON beside it.
+    """
+    from hipedge.cli.int8 import calibration_samples, labelled_hips, trial_table
+    from hipedge.export.int8_trial import try_int8
+
+    try:
+        from hipedge.export.int8 import quantize
+    except ImportError as error:
+        raise InstallationError(f"INT8 needs {error.name}: pip install 'hipedge[train]'") from error
+    folder = open_model(require_model(load_settings({"model": model}, config).model))
+    samples = calibration_samples(folder, calibrate)
+    hips = labelled_hips(folder, labelled, phantoms)
+    digest = hashlib.sha256(samples.tobytes()).hexdigest()
+    path = write_int8(folder, quantize(folder.classifier, samples), digest)
+    trials = {
+        name: try_int8(name, folder, path, hips)
+        for name, row in backends.BACKENDS.items()
+        if row.int8 and backends.obstacle(name) is None
+    }
+    for name, trial in trials.items():
+        record_trial(path, name, trial)
+    output.print(trial_table(trials))
+    for name, trial in trials.items():
+        output.print(f"{name}: {trial.reason}", soft_wrap=True, markup=False)
+    errors.print(f"{path}: {len(samples)} samples calibrated it", soft_wrap=True)
+    if any(trial.faults for trial in trials.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
 def verify(
     model: ModelArgument = None,
     backend: Annotated[
@@ -116,7 +169,7 @@ def verify(
     found: dict[str, Parity] = {}
     for name in backend or _runnable():
         try:
-            with backends.open_backend(name, folder) as opened:
+            with backends.open_backend(name, folder, quantized=False) as opened:
                 found[str(opened.fingerprint)] = check_parity(opened, folder)
         except ParityError as error:
             found[str(error.fingerprint)] = error.parity

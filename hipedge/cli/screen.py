@@ -86,6 +86,7 @@ def screen(
     rule = site_rule(folder.card, settings)
     given_hips = read_hips_csv(hips) if hips else GivenHips()
     name, reason = backends.choose(settings.backend, require_gpu=require_gpu)
+    reason = backends.why(name, reason, folder)
     if build_engine and name == "tensorrt":
         from hipedge.cli.export import build_progress
         from hipedge.export.engine import ensure_engine

@@ -92,9 +92,10 @@ def _site(settings: Settings) -> Iterator[Check]:
         model = open_model(require_model(settings.model))
         site_rule(model.card, settings)
         yield Check("site", "model", True, f"{model.card.name}: {model.card.status_text}")
-        name, _ = backends.choose(settings.backend)
+        name, reason = backends.choose(settings.backend)
         with backends.open_backend(name, model) as backend:
-            yield Check("site", "model on backend", True, str(backend.fingerprint))
+            found = f"{backend.fingerprint}: {backends.why(name, reason, model)}"
+            yield Check("site", "model on backend", True, found)
         if model.locator:
             open_locator(model.locator)
             yield Check("site", "locator", True, "finds the hips")

@@ -64,6 +64,7 @@ def watch(
     model = open_model(require_model(settings.model))
     rule = site_rule(model.card, settings)
     name, reason = backends.choose(settings.backend)
+    reason = backends.why(name, reason, model)
     cpu = tuned_allocation(model, name, settings.workers)
     with ExitStack() as opened:
         opened.enter_context(instance_lock(settings.db))
