@@ -19,7 +19,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -31,7 +30,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pydicom
 
@@ -44,7 +42,7 @@ from hipedge.phantom.film import develop
 from hipedge.phantom.write import write_film
 
 NODE_BYTES = 150 << 20
-START_S = 600.0
+STARTS = 10
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_S = 2.0
@@ -126,35 +124,6 @@ def hipedge(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "hipedge", *map(str, arguments)]
 
 
-@contextlib.contextmanager
-def patient_start() -> Iterator[None]:
-    """Let nodes take `START_S` to start: Ray allows 30 s, too little on a machine at full load."""
-    from ray._private import services
-
-    get_node = services.get_node
-
-    def get_node_late(*arguments: Any) -> Any:
-        until = time.monotonic() + START_S
-        while True:
-            try:
-                return get_node(*arguments)
-            except RuntimeError:  # not registered yet
-                if time.monotonic() > until:
-                    raise
-
-    with mock.patch.object(services, "get_node", get_node_late):
-        yield
-
-
-def agent_ports() -> dict[str, int]:
-    """Return free ports for a node's agents: a raylet waits 15 s for ports that agents choose."""
-    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in range(4)]
-        ports = [int(one.getsockname()[1]) for one in sockets]
-    return dict(zip((*names, "runtime_env_agent_port"), ports, strict=True))
-
-
 @dataclass
 class Nodes:
     """A cluster of nodes with one core each; the first is the head."""
@@ -180,14 +149,20 @@ class Nodes:
         return str(self.cluster.address)
 
     def add(self) -> None:
-        """Add a node."""
-        with patient_start():
-            node = self.cluster.add_node(
-                num_cpus=self.cores,
-                object_store_memory=NODE_BYTES,
-                include_dashboard=False,
-                **agent_ports(),
-            )
+        """Add a node.
+
+        A raylet ends when its agents need more than 15 s to start, as on a machine at full load,
+        and Ray waits for it for 30 s: then another one is started.
+        """
+        for attempt in range(1, STARTS + 1):
+            try:
+                node = self.cluster.add_node(
+                    num_cpus=self.cores, object_store_memory=NODE_BYTES, include_dashboard=False
+                )
+                break
+            except Exception as error:  # Ray raises no narrower one
+                if "timed out" not in str(error) or attempt == STARTS:
+                    raise
         if node is not self.cluster.head_node:
             self._workers.append(node)
 
