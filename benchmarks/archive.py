@@ -54,19 +54,22 @@ SAMPLE_S = 2.0
 # A row of each table as it is compared: without numbers of rows, times of day and durations, and
 # without how often a film was tried, which a killed decoder raises.
 COMPARED = (
-    "select f.sha256, f.path, f.model_id, f.pipeline_version, f.state, f.stage, f.code, f.detail,"
-    " f.marks, d.sha256 as original, f.pixel_hash, f.overview_hash, f.sop_instance_uid,"
+    "select f.content_hash, f.path, f.model_id, f.pipeline_version, f.state, f.stage, f.code,"
+    " f.detail, f.marks, d.content_hash as original, f.pixel_hash, f.overview_hash,"
+    " f.sop_instance_uid,"
     " f.study_instance_uid, f.sop_class_uid, f.transfer_syntax_uid, f.modality, f.view,"
     " f.laterality, f.orientation, f.inverted, f.height_px, f.width_px, f.row_spacing_mm,"
     " f.column_spacing_mm, f.age_years, f.sex, f.manufacturer, models.card, runs.backend"
     " from files f left join files d on d.id = f.duplicate_of join runs on runs.id = f.run_id"
     " join models on models.model_id = f.model_id",
-    "select f.sha256, h.side, h.centre_x_px, h.centre_y_px, h.x0_px, h.y0_px, h.x1_px, h.y1_px,"
-    " h.confidence, h.mirrored, h.logits, h.maps, h.maps_shape, d.rule_id, r.rule, d.category,"
+    "select f.content_hash, h.side, h.centre_x_px, h.centre_y_px, h.x0_px, h.y0_px, h.x1_px,"
+    " h.y1_px, h.confidence, h.mirrored, h.logits, h.maps, h.maps_shape, d.rule_id, r.rule,"
+    " d.category,"
     " d.probabilities, d.flagged, d.flagged_for, d.uncertain, d.priority, d.operating_point"
     " from hips h join files f on f.id = h.file_id join decisions d on d.hip_id = h.id"
     " join rules r on r.rule_id = d.rule_id",
-    "select p.path, p.attempts, p.state, f.sha256 from paths p join files f on f.id = p.file_id",
+    "select p.path, p.attempts, p.state, f.content_hash"
+    " from paths p join files f on f.id = p.file_id",
 )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -32,6 +31,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import environment
+from hipedge.dicom import Payload
 from hipedge.perf.throughput import process_tree
 
 KILL_EVERY_S = (4.0, 16.0)
@@ -88,7 +88,7 @@ class Soak:
                     file.write(data[start : start + 1 + len(data) // 4])
                     file.flush()
                     time.sleep(0.02)
-        self.fed[path] = hashlib.sha256(data).hexdigest()
+        self.fed[path] = Payload(data).content_hash
 
     def kill(self) -> None:
         """Kill the service, or one of its processes; start it again if it is dead."""
@@ -129,11 +129,12 @@ class Soak:
     def result(self) -> dict[str, object]:
         """Count, from the database alone, what became of what was fed."""
         with contextlib.closing(sqlite3.connect(self.db)) as connection:
-            rows = connection.execute("select sha256, state, code from files").fetchall()
+            rows = connection.execute("select content_hash, state, code from files").fetchall()
             ends = {
-                path: (state, sha256)
-                for path, state, sha256 in connection.execute(
-                    "select paths.path, paths.state, sha256 from paths join files on file_id = id"
+                path: (state, content_hash)
+                for path, state, content_hash in connection.execute(
+                    "select paths.path, paths.state, content_hash"
+                    " from paths join files on file_id = id"
                 )
             }
             (integrity,) = connection.execute("pragma integrity_check").fetchone()
@@ -151,13 +152,13 @@ class Soak:
                 "select count(*) from (select 1 from hips group by file_id, side"
                 " having count(*) > 1 and side <> 'unknown')"
             ).fetchone()
-        contents = Counter(sha256 for sha256, _, _ in rows if sha256 is not None)
+        contents = Counter(content_hash for content_hash, _, _ in rows if content_hash is not None)
         terminal = [path for path in self.fed if ends.get(str(path), ("",))[0] in TERMINAL]
         # A content whose reading killed its process has a row without a hash.
         lost = [
             path
-            for path, sha256 in self.fed.items()
-            if ends.get(str(path), ("", ""))[1] not in (sha256, None)
+            for path, content_hash in self.fed.items()
+            if ends.get(str(path), ("", ""))[1] not in (content_hash, None)
         ]
         return {
             "fed": len(self.fed),

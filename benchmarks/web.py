@@ -123,7 +123,9 @@ def make_database(path, cases):
             one = film(f"f{n}", pixels=f"p{n}", uid=f"1.2.{n}", study_instance_uid=f"1.3.{n // 2}")
             kind = rng.random()
             if kind < 0.03:
-                refusal = Refusal(one.source, Code.DECODE_FAILED, sha256=one.sha256, film=one)
+                refusal = Refusal(
+                    one.source, Code.DECODE_FAILED, content_hash=one.content_hash, film=one
+                )
                 outcomes.append(refusal)
                 continue
             sick = ABNORMAL[int(rng.integers(len(ABNORMAL)))]
@@ -144,7 +146,7 @@ def make_database(path, cases):
             back = f"'-' || ({10 * copy % 365} + {{}} % 10) || ' days'"
             day = "date('now', " + back.format("{}") + ")"
             changed = {
-                "files": {"id": f"id + {shift}", "sha256": f"sha256 || '-{copy}'",
+                "files": {"id": f"id + {shift}", "content_hash": f"content_hash || '-{copy}'",
                           "path": f"'/in{copy}' || path", "day": day.format("id"),
                           "waited_s": "iif(state = 'screened', 2 + id % 97, null)",
                           "sop_instance_uid": f"sop_instance_uid || '.{copy}'",

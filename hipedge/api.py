@@ -225,7 +225,7 @@ def draw(case: Case | Screened, *, model: ModelFolder | StrPath | None = None) -
     card = _model_folder(model).card
     about = f"model {card.name} ({card.status.value}): {card.status_text}"
     lines = (*textwrap.wrap(about, CAPTION_WIDTH), "Research use only.")
-    pixels = upright_pixels(case.film.source, case.film.sha256, case.marks)
+    pixels = upright_pixels(case.film.source, case.film.content_hash, case.marks)
     return draw_case(pixels, case.hips, case.findings, lines)
 
 

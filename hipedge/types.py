@@ -159,13 +159,14 @@ class Film:
     encoding. For a film that is decoded only in part (JPEG 2000, HTJ2K) it is `CODESTREAM_HASH`
     followed by the hash of the codestream. Whether such a film equals one of another encoding,
     `overview_hash` tells: the BLAKE3 hash of the stored values at a low resolution, which is the
-    same in every lossless encoding; None where there is no such resolution. `patient` is a
-    pseudonym that all films of a patient share, and `studied_on` the date of the study: both only
-    where a site has asked for it, and None else.
+    same in every lossless encoding; None where there is no such resolution. `content_hash` names
+    the file's content (`hipedge.content`), and `sha256` is its SHA-256 where that was asked for.
+    `patient` is a pseudonym that all films of a patient share, and `studied_on` the date of the
+    study: both only where a site has asked for it, and None else.
     """
 
     source: Path
-    sha256: str
+    content_hash: str
     pixel_hash: str
     shape: tuple[int, int]
     transfer_syntax_uid: str | None = None
@@ -185,6 +186,7 @@ class Film:
     overview_hash: str | None = None
     patient: str | None = None
     studied_on: date | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -370,8 +372,13 @@ class Screened:
         return self.film.source
 
     @property
-    def sha256(self) -> str:
-        """The SHA-256 of the file's content."""
+    def content_hash(self) -> str:
+        """The name of the file's content."""
+        return self.film.content_hash
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 of the file's content, where it was asked for."""
         return self.film.sha256
 
 
@@ -379,16 +386,18 @@ class Screened:
 class Refusal:
     """A file that was not screened, and why. Never a negative result: a person must look at it.
 
-    `film` is None if the header could not be read. `detail` holds no patient data.
+    `film` is None if the header could not be read. `detail` holds no patient data. `content_hash`
+    is None if the file could not be read, and `sha256` also where it was not asked for.
     """
 
     source: Path
     code: Code
     detail: str = ""
-    sha256: str | None = None
+    content_hash: str | None = None
     film: Film | None = None
     marks: frozenset[Mark] = frozenset()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    sha256: str | None = None
 
     @classmethod
     def of_duplicate(cls, film: Film, timings_ms: Mapping[str, float]) -> Refusal:
@@ -396,10 +405,11 @@ class Refusal:
         return cls(
             film.source,
             Code.SAME_PIXELS,
-            sha256=film.sha256,
+            content_hash=film.content_hash,
             film=film,
             marks=film.marks,
             timings_ms=timings_ms,
+            sha256=film.sha256,
         )
 
     @property
@@ -411,6 +421,15 @@ class Refusal:
     def state(self) -> State:
         """The terminal state of the file."""
         return CODES[self.code].state
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file whose content is recorded already: only its path is to be added."""
+
+    source: Path
+    content_hash: str
+    sha256: str | None = None
 
 
 Outcome = Screened | Refusal

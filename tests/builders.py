@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hipedge.content import BLAKE3
 from hipedge.rules.decide import Rule, decide
 from hipedge.types import (
     ABNORMAL,
@@ -26,10 +27,15 @@ def sha(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def content(text):
+    """The name of a content."""
+    return BLAKE3 + sha(text)
+
+
 def film(name="film", *, pixels="pixels", uid=None, folder=Path("/in"), **values):
     return Film(
         source=folder / f"{name}.dcm",
-        sha256=sha(name),
+        content_hash=content(name),
         pixel_hash=sha(pixels),
         sop_instance_uid=uid,
         **{"shape": (2140, 1760)} | values,

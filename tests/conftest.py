@@ -40,13 +40,21 @@ def reference_model():
 def untrained_model(tmp_path_factory):
     """A model folder from seed 0 with crops of 64 pixels, so that it is quick to make and run.
 
-    Without torch it cannot be made: HIPEDGE_TEST_MODEL then names one made before.
+    The processes of a run (`pytest -n`) share one. Without torch it cannot be made:
+    HIPEDGE_TEST_MODEL then names one made before.
     """
     if "HIPEDGE_TEST_MODEL" in os.environ:
         return open_model(Path(os.environ["HIPEDGE_TEST_MODEL"]))
     pytest.importorskip("torch", reason="no torch to make a model with: set HIPEDGE_TEST_MODEL")
-    folder = tmp_path_factory.mktemp("models") / "untrained"
-    return new_model(folder, seed=0, geometry=CropGeometry(64, 160.0, 10.0, 20.0))
+    of_run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        of_run = of_run.parent
+    from filelock import FileLock  # torch needs it too
+
+    with FileLock(of_run / "untrained.lock"):
+        if not (of_run / "untrained").exists():
+            new_model(of_run / "untrained", seed=0, geometry=CropGeometry(64, 160.0, 10.0, 20.0))
+    return open_model(of_run / "untrained")
 
 
 @pytest.fixture(autouse=True)

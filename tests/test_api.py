@@ -217,6 +217,7 @@ def test_a_type_checker_sees_the_same_names_as_the_interpreter():
     assert names == set(hipedge.__all__)
 
 
+@pytest.mark.slow
 def test_a_users_script_passes_a_strict_type_check(tmp_path):
     script = "\n".join(code_blocks("docs/api.md")) + "\nreveal_type(draw(cases[0]))\n"
     (tmp_path / "notebook.py").write_text(script)

@@ -141,6 +141,7 @@ def gpu(tmp_path, untrained_model, monkeypatch):
     monkeypatch.setenv("HOST_MODEL", str(untrained_model.path))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_stage_runs_and_one_that_has_failed_is_repeated(gpu, untrained_model, tmp_path):
     path = tmp_path / "report.json"

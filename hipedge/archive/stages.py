@@ -33,12 +33,12 @@ from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model, require_model
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.cpu_allocation import tuned_allocation
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
 from hipedge.pipeline.results import Summary, decide_film, refuse_crash
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store.rows import to_json
-from hipedge.types import Outcome, Refusal
+from hipedge.types import Known, Outcome, Refusal
 from hipedge.versions import PIPELINE_VERSION, versions
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from hipedge.errors import Code
+from hipedge.errors import Code, StoreError
 from hipedge.store.rows import outcome_from_row, outcome_row, path_from_text, path_to_text
 from hipedge.types import Outcome, Refusal
 
@@ -45,6 +45,7 @@ _HIP = pa.struct(
 OUTCOMES = pa.schema(
     [
         ("path", pa.string()),
+        ("content_hash", pa.string()),
         ("sha256", pa.string()),
         ("state", pa.string()),
         ("stage", pa.string()),
@@ -127,6 +128,13 @@ def outcome_table(outcomes: Iterable[Attempted], origin: Origin) -> pa.Table:
 
 
 def outcomes_of(table: pa.Table) -> tuple[list[Attempted], Origin]:
-    """Return the outcomes of a table made by `outcome_table`, and what scored them."""
+    """Return the outcomes of a table made by `outcome_table`, and what scored them.
+
+    Raises `StoreError` for one by a hipedge that named contents by SHA-256.
+    """
+    if "content_hash" not in table.column_names:
+        raise StoreError(
+            "this run names films by SHA-256, as before release 0.3: run it again in another folder"
+        )
     origin = Origin(*json.loads(table.schema.metadata[_ORIGIN]))
     return [Attempted(outcome_from_row(row), row["attempts"]) for row in table.to_pylist()], origin

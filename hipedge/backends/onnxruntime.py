@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from hipedge.backends.base import Backend, Fingerprint
 from hipedge.errors import BackendError
 from hipedge.model.folder import ModelFolder
-from hipedge.onnx_session import CPU, ORT_ERRORS, VERSION, open_session
+from hipedge.onnx_session import (
+    CPU,
+    ORT_ERRORS,
+    VERSION,
+    open_half_precision_session,
+    open_session,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,7 +36,11 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         super().__init__(model.card.input.size_px)
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._session = open_session(model.classifier, threads=self._threads, provider=provider)
+        self._session = (
+            open_half_precision_session(model.classifier, threads=self._threads)
+            if provider == CPU
+            else open_session(model.classifier, threads=self._threads, provider=provider)
+        )
         self._provider = self._session.get_providers()[0]
         if self._provider != provider:
             raise BackendError(

@@ -69,6 +69,7 @@ def measure_end_to_end(
         output.print(f"{fact}: {value}", soft_wrap=True, markup=False)
     output.print(f"{figures.backend}", soft_wrap=True, markup=False)
     output.print(stages_table(figures))
+    output.print(cores_table(figures))
     output.print(summary_table(figures, latency))
 
 
@@ -80,7 +81,9 @@ def record(figures: Throughput) -> dict[str, object]:
         "hips_per_s": median(run.hips_per_s for run in figures.together),
         "limit_films_per_s": figures.limit,
         "limits_films_per_s": figures.limits,
+        "core_s_per_film": {**figures.core_s, "pipeline": median(pass_core_s(figures))},
         "bottleneck": figures.bottleneck,
+        "limited_by": figures.limited_by,
         "efficiency": figures.efficiency,
     }
 
@@ -97,6 +100,25 @@ def stages_table(figures: Throughput) -> Table:
     return table
 
 
+def cores_table(figures: Throughput) -> Table:
+    """Return the core-seconds of a film: in each part alone, and in the whole pipeline."""
+    parts, together = figures.core_s, median(pass_core_s(figures))
+    there = median(figures.cores / run.films_per_s for run in figures.together)
+    table = Table("part", "core-ms per film", title="Processor", title_justify="left")
+    for name, core_s in parts.items():
+        table.add_row(f"{name} alone", f"{core_s * 1e3:.2f}")
+    table.add_section()
+    table.add_row("all three", f"{sum(parts.values()) * 1e3:.2f}")
+    table.add_row("the pipeline", f"{together * 1e3:.2f}")
+    table.add_row(f"{figures.cores} cores, idle or not", f"{there * 1e3:.2f}")
+    return table
+
+
+def pass_core_s(figures: Throughput) -> list[float]:
+    """Return the CPU time of a film in the whole pipeline, in seconds, by pass."""
+    return [run.core_s for run in figures.together]
+
+
 def summary_table(figures: Throughput, latency: Distribution | None) -> Table:
     """Return throughput, the limit that the parts imply, and the lengths of the queues."""
     passes = figures.together
@@ -109,6 +131,7 @@ def summary_table(figures: Throughput, latency: Distribution | None) -> Table:
             f"{median(limits[name] for limits in figures.limits):.1f}",
         )
     table.add_row("bottleneck", figures.bottleneck)
+    table.add_row("limited by", figures.limited_by)
     table.add_row("efficiency", f"{figures.efficiency:.2f} of the limit {figures.limit:.1f}")
     for text, (mean, most) in (
         ("films in work", passes[-1].films_in_work),

@@ -15,7 +15,8 @@ from hipedge.errors import InputError
 from hipedge.study import check_installed
 
 LABELS = typer.Argument(
-    help="CSV of labels: path, sha256, sop_instance_uid or case; side, category, patient."
+    help="CSV of labels: path, content_hash, sha256, sop_instance_uid or case; side, category, "
+    "patient."
 )
 LabelsArgument = Annotated[Path, LABELS]
 PredictionsOption = Annotated[

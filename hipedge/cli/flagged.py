@@ -165,7 +165,7 @@ def _finding_text(finding: Finding) -> str:
 
 def _file_text(case: Case) -> str:
     """Name the file, or its whole path where it was never read; below it its marks."""
-    name = plain(case.path if case.sha256 is None else case.path.name)
+    name = plain(case.path if case.content_hash is None else case.path.name)
     marks = ", ".join(mark.value for mark in case.marks)
     return f"{name}\n[dim]{marks}[/]" if marks else name
 

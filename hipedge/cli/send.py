@@ -21,7 +21,7 @@ def send(
     cases: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Row ids, paths, SOP Instance UIDs, or starts of a SHA-256 "
+            help="Row ids, paths, SOP Instance UIDs, or starts of a content's hash "
             "(default: the cases that `hipedge flagged` lists)."
         ),
     ] = None,

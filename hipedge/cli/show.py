@@ -14,8 +14,10 @@ from hipedge.cli.console import errors, output, plain
 from hipedge.cli.flagged import print_models
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import load_settings
+from hipedge.content import BLAKE3
 from hipedge.errors import CODES, InputError, State
 from hipedge.files import private_opener
+from hipedge.review.hashes import film_hashes
 from hipedge.review.picture import case_picture
 from hipedge.review.worklist import case_record, finding_record, open_review
 from hipedge.rules.decide import HARDWARE_NOTE
@@ -25,7 +27,8 @@ from hipedge.types import CATEGORIES, HARDWARE
 
 def show(
     case: Annotated[
-        str, typer.Argument(help="Row id, path, SOP Instance UID, or the start of a SHA-256.")
+        str,
+        typer.Argument(help="Row id, path, SOP Instance UID, or the start of a content's hash."),
     ],
     db: DbOption = None,
     target: Annotated[
@@ -61,12 +64,15 @@ def show(
 
 def _as_json(case: Case) -> dict[str, object]:
     hips = [finding_record(s.hip, f) for s, f in zip(case.hips, case.findings, strict=True)]
-    return {**case_record(case), "hips": hips}
+    return {**case_record(case), **film_hashes(case), "hips": hips}
 
 
 def _print_case(case: Case) -> None:
     output.print(f"[bold]{plain(case.path)}[/]", soft_wrap=True)
-    output.print(f"SHA-256 {case.sha256}", soft_wrap=True, highlight=False)
+    hashes = film_hashes(case)
+    for kind, known in (("BLAKE3", hashes["content_hash"]), ("SHA-256", hashes["sha256"])):
+        if known is not None:
+            output.print(f"{kind} {known.removeprefix(BLAKE3)}", soft_wrap=True, highlight=False)
     if case.code is not None:
         detail = f" ({plain(case.detail)})" if case.detail else ""
         output.print(f"{case.state.value}: {CODES[case.code].meaning}{detail}")

@@ -36,7 +36,8 @@ def new(
     cases: Annotated[
         Path,
         typer.Argument(
-            help="CSV of hips: path, sha256 or sop_instance_uid; side, category, patient."
+            help="CSV of hips: path, content_hash, sha256 or sop_instance_uid; side, category, "
+            "patient."
         ),
     ],
     readers: Annotated[
@@ -107,7 +108,7 @@ def new(
         with Studies(settings.study_database) as studies:
             studies.add(plan, hips)
         accounts.log("(console)", "", "study_added", detail=chosen)
-        films = {hip.sha256 for hip in hips}
+        films = {hip.content_hash for hip in hips}
         seen = {reader: accounts.films_seen(reader, films) for reader in grades}
     count = sum(not hip.is_training for hip in hips)
     output.print(

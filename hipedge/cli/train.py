@@ -124,9 +124,6 @@ def train(
         "seed": seed,
     }
     if locator:
-        from hipedge.train.locator import LocatorSettings, train_locator
-        from hipedge.train.real_films import RealFilmSources
-
         unsupported: dict[str, object] = {
             "--size": size,
             "--backbone": backbone,
@@ -146,6 +143,10 @@ def train(
             raise typer.BadParameter(
                 "the locator takes --backgrounds, --films and --pictures with --real-films"
             )
+        # Imported once the options are known to be right: torch takes seconds.
+        from hipedge.train.locator import LocatorSettings, train_locator
+        from hipedge.train.real_films import RealFilmSources
+
         with _listener() as listener:
             path = train_locator(
                 manifest,

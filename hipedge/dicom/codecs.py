@@ -92,20 +92,11 @@ def ends_in_data(frame: bytes, stream: Codestream) -> bool:
     return not rest.startswith(END_MARKER) and bool(rest.strip(b"\0"))
 
 
-def decode_rle(frame: bytes, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
-    """Decode RLE segments (PS3.5 G) to at most `size` samples, in the planes' order (PS3.5 G.2).
+def decode_rle(frame: bytes, size: int) -> list[NDArray[np.uint8]]:
+    """Decode each RLE segment (PS3.5 G) to at most `size` bytes: one byte of every sample.
 
-    Returns fewer samples if the segments contain fewer.
-    """
-    samples = bytearray(size * dtype.itemsize)
-    decoded = imagecodecs.dicomrle_decode(frame, dtype, out=samples)
-    return np.frombuffer(decoded, dtype)
-
-
-def rle_segment_sizes(frame: bytes) -> tuple[int, ...]:
-    """Return the decoded size in bytes of each segment of an RLE frame except the last (PS3.5 G.5).
-
-    Raises imagecodecs' errors, and `ValueError` if the RLE header is damaged.
+    Returns fewer bytes where a segment has fewer. Raises imagecodecs' errors, and `ValueError` if
+    the RLE header is damaged.
     """
     if len(frame) < _RLE_HEADER_BYTES:
         raise ValueError("no RLE header")
@@ -113,12 +104,10 @@ def rle_segment_sizes(frame: bytes) -> tuple[int, ...]:
     bounds = offsets[:count]
     if not 1 <= count <= len(offsets) or bounds[0] != _RLE_HEADER_BYTES or sorted(bounds) != bounds:
         raise ValueError("damaged RLE header")
-    header = struct.pack("<16L", 1, _RLE_HEADER_BYTES, *[0] * 14)
-    byte = np.dtype(np.uint8)
-    return tuple(
-        len(imagecodecs.dicomrle_decode(header + frame[start:stop], byte))
-        for start, stop in pairwise(bounds)
-    )
+    return [
+        np.frombuffer(imagecodecs.packbits_decode(frame[start:stop], out=bytearray(size)), np.uint8)
+        for start, stop in pairwise((*bounds, len(frame)))
+    ]
 
 
 _area = openjpeg.decode_area if openjpeg.library() else None
@@ -151,6 +140,6 @@ def decoder_versions() -> dict[str, str]:
     """Return the library and version behind each imagecodecs codec in use, and that for areas."""
     versions = {
         name: str(getattr(imagecodecs, f"{name}_version")())
-        for name in ("dicomrle", "jpeg8", "jpegls", "jpeg2k")
+        for name in ("packbits", "jpeg8", "jpegls", "jpeg2k")
     }
     return versions | {"areas of jpeg2k": f"openjpeg {openjpeg.version() or 'not found'}"}

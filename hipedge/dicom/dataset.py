@@ -14,19 +14,19 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.config import disable_value_validation
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 
 from hipedge.errors import Code, Refused
 
@@ -149,10 +149,7 @@ def parse(data: bytes, keywords: Iterable[str], tags: Iterable[int] = ()) -> Par
         data = _inflate(memoryview(data)[stream.tell() :])
         stream = BytesIO(data)
     implicit, little = _encoding(syntax, data[stream.tell() : stream.tell() + 6])
-    wanted: list[BaseTag | int] = [
-        *(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None),
-        *tags,
-    ]
+    wanted: list[BaseTag | int] = [_tag(keyword) for keyword in (*keywords, *tags)]
     elements = read_dataset(
         stream, implicit, little, stop_when=_StopAt(_is_pixel_data), specific_tags=wanted
     )
@@ -236,11 +233,18 @@ def _pixel_element(
 
 def _value(elements: Dataset, keyword: str | int) -> object:
     """Return an element's value, or None where it is absent, empty or cannot be converted."""
+    tag = _tag(keyword)
+    if tag not in elements:
+        return None
     try:
-        element = elements.get(keyword)
+        return elements[tag].value
     except MALFORMED:
         return None
-    return element.value if isinstance(element, DataElement) else element
+
+
+@cache
+def _tag(keyword: str | int) -> BaseTag:
+    return Tag(keyword)
 
 
 def texts(elements: Dataset, keyword: str) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ Samples = NDArray[np.integer[Any]]
 
 # Every so many rows are looked at for exchanged bytes, and columns for displaced rows.
 _STRIDE = 4
+# Rows of a single value have it in every so many columns: all are looked at in these rows alone.
+_SPARSE = 64
 # Neighbouring samples have the same high byte far more often than the same low byte. A row tells
 # the order of its bytes if so many of one byte differ from their neighbour, and this many times
 # more than of the other byte.
@@ -36,7 +38,7 @@ _LEAST_TORN = 8
 
 
 def is_displaced(samples: Samples) -> bool:
-    """Return whether samples (H, W) of 8 or 16 bits show lost, inserted or blanked bytes."""
+    """Return whether samples (H, W), unsigned, show lost, inserted or blanked bytes."""
     rows, columns = samples.shape
     if rows < 4 * _AROUND or columns < 4 * _AROUND:
         return False
@@ -46,11 +48,11 @@ def is_displaced(samples: Samples) -> bool:
 
 def _bytes_change_places(samples: Samples) -> bool:
     """Return whether all rows from one on have their high and low bytes exchanged."""
-    rows = np.ascontiguousarray(samples[::_STRIDE])
-    pairs = rows.view(np.uint8).reshape(*rows.shape, 2)
+    rows = samples[::_STRIDE]
+    changed = np.bitwise_xor(rows[:, 1:], rows[:, :-1])
     first, second = (
-        np.count_nonzero(pairs[:, 1:, n] != pairs[:, :-1, n], axis=1) / rows.shape[1]
-        for n in (0, 1)
+        np.array([np.count_nonzero(row) for row in byte]) / rows.shape[1]
+        for byte in (changed.astype(np.uint8), changed > np.iinfo(np.uint8).max)
     )
     order = (first > np.maximum(_LEAST_CHANGES, _RATIO * second)).astype(np.int8)
     order -= second > np.maximum(_LEAST_CHANGES, _RATIO * first)
@@ -61,7 +63,7 @@ def _bytes_change_places(samples: Samples) -> bool:
 
 def _is_torn(samples: Samples) -> bool:
     """Return whether rows of a single value begin or end within a row that is otherwise none."""
-    candidates = (samples[:, ::_STRIDE] == samples[:, :1]).all(axis=1)
+    candidates = (samples[:, ::_SPARSE] == samples[:, :1]).all(axis=1)
     blank = np.zeros(len(samples) + 2, np.int8)
     for row in np.flatnonzero(candidates):
         blank[row + 1] = (samples[row] == samples[row, 0]).all()
@@ -83,12 +85,13 @@ def _tears(row: Samples, beyond: Samples, value: np.integer[Any]) -> bool:
 
 def _moves_sideways(samples: Samples) -> bool:
     """Return whether the film below a row continues some columns to the side."""
-    sparse = samples[:, ::_STRIDE].astype(np.int32)
-    steps = np.abs(np.diff(sparse, axis=0)).mean(axis=1)
+    sparse = np.ascontiguousarray(samples[:, ::_STRIDE])
+    apart = np.maximum(sparse[1:], sparse[:-1]) - np.minimum(sparse[1:], sparse[:-1])
+    steps = apart.sum(axis=1, dtype=np.uint32) / apart.shape[1]
     around = np.lib.stride_tricks.sliding_window_view(
         np.pad(steps, _AROUND // 2, mode="reflect"), _AROUND + 1
     )
-    usual = np.median(around, axis=1)
+    usual = np.partition(around, _AROUND // 2, axis=1)[:, _AROUND // 2]  # the median
     ratios = steps / np.maximum(usual, 1e-6)
     inner = slice(_SIDE_ROWS + 1, len(steps) - _SIDE_ROWS - 1)
     largest = np.argsort(ratios[inner])[::-1][:_MOST_STEPS] + inner.start

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
+from hipedge.content import BLAKE3, is_sha256
 from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
 from hipedge.dicom.gate import gate
 from hipedge.dicom.grayscale import Grayscale, StoredValues, polarity_is_doubtful, render
@@ -47,9 +48,20 @@ class Payload:
     data: bytes
 
     @cached_property
+    def content_hash(self) -> str:
+        """Its name, which is BLAKE3 of its bytes."""
+        return BLAKE3 + blake3(self.data).hexdigest()
+
+    @cached_property
     def sha256(self) -> str:
         """The SHA-256 of its bytes, in hexadecimal."""
         return hashlib.sha256(self.data).hexdigest()
+
+    def is_named(self, name: str | None) -> bool:
+        """Return whether this content has a name, which may be from hipedge 0.2 or before."""
+        if name is None:
+            return False
+        return name == (self.sha256 if is_sha256(name) else self.content_hash)
 
 
 def load(path: Path) -> Payload:
@@ -144,7 +156,7 @@ def _film(
 ) -> Film:
     return Film(
         source=path,
-        sha256=payload.sha256,
+        content_hash=payload.content_hash,
         pixel_hash=pixel_hash,
         shape=shape,
         transfer_syntax_uid=header.transfer_syntax_uid,
@@ -174,7 +186,7 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
     pixels = WholePixels(render(picture.values, 16, Grayscale()), picture.damaged)
     film = Film(
         source=path,
-        sha256=payload.sha256,
+        content_hash=payload.content_hash,
         pixel_hash=hash_pixels(picture.values),
         shape=pixels.pixels.shape,
         marks=picture.marks,
@@ -185,8 +197,7 @@ def _read_picture(path: Path, payload: Payload) -> Radiograph:
 def hash_pixels(values: StoredValues) -> str:
     """Return BLAKE3 of stored values and their shape, the same in every lossless encoding.
 
-    It is used only to compare films. Files are identified by their SHA-256, which other programs
-    know; SHA-256 of the pixels of a large film would take longer than reading them.
+    It is used only to compare films.
     """
     digest = blake3(f"{values.shape}{values.dtype.kind}".encode())
     little_endian = values.astype(f"<{values.dtype.kind}2", copy=False)

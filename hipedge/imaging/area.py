@@ -9,6 +9,7 @@ encoding.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,12 @@ from hipedge.types import Area, Box, Pixels
 
 # Halved so often, the largest film that is read has less than a hundred pixels a side.
 MAX_HALVINGS = 7
-# Sums of the lifting steps of so small values fit 16 bits, in half the time of 32.
-_LARGEST_IN_16_BITS = 4095
+# The sums of the lifting steps, at most three times the span of the values, then fit 16 bits, in
+# half the time of 32.
+_SPAN_IN_16_BITS = 10_900
 # Filtered in chunks of so many rows, the intermediate results stay in the processor's cache.
-_CHUNK_ROWS = 64
+_CHUNK_ROWS = 128
+_WIDER = {np.dtype(np.int16): np.int32, np.dtype(np.int32): np.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,36 +180,66 @@ def multiples(lines: slice, step: int) -> slice:
 
 def _halve(values: NDArray[Any]) -> NDArray[Any]:
     """Return the low-pass band of values (H, W) as (⌈H/2⌉, ⌈W/2⌉), rows first (T.800 F.4)."""
-    small = max(abs(int(values.min())), abs(int(values.max()))) <= _LARGEST_IN_16_BITS
-    dtype = np.int16 if small else np.int32
-    height = -(-len(values) // 2)
-    halved = np.empty((height, -(-values.shape[1] // 2)), dtype)
+    dtype = np.dtype(np.int16 if _fit_16_bits(values) else np.int32)
+    height, width = (-(-length // 2) for length in values.shape)
+    halved = np.empty((height, width), dtype)
     for first in range(0, height, _CHUNK_ROWS):
         last = min(first + _CHUNK_ROWS, height)
         start = max(0, 2 * first - 2)
-        low = _low_pass(values[start : 2 * last + 1].astype(dtype))
+        even, odd = _row_pairs(values[start : 2 * last + 1], dtype)
+        low = _low_pass(even, odd, len(values[start : 2 * last + 1]), axis=0)
         low = low[first - start // 2 :][: last - first]
-        halved[first:last] = _low_pass(low.T).T
+        even, odd = _column_pairs(low)
+        halved[first:last] = _low_pass(even, odd, values.shape[1], axis=1)
     return halved
 
 
-def _low_pass(lines: NDArray[Any]) -> NDArray[Any]:
-    """Filter and halve along the first axis by lifting (T.800 F.4.8.1), mirrored at both ends."""
-    if len(lines) == 1:
-        return lines
-    even, odd = np.ascontiguousarray(lines[::2]), np.ascontiguousarray(lines[1::2])
-    high = even[: len(odd)].copy()
-    high[: len(even) - 1] += even[1:]
-    if len(even) == len(odd):
-        high[-1] += even[-1]
-    high >>= 1
-    np.subtract(odd, high, out=high)
+def _fit_16_bits(values: NDArray[Any]) -> bool:
+    low = 0 if values.dtype.kind == "u" else int(values.min())
+    high = int(values.max())
+    return max(high, -low, high - low) <= _SPAN_IN_16_BITS
+
+
+def _row_pairs(lines: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the even and the odd rows of lines (N, M), both of one shape with an even width.
+
+    What is added to the last row or column has any values.
+    """
+    rows, columns = (-(-length // 2) for length in lines.shape)
+    even, odd = np.empty((2, rows, 2 * columns), dtype)
+    even[:, : lines.shape[1]] = lines[::2]
+    odd[: len(lines) // 2, : lines.shape[1]] = lines[1::2]
+    return even, odd
+
+
+def _column_pairs(lines: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the even and the odd columns of lines (N, M) with an even M, which lie contiguously.
+
+    Each two neighbours are read as one integer, in a third of the time that every second takes.
+    """
+    pairs = lines.view(_WIDER[lines.dtype])
+    first, second = pairs.astype(lines.dtype), (pairs >> 8 * lines.itemsize).astype(lines.dtype)
+    return (first, second) if sys.byteorder == "little" else (second, first)
+
+
+def _low_pass(even: NDArray[Any], odd: NDArray[Any], length: int, *, axis: int) -> NDArray[Any]:
+    """Filter lines by lifting (T.800 F.4.8.1), mirrored at both ends of an axis of `length`.
+
+    `even` and `odd` (N, M) are contiguous: their neighbours along the axis are added as those of
+    flat arrays, and what then is wrong at the ends is put right.
+    """
+    if length == 1:
+        return even
+    step = even.shape[1] if axis == 0 else 1
     low = np.empty_like(even)
-    low[0] = high[0]
-    low[1:] = high[: len(even) - 1]
-    low[: len(high)] += high
-    if len(even) > len(odd):
-        low[-1] += high[-1]
+    np.add(even.ravel()[:-step], even.ravel()[step:], out=low.ravel()[:-step])
+    low >>= 1
+    last = np.take(odd, -1, axis) - np.take(even, -1, axis)
+    high = np.subtract(odd, low, out=odd)
+    highs = np.moveaxis(high, axis, 0)
+    highs[-1] = highs[-2] if length % 2 else last
+    np.add(high.ravel()[:-step], high.ravel()[step:], out=low.ravel()[step:])
+    np.moveaxis(low, axis, 0)[0] = 2 * highs[0]
     low += 2
     low >>= 2
     low += even

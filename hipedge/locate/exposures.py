@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,9 @@ SAME_HEAD = 0.5
 # cropped to 1 : 1.7. The whole of two films of one hip shows the distance between the films, which
 # is more.
 SAME_SIZE = 0.8, 2.1
+
+# Asked for twice: before a film is turned upright, and when it is searched.
+_bands = WeakKeyDictionary[Radiograph, list[Box]]()
 
 Find = Callable[[Radiograph], "Heads | None"]
 
@@ -119,6 +123,12 @@ def cropped(radiograph: Radiograph, part: Box) -> Radiograph:
 
 def _between_bands(radiograph: Radiograph) -> list[Box]:
     """Return the parts between blank bands that run across a picture; [] where there are none."""
+    if radiograph not in _bands:
+        _bands[radiograph] = _parts_between_bands(radiograph)
+    return _bands[radiograph]
+
+
+def _parts_between_bands(radiograph: Radiograph) -> list[Box]:
     height, width = radiograph.film.shape
     overview = radiograph.overview.pixels
     rows_px, columns_px = overview.shape

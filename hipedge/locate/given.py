@@ -1,6 +1,7 @@
 """Hips marked by a person: `--hips hips.csv`.
 
-A row is one hip: its film by `path`, `sha256` or `sop_instance_uid`; its `side` (right, left or
+A row is one hip: its film by `path`, `content_hash` (BLAKE3), `sha256`
+or `sop_instance_uid`; its `side` (right, left or
 unknown); and either the femoral head's centre, `x` and `y`, with its `radius` or without, or the
 box to crop, `x0`, `y0`, `x1` and `y1`. Coordinates are in pixels of the stored image, from its top
 left corner. A path is absolute or relative to the folder of the CSV file.
@@ -12,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hipedge.content import HASH_COLUMNS, read_hash
 from hipedge.csv_input import Columns, finite_number, read_rows
 from hipedge.errors import InputError
 from hipedge.types import Box, Film, Side
 
-FILM_COLUMNS = ("sha256", "path", "sop_instance_uid")
+FILM_COLUMNS = (*HASH_COLUMNS, "path", "sop_instance_uid")
 CENTRE_COLUMNS = ("x", "y")
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 RADIUS_COLUMN = "radius"
@@ -42,29 +44,34 @@ class GivenHip:
 
 @dataclass(frozen=True)
 class GivenHips:
-    """The hips of a CSV file, by the film's SHA-256, absolute path or SOP Instance UID.
+    """The hips of a CSV file, by the film's hash, absolute path or SOP Instance UID.
 
     `lines` maps the same names to the first line of the CSV file with the film, and its name there.
+    `by_sha256` means that some are named by SHA-256, which must be computed of every film then.
     """
 
     by_film: Mapping[str, tuple[GivenHip, ...]] = field(default_factory=dict)
     lines: Mapping[str, str] = field(default_factory=dict)
+    by_sha256: bool = False
 
     def of(self, film: Film) -> tuple[GivenHip, ...]:
-        """Return a film's hips, matched by SHA-256, else by path, else by UID."""
+        """Return a film's hips, matched by hash, else by path, else by UID."""
         return next((self.by_film[name] for name in film_names(film) if name in self.by_film), ())
 
 
 def film_names(film: Film) -> tuple[str, ...]:
     """Return the names by which a CSV file can refer to a film, the most specific first."""
-    return file_names(film.source, film.sha256, film.sop_instance_uid)
+    return file_names(film.source, film.content_hash, film.sha256, film.sop_instance_uid)
 
 
 def file_names(
-    path: Path, sha256: str | None = None, sop_instance_uid: str | None = None
+    path: Path,
+    content_hash: str | None = None,
+    sha256: str | None = None,
+    sop_instance_uid: str | None = None,
 ) -> tuple[str, ...]:
     """Return the names by which a CSV file can refer to a file, without those that are unknown."""
-    names = (sha256, str(path.resolve()), sop_instance_uid)
+    names = (content_hash, sha256, str(path.resolve()), sop_instance_uid)
     return tuple(name for name in names if name)
 
 
@@ -74,6 +81,7 @@ def read_hips_csv(path: Path) -> GivenHips:
     Raises `InputError`, naming file and line, for the first row that cannot be used.
     """
     by_film, lines = dict[str, tuple[GivenHip, ...]](), dict[str, str]()
+    by_sha256 = False
     for line, cells in read_rows(path, TABLE):
         try:
             name, hip = _read_row(cells, path.parent)
@@ -81,7 +89,8 @@ def read_hips_csv(path: Path) -> GivenHips:
         except ValueError as error:
             raise InputError(f"{path}, line {line}: {error}") from error
         lines.setdefault(name, f"line {line}: {_film_cell(cells)}")
-    return GivenHips(by_film, lines)
+        by_sha256 |= bool(cells.get("sha256"))
+    return GivenHips(by_film, lines, by_sha256)
 
 
 def box_between(x0: float, y0: float, x1: float, y1: float) -> Box:
@@ -110,11 +119,7 @@ def _film_name(cells: Mapping[str, str], folder: Path) -> str:
     value = cells[filled[0]]
     if filled[0] == "path":
         return str((folder / value).resolve())
-    if filled[0] == "sha256":
-        if len(value) != 64 or set(value.lower()) - set("0123456789abcdef"):
-            raise ValueError("sha256 must be 64 hexadecimal digits")
-        return value.lower()
-    return value
+    return read_hash(filled[0], value) if filled[0] in HASH_COLUMNS else value
 
 
 def _marked(cells: Mapping[str, str]) -> tuple[float, float] | Box:

@@ -132,10 +132,14 @@ def stretch(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 class LearnedLocator:
-    """Finds heads on upright films (a `FindHeads`) and the turns that turn a film upright."""
+    """Finds heads on upright films (a `FindHeads`) and the turns that turn a film upright.
+
+    One for each film: it remembers what it has seen of it.
+    """
 
     def __init__(self, score: ScoreThumbnail) -> None:
         self._score = score
+        self._latest: tuple[NDArray[np.uint16], tuple[float, float] | None, Thumbnail] | None = None
         # The latest scores: the thumbnails on which the heads are found, those of a picture's parts
         # too, have usually been scored already for the quarter turns.
         self._scored: dict[bytes, LocatorScores] = {}
@@ -144,7 +148,7 @@ class LearnedLocator:
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None, /
     ) -> Heads | None:
         """Return the heads on a film (H, W) with bone bright, or None if there are none."""
-        thumbnail = make_thumbnail(pixels, spacing_mm)
+        thumbnail = self._thumbnail_of(pixels, spacing_mm)
         scores = self._score_once(thumbnail.pixels)
         if scores.hip is None:
             return read_heads(scores, thumbnail)
@@ -158,10 +162,20 @@ class LearnedLocator:
         self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None = None
     ) -> int:
         """Return the counterclockwise quarter turns (`numpy.rot90`) that turn a film upright."""
-        thumbnail = make_thumbnail(pixels, spacing_mm).pixels
+        thumbnail = self._thumbnail_of(pixels, spacing_mm).pixels
         return read_turns(
             self._score_once(np.ascontiguousarray(np.rot90(thumbnail, k))) for k in range(4)
         )
+
+    def _thumbnail_of(
+        self, pixels: NDArray[np.uint16], spacing_mm: tuple[float, float] | None
+    ) -> Thumbnail:
+        """Return the thumbnail of a film: of an upright one the heads are found on the same."""
+        if self._latest is not None and self._latest[0] is pixels and self._latest[1] == spacing_mm:
+            return self._latest[2]
+        thumbnail = make_thumbnail(pixels, spacing_mm)
+        self._latest = pixels, spacing_mm, thumbnail
+        return thumbnail
 
     def _score_once(self, thumbnail: NDArray[np.uint8]) -> LocatorScores:
         key = thumbnail.tobytes()

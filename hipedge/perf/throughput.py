@@ -22,13 +22,14 @@ from hipedge.backends import Backend
 from hipedge.errors import InputError
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
 from hipedge.pipeline.results import ResultPipeline, start_run, transactions
 from hipedge.pipeline.workers import Limits, WorkerCrash, Workers
 from hipedge.rules.decide import Rule
 from hipedge.store import Store
-from hipedge.types import Outcome, Refusal, Screened
+from hipedge.types import Known, Outcome, Refusal, Screened
 
+PARTS = ("reading", "inference", "recording")
 READING = ("load", "hash", "read", "locate", "prepare")
 MEMORY_INTERVAL_S = 5.0  # reading smaps_rollup is slow for a large process
 
@@ -58,12 +59,14 @@ class PipelineRun:
 
     `stages_ms` is the mean time of a film in each stage; `busy` the fraction of the time for which
     each part was busy: the workers, the device, the main process while it records.
-    `films_in_work` and `hips_waiting` are mean and maximum.
+    `core_s` is the CPU time of a film in all processes, without that of refused films in the
+    workers. `films_in_work` and `hips_waiting` are mean and maximum.
     """
 
     seconds: float
     films_per_s: float
     hips_per_s: float
+    core_s: float
     stages_ms: Mapping[str, float]
     busy: Mapping[str, float]
     films_in_work: tuple[float, int]
@@ -111,12 +114,32 @@ class Throughput:
         first = min(rates, key=lambda name: rates[name])
         if first != "processor":
             return first
-        users = {
-            "reading": median(rates.reading_core_s for rates in self.alone),
-            "inference": median(rates.inference_core_s for rates in self.alone),
-            "recording": median(rates.recording_core_s for rates in self.alone),
+        return f"processor, mostly by {max(PARTS, key=self.core_s.__getitem__)}"
+
+    @property
+    def limited_by(self) -> str:
+        """The bottleneck in words: cores, processes or device, and the stage that takes most."""
+        stages = self.together[-1].stages_ms
+        stage = max(READING, key=lambda name: stages.get(name, 0.0))
+        total_s = sum(self.core_s.values())
+        part = max(PARTS, key=self.core_s.__getitem__)
+        within = f" (above all the stage {stage})" if part == "reading" else ""
+        return {
+            "reading": f"{self.workers} worker processes, above all in the stage {stage}",
+            "inference": "the device that runs the network",
+            "recording": "the database",
+        }.get(
+            self.bottleneck,
+            f"{self.cores} cores, of which a film needs {total_s * 1e3:.1f} ms:"
+            f" {self.core_s[part] / total_s:.0%} in {part}{within}",
+        )
+
+    @property
+    def core_s(self) -> Mapping[str, float]:
+        """The CPU time of a film in each part alone, in seconds: the median over the passes."""
+        return {
+            part: median(getattr(rates, f"{part}_core_s") for rates in self.alone) for part in PARTS
         }
-        return f"processor, mostly by {max(users, key=lambda name: users[name])}"
 
     @property
     def films_per_s(self) -> float:
@@ -241,7 +264,7 @@ def run_pipeline(
     usage = pipeline.batches.usage
     busy_s, batches, hips = usage.busy_s, usage.batches, usage.hips
     committed, recording_s = list[list[Outcome]](), 0.0
-    start = time.perf_counter()
+    start, start_core = time.perf_counter(), time.process_time()
     read = queues.watch(pool.run(files, pipeline.store.claim, pipeline.batches))
     for outcomes, _ in transactions(pipeline, read):
         if not outcomes:
@@ -250,7 +273,7 @@ def run_pipeline(
         pipeline.record(outcomes)
         recording_s += time.perf_counter() - record_start
         committed.append(outcomes)
-    seconds = time.perf_counter() - start
+    seconds, here_s = time.perf_counter() - start, time.process_time() - start_core
     recorded = list(chain.from_iterable(committed))
     stages = Counter[str]()
     for outcome in recorded:
@@ -261,6 +284,7 @@ def run_pipeline(
         seconds=seconds,
         films_per_s=len(files) / seconds,
         hips_per_s=hips_scored / seconds,
+        core_s=(here_s + queues.core_s) / len(files),
         stages_ms={
             **{name: total / len(recorded) for name, total in stages.items()},
             "record": recording_s * 1e3 / len(recorded),
@@ -285,6 +309,7 @@ class QueueSampler:
     batches: BatchScheduler
     pool: Pool
     memory_mb: float = 0.0
+    core_s: float = 0.0
     _in_work: list[int] = field(default_factory=list)
     _waiting: list[int] = field(default_factory=list)
     _next_memory: float = 0.0
@@ -296,6 +321,7 @@ class QueueSampler:
         for batch in read:
             self._in_work.append(self.pool.in_flight)
             self._waiting.append(self.batches.waiting)
+            self.core_s += sum(film.core_s for _, film in batch if isinstance(film, Prepared))
             if time.monotonic() >= self._next_memory:
                 self.memory_mb = max(self.memory_mb, memory_mb())
                 self._next_memory = time.monotonic() + MEMORY_INTERVAL_S

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hipedge.locate import GivenHips, file_names
-from hipedge.pipeline.preprocess import Known
 from hipedge.store import Store
-from hipedge.types import Outcome, Screened
+from hipedge.types import Known, Outcome
 
 
 class GivenUsage:
@@ -24,7 +23,7 @@ class GivenUsage:
         for outcome in outcomes:
             self._discard(_names(outcome))
         for file in known:
-            self._of_known += self._discard(file_names(file.source, file.sha256))
+            self._of_known += self._discard(file_names(file.source, file.content_hash, file.sha256))
 
     def unmatched(self, store: Store) -> tuple[tuple[str, ...], int]:
         """Return the rows that match no film, and how many match a film recorded before.
@@ -41,6 +40,4 @@ class GivenUsage:
 
 def _names(outcome: Outcome) -> tuple[str, ...]:
     uid = outcome.film.sop_instance_uid if outcome.film else None
-    if isinstance(outcome, Screened):
-        return file_names(outcome.film.source, outcome.film.sha256, uid)
-    return file_names(outcome.source, outcome.sha256, uid)
+    return file_names(outcome.source, outcome.content_hash, outcome.sha256, uid)

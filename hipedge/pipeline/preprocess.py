@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ from hipedge.dicom import load, read
 from hipedge.errors import BackendError, Code, InstallationError, Refused
 from hipedge.imaging.prepare import prepare_hips
 from hipedge.locate import GivenHips, find_heads, locate
-from hipedge.locate.learned import LearnedLocator
+from hipedge.locate.learned import LearnedLocator, ScoreThumbnail
 from hipedge.locate.rules import FindHeads
 from hipedge.locate.upright import quarter_turns, turn_upright
-from hipedge.types import CropGeometry, Film, Hip, Mark, Radiograph, Refusal, Sample
+from hipedge.types import CropGeometry, Film, Hip, Known, Mark, Radiograph, Refusal, Sample
 
 if TYPE_CHECKING:
     # Worker processes import this module, and need no more of a model than its values.
@@ -40,20 +40,12 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Known:
-    """A file whose content is recorded already: only its path is to be added."""
-
-    source: Path
-    sha256: str
-
-
-@dataclass(frozen=True)
 class Preprocessor:
     """read → locate → prepare: the function that worker processes apply to each path.
 
-    `known` holds the SHA-256 of contents that are recorded already; `locator` is the model's
+    `known` holds the names of contents that are recorded already; `locator` is the model's
     ONNX locator, None for the template of a pelvis. With `patient_key` films have a pseudonym of
-    their patient.
+    their patient, and `with_sha256` they have their SHA-256 beside the name of their content.
     """
 
     geometry: CropGeometry
@@ -62,6 +54,7 @@ class Preprocessor:
     locator: Path | None = None
     age_range_years: tuple[float, float] | None = None
     patient_key: bytes | None = None
+    with_sha256: bool = False
 
     @classmethod
     def for_model(
@@ -70,29 +63,46 @@ class Preprocessor:
         given_hips: GivenHips | None = None,
         known: frozenset[str] = frozenset(),
         patient_key: bytes | None = None,
+        *,
+        with_sha256: bool = False,
     ) -> Preprocessor:
-        """Return the preprocessor that a model's card and locator ask for."""
+        """Return the preprocessor that a model's card and locator ask for.
+
+        Films also have their SHA-256 where hips are given by it.
+        """
         card = model.card
         given = GivenHips() if given_hips is None else given_hips
-        return cls(card.input, given, known, model.locator, card.age_range_years, patient_key)
+        return cls(
+            card.input,
+            given,
+            known,
+            model.locator,
+            card.age_range_years,
+            patient_key,
+            with_sha256 or given.by_sha256,
+        )
 
     def __call__(self, path: Path) -> Prepared | Refusal | Known:
         """Return the outcome for one file. Expected faults are returned as `Refusal`s, not raised.
 
         Raises `InstallationError`, which would affect every film.
         """
-        sha256, film, timings_ms = None, None, dict[str, float]()
+        content_hash, sha256, film = None, None, None
+        timings_ms = dict[str, float]()
         start_core = time.process_time()
         try:
             with timed("load", timings_ms):
                 payload = load(path)
             with timed("hash", timings_ms):
-                sha256 = payload.sha256
-            if sha256 in self.known:
-                return Known(path, sha256)
+                content_hash = payload.content_hash
+                if self.with_sha256:
+                    sha256 = payload.sha256
+            if content_hash in self.known or sha256 in self.known:
+                return Known(path, content_hash, sha256)
             with timed("read", timings_ms):
                 radiograph = read(path, payload, self.patient_key)
-            film = radiograph.film
+            film = replace(radiograph.film, sha256=sha256)
+            radiograph = replace(radiograph, film=film)
             with timed("locate", timings_ms):
                 radiograph, find = self._upright(radiograph)
                 film = radiograph.film
@@ -119,7 +129,14 @@ class Preprocessor:
             code, detail = Code.UNEXPECTED_ERROR, error_location(error)
         marks = film.marks if film else frozenset()
         return Refusal(
-            path, code, detail, sha256=sha256, film=film, marks=marks, timings_ms=timings_ms
+            path,
+            code,
+            detail,
+            content_hash=content_hash,
+            film=film,
+            marks=marks,
+            timings_ms=timings_ms,
+            sha256=sha256,
         )
 
     def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, FindHeads]:
@@ -132,13 +149,15 @@ class Preprocessor:
             return radiograph, find_heads
         if self.given_hips.of(radiograph.film):
             locator = self.locator
-            return radiograph, lambda pixels, spacing_mm: open_locator(locator)(pixels, spacing_mm)
-        find = open_locator(self.locator)
+            return radiograph, lambda pixels, spacing_mm: LearnedLocator(open_locator(locator))(
+                pixels, spacing_mm
+            )
+        find = LearnedLocator(open_locator(self.locator))
         return turn_upright(radiograph, quarter_turns(radiograph, find.quarter_turns)), find
 
 
 @lru_cache(maxsize=1)
-def open_locator(path: Path) -> LearnedLocator:
+def open_locator(path: Path) -> ScoreThumbnail:
     """Open a model's locator, once per process; without a locator ONNX Runtime is not imported.
 
     Raises `InstallationError` where it cannot be opened.
@@ -146,7 +165,7 @@ def open_locator(path: Path) -> LearnedLocator:
     from hipedge.locate.session import OnnxLocator
 
     try:
-        return LearnedLocator(OnnxLocator(path))
+        return OnnxLocator(path)
     except BackendError as error:
         raise InstallationError(f"the model's locator cannot be used here: {error}") from error
 

@@ -16,11 +16,11 @@ from hipedge.errors import Code
 from hipedge.model import ModelFolder
 from hipedge.model.card import card_json
 from hipedge.pipeline.batching import BatchScheduler, Scored
-from hipedge.pipeline.preprocess import Known, Prepared
+from hipedge.pipeline.preprocess import Prepared
 from hipedge.pipeline.workers import WorkerCrash
 from hipedge.rules.decide import Rule, decide, population_marks
 from hipedge.store import ResultPolicy, Run, Store
-from hipedge.types import Mark, Outcome, Priority, Refusal, ScoredHip, Screened
+from hipedge.types import Known, Mark, Outcome, Priority, Refusal, ScoredHip, Screened
 from hipedge.versions import versions
 
 # Outcomes are gathered this long for one transaction, since each commit waits for the disk.
@@ -163,10 +163,11 @@ def decide_film(scored: Scored, rule: Rule, age_range_years: tuple[float, float]
         return Refusal(
             prepared.film.source,
             Code.SCORES_NOT_FINITE,
-            sha256=prepared.film.sha256,
+            content_hash=prepared.film.content_hash,
             film=prepared.film,
             marks=prepared.marks,
             timings_ms=timings_ms,
+            sha256=prepared.film.sha256,
         )
     return Screened(
         film=prepared.film,

@@ -56,7 +56,9 @@ def screen(
     queue = Queue(store)
     queue.withdraw(listable_again(queue.unread(), paths, found.refusals))
     contents = store.contents(model.model_id)
-    preprocessor = Preprocessor.for_model(model, given_hips, contents, patient_key)
+    preprocessor = Preprocessor.for_model(
+        model, given_hips, contents, patient_key, with_sha256=store.knows_by_sha256()
+    )
     with Workers(preprocessor, min(workers, max(1, len(found.files))), limits) as pool:
         preprocessed = pool.run(found.files, store.claim, batches)
         first = next(preprocessed, [])  # starts the workers while the model is being loaded
@@ -76,7 +78,7 @@ def screen(
         for outcomes, known in transactions(results, chain([first], preprocessed)):
             progress(done, len(found.files))
             record(outcomes)
-            store.link(run, {file.source: file.sha256 for file in known})
+            store.link(run, known)
             summary.known += len(known)
             usage.add(outcomes, known)
             done += len(outcomes) + len(known)

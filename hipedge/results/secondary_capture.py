@@ -56,7 +56,7 @@ def secondary_capture(case: Case, source: Source, *, heat_maps: bool) -> Dataset
 
 
 def _picture(case: Case, source: Source, *, heat_maps: bool) -> Image.Image:
-    pixels = upright_pixels(source.path, case.sha256, case.marks)
+    pixels = upright_pixels(source.path, case.content_hash, case.marks)
     film = draw_case(
         pixels,
         case.hips,

@@ -71,7 +71,7 @@ def tolerant() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def read_source(places: Sequence[Path], sha256: str | None) -> Source:
+def read_source(places: Sequence[Path], content_hash: str | None) -> Source:
     """Read a film's header from the first of some places where its content still lies.
 
     Call it within `tolerant`. Raises `FilmGone` where it is at none of them any more, and
@@ -82,7 +82,7 @@ def read_source(places: Sequence[Path], sha256: str | None) -> Source:
             payload = load(path)
         except Refused:
             continue
-        if payload.sha256 == sha256:
+        if payload.is_named(content_hash):
             return Source(path, _header(payload.data))
     raise FilmGone("the film is no longer where it was screened")
 

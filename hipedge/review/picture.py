@@ -51,11 +51,13 @@ def case_picture(case: Case) -> Image.Image:
 
     Raises `InputError` as `upright_pixels` does.
     """
-    pixels = upright_pixels(case.path, case.sha256, case.marks)
+    pixels = upright_pixels(case.path, case.content_hash, case.marks)
     return draw_case(pixels, case.hips, case.findings, caption(case))
 
 
-def upright_pixels(path: Path, sha256: str | None, marks: Collection[Mark]) -> NDArray[np.uint16]:
+def upright_pixels(
+    path: Path, content_hash: str | None, marks: Collection[Mark]
+) -> NDArray[np.uint16]:
     """Read a screened film again (H, W), turned as it was for the network.
 
     Raises `InputError` where the film can no longer be read, or is another one by now.
@@ -65,7 +67,7 @@ def upright_pixels(path: Path, sha256: str | None, marks: Collection[Mark]) -> N
         pixels = read(path, payload).pixels
     except Refused as refused:
         raise InputError(f"the film can no longer be read from {path}: {refused}") from refused
-    if payload.sha256 != sha256:
+    if not payload.is_named(content_hash):
         raise InputError(f"{path} no longer holds the film that was screened")
     return np.rot90(pixels, turns_of(marks))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hipedge.config import Settings
+from hipedge.content import hashes_of
 from hipedge.errors import CODES, State, StoreError
 from hipedge.model.card import Card, parse_card
 from hipedge.rules.decide import HARDWARE_NOTE, Rule
@@ -126,7 +127,7 @@ def case_record(case: Case) -> dict[str, Any]:
     """Return a file and its outcome as plain values with stable names."""
     return {
         "path": str(case.path),
-        "sha256": case.sha256,
+        **hashes_of(case.content_hash),
         "sop_instance_uid": case.sop_instance_uid,
         "study_instance_uid": case.study_instance_uid,
         "state": case.state.value,

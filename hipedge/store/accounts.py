@@ -58,13 +58,13 @@ class Login:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One line of the log. `sha256` is the content of the film that it is about."""
+    """One line of the log. `content_hash` is the content of the film that it is about."""
 
     at: str
     user: str
     address: str
     event: str
-    sha256: str | None
+    content_hash: str | None
     detail: str
 
 
@@ -185,21 +185,21 @@ class Accounts(Connection):
             self.execute("delete from sessions where token_hash = ?", [token_hash])
 
     def log(
-        self, user: str, address: str, event: str, sha256: str | None = None, detail: str = ""
+        self, user: str, address: str, event: str, content_hash: str | None = None, detail: str = ""
     ) -> None:
         """Append a line to the log."""
         with self.transaction():
-            self._insert_line(user, address, event, sha256, detail)
+            self._insert_line(user, address, event, content_hash, detail)
 
     def _insert_line(
-        self, user: str, address: str, event: str, sha256: str | None, detail: str
+        self, user: str, address: str, event: str, content_hash: str | None, detail: str
     ) -> None:
         row = {
             "at": now_text(),
             "user": user,
             "address": address,
             "event": event,
-            "sha256": sha256,
+            "content_hash": content_hash,
             "detail": detail,
         }
         self.insert("audit", row)
@@ -214,21 +214,21 @@ class Accounts(Connection):
             (
                 row["id"],
                 AuditEntry(
-                    row["at"], row["user"], row["address"], row["event"], row["sha256"],
+                    row["at"], row["user"], row["address"], row["event"], row["content_hash"],
                     row["detail"],
                 ),
             )
             for row in found
         ]  # fmt: skip
 
-    def films_seen(self, user: str, sha256s: Collection[str]) -> int:
+    def films_seen(self, user: str, content_hashes: Collection[str]) -> int:
         """Return how many of these films a user has looked at outside of studies."""
         rows = self.query(
-            "select distinct sha256 from audit where user = ? and event in ('case', 'film')"
-            " and sha256 is not null",
+            "select distinct content_hash from audit where user = ? and event in ('case', 'film')"
+            " and content_hash is not null",
             [user],
         )
-        return len({row["sha256"] for row in rows} & set(sha256s))
+        return len({row["content_hash"] for row in rows} & set(content_hashes))
 
     def _change(self, name: str, change: str, value: object) -> None:
         """Change a user and end the user's sessions."""
@@ -291,3 +291,9 @@ _FIRST_SCHEMA = (
         begin select raise(abort, 'a line of the log is not deleted'); end
     """,
 )
+
+
+@migrations()
+def name_contents_by_blake3(db: Database) -> None:
+    """Rename the column: only films that hipedge 0.2 or before recorded are named by SHA-256."""
+    db.execute("alter table audit rename column sha256 to content_hash")

@@ -36,7 +36,7 @@ class Shown:
     on `side` that was not found.
     """
 
-    sha256: str
+    content_hash: str
     model_id: str
     rule_id: str
     hip: int | None
@@ -88,7 +88,7 @@ class Feedback:
         `StoreError` as `Connection.transaction`.
         """
         row = {
-            "sha256": shown.sha256,
+            "content_hash": shown.content_hash,
             "model_id": shown.model_id,
             "rule_id": shown.rule_id,
             "hip": shown.hip,
@@ -113,16 +113,16 @@ class Feedback:
                     raise
                 raise StaleAnswer("this hip was answered meanwhile: look at it again") from error
 
-    def of_film(self, sha256: str) -> list[Answer]:
+    def of_film(self, content_hash: str) -> list[Answer]:
         """Return all answers about a film, oldest first, the corrected ones among them."""
-        return self.of_films([sha256])[sha256]
+        return self.of_films([content_hash])[content_hash]
 
     def of_films(self, contents: Sequence[str]) -> dict[str, list[Answer]]:
         """Return all answers about some films by their content, as `of_film`."""
-        answers: dict[str, list[Answer]] = {sha256: [] for sha256 in contents}
-        sql = f"select * from feedback where sha256 in ({placeholders(answers)}) order by id"
+        answers: dict[str, list[Answer]] = {content_hash: [] for content_hash in contents}
+        sql = f"select * from feedback where content_hash in ({placeholders(answers)}) order by id"
         for row in self._connection.query(sql, list(answers)):
-            answers[row["sha256"]].append(_answer(row))
+            answers[row["content_hash"]].append(_answer(row))
         return answers
 
     def present(self) -> list[Answer]:
@@ -136,16 +136,16 @@ class Feedback:
     def studies(self) -> dict[str, str | None]:
         """Return the Study Instance UID of each film with an answer that is still recorded."""
         rows = self._connection.query(
-            "select sha256, study_instance_uid from files"
-            " where sha256 in (select sha256 from feedback) order by id"
+            "select content_hash, study_instance_uid from files"
+            " where content_hash in (select content_hash from feedback) order by id"
         )
-        return {row["sha256"]: row["study_instance_uid"] for row in rows}
+        return {row["content_hash"]: row["study_instance_uid"] for row in rows}
 
     def _is_about(self, answer_id: int, shown: Shown, reader: str) -> bool:
         rows = self._connection.query(
-            "select 1 from feedback where id = ? and sha256 = ? and model_id = ? and hip is ?"
+            "select 1 from feedback where id = ? and content_hash = ? and model_id = ? and hip is ?"
             " and side = ? and reader = ?",
-            [answer_id, shown.sha256, shown.model_id, shown.hip, shown.side.value, reader],
+            [answer_id, shown.content_hash, shown.model_id, shown.hip, shown.side.value, reader],
         )
         return bool(rows)
 
@@ -158,7 +158,7 @@ def without_corrected(answers: list[Answer]) -> list[Answer]:
 
 def _answer(row: Mapping[str, Any]) -> Answer:
     shown = Shown(
-        sha256=row["sha256"],
+        content_hash=row["content_hash"],
         model_id=row["model_id"],
         rule_id=row["rule_id"],
         hip=row["hip"],

@@ -18,7 +18,7 @@ from hipedge.errors import InputError, State
 from hipedge.rules.decide import Rule
 from hipedge.store.connection import placeholders, utc_text
 from hipedge.store.rows import Case, path_to_text, to_json
-from hipedge.store.store import Store, other_modality_codes
+from hipedge.store.store import Store, files_by_hash, other_modality_codes
 from hipedge.store.studies import NONE_RESERVED, Reserved
 from hipedge.types import Category, Priority
 
@@ -27,13 +27,12 @@ PAGE_ROWS = 50
 COUNT_LIMIT = 500
 MAX_ID = 2**63 - 1
 MAX_FILMS_OF_PATIENT = 50
-_SHA256_START = re.compile(r"[0-9a-f]{6,64}")
 # The newest row of a content, among rows of other models and pipeline versions.
 _IS_NEWEST = (
-    " not exists (select 1 from files newer where newer.sha256 = files.sha256"
+    " not exists (select 1 from files newer where newer.content_hash = files.content_hash"
     " and newer.id > files.id)"
-    " and (files.sha256 is not null or not exists (select 1 from files newer"
-    " where newer.sha256 is null and newer.path = files.path and newer.id > files.id))"
+    " and (files.content_hash is not null or not exists (select 1 from files newer"
+    " where newer.content_hash is null and newer.path = files.path and newer.id > files.id))"
 )
 
 
@@ -150,7 +149,7 @@ class CasePages:
         return self._store.cases_by_rules(file_ids, self._rules)
 
     def search(self, key: str, rows: int = PAGE_ROWS) -> tuple[Case, ...]:
-        """Return the newest cases with this row id, UID, path, or start of a SHA-256.
+        """Return the newest cases with this row id, UID, path, or start of a content's hash.
 
         UIDs are the SOP Instance UID and the Study Instance UID. Where nothing is found, the cases
         whose path contains the text.
@@ -167,10 +166,8 @@ class CasePages:
         if text.isdecimal() and len(text) <= 18:
             exact += " union all select ?"
             parameters.append(int(text))
-        if _SHA256_START.fullmatch(text.lower()):
-            exact += " union all select id from files where sha256 >= ? and sha256 < ?"
-            parameters += [text.lower(), text.lower() + "g"]
-        found = self._matching(f"{exact})", parameters, rows)
+        by_hash, hashes = files_by_hash(text)
+        found = self._matching(f"{exact} union all {by_hash})", [*parameters, *hashes], rows)
         escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         if not found and text:
             found = self._matching("files.path like ? escape '\\'", [f"%{escaped}%"], rows)
@@ -322,7 +319,8 @@ def _conditions(wanted: CaseFilter, row_id: str) -> tuple[str, list[object]]:
     of_reader = "(? is null or reader = ?)"
     if wanted.answered:
         answered = (
-            "select one.id from feedback cross join files one on one.sha256 = feedback.sha256"
+            "select one.id from feedback cross join files one"
+            " on one.content_hash = feedback.content_hash"
             f" where {of_reader}"
         )
         if row_id == "decisions.hip_id":
@@ -330,12 +328,12 @@ def _conditions(wanted: CaseFilter, row_id: str) -> tuple[str, list[object]]:
         text += f" and {row_id} in ({answered})"
     elif wanted.answered is not None:
         text += " and not exists (select 1 from feedback"
-        text += f" where feedback.sha256 = files.sha256 and {of_reader})"
+        text += f" where feedback.content_hash = files.content_hash and {of_reader})"
     if wanted.answered is not None:
         parameters += [wanted.reader, wanted.reader]
     if wanted.reserved != NONE_RESERVED:
         for column, names in (
-            ("sha256", wanted.reserved.sha256s),
+            ("content_hash", wanted.reserved.content_hashes),
             ("sop_instance_uid", wanted.reserved.uids),
         ):
             text += (

@@ -15,7 +15,7 @@ from hipedge.store.states import TERMINAL, PathState
 UNFINISHED = tuple(state.value for state in PathState if state not in TERMINAL)
 _UNFINISHED = f"({placeholders(UNFINISHED)})"
 # The newest row of each content, among rows of other models and pipeline versions.
-_NEWEST = "select max(id) from files group by coalesce(sha256, path)"
+_NEWEST = "select max(id) from files group by coalesce(content_hash, path)"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Queue:
             self._connection.execute_many("update paths set moved_to = ? where path = ?", rows)
             # Not of an earlier content of this path: that was overwritten, not moved.
             self._connection.execute_many(
-                "update files set path = ?1 where path = ?2 and (sha256 is null or id ="
+                "update files set path = ?1 where path = ?2 and (content_hash is null or id ="
                 " (select file_id from paths where path = ?2))",
                 rows,
             )
@@ -182,7 +182,8 @@ class Queue:
     def unread(self) -> list[Path]:
         """Return the quarantined paths of which no byte was read, folders among them."""
         rows = self._connection.query(
-            "select path from files where sha256 is null and state = 'quarantined' order by id"
+            "select path from files where content_hash is null and state = 'quarantined'"
+            " order by id"
         )
         return [path_from_text(row["path"]) for row in rows]
 
@@ -192,11 +193,11 @@ class Queue:
         with self._connection.transaction():
             self._connection.execute_many(
                 "delete from paths where file_id in"
-                " (select id from files where path = ? and sha256 is null)",
+                " (select id from files where path = ? and content_hash is null)",
                 rows,
             )
             self._connection.execute_many(
-                "delete from files where path = ? and sha256 is null", rows
+                "delete from files where path = ? and content_hash is null", rows
             )
 
     def prune(self, older_than: datetime) -> int:

@@ -50,7 +50,7 @@ class Case:
     file_id: int
     model_id: str
     path: Path
-    sha256: str | None
+    content_hash: str | None
     sop_instance_uid: str | None
     study_instance_uid: str | None
     state: State
@@ -157,6 +157,7 @@ def outcome_row(outcome: Outcome) -> Row:
         pairs += zip(outcome.hips, outcome.findings, strict=True)
     return file_row(outcome) | {
         "path": path_to_text(outcome.source),
+        "content_hash": outcome.content_hash,
         "sha256": outcome.sha256,
         "film_marks": _marks_json(film_marks),
         "hips": [hip_row(hip) | finding_row(finding) for hip, finding in pairs],
@@ -176,10 +177,11 @@ def outcome_from_row(row: Mapping[str, Any]) -> Outcome:
         path_from_text(row["path"]),
         Code(row["code"]),
         row["detail"] or "",
-        sha256=row["sha256"],
+        content_hash=row["content_hash"],
         film=film,
         marks=marks,
         timings_ms=timings_ms,
+        sha256=row["sha256"],
     )
 
 
@@ -188,7 +190,7 @@ def film_from_columns(row: Mapping[str, Any]) -> Film:
     spacing_mm = (row["row_spacing_mm"], row["column_spacing_mm"])
     return Film(
         source=path_from_text(row["path"]),
-        sha256=row["sha256"],
+        content_hash=row["content_hash"],
         pixel_hash=row["pixel_hash"],
         shape=(row["height_px"], row["width_px"]),
         transfer_syntax_uid=row["transfer_syntax_uid"],
@@ -208,6 +210,7 @@ def film_from_columns(row: Mapping[str, Any]) -> Film:
         overview_hash=row["overview_hash"],
         patient=row["patient"],
         studied_on=date.fromisoformat(row["studied_on"]) if row["studied_on"] else None,
+        sha256=row["sha256"],
     )
 
 
@@ -289,7 +292,7 @@ def case_from_row(row: Mapping[str, Any], pairs: list[tuple[ScoredHip, Finding]]
         file_id=row["id"],
         model_id=row["model_id"],
         path=path_from_text(row["path"]),
-        sha256=row["sha256"],
+        content_hash=row["content_hash"],
         sop_instance_uid=row["sop_instance_uid"],
         study_instance_uid=row["study_instance_uid"],
         state=State(row["state"]),

@@ -1,9 +1,9 @@
 """The tables, and the migrations that bring an older database up to date.
 
-A row of `files` is one content (SHA-256) screened by one model under one pipeline version, so
-screening a folder twice adds none. A row of `paths` is where a content was found and how often it
-was tried. A row of `hips` keeps the logits, so that a row of `decisions`, keyed by the rule that
-made it, needs no new inference.
+A row of `files` is one content (`hipedge.content`) screened by one model under one pipeline
+version, so screening a folder twice adds none. A row of `paths` is where a content was found and
+how often it was tried. A row of `hips` keeps the logits, so that a row of `decisions`, keyed by the
+rule that made it, needs no new inference.
 
 A released migration is never edited; a change of the schema is a new migration at the end.
 """
@@ -390,3 +390,32 @@ def link_patients(db: Database) -> None:
     db.execute(
         "create index files_by_patient on files (patient, studied_on) where patient is not null"
     )
+
+
+@migrations()
+def name_contents_by_blake3(db: Database) -> None:
+    """Make room for contents that are named by BLAKE3; those recorded before keep their SHA-256.
+
+    A name is never changed: logs and studies, which are databases of their own, refer to it too.
+    `sha256_names` has all old names, those of removed results (`hipedge prune`) as well.
+    """
+    for statement in _CONTENT_NAMES:
+        db.execute(statement)
+
+
+_CONTENT_NAMES = (
+    "alter table files rename column sha256 to content_hash",
+    "alter table feedback rename column sha256 to content_hash",
+    """
+    create table sha256_names (
+        content_hash text primary key,
+        blake3 text unique                  -- null: the content was not met since
+    ) strict
+    """,
+    """
+    insert into sha256_names (content_hash)
+        select content_hash from files where content_hash is not null
+        union select content_hash from feedback
+    """,
+    "create index sha256_unmet on sha256_names (content_hash) where blake3 is null",
+)

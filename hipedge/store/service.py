@@ -94,7 +94,7 @@ class Service:
         """Return the totals; refusals are counted in the newest row of each content."""
         refused = self._connection.query(
             "select code, count(*) as n from files where code is not null"
-            " and id in (select max(id) from files group by coalesce(sha256, path))"
+            " and id in (select max(id) from files group by coalesce(content_hash, path))"
             " group by code order by n desc, code"
         )
         (row,) = self._connection.query(

@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
+from hipedge.content import starts_of
 from hipedge.errors import CODES, State, StoreError
 from hipedge.rules.decide import Rule, decide
 from hipedge.store.connection import Connection, now_text, utc_moment, utc_text
@@ -34,6 +35,7 @@ from hipedge.types import (
     CODESTREAM_HASH,
     Film,
     Finding,
+    Known,
     Mark,
     Outcome,
     Priority,
@@ -137,31 +139,39 @@ class Store(Connection):
             )
 
     def contents(self, model_id: str) -> frozenset[str]:
-        """Return the SHA-256 of every content that has a row for this model.
+        """Return a hash of every content that has a row for this model: BLAKE3, or else SHA-256.
 
         Contents that are queued to be read again (`hipedge retry`) are left out.
         """
         rows = self.query(
-            "select sha256 from files where sha256 is not null and model_id = ?"
-            " and pipeline_version = ? and not exists (select 1 from paths"
+            "select coalesce(blake3, files.content_hash) as hash"
+            " from files left join sha256_names using (content_hash)"
+            " where files.content_hash is not null and model_id = ? and pipeline_version = ?"
+            " and not exists (select 1 from paths"
             " where file_id = files.id and paths.state in ('seen', 'settling', 'claimed'))",
             [model_id, PIPELINE_VERSION],
         )
-        return frozenset(row["sha256"] for row in rows)
+        return frozenset(row["hash"] for row in rows)
 
-    def recorded_among(self, model_id: str, hashes: Iterable[str]) -> frozenset[str]:
-        """Return those of some contents, given by SHA-256, that have a row for this model."""
-        wanted = sorted(set(hashes))
-        found = set[str]()
-        for start in range(0, len(wanted), _MOST_PARAMETERS):
-            part = wanted[start : start + _MOST_PARAMETERS]
-            rows = self.query(
-                f"select sha256 from files where sha256 in ({_slots(part)}) and model_id = ?"
+    def knows_by_sha256(self) -> bool:
+        """Return whether some contents can be recognised by SHA-256 alone.
+
+        hipedge 0.2 or before recorded them, and they were not met since.
+        """
+        return bool(self.query("select 1 from sha256_names where blake3 is null limit 1"))
+
+    def recorded_among(self, model_id: str, outcomes: Iterable[Outcome]) -> frozenset[str]:
+        """Return the content hashes of those outcomes whose contents have a row for this model."""
+        return frozenset(
+            one.content_hash
+            for one in outcomes
+            if one.content_hash is not None
+            and self.query(
+                "select 1 from files where content_hash = ? and model_id = ?"
                 " and pipeline_version = ?",
-                [*part, model_id, PIPELINE_VERSION],
+                [self._name(one.content_hash, one.sha256), model_id, PIPELINE_VERSION],
             )
-            found.update(row["sha256"] for row in rows)
-        return frozenset(found)
+        )
 
     def same_pixels(self, run: Run, film: Film) -> int | None:
         """Return the id of the screened file with this film's SOP Instance UID and pixels.
@@ -213,16 +223,17 @@ class Store(Connection):
                 recorded.append(written)
         return recorded
 
-    def link(self, run: Run, contents: Mapping[Path, str]) -> None:
-        """Link each path to the row of its content, given by SHA-256."""
-        if not contents:
+    def link(self, run: Run, files: Collection[Known]) -> None:
+        """Link the path of each file to the row of its content."""
+        if not files:
             return
         with self.transaction():
-            for path, sha256 in contents.items():
-                row = self._row_of_content(run, path, sha256)
+            for file in files:
+                name = self._noted_name(file.content_hash, file.sha256)
+                row = self._row_of_content(run, file.source, name)
                 if row is None:
-                    raise StoreError(f"{self.path} has no row for the content {sha256}")
-                self._link(run, path, row["id"])
+                    raise StoreError(f"{self.path} has no row for the content {name}")
+                self._link(run, file.source, row["id"])
 
     def apply_rule(
         self,
@@ -341,18 +352,19 @@ class Store(Connection):
         return bool(self.query(sql, [sop_instance_uid]))
 
     def find(self, rules: Mapping[str, Rule], key: str) -> list[Case]:
-        """Return the cases with this row id, path, SOP Instance UID, or start of a SHA-256.
+        """Return the cases with this row id, path, SOP Instance UID, or start of a content's hash.
 
-        The start of a SHA-256 has at least 6 digits.
+        The start of a hash has at least 6 digits.
         """
         path = key if "://" in key else path_to_text(Path(key).absolute())
         text = key.encode("utf-8", "replace").decode()  # SQLite takes no surrogates
+        by_hash, hashes = files_by_hash(text)
         return list(
             self._cases(
                 "cast(files.id as text) = ? or files.sop_instance_uid = ?"
-                " or (length(?) >= 6 and substr(files.sha256, 1, length(?)) = lower(?))"
+                f" or files.id in ({by_hash})"
                 " or files.id in (select file_id from paths where path = ?) or files.path = ?",
-                [text, text, text, text, text, path, path],
+                [text, text, *hashes, path, path],
                 rules,
             )
         )
@@ -413,7 +425,7 @@ class Store(Connection):
         """Yield the newest row of each content that meets an SQL condition on `files`."""
         rows = self.query(
             f"{_FILES} where files.id in"
-            " (select max(id) from files group by coalesce(sha256, path))"
+            " (select max(id) from files group by coalesce(content_hash, path))"
             f" and ({condition}) order by files.id",
             parameters,
         )
@@ -447,8 +459,10 @@ class Store(Connection):
         duplicate if the same content, or the same film, was screened before.
         """
         film = outcome.film
-        path, sha256 = outcome.source, outcome.sha256
-        known = self._row_of_content(run, path, sha256)
+        path, content_hash = outcome.source, outcome.content_hash
+        if content_hash is not None:
+            content_hash = self._noted_name(content_hash, outcome.sha256)
+        known = self._row_of_content(run, path, content_hash)
         original = None
         if film is not None and (isinstance(outcome, Screened) or outcome.state is State.DUPLICATE):
             original = self.same_pixels(run, film)
@@ -459,7 +473,7 @@ class Store(Connection):
         now = datetime.now().astimezone()
         attempts, arrived_at = self._attempts(path)
         row = file_row(outcome) | {
-            "sha256": sha256,
+            "content_hash": content_hash,
             "path": path_to_text(path),
             "run_id": run.run_id,
             "model_id": run.model_id,
@@ -530,12 +544,12 @@ class Store(Connection):
             return
         priority = _urgency(findings)
         (row,) = self.query(
-            "select sha256, model_id, pipeline_version from files where id = ?", [file_id]
+            "select content_hash, model_id, pipeline_version from files where id = ?", [file_id]
         )
         key = hashlib.sha256(json.dumps([*row.values(), priority]).encode()).hexdigest()
-        of_content = "channel = ? and file_id in (select id from files where sha256 = ?)"
+        of_content = "channel = ? and file_id in (select id from files where content_hash = ?)"
         for channel in channels:
-            content = [channel, row["sha256"]]
+            content = [channel, row["content_hash"]]
             self.execute(
                 f"delete from outbox where {of_content} and delivered_at is null and priority > ?",
                 [*content, priority],
@@ -594,7 +608,8 @@ class Store(Connection):
 
     def _result_key(self, file_id: int, state: State, urgency: int) -> str:
         (row,) = self.query(
-            "select sha256, path, model_id, pipeline_version from files where id = ?", [file_id]
+            "select content_hash, path, model_id, pipeline_version from files where id = ?",
+            [file_id],
         )
         parts = ["result", *row.values(), state.value, urgency]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -612,13 +627,29 @@ class Store(Connection):
                 marks = sorted({*json.loads(row["marks"]), Mark.CONFLICT.value})
                 self.table("files").update(row["id"], {"marks": to_json(marks)})
 
-    def _row_of_content(self, run: Run, path: Path, sha256: str | None) -> Row | None:
+    def _name(self, content_hash: str, sha256: str | None) -> str:
+        """Return the name of a content in this database, which may be its SHA-256."""
+        rows = self.query(
+            "select content_hash from sha256_names where blake3 = ? or content_hash = ?",
+            [content_hash, sha256],
+        )
+        return rows[0]["content_hash"] if rows else content_hash
+
+    def _noted_name(self, content_hash: str, sha256: str | None) -> str:
+        """Return `_name`; where that is SHA-256, note BLAKE3: the content is known by it now."""
+        if sha256 is not None:
+            self.execute(
+                "update sha256_names set blake3 = ? where content_hash = ?", [content_hash, sha256]
+            )
+        return self._name(content_hash, sha256)
+
+    def _row_of_content(self, run: Run, path: Path, content_hash: str | None) -> Row | None:
         """Return the row of a content, or that of a path whose content could not be read."""
-        condition = "sha256 = ?" if sha256 else "sha256 is null and path = ?"
+        condition = "content_hash = ?" if content_hash else "content_hash is null and path = ?"
         rows = self.query(
             f"select id, state, code from files where {condition} and model_id = ?"
             " and pipeline_version = ?",
-            [sha256 or path_to_text(path), run.model_id, PIPELINE_VERSION],
+            [content_hash or path_to_text(path), run.model_id, PIPELINE_VERSION],
         )
         return next(iter(rows), None)
 
@@ -631,7 +662,8 @@ class Store(Connection):
             [path_to_text(path), now_text(), file_id],
         )
         self.execute(
-            "delete from files where path = ? and sha256 is null and model_id = ? and id <> ?",
+            "delete from files where path = ? and content_hash is null and model_id = ?"
+            " and id <> ?",
             [path_to_text(path), run.model_id, file_id],
         )
 
@@ -648,6 +680,18 @@ class Store(Connection):
     def _save_decision(self, hip_id: int, day: str, finding: Finding, rule: Rule) -> None:
         row = {"hip_id": hip_id, "rule_id": rule.rule_id, "day": day}
         self.insert("decisions", finding_row(finding) | row)
+
+
+def files_by_hash(text: str) -> tuple[str, list[object]]:
+    """Return the statement for the ids of files whose hash begins with a text; its parameters."""
+    begins = " or ".join("{0} >= ? and {0} < ?" for _ in starts_of(text)) or "false"
+    bounds = [bound for start in starts_of(text) for bound in (start, f"{start}g")]
+    return (
+        f"select id from files where {begins.format('content_hash')}"
+        " union all select id from files where content_hash in"
+        f" (select content_hash from sha256_names where {begins.format('blake3')})",
+        [*bounds, *bounds],
+    )
 
 
 def _urgency(findings: Iterable[Finding]) -> int:

@@ -60,7 +60,7 @@ class StudyHip:
     number: int
     is_training: bool
     path: Path
-    sha256: str
+    content_hash: str
     sop_instance_uid: str | None
     marks: tuple[Mark, ...]
     shape: tuple[int, int]
@@ -120,14 +120,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Reserved:
-    """Films that a reader sees in a study only, by SHA-256 and SOP Instance UID."""
+    """Films that a reader sees in a study only, by content and SOP Instance UID."""
 
-    sha256s: frozenset[str] = frozenset()
+    content_hashes: frozenset[str] = frozenset()
     uids: frozenset[str] = frozenset()
 
-    def holds(self, sha256: str | None, sop_instance_uid: str | None) -> bool:
+    def holds(self, content_hash: str | None, sop_instance_uid: str | None) -> bool:
         """Return whether a film is one of them."""
-        return sha256 in self.sha256s or sop_instance_uid in self.uids
+        return content_hash in self.content_hashes or sop_instance_uid in self.uids
 
 
 NONE_RESERVED = Reserved()
@@ -229,7 +229,7 @@ class Studies(Connection):
     def reserved(self, reader: str) -> Reserved:
         """Return the films of the studies that a user reads in and has not finished."""
         rows = self.query(
-            "select sha256, sop_instance_uid from study_hips where study_id in"
+            "select content_hash, sop_instance_uid from study_hips where study_id in"
             " (select studies.id from studies join study_readers on study_id = studies.id"
             " where study_readers.reader = ? and closed_at is null and"
             " (select count(*) from reading_order one where one.study_id = studies.id"
@@ -239,7 +239,7 @@ class Studies(Connection):
             [reader],
         )
         return Reserved(
-            frozenset(row["sha256"] for row in rows),
+            frozenset(row["content_hash"] for row in rows),
             frozenset(row["sop_instance_uid"] for row in rows if row["sop_instance_uid"]),
         )
 
@@ -287,7 +287,7 @@ def _hip_columns(hip: StudyHip) -> Row:
         "number": hip.number,
         "is_training": int(hip.is_training),
         "path": path_to_text(hip.path),
-        "sha256": hip.sha256,
+        "content_hash": hip.content_hash,
         "sop_instance_uid": hip.sop_instance_uid,
         "marks": to_json([mark.value for mark in hip.marks]),
         "height_px": hip.shape[0],
@@ -310,7 +310,7 @@ def _hip(row: Mapping[str, Any]) -> StudyHip:
         number=row["number"],
         is_training=bool(row["is_training"]),
         path=path_from_text(row["path"]),
-        sha256=row["sha256"],
+        content_hash=row["content_hash"],
         sop_instance_uid=row["sop_instance_uid"],
         marks=tuple(Mark(name) for name in json.loads(row["marks"])),
         shape=(row["height_px"], row["width_px"]),
@@ -481,3 +481,9 @@ _FIRST_SCHEMA = (
         where corrects is null
     """,
 )
+
+
+@migrations()
+def name_contents_by_blake3(db: Database) -> None:
+    """Rename the column: only films that hipedge 0.2 or before recorded are named by SHA-256."""
+    db.execute("alter table study_hips rename column sha256 to content_hash")

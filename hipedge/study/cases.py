@@ -1,8 +1,9 @@
 """Matching of labels and predictions: the arrays that every analysis starts from.
 
-Films are matched by the first of `sha256`, `sop_instance_uid`, `path` and `case` that all labels
-and any prediction have, by exact comparison (of absolute paths); hips are matched by side. A film
-with a single label also matches a prediction of another side if either side is unknown.
+Films are matched by the first of `content_hash`, `sha256`, `sop_instance_uid`, `path` and `case`
+that all labels and any prediction have, by exact comparison (of absolute paths); hips are matched
+by side. A film with a single label also matches a prediction of another side if either side is
+unknown.
 
 A label whose film is not among the predictions is an error, since the model's answer is unknown. A
 label whose film was not screened, or whose hip was not found, is a hip without an answer. A

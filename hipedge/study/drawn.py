@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hipedge.content import HASH_COLUMNS, hashes_of
 from hipedge.csv_input import Problems, repeated_rows
 from hipedge.errors import CODES, InputError, State
 from hipedge.files import private_opener, replacing, write_csv
@@ -22,15 +23,16 @@ from hipedge.study.cases import (
     find_hip,
     no_common_column_error,
 )
-from hipedge.study.inputs import FILM_COLUMNS, FilmName, Label, read_labels
+from hipedge.study.inputs import FILM_COLUMNS, Label, read_labels
+from hipedge.study.recorded import RecordedNames
 from hipedge.types import CATEGORIES
 
 # The columns that the database has.
-_RECORDED = ("sha256", "sop_instance_uid", "path")
+_RECORDED = (*HASH_COLUMNS, "sop_instance_uid", "path")
 _READS = ("reader", "grade", "phase", *FILM_COLUMNS, "side", "answer", "confidence", "seconds",
           "paused_seconds", "openings", "clock", "position", "answered_at")  # fmt: skip
 
-# Which of these films cannot be shown, and why, by SHA-256.
+# Which of these films cannot be shown, and why, by content.
 CheckFilms = Callable[[Sequence[Case]], Mapping[str, str]]
 
 
@@ -66,7 +68,7 @@ def draw_hips(
         for number, (label, case, place) in enumerate(one.draw(check_films), start=first):
             hips.append(_study_hip(number, one.path == training, label, case, place))
             models.add(case.model)
-    seen = Counter((hip.sha256, hip.scored.hip.side) for hip in hips)
+    seen = Counter((hip.content_hash, hip.scored.hip.side) for hip in hips)
     if any(count > 1 for count in seen.values()):
         raise InputError(f"hips of {training} are in {table} too: readers would know the truth")
     if len(models) > 1:
@@ -87,14 +89,14 @@ class _Table:
         if not columns:
             raise no_common_column_error("the database")
         self._column = columns[0]
+        self._names = RecordedNames(self._column)
         self._cases: dict[str | None, list[Case]] = {
             film_identifier(label.film, self._column): [] for label in labels
         }
 
     def offer(self, case: Case) -> None:
         """Keep a case if the table names it."""
-        name = FilmName(case.sha256, case.sop_instance_uid, str(case.path))
-        identifier = film_identifier(name, self._column)
+        identifier = film_identifier(self._names.of(case), self._column)
         if identifier is not None and identifier in self._cases:
             self._cases[identifier].append(case)
 
@@ -107,12 +109,12 @@ class _Table:
                 problems.add(label.row, found)
             else:
                 drawn.append((label, *found))
-        keys = ((label.row, (case.sha256, place)) for label, case, place in drawn)
+        keys = ((label.row, (case.content_hash, place)) for label, case, place in drawn)
         for row, first in repeated_rows(keys):
             problems.add(row, f"a second row for the hip of line {first}")
-        unavailable = check_films(list({case.sha256: case for _, case, _ in drawn}.values()))
+        unavailable = check_films(list({case.content_hash: case for _, case, _ in drawn}.values()))
         for label, case, _ in drawn:
-            if reason := unavailable.get(case.sha256 or ""):
+            if reason := unavailable.get(case.content_hash or ""):
                 problems.add(label.row, reason)
         problems.raise_by_row()
         return drawn
@@ -126,7 +128,7 @@ def _hip_on(label: Label, named: Sequence[Case]) -> tuple[Case, int] | str:
     if not films:
         return "this file is a duplicate of another one in the database: name that one"
     if len(films) > 1:
-        return "several films of the database have this name: use the column sha256"
+        return "several films of the database have this name: use the column content_hash"
     (case,) = films
     if case.code is not None:
         return f"this film was not screened: {CODES[case.code].meaning}"
@@ -140,14 +142,14 @@ def _hip_on(label: Label, named: Sequence[Case]) -> tuple[Case, int] | str:
 
 
 def _study_hip(number: int, training: bool, label: Label, case: Case, place: int) -> StudyHip:
-    assert case.sha256 is not None
+    assert case.content_hash is not None
     assert case.shape is not None
     names = {column: film_identifier(label.film, column) for column in FILM_COLUMNS}
     return StudyHip(
         number=number,
         is_training=training,
         path=case.path,
-        sha256=case.sha256,
+        content_hash=case.content_hash,
         sop_instance_uid=case.sop_instance_uid,
         marks=case.marks,
         shape=case.shape,
@@ -177,10 +179,10 @@ def export_reads(studies: Studies, study: Study, target: Path) -> Export:
         if one.answer is None:
             continue
         hip, times = hips[one.hip], one.times
-        names = {"sha256": hip.sha256, **hip.named}
+        names = _names(hip)
         rows.append([
             one.reader, study.plan.readers[one.reader], one.phase.value,
-            *(names.get(column, "") for column in FILM_COLUMNS), hip.side.value, one.answer.value,
+            *(names.get(column) for column in FILM_COLUMNS), hip.side.value, one.answer.value,
             one.confidence, f"{times.seconds:.3f}", f"{times.paused_s:.3f}", one.openings,
             "server" if times.by_server else "page", one.position + 1, one.answered_at,
         ])  # fmt: skip
@@ -199,7 +201,7 @@ def export_predictions(studies: Studies, study: Study, target: Path) -> None:
     header = (*FILM_COLUMNS, "side", "category", "flagged", *(one.value for one in CATEGORIES))
     rows = [
         [
-            *({"sha256": hip.sha256, **hip.named}.get(column, "") for column in FILM_COLUMNS),
+            *(_names(hip).get(column) for column in FILM_COLUMNS),
             hip.scored.hip.side.value, hip.finding.category.value, int(hip.finding.flagged),
             *hip.finding.probabilities,
         ]
@@ -207,6 +209,11 @@ def export_predictions(studies: Studies, study: Study, target: Path) -> None:
         if not hip.is_training
     ]  # fmt: skip
     _write(target, header, rows)
+
+
+def _names(hip: StudyHip) -> dict[str, str | None]:
+    """Return what identifies a hip's film: its content, and the names in the table of hips."""
+    return {**hashes_of(hip.content_hash), **hip.named}
 
 
 def _write(target: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

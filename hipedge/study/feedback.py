@@ -49,12 +49,12 @@ def feedback_labels(feedback: Feedback) -> FeedbackLabels:
     for answer in feedback.present():
         if answer.verdict not in JUDGED:
             excluded[answer.verdict.value.replace("_", " ")] += 1
-        elif answer.shown.sha256 not in studies:
+        elif answer.shown.content_hash not in studies:
             excluded["the result was removed"] += 1
         else:
-            hips[answer.shown.sha256, answer.shown.side].append(answer)
+            hips[answer.shown.content_hash, answer.shown.side].append(answer)
     labels, readers, blind = list[Label](), set[str](), 0
-    for (sha256, side), answers in hips.items():
+    for (content_hash, side), answers in hips.items():
         if len({answer.shown.hip for answer in answers}) > 1:
             excluded["several hips of one side on a film"] += 1
         elif len({answer.category for answer in answers}) > 1:
@@ -62,9 +62,9 @@ def feedback_labels(feedback: Feedback) -> FeedbackLabels:
         else:
             category = answers[0].category
             assert category is not None
-            patient = studies[sha256] or sha256
+            patient = studies[content_hash] or content_hash
             row, index = len(labels) + 1, CATEGORIES.index(category)
-            labels.append(Label(row, FilmName(sha256=sha256), side, index, patient))
+            labels.append(Label(row, FilmName(content_hash=content_hash), side, index, patient))
             readers |= {answer.reader for answer in answers}
             blind += all(answer.blind for answer in answers)
     if not labels:

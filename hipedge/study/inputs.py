@@ -1,16 +1,17 @@
 """The CSV tables of a study: labels, predictions and reads, validated.
 
-A film is identified by `sha256`, `sop_instance_uid`, `path` or `case`; a hip by its film and its
-`side`. All problems of a file are collected and raised together as one `InputError` that names
-rows as a spreadsheet numbers them: the header is row 1.
+A film is identified by `content_hash` (BLAKE3), `sha256`, `sop_instance_uid`, `path` or `case`; a
+hip by its film and its `side`. All problems of a file are collected and raised together as one
+`InputError` that names rows as a spreadsheet numbers them: the header is row 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hipedge.content import HASH_COLUMNS, prefixed
 from hipedge.csv_input import Columns, Problems, did_you_mean, finite_number, read_rows
 from hipedge.errors import InputError
 from hipedge.types import CATEGORIES, Side
@@ -18,7 +19,7 @@ from hipedge.types import CATEGORIES, Side
 # Allows for probabilities that were rounded to three digits.
 SUM_TOLERANCE = 0.005
 
-FILM_COLUMNS = ("sha256", "sop_instance_uid", "path", "case")
+FILM_COLUMNS = (*HASH_COLUMNS, "sop_instance_uid", "path", "case")
 PHASES = ("alone", "assisted")
 
 _CATEGORY_INDEX = {category.value: k for k, category in enumerate(CATEGORIES)}
@@ -28,6 +29,7 @@ _CATEGORY_INDEX = {category.value: k for k, category in enumerate(CATEGORIES)}
 class FilmName:
     """The identifiers of a film; at least one is given."""
 
+    content_hash: str | None = None
     sha256: str | None = None
     sop_instance_uid: str | None = None
     path: str | None = None
@@ -212,6 +214,8 @@ def _film(cells: Mapping[str, str], row: int, problems: Problems) -> FilmName:
     film = FilmName(*(cells.get(name) or None for name in FILM_COLUMNS))
     if film == FilmName():
         problems.add(row, f"no film: {', '.join(FILM_COLUMNS)} are all empty")
+    if film.content_hash is not None:
+        film = replace(film, content_hash=prefixed(film.content_hash))
     return film
 
 

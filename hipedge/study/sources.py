@@ -17,10 +17,10 @@ from hipedge.rules.site import SiteFile, read_site_file
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Feedback, Store
 from hipedge.study.calibration import at_temperature
-from hipedge.study.cases import Cases, match_predictions
+from hipedge.study.cases import Cases, common_film_columns, match_predictions
 from hipedge.study.feedback import feedback_labels
 from hipedge.study.inputs import Label, read_labels, read_predictions
-from hipedge.study.recorded import RecordedPictures, read_recorded_predictions
+from hipedge.study.recorded import RecordedNames, RecordedPictures, read_recorded_predictions
 from hipedge.study.report.pictures import FolderPictures, NoPictures, Pictures
 
 
@@ -82,9 +82,12 @@ def load_inputs(
         files[settings.db.name] = "a database, which changes as films are screened"
         answers = feedback_labels(Feedback(store)) if labels_file is None else None
         labels = labels if answers is None else answers.labels
-        cases = match_predictions(labels, read_recorded_predictions(store, rules))
+        # Answers name their films as the database does; a table may name them otherwise.
+        columns = common_film_columns(label.film for label in labels) if answers is None else []
+        names = RecordedNames(next(iter(columns), None))
+        cases = match_predictions(labels, read_recorded_predictions(store, rules, names))
         if images is None:
-            pictures = RecordedPictures(store, rules)
+            pictures = RecordedPictures(store, rules, names)
         model, points, remark, confidence = _single_model(store, settings)
         if answers is not None:
             remark = " ".join(filter(None, (remark, answers.remark)))

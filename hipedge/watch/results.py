@@ -235,7 +235,7 @@ class ResultDispatcher:
         self._outbox.mark_delivered(message)
 
     def _source(self, case: Case) -> Source:
-        return read_source([case.path, *self._store.places(case.file_id)], case.sha256)
+        return read_source([case.path, *self._store.places(case.file_id)], case.content_hash)
 
     def _ensure(
         self, session: Session, message: Message, kind: Kind, case: Case, source: Source

@@ -121,7 +121,7 @@ def write_results(
     builder = Builder.of(settings)
     for case in cases:
         with tolerant():
-            source = read_source([case.path, *store.places(case.file_id)], case.sha256)
+            source = read_source([case.path, *store.places(case.file_id)], case.content_hash)
             for kind in builder.kinds_for(case):
                 if kind is Kind.PRESENTATION_STATE and not can_have_overlay(source):
                     continue

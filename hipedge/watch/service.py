@@ -82,7 +82,12 @@ def watch(
         )
         store.apply_rule(run.model_id, rule, pipeline.channels, results)
         preprocessor = SettledPreprocessor(
-            Preprocessor.for_model(model, given_hips, patient_key=patient_key)
+            Preprocessor.for_model(
+                model,
+                given_hips,
+                patient_key=patient_key,
+                with_sha256=store.knows_by_sha256(),
+            )
         )
         limits = Limits.of(settings.worker_memory_mb, settings.worker_timeout_s)
         pool = opened.enter_context(Workers(preprocessor, cpu.workers, limits))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hipedge.dicom import ends_in_zeros, is_whole
 from hipedge.errors import Code, InstallationError
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor, error_location
-from hipedge.types import Refusal
+from hipedge.pipeline.preprocess import Prepared, Preprocessor, error_location
+from hipedge.types import Known, Refusal
 
 # The least number of checks of a file before it is read.
 MIN_CHECKS = 3
@@ -177,5 +177,8 @@ class SettledPreprocessor:
         assert not isinstance(result, Known)  # this preprocessor knows no contents
         if isinstance(result, Prepared) and not whole:
             detail = "the file ends early"
-            return Refusal(item.path, Code.TRUNCATED, detail, result.film.sha256, result.film)
+            film = result.film
+            return Refusal(
+                item.path, Code.TRUNCATED, detail, film.content_hash, film, sha256=film.sha256
+            )
         return result

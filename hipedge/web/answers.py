@@ -17,9 +17,9 @@ def answer(site: Site, visit: Visit) -> Response:
     """Record the answer in a form; show the case again. Raises `StaleAnswer`, `InputError`."""
     with site.review() as review:
         case = visit.case(review, site.reserved(visit.login.user))
-        if case.sha256 is None or case.sha256 != visit.fields.get("sha256"):
+        if case.content_hash is None or case.content_hash != visit.fields.get("content_hash"):
             raise StaleAnswer("This is no longer the film that was shown: look at it again.")
-        shown = _shown(case, case.sha256, visit, review.rules[case.model_id].rule_id)
+        shown = _shown(case, case.content_hash, visit, review.rules[case.model_id].rule_id)
     blind = site.hides_findings(visit.login.role)
     verdict, category = _verdict(visit, shown)
     corrects = visit.fields.get("corrects", "")
@@ -36,22 +36,22 @@ def answer(site: Site, visit: Visit) -> Response:
         )
     hip = "missed" if shown.hip is None else str(shown.hip)
     detail = f"hip {hip} {shown.side.value}: {verdict.value}"
-    site.log(visit.login.user, visit.address, "answer", shown.sha256, detail)
+    site.log(visit.login.user, visit.address, "answer", shown.content_hash, detail)
     query = visit.request.url.query
     return RedirectResponse(f"/case/{case.file_id}" + (f"?{query}" if query else ""), 303)
 
 
-def _shown(case: Case, sha256: str, visit: Visit, rule_id: str) -> Shown:
+def _shown(case: Case, content_hash: str, visit: Visit, rule_id: str) -> Shown:
     """Return what a form is about. Raises `NotFound` for a hip that the film does not have."""
     number = _number(visit.fields.get("hip", ""))
     if number is None:
         side = _side(visit.fields.get("side", ""))
-        return Shown(sha256, case.model_id, rule_id, None, side, None, None)
+        return Shown(content_hash, case.model_id, rule_id, None, side, None, None)
     if number >= len(case.hips):
         raise NotFound("This film has no such hip.")
     hip, finding = case.hips[number].hip, case.findings[number]
     return Shown(
-        sha256, case.model_id, rule_id, number, hip.side, finding.category, finding.flagged
+        content_hash, case.model_id, rule_id, number, hip.side, finding.category, finding.flagged
     )
 
 

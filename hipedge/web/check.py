@@ -13,7 +13,7 @@ from hipedge.web.server import decoder_of
 
 
 def films_not_shown(settings: Settings, cases: Sequence[Case]) -> dict[str, str]:
-    """Return why films cannot be shown, by SHA-256: those that are gone, changed, or not decoded.
+    """Return why films cannot be shown, by content: those that are gone, changed, or not decoded.
 
     Each is decoded as the viewer asks for it first.
     """
@@ -28,11 +28,11 @@ def films_not_shown(settings: Settings, cases: Sequence[Case]) -> dict[str, str]
 def _not_shown(decoder: Decoder, cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
     futures = []
     for case in cases:
-        if case.sha256 is not None and case.shape is not None:
+        if case.content_hash is not None and case.shape is not None:
             halvings = first_halvings(case.shape)
-            request = level_request(case.path, case.sha256, case.marks, halvings)
-            futures.append((case.sha256, decoder.submit(request)))
-    for sha256, future in futures:
+            request = level_request(case.path, case.content_hash, case.marks, halvings)
+            futures.append((case.content_hash, decoder.submit(request)))
+    for content_hash, future in futures:
         decoded = future.result()
         if isinstance(decoded, Unavailable):
-            yield sha256, decoded.reason
+            yield content_hash, decoded.reason

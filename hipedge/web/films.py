@@ -24,7 +24,7 @@ async def level(site: Site, visit: Visit) -> Response:
     decoding = asyncio.shield(asyncio.wrap_future(site.decoder.submit(request)))
     # Whoever asks for a film without its page has seen it too. The disk is waited for meanwhile.
     user, detail = visit.login.user, f"halved {request.halvings} times"
-    await run_in_threadpool(site.log, user, visit.address, "film", request.sha256, detail)
+    await run_in_threadpool(site.log, user, visit.address, "film", request.content_hash, detail)
     decoded = await decoding
     if not isinstance(decoded, Level):
         return PlainTextResponse(decoded.reason, 410)
@@ -57,10 +57,10 @@ def _request(site: Site, visit: Visit) -> LevelRequest:
     halvings = int(visit.request.path_params["halvings"])
     with site.review() as review:
         case = visit.case(review, site.reserved(visit.login.user))
-    if case.sha256 is None or case.shape is None:
+    if case.content_hash is None or case.shape is None:
         raise NotFound("This file has no film that could be read.")
     check_halvings(case.shape, halvings)
-    return level_request(case.path, case.sha256, case.marks, halvings)
+    return level_request(case.path, case.content_hash, case.marks, halvings)
 
 
 def check_halvings(shape: tuple[int, int], halvings: int) -> None:

@@ -29,7 +29,7 @@ class LevelRequest:
     """A film by its path, content and quarter turns, and how often it is to be halved."""
 
     path: Path
-    sha256: str
+    content_hash: str
     turns: int
     halvings: int
 
@@ -72,15 +72,17 @@ def first_halvings(shape: tuple[int, int]) -> int:
     return halvings
 
 
-def level_request(path: Path, sha256: str, marks: Collection[Mark], halvings: int) -> LevelRequest:
+def level_request(
+    path: Path, content_hash: str, marks: Collection[Mark], halvings: int
+) -> LevelRequest:
     """Return the request for a film that was turned as its marks say."""
-    return LevelRequest(path, sha256, turns_of(marks), halvings)
+    return LevelRequest(path, content_hash, turns_of(marks), halvings)
 
 
 def read_level(request: LevelRequest) -> Level | Unavailable:
     """Decode a film at a resolution. Expected faults are returned, not raised."""
     try:
-        return _level(_open(request.path, request.sha256), request)
+        return _level(_open(request.path, request.content_hash), request)
     except _Changed:
         return Unavailable("the file has changed since it was screened: it holds another film now")
     except Refused as refused:
@@ -97,9 +99,9 @@ class _Changed(HipedgeError):
 
 # The viewer asks for one level after another of the same film. What is raised is not kept.
 @lru_cache(maxsize=1)
-def _open(path: Path, sha256: str) -> DisplayFilm:
+def _open(path: Path, content_hash: str) -> DisplayFilm:
     payload = load(path)
-    if payload.sha256 != sha256:
+    if not payload.is_named(content_hash):
         raise _Changed
     return read_for_display(payload)
 

@@ -118,7 +118,7 @@ def case(site: Site, visit: Visit) -> Response:
     with site.review() as review:
         reserved = site.reserved(visit.login.user)
         shown = visit.case(review, reserved)
-        answers = Feedback(review.store).of_film(shown.sha256) if shown.sha256 else []
+        answers = Feedback(review.store).of_film(shown.content_hash) if shown.content_hash else []
         hips = _hips(shown, answers, visit.login.user, hidden=hidden)
         following = None
         if visit.parameter("list"):
@@ -129,7 +129,7 @@ def case(site: Site, visit: Visit) -> Response:
         study = _not_reserved(review.pages.of_study(shown), reserved)
         others = _not_reserved(review.pages.of_patient(shown), reserved)
     _decode_ahead(site, shown)
-    site.log(visit.login.user, visit.address, "case", shown.sha256)
+    site.log(visit.login.user, visit.address, "case", shown.content_hash)
     return page(
         "case.html",
         login=visit.login,
@@ -150,14 +150,14 @@ def case(site: Site, visit: Visit) -> Response:
 
 def _not_reserved(cases: Sequence[Case], reserved: Reserved) -> list[Case]:
     """Return the cases without the films that the reader sees in a study only."""
-    return [one for one in cases if not reserved.holds(one.sha256, one.sop_instance_uid)]
+    return [one for one in cases if not reserved.holds(one.content_hash, one.sop_instance_uid)]
 
 
 def _decode_ahead(site: Site, one: Case) -> None:
     """Begin to decode what the viewer will ask for first, while its page is on the way."""
-    if one.shape is None or one.sha256 is None:
+    if one.shape is None or one.content_hash is None:
         return
-    request = level_request(one.path, one.sha256, one.marks, first_halvings(one.shape))
+    request = level_request(one.path, one.content_hash, one.marks, first_halvings(one.shape))
     with suppress(Busy):
         site.decoder.submit(request)
 
@@ -212,11 +212,13 @@ def _entries(
     site: Site, visit: Visit, review: Review, cases: Sequence[Case], queries: Sequence[str]
 ) -> list[Entry]:
     """Return the lines of some cases; each links to its page with a query."""
-    answers = Feedback(review.store).of_films([one.sha256 for one in cases if one.sha256])
+    answers = Feedback(review.store).of_films(
+        [one.content_hash for one in cases if one.content_hash]
+    )
     hidden = site.hides_findings(visit.login.role)
     entries = []
     for one, query in zip(cases, queries, strict=True):
-        present = without_corrected(answers.get(one.sha256 or "", []))
+        present = without_corrected(answers.get(one.content_hash or "", []))
         address = f"/case/{one.file_id}" + (f"?{query}" if query else "")
         readers = tuple(dict.fromkeys(answer.reader for answer in present))
         shown = not hidden or _has_answered_all(one, present, visit.login.user)
@@ -256,7 +258,7 @@ def _earlier(one: Case, others: Sequence[Case]) -> Case | None:
         (
             other
             for other in others
-            if other.shape and other.sha256 and other.studied_on and other.studied_on < before
+            if other.shape and other.content_hash and other.studied_on and other.studied_on < before
         ),
         None,
     )
@@ -267,7 +269,7 @@ def _viewer_data(one: Case, hips: Sequence[HipView], earlier: Case | None) -> di
 
     None where there is no film to show. Of the earlier one it shows no findings.
     """
-    if one.shape is None or one.sha256 is None:
+    if one.shape is None or one.content_hash is None:
         return None
     return viewer_data(
         f"/film/{one.file_id}",

@@ -86,7 +86,7 @@ def hip(site: Site, visit: Visit) -> Response:
     with suppress(Busy):
         site.decoder.submit(request)
     place = f"{one.plan.name}: {opening.phase.value} {opening.position + 1}"
-    site.log(user, visit.address, "study_hip", shown.sha256, place)
+    site.log(user, visit.address, "study_hip", shown.content_hash, place)
     finding = shown.finding if opening.phase is Phase.ASSISTED else None
     address = f"/study/{one.study_id}/film/{opening.opening_id}"
     drawn = [viewer_hip(shown.scored, finding)]
@@ -137,7 +137,7 @@ async def level(site: Site, visit: Visit) -> Response:
         return level_response(decoded)
     user, reason = visit.login.user, decoded.reason
     await run_in_threadpool(
-        site.log, user, visit.address, "study_film_missing", shown.sha256, reason
+        site.log, user, visit.address, "study_film_missing", shown.content_hash, reason
     )
     # The reason can name the file, which the log may and the reader may not see.
     return PlainTextResponse(FILM_MISSING, 410)
@@ -169,7 +169,7 @@ def answer(site: Site, visit: Visit) -> Response:
         shown = readings.hip_of(opening)
         standing = readings.standing(one, user)
     place = f"{one.plan.name}: {opening.phase.value} {opening.position + 1}"
-    site.log(user, visit.address, "study_answer", shown.sha256, place)
+    site.log(user, visit.address, "study_answer", shown.content_hash, place)
     if opening.phase is Phase.TRAINING:
         return RedirectResponse(f"/study/{one.study_id}/truth/{opening.opening_id}", 303)
     goes_on = standing.is_open and standing.phase is opening.phase
@@ -242,7 +242,7 @@ def _record_once(site: Site, one: Study, opening: Opening, event: Event) -> None
 
 
 def _level_request(shown: StudyHip, halvings: int) -> LevelRequest:
-    return level_request(shown.path, shown.sha256, shown.marks, halvings)
+    return level_request(shown.path, shown.content_hash, shown.marks, halvings)
 
 
 def _hips_in(one: Study, phase: Phase) -> int:

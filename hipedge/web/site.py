@@ -68,11 +68,11 @@ class Site:
         )
 
     def log(
-        self, user: str, address: str, event: str, sha256: str | None, detail: str = ""
+        self, user: str, address: str, event: str, content_hash: str | None, detail: str = ""
     ) -> None:
         """Append a line to the log."""
         with self.accounts() as accounts:
-            accounts.log(user, address, event, sha256, detail)
+            accounts.log(user, address, event, content_hash, detail)
 
     def studies(self) -> Studies:
         """Open the database of reader studies. Raises `StoreError` where there is none."""

@@ -55,7 +55,7 @@ class Visit:
             if "has no case" not in str(error):
                 raise
             raise NotFound("There is no such case.") from None
-        if reserved.holds(case.sha256, case.sop_instance_uid):
+        if reserved.holds(case.content_hash, case.sop_instance_uid):
             raise InStudy(
                 "You read this film in a study, and see it there until you have finished."
             )

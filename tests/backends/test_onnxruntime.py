@@ -1,14 +1,20 @@
 """ONNX Runtime on a real model: the scores of FP32, whatever the batch, and no other provider."""
 
 import dataclasses
+import errno
+import json
 import os
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from hipedge import onnx_session
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.errors import BackendError
+from hipedge.onnx_session import open_half_precision_session
 from hipedge.train.new_model import new_model
 
 TOLERANCE = 0.02
@@ -108,3 +114,49 @@ def test_logits_agree_at_full_size(tmp_path):
     golden = model.golden()
     with OnnxRuntimeBackend.open(model) as backend:
         assert np.abs(logits_of(backend, golden.samples) - golden.logits).max() <= TOLERANCE
+
+
+@pytest.fixture
+def profiled(monkeypatch, tmp_path):
+    """A function that runs a session of `opened` and counts the kernels of each kind that ran."""
+    plain = onnx_session._options
+
+    def options(threads):
+        found = plain(threads)
+        found.enable_profiling, found.profile_file_prefix = True, str(tmp_path / "profile")
+        return found
+
+    monkeypatch.setattr(onnx_session, "_options", options)
+
+    def run(session, pixels):
+        scores = session.run(["logits", "maps"], {"pixels": pixels})
+        events = json.loads(Path(session.end_profiling()).read_text())
+        kernels = (e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time"))
+        return scores, Counter(kernels)
+
+    return run
+
+
+def test_on_a_cpu_the_clips_are_part_of_the_convolutions_and_change_no_score(
+    reference_model, profiled
+):
+    pixels, path = reference_model.golden().samples[:2], reference_model.classifier
+    fused, kernels = profiled(open_half_precision_session(path, threads=1), pixels)
+    plain, separate = profiled(onnx_session.open_session(path, threads=1), pixels)
+    assert kernels["Clip"] == 1, "the floor of the pooling is behind no convolution"
+    assert separate["Clip"] > 10, "without the second reading they are not: is it still needed?"
+    for ours, theirs in zip(fused, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_without_a_place_for_a_temporary_file_the_backend_still_opens(
+    untrained_model, golden, monkeypatch, caplog
+):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(onnx_session.tempfile, "TemporaryDirectory", full)
+    with OnnxRuntimeBackend.open(untrained_model) as backend:
+        found = logits_of(backend, golden.samples[:4])
+    assert np.abs(found - golden.logits[:4]).max() <= TOLERANCE
+    assert "runs more slowly: [Errno 28]" in caplog.text

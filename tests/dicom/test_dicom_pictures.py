@@ -48,7 +48,7 @@ def test_the_films_own_range_is_spread(read_bytes):
 
 def test_a_picture_has_no_header(read_bytes):
     film = read_bytes(encoded(Image.fromarray(gray(8)), "PNG")).film
-    assert film == Film(film.source, film.sha256, film.pixel_hash, (32, 48))
+    assert film == Film(film.source, film.content_hash, film.pixel_hash, (32, 48))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

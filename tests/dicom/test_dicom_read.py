@@ -67,7 +67,7 @@ def test_a_payload_is_not_read_again(tmp_path):
     path.write_bytes(film(PIXELS))
     payload = load(path)
     path.unlink()
-    assert read(path, payload).film.sha256 == payload.sha256
+    assert read(path, payload).film.content_hash == payload.content_hash
 
 
 @pytest.mark.parametrize("name", ["film.dcm", "film.png", "film"])

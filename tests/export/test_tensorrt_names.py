@@ -136,6 +136,7 @@ def test_the_tables_hold_every_name_that_the_code_uses(rtx):
     assert {one.rsplit(".")[-1] for one in used} & members - others <= listed
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_code_type_checks_against_the_stubs_of_tensorrt(tmp_path):
     stubs, wrong = tmp_path / "stubs", tmp_path / "wrong.py"

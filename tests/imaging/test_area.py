@@ -118,6 +118,19 @@ def test_the_band_of_a_part_is_the_part_of_the_band(shape, count):
         )
 
 
+@pytest.mark.parametrize("shape", [(300, 257), (131, 402)])
+@pytest.mark.parametrize("most", [1, 4095, 10_900])
+def test_a_film_has_the_band_of_one_whose_sums_need_32_bits(shape, most):
+    """Brightened by 20000, a film has the same band, so much brighter."""
+    rng = np.random.default_rng(most)
+    for values in (rng.integers(0, most + 1, shape), rng.integers(0, 2, shape) * most):
+        dark, bright = (
+            low_band(added.astype(np.uint16), 3, slice(0, shape[0]), slice(0, shape[1]))
+            for added in (values, values + 20_000)
+        )
+        np.testing.assert_array_equal(dark.astype(int) + 20_000, bright)
+
+
 @pytest.mark.parametrize("value", [0, 4095, 65535, -32768, 32767])
 def test_a_film_of_one_value_keeps_it_at_every_resolution(value):
     dtype = np.int16 if value in (-32768, 32767) else np.uint16

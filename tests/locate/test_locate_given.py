@@ -5,7 +5,7 @@ import pytest
 from hipedge.errors import InputError
 from hipedge.locate import GivenHip, GivenHips, read_hips_csv
 from hipedge.types import Box, Side
-from tests.builders import film, sha
+from tests.builders import content, film, sha
 
 UID = "1.2.826.0.1.3680043.8.498.1"
 
@@ -76,6 +76,15 @@ def test_the_same_name_in_another_folder_is_another_film(written):
 
 def test_a_film_is_named_by_its_bytes(written):
     path = written(f"sha256,side,x,y\n{sha('film').upper()},right,1,2\n")
+    assert read_hips_csv(path).by_sha256
+    assert hips_of(path, sha256=sha("film"))
+    assert not hips_of(path, "other", sha256=sha("other"))
+
+
+@pytest.mark.parametrize("cell", [content("film"), sha("film"), sha("film").upper()])
+def test_a_film_is_named_by_blake3_with_and_without_its_prefix(written, cell):
+    path = written(f"content_hash,side,x,y\n{cell},right,1,2\n")
+    assert not read_hips_csv(path).by_sha256
     assert hips_of(path)
     assert not hips_of(path, "other")
 
@@ -90,7 +99,7 @@ def test_bytes_go_before_the_path_and_the_path_before_the_uid(written):
     text = f"sha256,path,sop_instance_uid,side,x,y\n,,{UID},right,3,0\n,film.dcm,,right,2,0\n"
     assert hips_of(written(text), uid=UID)[0].marked == (2, 0)
     text += f"{sha('film')},,,right,1,0\n"
-    assert hips_of(written(text), uid=UID)[0].marked == (1, 0)
+    assert hips_of(written(text), uid=UID, sha256=sha("film"))[0].marked == (1, 0)
 
 
 def test_a_spreadsheets_byte_order_mark_and_blank_lines_are_read_over(written):

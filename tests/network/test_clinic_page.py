@@ -70,6 +70,7 @@ def film_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_what_is_received_is_screened(tmp_path, film_file, untrained_model):
     install, *commands = block("receive").splitlines()
     assert install == "pip install 'hipedge[clinic,service]'"
@@ -132,6 +133,7 @@ def test_storescp_writes_what_watch_reads(tmp_path, film_file):
     assert read(arrived).film.sop_instance_uid == "1.2.3"
 
 
+@pytest.mark.slow
 def test_what_is_fetched_can_be_screened(tmp_path, orthanc, untrained_model):
     orthanc.add(
         film(

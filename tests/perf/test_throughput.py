@@ -17,7 +17,8 @@ RUN = PipelineRun(
     seconds=10.0,
     films_per_s=9.0,
     hips_per_s=18.0,
-    stages_ms={},
+    core_s=0.11,
+    stages_ms={"read": 60.0, "locate": 30.0},
     busy={},
     films_in_work=(4.0, 8),
     hips_waiting=(1.0, 4),
@@ -52,6 +53,8 @@ def test_with_a_device_the_slowest_part_is_the_limit():
     slow = replace(MEASURED, alone=(replace(RATES, inference=10.0),))
     assert (slow.limit, slow.bottleneck) == (10.0, "inference")
     assert slow.efficiency == pytest.approx(0.9)
+    assert MEASURED.limited_by == "2 worker processes, above all in the stage read"
+    assert slow.limited_by == "the device that runs the network"
 
 
 def test_on_the_processor_the_parts_share_the_cores():
@@ -62,6 +65,9 @@ def test_on_the_processor_the_parts_share_the_cores():
     one_core = replace(MEASURED, alone=(replace(both_cores, inference_core_s=0.05),))
     assert one_core.limit == pytest.approx(2 / (0.1 + 0.05))
     assert one_core.bottleneck == "processor, mostly by reading"
+    assert one_core.limited_by == (
+        "2 cores, of which a film needs 150.0 ms: 67% in reading (above all the stage read)"
+    )
 
 
 def test_waiting_for_a_network_takes_nothing_from_the_cores():
@@ -127,6 +133,10 @@ def test_the_command_measures_the_line_end_to_end(untrained_model, films, capsys
     assert content["efficiency"] == pytest.approx(
         content["films_per_s"] / content["limit_films_per_s"]
     )
+    core_s = content["core_s_per_film"]
+    assert core_s["reading"] > 0
+    assert core_s["pipeline"] >= 0.5 * (core_s["reading"] + core_s["recording"])
+    assert content["limited_by"]
     assert content["bottleneck"].split(",")[0] in (*content["limits_films_per_s"][0],)
 
 
@@ -134,7 +144,15 @@ def test_the_command_prints_the_stages_and_names_the_bottleneck(untrained_model,
     options = ("--backend", "fake", "--workers", 1, "--repeats", 1)
     assert run("benchmark", untrained_model.path, "--end-to-end", films, *options) == 0
     said = capsys.readouterr().out
-    for word in ("ms per film", "workers busy", "bottleneck", "efficiency", "hips waiting"):
+    for word in (
+        "ms per film",
+        "core-ms per film",
+        "workers busy",
+        "bottleneck",
+        "limited by",
+        "efficiency",
+        "hips waiting",
+    ):
         assert word in said
 
 

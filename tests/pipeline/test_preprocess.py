@@ -1,15 +1,17 @@
 """What a worker process returns for one file."""
 
+import hashlib
 from dataclasses import replace
 from datetime import date
 
 import pytest
 
+from hipedge.dicom import Payload
 from hipedge.errors import Code, InstallationError, Refused
 from hipedge.locate import read_hips_csv
 from hipedge.pipeline import preprocess
-from hipedge.pipeline.preprocess import Known, Prepared, Preprocessor
-from hipedge.types import CropGeometry, Mark, Refusal
+from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.types import CropGeometry, Known, Mark, Refusal
 from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
 
 GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)
@@ -43,10 +45,32 @@ def test_a_film_comes_back_with_its_hips_and_the_time_of_each_stage(preprocessor
 
 
 def test_a_content_that_is_recorded_already_is_not_read(preprocessor, path, monkeypatch):
-    sha256 = preprocessor(path).film.sha256
+    content_hash = preprocessor(path).film.content_hash
     monkeypatch.setattr(preprocess, "read", None)
-    known = Preprocessor(GEOMETRY, preprocessor.given_hips, frozenset({sha256}))
-    assert known(path) == Known(path, sha256)
+    known = Preprocessor(GEOMETRY, preprocessor.given_hips, frozenset({content_hash}))
+    assert known(path) == Known(path, content_hash)
+
+
+def test_sha256_is_computed_only_where_it_is_asked_for(preprocessor, path, tmp_path, monkeypatch):
+    data = path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    by_hash = tmp_path / "by_hash.csv"
+    by_hash.write_text(f"sha256,side,x0,y0,x1,y1\n{sha256},right,0,0,{SIZE_PX},{SIZE_PX}\n")
+    given = Preprocessor(GEOMETRY, read_hips_csv(by_hash), frozenset(), with_sha256=True)(path)
+    assert len(given.hips) == 1
+    assert given.film.sha256 == sha256
+    path.write_bytes(data[:-100])
+    assert replace(preprocessor, with_sha256=True)(path).sha256 is not None
+    path.write_bytes(data)
+    monkeypatch.setattr(Payload, "sha256", None)
+    assert preprocessor(path).film.sha256 is None
+
+
+def test_a_content_that_an_older_hipedge_recorded_is_not_read(preprocessor, path, monkeypatch):
+    film = replace(preprocessor, with_sha256=True)(path).film
+    monkeypatch.setattr(preprocess, "read", None)
+    known = replace(preprocessor, known=frozenset({film.sha256}), with_sha256=True)
+    assert known(path) == Known(path, film.content_hash, film.sha256)
 
 
 def test_only_with_a_sites_key_does_a_film_say_whose_it_is(preprocessor, path):
@@ -86,7 +110,7 @@ def test_a_fault_costs_the_film_alone_and_keeps_what_is_known_of_it(
     assert refusal.detail.startswith(detail)
     assert "Jones" not in refusal.detail
     assert refusal.film is not None
-    assert refusal.sha256 == refusal.film.sha256
+    assert refusal.content_hash == refusal.film.content_hash
     assert refusal.marks == refusal.film.marks
     assert list(refusal.timings_ms) == STAGES[:4]
 
@@ -100,7 +124,7 @@ def test_a_broken_installation_is_no_fault_of_the_film(preprocessor, path, monke
 def test_a_file_that_is_gone_is_a_refusal_without_a_film(preprocessor, tmp_path):
     refusal = preprocessor(tmp_path / "gone.dcm")
     assert isinstance(refusal, Refusal)
-    assert (refusal.film, refusal.sha256, refusal.marks) == (None, None, frozenset())
+    assert (refusal.film, refusal.content_hash, refusal.marks) == (None, None, frozenset())
 
 
 def test_the_marks_of_the_film_and_of_its_hips_are_both_kept(preprocessor, path, monkeypatch):

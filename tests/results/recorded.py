@@ -1,10 +1,10 @@
 """Recorded cases whose films are real DICOM files in a folder."""
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
 
+from hipedge.dicom import Payload
 from hipedge.locate.upright import turns_of
 from hipedge.store import ResultPolicy
 from hipedge.types import Box, Category, Hip, Refusal, ScoredHip, Side
@@ -42,22 +42,24 @@ def scored(category, side=Side.RIGHT, box=BOX):
 
 
 def write_film(folder, number, shape=(240, 200), syntax=EXPLICIT, **elements):
-    """Write a film of a patient; return its path and SHA-256."""
+    """Write a film of a patient; return its path and the name of its content."""
     pixels = np.random.default_rng(number).integers(0, 4096, shape, np.uint16)
     header = {**PATIENT, "StudyInstanceUID": STUDY, "SOPInstanceUID": f"{STUDY}.{number}"}
     data = film_file(pixels, syntax, bits=12, **header | elements)
     path = folder / f"{number}.dcm"
     path.write_bytes(data)
-    return path, hashlib.sha256(data).hexdigest()
+    return path, Payload(data).content_hash
 
 
 def record(store, folder, *hips, number=1, marks=(), policy=EVERYTHING, run=None, **elements):
     """Record a screened film with these hips, as `hipedge watch` does; return its case."""
     upright = (240, 200)
     stored = upright[::-1] if turns_of(marks) % 2 else upright
-    path, sha256 = write_film(folder, number, stored, **elements)
+    path, content_hash = write_film(folder, number, stored, **elements)
     film = described(str(number), uid=f"{STUDY}.{number}", study_instance_uid=STUDY)
-    film = replace(film, source=path, sha256=sha256, pixel_hash=sha256, shape=upright)
+    film = replace(
+        film, source=path, content_hash=content_hash, pixel_hash=content_hash, shape=upright
+    )
     outcome = screened(film, *hips or (scored(Category.FEMORAL_NECK_FRACTURE),), marks=marks)
     store.record(run or start(store), [outcome], RULE, results=policy)
     (case,) = store.find(RULES, str(path))
@@ -65,7 +67,9 @@ def record(store, folder, *hips, number=1, marks=(), policy=EVERYTHING, run=None
 
 
 def record_refusal(store, folder, code, number=1, policy=EVERYTHING, **elements):
-    path, sha256 = write_film(folder, number, **elements)
-    store.record(start(store), [Refusal(path, code, sha256=sha256)], RULE, results=policy)
+    path, content_hash = write_film(folder, number, **elements)
+    store.record(
+        start(store), [Refusal(path, code, content_hash=content_hash)], RULE, results=policy
+    )
     (case,) = store.find(RULES, str(path))
     return case

@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from hipedge.config import Settings
-from hipedge.dicom import read
+from hipedge.dicom import load, read
 from hipedge.errors import Code, ConfigError, InputError, Refused
 from hipedge.results.build import Builder, file_bytes
 from hipedge.results.codes import load_codes
@@ -35,7 +35,7 @@ def store(tmp_path):
 
 def build(case, kind, sop_class=None, builder=BUILDER):
     with tolerant():
-        source = read_source([case.path], case.sha256)
+        source = read_source([case.path], case.content_hash)
         return builder.build(kind, sop_class or kind.classes[0], case, source)
 
 
@@ -177,17 +177,11 @@ def test_text_beyond_ascii_in_a_film_without_a_character_set_is_kept_as_utf_8(st
     case = record(store, tmp_path, SpecificCharacterSet="ISO_IR 100")
     case.path.write_bytes(case.path.read_bytes().replace(b"ISO_IR 100", b"          "))
     with tolerant():
-        source = read_source([case.path], sha(case.path))
+        source = read_source([case.path], load(case.path).content_hash)
         result = BUILDER.build(Kind.KEY_OBJECTS, Kind.KEY_OBJECTS.classes[0], case, source)
     written = dcmread(save(result, tmp_path))
     assert written.SpecificCharacterSet == "ISO_IR 192"
     assert str(written.PatientName) == "Hüft^Hanna"
-
-
-def sha(path):
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("kind", Kind)

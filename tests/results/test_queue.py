@@ -33,7 +33,9 @@ def record(store, name, *categories, policy, rule=RULE):
 
 
 def refuse(store, name, code, policy):
-    outcome = Refusal(film(name).source, code, sha256=film(name).sha256, film=film(name))
+    outcome = Refusal(
+        film(name).source, code, content_hash=film(name).content_hash, film=film(name)
+    )
     store.record(start(store), [outcome], RULE, results=policy)
 
 

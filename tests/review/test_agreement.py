@@ -7,11 +7,11 @@ import pytest
 from hipedge.review.agreement import ALARM_AT, BASELINE, WINDOW, agreement_of, cusum, wilson
 from hipedge.store import Answer, Shown, Verdict
 from hipedge.types import Category, Side
-from tests.builders import sha
+from tests.builders import content
 
 
 def answers(*verdicts, blind=False):
-    shown = Shown(sha("film"), "m", "r", 0, Side.RIGHT, Category.NORMAL, False)
+    shown = Shown(content("film"), "m", "r", 0, Side.RIGHT, Category.NORMAL, False)
     return [
         Answer(n, shown, verdict, None, blind, "rita", "2026", "", None)
         for n, verdict in enumerate(verdicts)

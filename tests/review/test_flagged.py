@@ -18,7 +18,7 @@ from hipedge.locate import GivenHips
 from hipedge.pipeline.preprocess import Preprocessor
 from hipedge.review.worklist import max_flag_probability
 from hipedge.types import CATEGORIES, Category, Finding, Mark, Priority, Refusal, Side
-from tests.builders import film, scored_hip, screened, sha
+from tests.builders import content, film, scored_hip, screened
 from tests.dicom.dicom_films import film as dicom_film
 
 LISTED = [
@@ -30,7 +30,7 @@ COUNTED = [code for code, info in CODES.items() if info.other_modality]
 
 
 def refusal(code, name="x", **values):
-    return Refusal(Path(f"/in/{name}"), code, sha256=sha(name), **values)
+    return Refusal(Path(f"/in/{name}"), code, content_hash=content(name), **values)
 
 
 def names(records):

@@ -1,12 +1,13 @@
 """`hipedge show`: a case as text and as a picture."""
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hipedge.dicom import load
+from hipedge.dicom import Payload, load
 from hipedge.types import Category, Mark, Side
 from tests.builders import film, scored_hip, screened
 
@@ -19,7 +20,7 @@ def on_disk(db):
     pixels[:, :100] = 200
     Image.fromarray(pixels).save(path)
     made = film(folder=db.parent, shape=(200, 300))
-    return type(made)(**{**vars(made), "source": path, "sha256": load(path).sha256})
+    return type(made)(**{**vars(made), "source": path, "content_hash": load(path).content_hash})
 
 
 def test_the_picture_is_the_film_as_it_was_turned(record, run, on_disk):
@@ -47,6 +48,20 @@ def test_the_picture_of_a_film_that_has_gone_is_refused(record, run, on_disk):
     code, _, err = run("show", "1")
     assert code == 2
     assert "can no longer be read" in err
+
+
+def test_both_hashes_are_shown_while_the_file_is_there(record, run, on_disk):
+    record(screened(on_disk))
+    data = on_disk.source.read_bytes()
+    sha256, blake3 = hashlib.sha256(data).hexdigest(), Payload(data).content_hash[7:]
+    _, out, _ = run("show", blake3[:12])
+    assert f"BLAKE3 {blake3}" in out
+    assert f"SHA-256 {sha256}" in out
+    shown = json.loads(run("show", "1", "--json")[1])
+    assert (shown["content_hash"], shown["sha256"]) == (f"blake3:{blake3}", sha256)
+    on_disk.source.unlink()
+    shown = json.loads(run("show", "1", "--json")[1])
+    assert (shown["content_hash"], shown["sha256"]) == (f"blake3:{blake3}", None)
 
 
 def test_json_has_every_hip_and_needs_no_film(record, run):

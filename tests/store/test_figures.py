@@ -15,7 +15,7 @@ from hipedge.errors import CODES, Code
 from hipedge.store import Feedback, Queue, Store, Verdict
 from hipedge.store.figures import UNCERTAIN, Answers, FilmCounts, count_figures
 from hipedge.types import ABNORMAL, Category, Refusal, Side
-from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.builders import RULE, content, film, scored_hip, screened
 
 from .test_pages import run_of, shown_of
 
@@ -45,7 +45,7 @@ def fill(store, count, rng):
         one = film(f"f{n}", pixels=f"p{n}")
         if rng.random() < 0.2:
             code = rng.choice([Code.DECODE_FAILED, Code.LATERAL_VIEW, Code.WRONG_MODALITY])
-            outcomes.append(Refusal(one.source, code, sha256=one.sha256))
+            outcomes.append(Refusal(one.source, code, content_hash=one.content_hash))
             continue
         hips = [
             scored_hip(rng.choice([Category.NORMAL, *ABNORMAL]), side, rng.choice([1.0, 5.0]))
@@ -171,7 +171,7 @@ def test_a_clock_that_was_set_back_gives_no_time_and_future_days_are_counted_apa
 
 
 def test_codes_and_categories_of_a_newer_version_keep_their_names(store):
-    bad = Refusal(film("a").source, Code.DECODE_FAILED, sha256=sha("a"))
+    bad = Refusal(film("a").source, Code.DECODE_FAILED, content_hash=content("a"))
     store.record(run_of(store), [bad, screened(film("b"), scored_hip(ABNORMAL[0]))], RULE)
     change(store, "update files set code = 'new_code' where code is not null")
     change(store, "update decisions set flagged_for = '[\"impingement\"]'")

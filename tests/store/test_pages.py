@@ -13,7 +13,7 @@ from hipedge.errors import Code, InputError, StaleAnswer
 from hipedge.store import CaseFilter, CaseList, CasePages, Cursor, Feedback, Shown, Store, Verdict
 from hipedge.store.pages import MAX_FILMS_OF_PATIENT
 from hipedge.types import ABNORMAL, Category, Mark, Refusal, Side
-from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.builders import RULE, content, film, scored_hip, screened
 
 OTHER_RULE = replace(RULE, operating_point="specific")
 RULES = {"model": RULE, "newer": OTHER_RULE}
@@ -38,7 +38,7 @@ def some_outcomes(rng, start, count, rule):
         kind = rng.random()
         if kind < 0.1:
             code = rng.choice([Code.DECODE_FAILED, Code.LATERAL_VIEW, Code.WRONG_MODALITY])
-            yield Refusal(one.source, code, sha256=one.sha256)
+            yield Refusal(one.source, code, content_hash=one.content_hash)
             continue
         hips = [
             scored_hip(rng.choice([Category.NORMAL, *ABNORMAL]), side)
@@ -120,7 +120,7 @@ def test_a_filter_by_time(filled):
 
 
 def shown_of(case):
-    return Shown(case.sha256, "model", RULE.rule_id, 0, Side.RIGHT, Category.NORMAL, False)
+    return Shown(case.content_hash, "model", RULE.rule_id, 0, Side.RIGHT, Category.NORMAL, False)
 
 
 @pytest.mark.parametrize("name", [CaseList.FLAGGED, CaseList.MARKED, CaseList.ALL])
@@ -176,7 +176,7 @@ def test_an_answer_is_corrected_once_and_by_its_reader_alone(store):
     with pytest.raises(StaleAnswer):
         feedback.append(shown, Verdict.RIGHT, Category.NORMAL, reader="rita", corrects=first)
     assert [answer.answer_id for answer in feedback.present()] == [second]
-    assert len(feedback.of_film(sha("a"))) == 2
+    assert len(feedback.of_film(content("a"))) == 2
 
 
 def test_answers_stay_when_results_are_removed(store):

@@ -8,8 +8,8 @@ import pytest
 
 from hipedge.errors import Code
 from hipedge.store import Finished, Outbox, PathState, Queue, Service, Store, Totals
-from hipedge.types import Category, Refusal
-from tests.builders import RULE, film, scored_hip, screened, sha
+from hipedge.types import Category, Known, Refusal
+from tests.builders import RULE, content, film, scored_hip, screened
 from tests.store.test_store import start
 
 A, B, C, D = (Path(f"/in/{name}") for name in "abcd")
@@ -34,7 +34,7 @@ def paths_of(store):
 
 def finish(store, *paths, code=Code.DECODE_FAILED):
     store.claim(paths, dict.fromkeys(paths, "1"))
-    outcomes = [Refusal(path, code, sha256=sha(path.name)) for path in paths]
+    outcomes = [Refusal(path, code, content_hash=content(path.name)) for path in paths]
     store.record(start(store), outcomes, RULE)
 
 
@@ -170,7 +170,7 @@ def test_quarantined_files_are_found_by_id_and_by_code(store, queue):
 
 
 def test_a_content_that_another_model_has_screened_is_not_quarantined(store, queue):
-    refusal = Refusal(film("a").source, Code.TOO_LARGE, sha256=sha("a"))
+    refusal = Refusal(film("a").source, Code.TOO_LARGE, content_hash=content("a"))
     store.record(start(store, "small"), [refusal], RULE)
     store.claim([refusal.source])
     store.record(start(store, "large"), [screened(film("a"))], RULE)
@@ -194,7 +194,7 @@ def test_of_a_file_with_two_paths_only_that_which_exists_is_requeued(store, queu
     run = start(store)
     finish(store, A, C)
     store.claim([B])
-    store.link(run, {B: sha("a")})
+    store.link(run, [Known(B, content("a"))])
     queue.requeue({1: {B: B}})
     states = {path: row[0] for path, row in paths_of(store).items()}
     assert states == {A: "quarantined", B: "seen", C: "quarantined"}
@@ -361,7 +361,7 @@ def test_totals_count_the_last_hour_and_day_and_each_refused_content_once(store)
     # The content of B is read by another model.
     store.record(start(store, "better"), [screened(film("y"))], RULE)
     with store.transaction():
-        store.execute("update files set sha256 = ? where id = 5", [sha("b")])
+        store.execute("update files set content_hash = ? where id = 5", [content("b")])
         last = "1.day"
         store.execute("update files set recorded_at = ? where id = 5", [last])
     totals = Service(store).totals(now - timedelta(hours=1), now - timedelta(days=1))

@@ -13,19 +13,20 @@ import pytest
 
 from hipedge.errors import Code, State, StoreError, StoreUnavailable
 from hipedge.rules import decide as decide_module
-from hipedge.store import Outbox, Queue, Store, connection
+from hipedge.store import Outbox, Queue, Store
 from hipedge.types import (
     ABNORMAL,
     CATEGORIES,
     CODESTREAM_HASH,
     Category,
+    Known,
     Laterality,
     Mark,
     Priority,
     Refusal,
     Side,
 )
-from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.builders import RULE, content, film, scored_hip, screened, sha
 
 RULES = {"model": RULE}
 CHANNELS = ("spool", "webhook")
@@ -68,7 +69,11 @@ def test_a_screened_film_comes_back_as_it_went_in(store):
     store.record(start(store), [outcome], RULE)
     (case,) = store.all_cases(RULES)
     assert case.path == went_in.source
-    assert (case.sha256, case.state, case.code) == (went_in.sha256, State.SCREENED, None)
+    assert (case.content_hash, case.state, case.code) == (
+        went_in.content_hash,
+        State.SCREENED,
+        None,
+    )
     assert (case.shape, case.age_years, case.marks) == ((2140, 1760), 71.0, (Mark.SIDE_UNCLEAR,))
     assert case.findings == outcome.findings
     for came_back, hip in zip(case.hips, hips, strict=True):
@@ -95,7 +100,7 @@ def test_another_model_gives_the_same_content_another_row_and_the_newest_is_show
 def test_the_same_bytes_under_another_name_are_one_case_found_under_both(store):
     run = start(store)
     store.record(run, [screened(film())], RULE)
-    store.link(run, {Path("/in/copy.dcm"): sha("film")})
+    store.link(run, [Known(Path("/in/copy.dcm"), content("film"))])
     (by_name,) = store.find(RULES, "/in/film.dcm")
     (by_copy,) = store.find(RULES, "/in/copy.dcm")
     assert by_name.file_id == by_copy.file_id
@@ -103,7 +108,7 @@ def test_the_same_bytes_under_another_name_are_one_case_found_under_both(store):
 
 def test_linking_to_a_content_that_has_no_row_is_an_error(store):
     with pytest.raises(StoreError, match="no row"):
-        store.link(start(store), {Path("/in/film.dcm"): sha("film")})
+        store.link(start(store), [Known(Path("/in/film.dcm"), content("film"))])
 
 
 def test_the_same_image_under_other_bytes_is_a_duplicate_of_the_first(store):
@@ -112,9 +117,11 @@ def test_the_same_image_under_other_bytes_is_a_duplicate_of_the_first(store):
     packed = film("packed", uid="1.2.3")
     first = store.same_pixels(run, packed)
     assert first is not None
-    refusal = Refusal(packed.source, Code.SAME_PIXELS, sha256=packed.sha256, film=packed)
+    refusal = Refusal(
+        packed.source, Code.SAME_PIXELS, content_hash=packed.content_hash, film=packed
+    )
     store.record(run, [refusal], RULE)
-    (case,) = store.find(RULES, packed.sha256)
+    (case,) = store.find(RULES, packed.content_hash)
     assert case.state is State.DUPLICATE
     with closing(sqlite3.connect(store.path)) as connection:
         rows = connection.execute("select duplicate_of from files where duplicate_of > 0")
@@ -185,7 +192,9 @@ def test_two_hashes_of_all_values_decide_whatever_the_low_resolution(store):
 
 
 def test_a_refusal_keeps_its_stage_code_and_detail(store, db):
-    refusal = Refusal(Path("/in/x.dcm"), Code.DECODE_FAILED, "Jpeg2kError", sha256=sha("x"))
+    refusal = Refusal(
+        Path("/in/x.dcm"), Code.DECODE_FAILED, "Jpeg2kError", content_hash=content("x")
+    )
     store.record(start(store), [refusal], RULE)
     row = one_row(db, "select state, stage, code, detail from files")
     assert row == ("quarantined", "read", "decode_failed", "Jpeg2kError")
@@ -386,11 +395,11 @@ def test_the_worklist_is_flagged_hips_unread_films_and_marks_and_nothing_else(st
         screened(film("normal", uid="1")),
         screened(film("arthritis", uid="2"), scored_hip(Category.OSTEOARTHRITIS)),
         screened(film("marked", uid="3"), marks=[Mark.ONE_HIP_FOUND]),
-        Refusal(Path("/in/broken.dcm"), Code.TRUNCATED, sha256=sha("broken")),
-        Refusal(Path("/in/tibia.dcm"), Code.NO_HIP_FOUND, sha256=sha("tibia")),
-        Refusal(Path("/in/chest.dcm"), Code.WRONG_BODY_PART, sha256=sha("chest")),
-        Refusal(Path("/in/ct.dcm"), Code.WRONG_MODALITY, sha256=sha("ct")),
-        Refusal(Path("/in/report.dcm"), Code.WRONG_OBJECT, sha256=sha("report")),
+        Refusal(Path("/in/broken.dcm"), Code.TRUNCATED, content_hash=content("broken")),
+        Refusal(Path("/in/tibia.dcm"), Code.NO_HIP_FOUND, content_hash=content("tibia")),
+        Refusal(Path("/in/chest.dcm"), Code.WRONG_BODY_PART, content_hash=content("chest")),
+        Refusal(Path("/in/ct.dcm"), Code.WRONG_MODALITY, content_hash=content("ct")),
+        Refusal(Path("/in/report.dcm"), Code.WRONG_OBJECT, content_hash=content("report")),
     ]
     store.record(run, outcomes, RULE)
     names = [case.path.stem for case in store.worklist(RULES)]
@@ -408,7 +417,16 @@ def test_the_worklist_can_begin_at_a_moment(store):
 
 
 @pytest.mark.parametrize(
-    "what", ["1", "1.2.3", sha("film")[:6], sha("film")[:8].upper(), sha("film"), "/in/film.dcm"]
+    "what",
+    [
+        "1",
+        "1.2.3",
+        sha("film")[:6],
+        sha("film")[:8].upper(),
+        content("film")[:13],
+        content("film"),
+        "/in/film.dcm",
+    ],
 )
 def test_a_case_is_found_by_row_instance_hash_or_path(store, what):
     store.record(start(store), [screened(film(uid="1.2.3"))], RULE)
@@ -428,7 +446,7 @@ def test_any_file_name_is_stored_and_found(store, name):
 
 def test_a_file_name_that_is_not_utf8_is_stored_and_found(store):
     path = Path(os.fsdecode(b"/in/\xff\xfe.dcm"))
-    store.record(start(store), [Refusal(path, Code.EMPTY_FILE, sha256=sha(""))], RULE)
+    store.record(start(store), [Refusal(path, Code.EMPTY_FILE, content_hash=content(""))], RULE)
     (case,) = store.all_cases(RULES)
     assert case.path == path
 
@@ -499,9 +517,11 @@ def test_a_commit_is_durable_and_the_journal_is_sound_for_this_sqlite(store):
     assert modes == (["wal", 2] if wal else ["delete", 3])
 
 
-def test_a_locked_database_is_one_to_try_again_and_a_wrong_statement_is_not(store, db, monkeypatch):
-    monkeypatch.setattr(connection, "BUSY_TIMEOUT_S", 0.05)
-    with closing(sqlite3.connect(db, isolation_level=None)) as other, Store(db) as impatient:
+def test_a_locked_database_is_one_to_try_again_and_a_wrong_statement_is_not(store, db):
+    with (
+        closing(sqlite3.connect(db, isolation_level=None)) as other,
+        Store(db, busy_timeout_s=0.05) as impatient,
+    ):
         other.execute("begin immediate")
         with pytest.raises(StoreUnavailable, match="locked"):
             start(impatient)
@@ -558,7 +578,9 @@ def test_a_process_killed_while_it_writes_loses_nothing_that_it_committed(db):
 def test_a_content_that_can_be_read_at_last_takes_the_place_of_its_refusal(store, db):
     run = start(store)
     one = screened(film("one", uid="1.2.3"), scored_hip(Category.FEMORAL_NECK_FRACTURE))
-    full = Refusal(Path("/in/one.dcm"), Code.TOO_LARGE, "needs more memory", sha256=sha("one"))
+    full = Refusal(
+        Path("/in/one.dcm"), Code.TOO_LARGE, "needs more memory", content_hash=content("one")
+    )
     store.record(run, [full], RULE, ["spool"])
     store.record(run, [replace(full, source=Path("/in/copy.dcm"))], RULE, ["spool"])
     (stands,) = store.record(run, [one], RULE, ["spool"])
@@ -575,9 +597,9 @@ def test_a_content_that_can_be_read_at_last_takes_the_place_of_its_refusal(store
 
 def test_a_better_outcome_changes_no_other_file_and_no_path_that_is_queued(store):
     run = start(store)
-    full = Refusal(Path("/in/one.dcm"), Code.TOO_LARGE, sha256=sha("one"))
+    full = Refusal(Path("/in/one.dcm"), Code.TOO_LARGE, content_hash=content("one"))
     copies = [replace(full, source=Path(f"/in/copy{n}.dcm")) for n in range(2)]
-    other = Refusal(Path("/in/other.dcm"), Code.TRUNCATED, sha256=sha("other"))
+    other = Refusal(Path("/in/other.dcm"), Code.TRUNCATED, content_hash=content("other"))
     store.record(run, [full, *copies, other], RULE)
     Queue(store).requeue({1: {copies[0].source: copies[0].source}})
     store.claim([full.source])
@@ -638,14 +660,14 @@ def test_a_conflict_is_added_to_the_marks_of_a_film(store, db):
 def test_a_refusal_never_takes_the_place_of_a_result(store, db):
     run = start(store)
     store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
-    store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
+    store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, content_hash=content("one"))], RULE)
     assert one_row(db, "select state, count(*) from files") == ("screened", 1)
 
 
 def test_of_two_reasons_for_which_a_film_is_not_applicable_the_first_stays(store, db):
     run = start(store)
     for code in (Code.WRONG_BODY_PART, Code.LATERAL_VIEW):
-        store.record(run, [Refusal(Path("/in/one.dcm"), code, sha256=sha("one"))], RULE)
+        store.record(run, [Refusal(Path("/in/one.dcm"), code, content_hash=content("one"))], RULE)
     assert one_row(db, "select code, count(*) from files") == ("wrong_body_part", 1)
 
 
@@ -653,7 +675,7 @@ def test_only_a_duplicate_names_its_original(store, db):
     run = start(store)
     store.record(run, [screened(film("one", uid="1.2.3"))], RULE)
     other = film("two", uid="1.2.3")
-    refusal = Refusal(other.source, Code.NO_HIP_FOUND, sha256=other.sha256, film=other)
+    refusal = Refusal(other.source, Code.NO_HIP_FOUND, content_hash=other.content_hash, film=other)
     store.record(run, [refusal], RULE)
     assert one_row(db, "select code, duplicate_of from files where id = 2") == (
         "no_hip_found", None,
@@ -696,21 +718,23 @@ def test_a_film_that_is_sent_again_corrected_is_no_duplicate_but_a_conflict(stor
     assert [case.marks for case in store.all_cases(RULES)] == [(Mark.CONFLICT,)] * 2
     # The same again is one.
     store.claim([corrected.source])
-    (stands,) = store.record(run, [screened(replace(corrected, sha256=sha("three")))], RULE)
+    (stands,) = store.record(
+        run, [screened(replace(corrected, content_hash=content("three")))], RULE
+    )
     assert stands.code is Code.SAME_PIXELS
 
 
 def test_what_is_queued_to_be_read_again_is_not_known(store):
     run = start(store)
-    store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, sha256=sha("one"))], RULE)
-    assert sha("one") in store.contents(run.model_id)
+    store.record(run, [Refusal(Path("/in/x"), Code.TOO_LARGE, content_hash=content("one"))], RULE)
+    assert content("one") in store.contents(run.model_id)
     with store.transaction():
         store.execute("update paths set state = 'seen'")
-    assert sha("one") not in store.contents(run.model_id)
+    assert content("one") not in store.contents(run.model_id)
 
 
 def test_a_case_is_found_by_a_path_that_is_no_utf_8(store):
     path = Path(os.fsdecode(b"/in/M\xfcller.dcm"))
-    store.record(start(store), [Refusal(path, Code.TRUNCATED, sha256=sha("x"))], RULE)
+    store.record(start(store), [Refusal(path, Code.TRUNCATED, content_hash=content("x"))], RULE)
     assert [case.path for case in store.find(RULES, str(path))] == [path]
     assert store.find(RULES, os.fsdecode(b"M\xfcller")) == []

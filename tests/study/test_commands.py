@@ -1,7 +1,6 @@
 """The study's commands, as a clinic runs them: CSV files and a real database."""
 
 import csv
-import hashlib
 import json
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ from PIL import Image
 from benchmarks.simulated_study import simulate_study, write_study
 from hipedge.cli import main
 from hipedge.config import SITE_CALIBRATION_FILE
+from hipedge.dicom import load
 from hipedge.errors import Code, InputError
 from hipedge.model.card import Card, Status, card_id, card_json
 from hipedge.rules.decide import decide
@@ -23,9 +23,9 @@ from hipedge.rules.flags import softmax
 from hipedge.store import Store
 from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import FilmName, Label
-from hipedge.study.recorded import RecordedPictures, read_recorded_predictions
+from hipedge.study.recorded import RecordedNames, RecordedPictures, read_recorded_predictions
 from hipedge.types import ABNORMAL, CATEGORIES, Category, CropGeometry, Refusal, Side
-from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.builders import RULE, content, film, scored_hip, screened
 
 from .conftest import label, prediction, read_of
 
@@ -244,7 +244,12 @@ def recorded(tmp_path):
         refused = film("b", pixels="other", uid="1.3")
         store.record(
             run_of_model,
-            [read, Refusal(refused.source, Code.TRUNCATED, sha256=refused.sha256, film=refused)],
+            [
+                read,
+                Refusal(
+                    refused.source, Code.TRUNCATED, content_hash=refused.content_hash, film=refused
+                ),
+            ],
             RULE,
         )
     return path
@@ -252,7 +257,7 @@ def recorded(tmp_path):
 
 def test_a_database_gives_its_hips_and_its_refusals(recorded):
     with Store(recorded) as store:
-        found = list(read_recorded_predictions(store, RULES))
+        found = list(read_recorded_predictions(store, RULES, RecordedNames()))
     assert [prediction.side for prediction in found] == [Side.RIGHT, Side.LEFT, None]
     expected = decide([scored_hip(Category.OSTEOARTHRITIS).scores[0].logits], RULE)
     assert found[0].category == CATEGORIES.index(Category.OSTEOARTHRITIS)
@@ -264,12 +269,12 @@ def test_a_database_gives_its_hips_and_its_refusals(recorded):
 
 def test_labels_find_a_database_by_hash_and_count_what_was_not_read(recorded):
     labels = [
-        Label(2, FilmName(sha256=sha("a")), Side.RIGHT, 1, "p1"),
-        Label(3, FilmName(sha256=sha("a")), Side.LEFT, 1, "p1"),
-        Label(4, FilmName(sha256=sha("b")), Side.RIGHT, 3, "p2"),
+        Label(2, FilmName(content_hash=content("a")), Side.RIGHT, 1, "p1"),
+        Label(3, FilmName(content_hash=content("a")), Side.LEFT, 1, "p1"),
+        Label(4, FilmName(content_hash=content("b")), Side.RIGHT, 3, "p2"),
     ]
     with Store(recorded) as store:
-        cases = match_predictions(labels, read_recorded_predictions(store, RULES))
+        cases = match_predictions(labels, read_recorded_predictions(store, RULES, RecordedNames()))
     assert cases.answer.tolist() == [1, 0, -1]
     assert cases.reasons == {2: "truncated"}
     assert cases.groups["sex"][0] == ("F",)
@@ -280,30 +285,30 @@ def test_films_of_two_models_are_not_mixed(recorded):
         other = start(store, "other", "second")
         store.record(other, [screened(film("c", pixels="third"))], RULE)
         with pytest.raises(InputError, match=r"several models \(second, test\)"):
-            list(read_recorded_predictions(store, {"model": RULE, "other": RULE}))
+            list(read_recorded_predictions(store, {"model": RULE, "other": RULE}, RecordedNames()))
 
 
 def test_a_film_that_is_gone_has_no_picture(recorded):
     with Store(recorded) as store:
-        pictures = RecordedPictures(store, RULES)
-        assert pictures.picture(sha("a"), Side.RIGHT) is None
+        pictures = RecordedPictures(store, RULES, RecordedNames())
+        assert pictures.picture(content("a"), Side.RIGHT) is None
         assert pictures.picture("absent", Side.RIGHT) is None
 
 
 def test_evaluate_reads_a_database_and_shows_its_films(here):
     """Three films, of which two are missed; one of those is still there to be shown."""
     Image.fromarray(np.full((800, 700), 90, np.uint8)).save("there.png")
-    content = hashlib.sha256(Path("there.png").read_bytes()).hexdigest()
-    there = replace(film("there"), source=here / "there.png", sha256=content, shape=(800, 700))
+    named = load(Path("there.png")).content_hash
+    there = replace(film("there"), source=here / "there.png", content_hash=named, shape=(800, 700))
     films = [there, film("gone", pixels="2"), film("right", pixels="3")]
     truths = ["femoral_neck_fracture", "femoral_neck_fracture", "normal"]
     with Store(here / "cases.db") as store:
         store.record(start(store), [screened(each) for each in films], RULE)
     rows = [
-        f"{each.sha256},right,{truth},p{i}"
+        f"{each.content_hash},right,{truth},p{i}"
         for i, (each, truth) in enumerate(zip(films, truths, strict=True))
     ]
-    Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
+    Path("labels.csv").write_text("\n".join(["content_hash,side,category,patient", *rows]))
     assert run("evaluate", "labels.csv", "--db", "cases.db", "--replicates", 100) == 0
     report = (here / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert report.count('src="data:image/png;base64,') == 1
@@ -311,6 +316,26 @@ def test_evaluate_reads_a_database_and_shows_its_films(here):
     with (here / "evaluation/tables/all-operating-points.csv").open() as file:
         points = {row["operating point"] for row in csv.DictReader(file)}
     assert points == {"as recorded", "sensitive", "specific"}
+
+
+def test_labels_name_films_by_sha256_where_these_are_still_there(here):
+    Image.fromarray(np.full((800, 700), 90, np.uint8)).save("there.png")
+    payload = load(Path("there.png"))
+    there = replace(
+        film("there"),
+        source=here / "there.png",
+        content_hash=payload.content_hash,
+        shape=(800, 700),
+    )
+    label = Label(2, FilmName(sha256=payload.sha256), Side.RIGHT, 1, "p1")
+    names = RecordedNames("sha256")
+    with Store(here / "cases.db") as store:
+        store.record(start(store), [screened(there), screened(film("gone", pixels="2"))], RULE)
+        found = list(read_recorded_predictions(store, RULES, names))
+        assert [each.film.sha256 for each in found] == [payload.sha256, None]
+        assert match_predictions([label], found).answer.tolist() == [0]
+        pictures = RecordedPictures(store, RULES, names)
+        assert pictures.picture(payload.sha256, Side.RIGHT) is not None
 
 
 def write_site_thresholds(path, thresholds, model=None):
@@ -332,8 +357,8 @@ def osteoarthritis(here):
     with Store(here / "hipedge.db") as store:
         start_of = start(store, card_id(CARD))
         store.record(start_of, [screened(f, h) for f, h in zip(films, hips, strict=True)], RULE)
-    rows = [f"{each.sha256},right,osteoarthritis,p{i}" for i, each in enumerate(films)]
-    Path("labels.csv").write_text("\n".join(["sha256,side,category,patient", *rows]))
+    rows = [f"{each.content_hash},right,osteoarthritis,p{i}" for i, each in enumerate(films)]
+    Path("labels.csv").write_text("\n".join(["content_hash,side,category,patient", *rows]))
     return hips
 
 

@@ -39,7 +39,7 @@ def say(site, number, verdict, category=None, *, reader="rita", side=Side.RIGHT,
     shown_category = NECK if hip == 0 else NORMAL
     missed = verdict is Verdict.HIP_MISSED
     shown = Shown(
-        films[number].sha256, model_id, rule.rule_id, None if missed else hip, side,
+        films[number].content_hash, model_id, rule.rule_id, None if missed else hip, side,
         None if missed else shown_category, None if missed else hip == 0,
     )  # fmt: skip
     with Store(site_path()) as store:

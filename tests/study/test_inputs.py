@@ -146,7 +146,7 @@ def test_mixed_encodings_are_named_by_row(table):
     [
         ("", "no column side"),
         ("case,side,category\n1,right,normal\n", "no column patient"),
-        ("side,category,patient\nright,normal,1\n", "no column sha256 or"),
+        ("side,category,patient\nright,normal,1\n", "no column content_hash or"),
         ("case,side,side,category,patient\n", "a column is named twice: side"),
         ("case,side,category,patient\n", "no rows"),
         ("case,side,category,patient\n1,right,normal\n", "row 2: 3 cells under a header of 4"),
@@ -300,8 +300,9 @@ def test_every_optional_cell_of_a_label_is_read_and_an_empty_one_is_none(table):
 
 
 def test_a_film_keeps_every_identifier_that_its_row_has(table):
-    row = label("c", sha256="s", sop_instance_uid="u", path="p")
-    assert read_labels(table("l.csv", [row]))[0].film == FilmName("s", "u", "p", "c")
+    row = label("c", content_hash="B", sha256="s", sop_instance_uid="u", path="p")
+    expected = FilmName("blake3:b", "s", "u", "p", "c")
+    assert read_labels(table("l.csv", [row]))[0].film == expected
 
 
 @pytest.mark.parametrize("column", ["age"])

@@ -242,6 +242,7 @@ def test_weights_that_have_seen_the_world_are_those_of_the_package():
     assert not any(m.training for m in trunk.train().modules() if isinstance(m, nn.BatchNorm2d))
 
 
+@pytest.mark.slow
 def test_without_that_package_training_starts_at_random_and_says_so(
     manifest, tmp_path, monkeypatch
 ):
@@ -376,16 +377,20 @@ def test_a_turned_film_goes_down_the_line_upright(tmp_path, monkeypatch):
         x, y = (int(v // 4) for v in known.from_film(centre))
         one[y, x] = 9.0
 
+    scored = []
+
     def score(thumbnail):
+        scored.append(thumbnail)
         errors = [np.abs(np.rot90(thumbnail, k).astype(int) - known.pixels).sum() for k in range(4)]
         turns = 9.0 * np.eye(4, dtype=np.float32)[int(np.argmin(errors))]
         return LocatorScores(heat, np.full(2, 5.0, np.float32), turns, -1.0)
 
-    monkeypatch.setattr(
-        "hipedge.pipeline.preprocess.open_locator", lambda path: LearnedLocator(score)
-    )
+    monkeypatch.setattr("hipedge.pipeline.preprocess.open_locator", lambda path: score)
     front = Preprocessor(CropGeometry(64, 160.0, 10.0, 20.0), GivenHips(), frozenset(), tmp_path)
     whole = front(path)
+    looks = len(scored)
+    front(path)
+    assert len(scored) == 2 * looks  # nothing is kept from film to film
     Image.fromarray(np.rot90(upright, -1)).save(tmp_path / "lying.png")
     lying = front(tmp_path / "lying.png")
     assert Mark.TURNED_90 in lying.marks

@@ -69,6 +69,7 @@ def test_processes_that_load_samples_change_nothing(whole, tmp_path):
     assert all(torch.equal(v, result(tmp_path)[name]) for name, v in result(whole).items())
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(whole, tmp_path):
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     done = run(tmp_path, launcher=launcher)
@@ -95,6 +96,7 @@ with distributed_context("cpu") as place:
 """
 
 
+@pytest.mark.slow
 def test_the_others_wait_for_the_leader_longer_than_torch_does(tmp_path):
     """It reads all films first, and torch's patience is half an hour, or ten minutes on GPUs."""
     script = tmp_path / "slow_leader.py"

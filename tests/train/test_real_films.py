@@ -155,6 +155,7 @@ def test_samples_with_real_films_hold_hips_and_what_is_none(manifest, tmp_path):
     assert min(kinds.values()) > 10
 
 
+@pytest.mark.slow
 def test_a_locator_is_trained_on_real_films_and_measured_on_those_held_out(manifest, tmp_path):
     simulated = tmp_path / "simulated"
     simulated.mkdir()

@@ -26,7 +26,10 @@ from tests.train.films import write_films, write_manifest
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-SMALL = ("--size", "32", "--epochs", "2", "--batch-size", "12", "--device", "cpu")
+SMALL = (
+    *("--backbone", "efficientnet_lite0", "--size", "32"),
+    *("--epochs", "2", "--batch-size", "12", "--device", "cpu"),
+)
 SPLITS = ("train", "train", "train", "val", "test", "external")
 
 
@@ -126,7 +129,9 @@ def test_a_killed_run_ends_in_the_same_checkpoint(trained, resumed):
 
 
 def test_other_settings_in_the_same_folder_are_refused(trained, manifest):
-    settings = TrainingSettings(name="drawn", epochs=2, batch_size=12, seed=5)
+    settings = TrainingSettings(
+        name="drawn", backbone="efficientnet_lite0", epochs=2, batch_size=12, seed=5
+    )
     with pytest.raises(ConfigError, match="with another geometry, seed: name a new folder"):
         train(manifest, trained[0], settings)
 
@@ -153,8 +158,11 @@ def test_a_model_is_made_of_the_run_and_screens(trained, manifest, tmp_path):
     assert "4" in out + err
 
 
-def test_offline_it_says_so_and_starts_from_scratch(trained):
-    _, _, err = trained
+@pytest.mark.slow
+def test_offline_it_says_so_and_starts_from_scratch(manifest, tmp_path):
+    arguments = ("--size", "32", "--epochs", "1", "--batch-size", "12", "--device", "cpu")
+    code, _, err = hipedge("train", manifest, "-o", tmp_path / "run", *arguments)
+    assert code == 0, err
     assert "ImageNet weights resnet50.a1_in1k are not available" in err
     assert "training starts from random weights" in err
 

@@ -28,6 +28,7 @@ def commands():
     return text.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_command_of_the_walk_through_runs_and_goes_on_where_it_stopped(tmp_path):
     pytest.importorskip("numba")

@@ -20,7 +20,7 @@ from hipedge.watch.done import DoneDir
 from hipedge.watch.retry import RetryResult, retry
 from hipedge.watch.settle import FileStat
 from hipedge.watch.status import read_status
-from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.builders import RULE, content, film, scored_hip, screened
 from tests.store.test_store import start
 from tests.watch import faults
 from tests.watch.clinic import dicom
@@ -52,7 +52,7 @@ def finish(store, *outcomes, channels=()):
 
 
 def quarantined(name, code=Code.DECODE_FAILED):
-    return Refusal(film(name).source, code, sha256=sha(name))
+    return Refusal(film(name).source, code, content_hash=content(name))
 
 
 def test_the_table_in_the_database_is_the_table_in_the_code(store):
@@ -104,7 +104,9 @@ def test_prune_removes_old_results_and_nothing_that_is_not_finished(store):
     queue = Queue(store)
     assert queue.prune(datetime.now(timezone.utc) - timedelta(days=1)) == 0
     assert queue.prune(LATER) == 2  # but the one of which nobody has been told yet
-    assert [row["sha256"] for row in store.query("select sha256 from files")] == [sha("told")]
+    assert [row["content_hash"] for row in store.query("select content_hash from files")] == [
+        content("told")
+    ]
     assert [row["n"] for row in store.query("select count(*) as n from hips")] == [1]
     assert queue.unfinished() == {film("open").source: 1}
     (message,) = Outbox(store).pending("spool", 9)
@@ -230,7 +232,7 @@ def test_a_backup_can_be_read_by_whom_the_database_can_and_never_by_more(
 
 def refuse(store, path, code=Code.DECODE_FAILED, content=None):
     """Quarantine what lies, or lay, at a path."""
-    finish(store, Refusal(path, code, sha256=sha(content or path.name)))
+    finish(store, Refusal(path, code, content_hash=content(content or path.name)))
 
 
 def write(path, content=b"a film"):
@@ -352,7 +354,9 @@ def test_a_move_that_was_cut_short_overwrites_nothing_that_came_there_since(stor
     found = {path: FileStat.at(path).signature}
     queue.observe(found)
     store.claim([path], found)
-    store.record(start(store), [Refusal(path, Code.DECODE_FAILED, sha256=sha("film"))], RULE)
+    store.record(
+        start(store), [Refusal(path, Code.DECODE_FAILED, content_hash=content("film"))], RULE
+    )
     queue.record_moves({path: others})
     assert DoneDir(done, [incoming]).move(queue.finished(found), queue)
     assert (others.read_bytes(), (done / "film-2").read_bytes()) == (b"of others", b"a film")
@@ -367,7 +371,9 @@ def films(store, tmp_path):
         found = {path: FileStat.at(path).signature for path in paths}
         Queue(store).observe(found)
         store.claim(found, found)
-        outcomes = [Refusal(path, Code.DECODE_FAILED, sha256=sha(path.name)) for path in paths]
+        outcomes = [
+            Refusal(path, Code.DECODE_FAILED, content_hash=content(path.name)) for path in paths
+        ]
         store.record(start(store), outcomes, RULE)
         return Queue(store).finished(found)
 

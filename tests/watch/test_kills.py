@@ -25,6 +25,11 @@ NIGHTLY = {
     "before it is committed where a film goes",
     "before the heartbeat is committed",
     "before the run is closed",
+    "before a claim",
+    "while the workers read",
+    "during inference",
+    "before the results are committed",
+    "before the film goes there",
 }
 POINTS = {
     "before what was seen is committed": (faults.before, Queue, "observe"),

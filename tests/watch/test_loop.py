@@ -28,7 +28,7 @@ from hipedge.watch.folders import Folders
 from hipedge.watch.loop import WatchLimits, WatchLoop
 from hipedge.watch.metrics import ServiceCounters
 from hipedge.watch.settle import FileStat, Settling, Unsettled
-from tests.builders import RULE, film, scored_hip, screened, sha
+from tests.builders import RULE, content, film, scored_hip, screened
 from tests.pipeline.test_batching import prepared
 from tests.store.test_store import start
 
@@ -37,7 +37,7 @@ STEPS = 8  # iterations within which a film settles and is read
 
 
 def refuse(item, code=Code.DECODE_FAILED):
-    return Refusal(item.path, code, sha256=sha(item.path.name))
+    return Refusal(item.path, code, content_hash=content(item.path.name))
 
 
 class Pool:
@@ -205,7 +205,7 @@ def test_new_content_is_tried_as_often_as_if_no_film_of_that_name_had_crashed(si
 
     def answer(item):
         if item.stat.signature in crashed:
-            return Refusal(item.path, Code.TRUNCATED, sha256=sha(item.stat.signature))
+            return Refusal(item.path, Code.TRUNCATED, content_hash=content(item.stat.signature))
         crashed.add(item.stat.signature)
         return WorkerCrash()
 

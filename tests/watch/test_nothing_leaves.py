@@ -129,7 +129,9 @@ def assert_nothing_left(folder, database):
 
 
 @pytest.mark.promise(17)
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)]
+)
 def test_screen_contacts_nobody_and_writes_only_where_documented(
     tmp_path, traced, incoming, backend
 ):
@@ -145,7 +147,9 @@ def test_screen_contacts_nobody_and_writes_only_where_documented(
 
 
 @pytest.mark.promise(17)
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "backend", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)]
+)
 def test_watch_contacts_nobody_and_writes_only_where_documented(
     tmp_path, traced, incoming, free_port, backend
 ):

@@ -311,11 +311,15 @@ def test_the_log_says_who_saw_which_film_and_who_answered_what(place):
     client = place.client("rita")
     answer(client, 1, verdict="right")
     client.get("/film/1/0")
-    entries = {(entry.user, entry.event) for entry in place.audit() if entry.sha256 == film.sha256}
+    entries = {
+        (entry.user, entry.event)
+        for entry in place.audit()
+        if entry.content_hash == film.content_hash
+    }
     assert entries == {("rita", "case"), ("rita", "film"), ("rita", "answer")}
     page = place.client("anna").get("/log").text
     assert "rita" in page
-    assert film.sha256[:12] in page
+    assert film.content_hash[:12] in page
 
 
 @pytest.mark.parametrize("change", ["delete from audit", "update audit set user = 'other'"])

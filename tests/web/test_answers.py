@@ -17,9 +17,9 @@ def answers_of(place):
         return Feedback(store).present()
 
 
-def all_answers(place, sha256):
+def all_answers(place, content_hash):
     with Store(place.settings.db, read_only=True) as store:
-        return Feedback(store).of_film(sha256)
+        return Feedback(store).of_film(content_hash)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_an_answer_is_recorded_with_who_when_and_what_was_shown(place, fields, v
     assert (recorded.reader, recorded.note, recorded.blind) == ("rita", "a remark", False)
     assert recorded.answered_at.startswith("20")
     shown = recorded.shown
-    assert (shown.sha256, shown.hip, shown.side) == (film.sha256, 0, Side.RIGHT)
+    assert (shown.content_hash, shown.hip, shown.side) == (film.content_hash, 0, Side.RIGHT)
     assert (shown.category, shown.flagged) == (Category.FEMORAL_NECK_FRACTURE, True)
 
 
@@ -64,7 +64,7 @@ def test_a_correction_keeps_the_answer_that_it_corrects(place):
     answer(client, 1, verdict="wrong", category="normal")
     (present,) = answers_of(place)
     assert present.verdict is Verdict.WRONG
-    assert [one.verdict for one in all_answers(place, film.sha256)] == [
+    assert [one.verdict for one in all_answers(place, film.content_hash)] == [
         Verdict.RIGHT,
         Verdict.WRONG,
     ]
@@ -126,7 +126,7 @@ def test_nobody_corrects_the_answer_of_another(place):
         ({"verdict": "right", "hip": "7"}, 404),
         ({"verdict": "right", "hip": "-1"}, 400),
         ({"verdict": "hip_missed", "hip": "", "side": "both"}, 400),
-        ({"verdict": "right", "sha256": "0" * 64}, 409),
+        ({"verdict": "right", "content_hash": "0" * 64}, 409),
         ({"verdict": "right", "corrects": "12"}, 409),
     ],
 )
@@ -184,7 +184,7 @@ class TestBlind:
         client = place.client("rita")
         answer(client, 1, verdict="category", category="normal")
         answer(client, 1, verdict="right")
-        assert [one.blind for one in all_answers(place, film.sha256)] == [True, False]
+        assert [one.blind for one in all_answers(place, film.content_hash)] == [True, False]
 
     def test_a_case_is_open_for_each_reader_until_that_one_has_answered(self, place):
         place.fracture()

@@ -12,7 +12,7 @@ from hipedge.errors import Code
 from hipedge.store.figures import Answers, FilmCounts, Waits
 from hipedge.types import Category, Refusal
 from hipedge.web import charts
-from tests.builders import film, sha
+from tests.builders import content, film
 
 from .conftest import answer
 
@@ -57,7 +57,7 @@ def test_one_film_is_one_bar_and_one_row(place, days):
 
 def test_refusals_answers_and_times_are_shown(place):
     place.fracture()
-    place.record(Refusal(film("broken").source, Code.DECODE_FAILED, sha256=sha("broken")))
+    place.record(Refusal(film("broken").source, Code.DECODE_FAILED, content_hash=content("broken")))
     change(place, "update files set waited_s = 90 where state = 'screened'")
     answer(place.client("rita"), 1, verdict="right")
     page = place.client("vera").get("/dashboard").text
@@ -74,13 +74,13 @@ def test_a_day_of_fifty_thousand_films_and_days_without_any(place):
     change(
         place,
         "with recursive n(i) as (select 1 union all select i + 1 from n where i < 50000)"
-        f" insert into files (sha256, path, day, waited_s, {columns})"
+        f" insert into files (content_hash, path, day, waited_s, {columns})"
         f" select 'x' || i, '/in/' || i, ?, i, {columns} from files, n",
         yesterday.isoformat(),
     )
     change(
         place,
-        f"insert into files (sha256, path, day, {columns})"
+        f"insert into files (content_hash, path, day, {columns})"
         f" select 'y', '/in/y', ?, {columns} from files limit 1",
         earlier.isoformat(),
     )
@@ -101,7 +101,7 @@ def test_a_film_of_tomorrow_says_that_a_clock_is_wrong(place):
 
 def test_names_of_a_newer_version_are_shown_and_never_run(place):
     place.fracture()
-    place.record(Refusal(film("broken").source, Code.DECODE_FAILED, sha256=sha("broken")))
+    place.record(Refusal(film("broken").source, Code.DECODE_FAILED, content_hash=content("broken")))
     change(place, "update files set code = ? where code is not null", HOSTILE)
     change(place, "update decisions set flagged_for = json_array(?) where flagged", HOSTILE)
     page = place.client("vera").get("/dashboard").text

@@ -1,6 +1,5 @@
 """Films for the viewer: the right pixels, and a clear word where there are none."""
 
-import hashlib
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hipedge.dicom import Payload
 from hipedge.errors import Code
 from hipedge.pipeline.workers import Limits
 from hipedge.types import Mark, Refusal
@@ -29,7 +29,7 @@ from hipedge.web.levels import (
     finest_halvings,
     first_halvings,
 )
-from tests.builders import screened, sha
+from tests.builders import content, screened
 from tests.dicom.dicom_films import JPEG_2000_LOSSLESS
 from tests.dicom.dicom_films import film as dicom_film
 
@@ -89,7 +89,7 @@ def test_a_film_that_was_turned_is_shown_as_it_was_turned(place):
 
 def test_a_film_that_was_not_read_is_shown_where_it_can_be_decoded(place):
     film = place.film()
-    place.record(Refusal(film.source, Code.NO_HIP_FOUND, sha256=film.sha256, film=film))
+    place.record(Refusal(film.source, Code.NO_HIP_FOUND, content_hash=film.content_hash, film=film))
     pixels, _, _ = level_of(place.client("vera").get("/film/1/0"))
     assert pixels.shape == film.shape
 
@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_decoded_is_said_to_be_damaged(place):
                       syntax=JPEG_2000_LOSSLESS)  # fmt: skip
     path = place.folder / "damaged.dcm"
     path.write_bytes(data)
-    film = replace(place.film(), source=path, sha256=hashlib.sha256(data).hexdigest())
+    film = replace(place.film(), source=path, content_hash=Payload(data).content_hash)
     place.record(screened(film))
     response = place.client("vera").get("/film/1/0")
     assert response.status_code == 410
@@ -132,7 +132,7 @@ def test_a_file_that_cannot_be_decoded_is_said_to_be_damaged(place):
 
 
 def test_a_file_without_a_film_has_none(place):
-    place.record(Refusal(place.folder / "x.dcm", Code.NOT_AN_IMAGE, sha256=sha("x")))
+    place.record(Refusal(place.folder / "x.dcm", Code.NOT_AN_IMAGE, content_hash=content("x")))
     assert place.client("vera").get("/film/1/0").status_code == 404
 
 
@@ -163,7 +163,7 @@ def test_no_level_is_larger_than_what_is_sent(shape):
 
 def test_a_decoder_that_dies_costs_one_answer_and_not_the_next(place):
     film = place.film()
-    request = LevelRequest(film.source, film.sha256, 0, 0)
+    request = LevelRequest(film.source, film.content_hash, 0, 0)
     with Decoder(1, Limits(wall_s=3, cpu_s=3)) as decoder:
         assert isinstance(decoder.submit(request).result(60), Level)
         children = {
@@ -193,9 +193,9 @@ def test_more_requests_than_anybody_waits_for_are_refused(place):
     film = place.film()
     decoder = Decoder(1, Limits())  # which has not been started
     for halvings in range(MAX_WAITING):
-        decoder.submit(LevelRequest(film.source, film.sha256, 0, halvings))
+        decoder.submit(LevelRequest(film.source, film.content_hash, 0, halvings))
     with pytest.raises(Busy):
-        decoder.submit(LevelRequest(film.source, film.sha256, 0, MAX_WAITING))
+        decoder.submit(LevelRequest(film.source, film.content_hash, 0, MAX_WAITING))
 
 
 def test_a_client_that_never_reads_keeps_nobody_waiting(place):

@@ -72,7 +72,7 @@ def test_a_film_that_was_not_screened_or_cannot_be_decoded_is_named(place, capsy
     path = film.source
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    damaged = replace(film, sha256=load(path).sha256)
+    damaged = replace(film, content_hash=load(path).content_hash)
     rule = site_rule(place.card, place.settings)
     hip = placed(scored_hip(Category.NORMAL, Side.RIGHT), 5, 5, 90, 90)
     place.record(screened(damaged, hip, rule=rule))

@@ -14,7 +14,7 @@ from hipedge.errors import Code
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Accounts, Service, Store
 from hipedge.types import Category, Mark, Refusal
-from tests.builders import film, scored_hip, screened, sha
+from tests.builders import content, film, scored_hip, screened
 
 from .conftest import answer
 
@@ -49,9 +49,9 @@ def test_urgent_films_come_first_and_the_newest_of_them_first(place):
 def test_what_was_not_read_and_what_to_look_at_again_are_lists_of_their_own(place):
     record(
         place,
-        Refusal(Path("/in/broken.dcm"), Code.DECODE_FAILED, sha256=sha("broken")),
-        Refusal(Path("/in/ct.dcm"), Code.WRONG_MODALITY, sha256=sha("ct")),
-        Refusal(Path("/in/lateral.dcm"), Code.LATERAL_VIEW, sha256=sha("lateral")),
+        Refusal(Path("/in/broken.dcm"), Code.DECODE_FAILED, content_hash=content("broken")),
+        Refusal(Path("/in/ct.dcm"), Code.WRONG_MODALITY, content_hash=content("ct")),
+        Refusal(Path("/in/lateral.dcm"), Code.LATERAL_VIEW, content_hash=content("lateral")),
         flagged(place, "marked", Category.NORMAL, marks=[Mark.SIDE_UNCLEAR]),
     )
     client = place.client("rita")
@@ -134,12 +134,12 @@ def test_rows_are_sent_again_only_where_they_have_changed(place):
     assert "another.dcm" in response.text
 
 
-@pytest.mark.parametrize("key", ["1", "/in/fracture.dcm", "1.2.3.4", "5.6.7", "racture.d", "SHA"])
+@pytest.mark.parametrize("key", ["1", "/in/fracture.dcm", "1.2.3.4", "5.6.7", "racture.d", "hash"])
 def test_search_finds_a_film_by_number_path_uid_or_hash(place, key):
     rule = site_rule(place.card, place.settings)
     one = film("fracture", uid="1.2.3.4", study_instance_uid="5.6.7")
     record(place, screened(one, rule=rule), flagged(place, "other", Category.NORMAL))
-    key = one.sha256[:12] if key == "SHA" else key
+    key = one.content_hash[7:19] if key == "hash" else key
     page = place.client("vera").get("/search", params={"q": key}).text
     assert names(page) == ["/in/fracture.dcm"]
 
@@ -203,13 +203,13 @@ def test_text_from_files_and_readers_is_shown_and_never_run(place):
 
 def test_names_that_are_not_text_are_shown_escaped(place):
     odd = Path("/in/odd\udcff\u202egpj.dcm")
-    place.record(Refusal(odd, Code.DECODE_FAILED, sha256=sha("odd")))
+    place.record(Refusal(odd, Code.DECODE_FAILED, content_hash=content("odd")))
     page = place.client("rita").get("/?list=not_read").text
     assert "odd\\udcff\\u202egpj.dcm" in page
 
 
 def test_a_film_that_was_not_read_has_a_page_that_says_why(place):
-    place.record(Refusal(Path("/in/x.dcm"), Code.LATERAL_VIEW, "detail", sha256=sha("x")))
+    place.record(Refusal(Path("/in/x.dcm"), Code.LATERAL_VIEW, "detail", content_hash=content("x")))
     page = place.client("rita").get("/case/1").text
     assert "a lateral view" in page
     assert "no negative result" in page

@@ -142,14 +142,17 @@ def test_no_page_of_a_study_names_a_file_or_its_truth(place):
 
 def _films(place):
     with Store(place.settings.db, read_only=True) as store:
-        return [(row["id"], row["sha256"]) for row in store.query("select id, sha256 from files")]
+        return [
+            (row["id"], row["content_hash"])
+            for row in store.query("select id, content_hash from files")
+        ]
 
 
 def test_until_finished_a_reader_sees_the_films_of_a_study_nowhere_else(place, clock):
     """Every address of the application that shows a film, a finding, or how films are listed."""
     outside = place.fracture("outside")
     truths = new_study(place, "--washout", "0d", count=3, readers="rita")
-    films = [one for one in _films(place) if one[1] != outside.sha256]
+    films = [one for one in _films(place) if one[1] != outside.content_hash]
     lists = ("/?list=flagged", "/?list=all", "/?list=marked", "/?list=flagged&answered=all",
              "/rows?list=flagged", "/rows?list=all&answered=all",
              "/?list=flagged&category=osteoarthritis")  # fmt: skip
@@ -162,7 +165,7 @@ def test_until_finished_a_reader_sees_the_films_of_a_study_nowhere_else(place, c
         pages = [client.get(address) for address in lists]
         for number, (file_id, digest) in enumerate(films):
             name = f"{truths[number].value}-{number}.png"
-            keys = (name, f"1.2.{number}", digest, digest[:8], str(file_id), truths[number].value)
+            keys = (name, f"1.2.{number}", digest, digest[:15], str(file_id), truths[number].value)
             pages += [client.get("/search", params={"q": key}) for key in keys]
         return [page.text.split("<table", 1)[-1] if "<table" in page.text else "" for page in pages]
 
@@ -458,7 +461,7 @@ def test_the_log_has_who_saw_and_answered_what(place):
     lines = [entry for entry in place.audit() if entry.event.startswith("study_")]
     assert [line.event for line in lines] == ["study_answer", "study_hip", "study_added"]
     assert {line.detail for line in lines[:2]} == {"trial: alone 1"}
-    assert lines[0].sha256 == lines[1].sha256
+    assert lines[0].content_hash == lines[1].content_hash
     page = place.client("anna").get("/log").text
     assert "osteoarthritis" not in page
 

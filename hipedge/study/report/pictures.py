@@ -21,7 +21,7 @@ class Pictures(Protocol):
     def picture(self, film: str, side: Side) -> bytes | None:
         """Return a picture as PNG, or `None` if there is none.
 
-        `film` identifies the film as the labels do: by SHA-256, UID, path or case.
+        `film` identifies the film as the labels do: by hash, UID, path or case.
         """
 
 
