@@ -25,7 +25,7 @@ from hipedge.store.rows import path_from_text, path_to_text
 from tests.archive.line import archive, request, screened, write_films
 
 CONTENTS = (
-    "select f.sha256, f.state, f.code, f.detail, f.pixel_hash, h.side, h.x0_px, h.logits,"
+    "select f.content_hash, f.state, f.code, f.detail, f.pixel_hash, h.side, h.x0_px, h.logits,"
     " d.category, d.probabilities from files f left join hips h on h.file_id = f.id"
     " left join decisions d on d.hip_id = h.id"
 )
