@@ -2,13 +2,16 @@
 
     python -m benchmarks.archive kills --nodes 2 --films 2000 --kills 10 --json FILE
     python -m benchmarks.archive overhead --films 2000 --json FILE
+    python -m benchmarks.archive slow-node --films 400 --json FILE
 
 The nodes are those of `ray.cluster_utils.Cluster`: each has a raylet, an object store and workers
 of its own, all on this machine. The films are small drawn pelvises, each copy under a UID of its
 own, among them files that are damaged, no images, or copies of others. `kills` sends SIGKILL to the
 driver, to raylets, to Ray's workers and to decoding processes at random moments; a raylet is
 replaced by a new node, the driver is started again. Then the merged database is compared with that
-of `hipedge screen`, row by row. `overhead` compares times and processor time of both commands.
+of `hipedge screen`, row by row. `overhead` compares times and processor time of both commands, that
+of the archive on a Ray of its own. `slow-node` slows one of two nodes down tenfold while it is at
+work. With `--mark-hips` the hips of all films are given, so that a film takes a third of the time.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +34,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pydicom
 
@@ -44,7 +46,8 @@ from hipedge.phantom.film import develop
 from hipedge.phantom.write import write_film
 
 NODE_BYTES = 150 << 20
-START_S = 600.0
+STARTS = 10
+SLOWNESS = 10
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_S = 2.0
@@ -129,41 +132,11 @@ def hipedge(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "hipedge", *map(str, arguments)]
 
 
-@contextlib.contextmanager
-def patient_start() -> Iterator[None]:
-    """Let nodes take `START_S` to start: Ray allows 30 s, too little on a machine at full load."""
-    from ray._private import services
-
-    get_node = services.get_node
-
-    def get_node_late(*arguments: Any) -> Any:
-        until = time.monotonic() + START_S
-        while True:
-            try:
-                return get_node(*arguments)
-            except RuntimeError:  # not registered yet
-                if time.monotonic() > until:
-                    raise
-
-    with mock.patch.object(services, "get_node", get_node_late):
-        yield
-
-
-def agent_ports() -> dict[str, int]:
-    """Return free ports for a node's agents: a raylet waits 15 s for ports that agents choose."""
-    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port")
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("", 0))) for _ in range(4)]
-        ports = [int(one.getsockname()[1]) for one in sockets]
-    return dict(zip((*names, "runtime_env_agent_port"), ports, strict=True))
-
-
 @dataclass
 class Nodes:
     """A cluster of nodes with one core each; the first is the head."""
 
     count: int
-    cores: int = 1
 
     def __enter__(self) -> Nodes:
         from ray.cluster_utils import Cluster
@@ -183,16 +156,27 @@ class Nodes:
         return str(self.cluster.address)
 
     def add(self) -> None:
-        """Add a node."""
-        with patient_start():
-            node = self.cluster.add_node(
-                num_cpus=self.cores,
-                object_store_memory=NODE_BYTES,
-                include_dashboard=False,
-                **agent_ports(),
-            )
+        """Add a node.
+
+        A raylet ends when its agents need more than 15 s to start, as on a machine at full load,
+        and Ray waits for it for 30 s: then another one is started.
+        """
+        for attempt in range(1, STARTS + 1):
+            try:
+                node = self.cluster.add_node(
+                    num_cpus=1, object_store_memory=NODE_BYTES, include_dashboard=False
+                )
+                break
+            except Exception as error:  # Ray raises no narrower one
+                if "timed out" not in str(error) or attempt == STARTS:
+                    raise
         if node is not self.cluster.head_node:
             self._workers.append(node)
+
+    @property
+    def last_raylet(self) -> int:
+        """The process of the raylet of the last node that was added."""
+        return raylet(self._workers[-1])
 
     def kill(self, chance: random.Random) -> None:
         """Kill the raylet of a node that is not the head's, and put another node in its place."""
@@ -360,10 +344,7 @@ def kills(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
     """Kill processes of a job; compare what it leaves with the database of `screen`."""
     films, out, log = scratch / "films", scratch / f"out{arguments.nodes}", scratch / "log"
     write_films(films, arguments.films, arguments.distinct)
-    options = [*(["--model", arguments.model] if arguments.model else [])]
-    options += ["--backend", arguments.backend]
-    if arguments.mark_hips:
-        options += ["--hips", mark_hips(films, scratch / "hips.csv")]
+    options = options_of(arguments, films, scratch)
     kinds = [("driver", "raylet", "worker", "decoder")[k % 4] for k in range(arguments.kills)]
     random.Random(arguments.seed).shuffle(kinds)
     with Nodes(arguments.nodes) as nodes:
@@ -410,27 +391,93 @@ def overhead(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
     """Compare the time and processor time of `screen` and of `archive` on the same films."""
     films, log = scratch / "films", scratch / "log"
     write_films(films, arguments.films, arguments.distinct)
-    options = [*(["--model", arguments.model] if arguments.model else [])]
-    options += ["--backend", arguments.backend]
+    options = options_of(arguments, films, scratch)
     measured = dict[str, Usage]()
     for turn in range(arguments.repeats):
         out, db = scratch / f"out{turn}", scratch / f"{turn}.db"
-        with Nodes(1, cores=arguments.cores) as nodes:
-            job = hipedge("archive", "run", films, "--out", out, "--address", nodes.address)
-            commands = {
-                "screen": hipedge("screen", films, "--db", db, *options),
-                "archive": [*job, "--shard-films", str(arguments.shard_films), *options],
-                "merge": hipedge("archive", "merge", out, "--db", scratch / f"merged{turn}.db"),
-            }
-            for name, command in commands.items():
-                usage = measured[f"{name} {turn}"] = Usage()
-                if watched(list(map(str, command)), log, usage):
-                    raise RuntimeError(f"{name} failed: see {log}")
+        sharded = ["--shard-films", str(arguments.shard_films), *options]
+        commands = {
+            "screen": hipedge("screen", films, "--db", db, *options),
+            "archive": hipedge("archive", "run", films, "--out", out, *sharded),
+            "merge": hipedge("archive", "merge", out, "--db", scratch / f"merged{turn}.db"),
+        }
+        for name, command in commands.items():
+            usage = measured[f"{name} {turn}"] = Usage()
+            if watched(command, log, usage):
+                raise RuntimeError(f"{name} failed: see {log}")
     return {
         "films": arguments.films,
         "shard_films": arguments.shard_films,
         "runs": {name: figures(usage) for name, usage in measured.items()},
     }
+
+
+def slow_node(arguments: argparse.Namespace, scratch: Path) -> dict[str, object]:
+    """Run a job on two nodes alike, and on two of which one becomes ten times slower."""
+    films, log = scratch / "films", scratch / "log"
+    write_films(films, arguments.films, arguments.distinct)
+    options = options_of(arguments, films, scratch)
+    found = dict[str, object]()
+    for name, factor in (("alike", 1), ("one ten times slower", SLOWNESS)):
+        out, usage = scratch / f"out-{factor}", Usage()
+        with Nodes(2) as nodes:
+            job = hipedge("archive", "run", films, "--out", out, "--address", nodes.address)
+            job += ["--shard-films", str(arguments.shard_films), *map(str, options)]
+            with slowed(nodes.last_raylet, factor, since=out / "outcomes"):
+                if watched(job, log, usage):
+                    raise RuntimeError(f"the job failed: see {log}")
+        done = sorted(path.stat().st_mtime for path in out.glob("outcomes/*/*.parquet"))
+        merged = scratch / f"merged-{factor}.db"
+        subprocess.run(hipedge("archive", "merge", out, "--db", merged), check=True)
+        found[name] = {
+            **figures(usage),
+            "seconds from the first shard to the last": round(done[-1] - done[0], 1),
+            "rows": compared(merged, screened(films, scratch / "screened.db", options)),
+        }
+    return {"films": arguments.films, "shard_films": arguments.shard_films, "runs": found}
+
+
+@contextlib.contextmanager
+def slowed(raylet: int, factor: int, since: Path) -> Iterator[None]:
+    """Stop the workers of a node for most of the time, once there is a file of outcomes.
+
+    They run for one part in `factor` of each second.
+    """
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not any(since.rglob("*.parquet")) and not ended.wait(0.1):
+            pass
+        while factor > 1 and not ended.is_set():
+            signal_all(raylet, signal.SIGSTOP)
+            ended.wait(1 - 1 / factor)
+            signal_all(raylet, signal.SIGCONT)
+            ended.wait(1 / factor)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def signal_all(raylet: int, number: signal.Signals) -> None:
+    """Send a signal to all processes of a node but its raylet."""
+    for pid in process_tree(raylet) - {raylet}:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def options_of(arguments: argparse.Namespace, films: Path, scratch: Path) -> list[str | Path]:
+    """Return the options that a job and `screen` have in common."""
+    options: list[str | Path] = ["--backend", arguments.backend]
+    if arguments.model:
+        options += ["--model", arguments.model]
+    if arguments.mark_hips:
+        options += ["--hips", mark_hips(films, scratch / "hips.csv")]
+    return options
 
 
 def tenths(values: list[float]) -> list[float]:
@@ -453,19 +500,21 @@ def scratch_folder(kept: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
+MODES = {"kills": kills, "overhead": overhead, "slow-node": slow_node}
+
+
 def main() -> None:
     """Measure, and write the figures with their environment."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("kills", "overhead"))
+    parser.add_argument("what", choices=tuple(MODES))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--backend", default="fake")
     parser.add_argument("--films", type=int, default=2_000)
     parser.add_argument("--distinct", type=int, default=16)
     parser.add_argument("--shard-films", type=int, default=32)
     parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--cores", type=int, default=os.cpu_count())
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--every-s", type=float, nargs=2, default=(5.0, 60.0))
     parser.add_argument("--mark-hips", action="store_true")
@@ -475,7 +524,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with scratch_folder(arguments.keep) as scratch:
-        found = {"kills": kills, "overhead": overhead}[arguments.what](arguments, scratch)
+        found = MODES[arguments.what](arguments, scratch)
     text = json.dumps({"environment": environment(), arguments.what: found}, indent=2)
     print(text)
     if arguments.json:

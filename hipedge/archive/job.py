@@ -23,7 +23,6 @@ from hipedge.archive.stages import (
     Inference,
     Job,
     Reader,
-    Recorder,
     ShardReport,
     Stage,
 )
@@ -174,8 +173,8 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
     """Return the stages as a Ray dataset: blocks of shards, and from the readers on a row each.
 
     Readers take the cores of the nodes, and the memory that their workers may use. A backend on the
-    CPU and the recorders take none of Ray's: they share the cores with the readers, as in `screen`,
-    and readers wait while they are behind.
+    CPU takes none of Ray's: it shares the cores with the readers, as in `screen`, and readers wait
+    while it is behind.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -192,10 +191,8 @@ def pipeline(shards: Sequence[int], job: Job, cluster: Cluster) -> Dataset:
         dataset, Reader, job, most=readers, cpus=job.workers, memory_bytes=memory_bytes
     )
     if on_gpu:
-        dataset = _with_stage(dataset, Inference, job, most=cluster.gpus, gpus=1)
-    else:
-        dataset = _with_stage(dataset, Inference, job, most=len(cluster.cores))
-    return _with_stage(dataset, Recorder, job, most=len(cluster.cores))
+        return _with_stage(dataset, Inference, job, most=cluster.gpus, gpus=1)
+    return _with_stage(dataset, Inference, job, most=len(cluster.cores))
 
 
 def portions(shards: Sequence[int], readers: int) -> Iterator[Sequence[int]]:

@@ -126,7 +126,7 @@ class Lease:
                     return
                 self._write(beat)
             except (OSError, StoreUnavailable):
-                continue  # a full disk stops the recorders; one that is busy may recover
+                continue  # a full disk stops the actors; one that is busy may recover
 
     def _write(self, beat: int) -> None:
         values = asdict(self._owner) | {"beat": beat}

@@ -20,6 +20,8 @@ from hipedge.archive.shape import workers_per_reader
 HOUR_S = 3600.0
 # Shards that were read and wait for a backend, for each backend: what Ray's back-pressure allows.
 MOST_WAITING = 2
+# Shards that were recorded and wait for the driver, for each node, before readers wait too.
+MOST_UNREPORTED = 2
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Plan:
     time of the backend for a film: of a GPU where nodes have `gpus`, else processor time, for which
     it competes with the readers. `variation` is the standard deviation of a film's time over its
     mean. All films come through one storage of `storage_mb_per_s` (None: never the limit).
+    The driver takes `driver_s` for each shard, one after another, however many nodes there are.
     A node fails every `node_mtbf_h` on average (None: never), which Ray notices after `notice_s`,
     and is there again after `repair_s`. `slow_nodes` of the nodes are `slowness` times slower.
     """
@@ -45,6 +48,7 @@ class Plan:
     shard_films: int = 128
     variation: float = 0.5
     shard_overhead_s: float = 0.2
+    driver_s: float = 0.017
     start_s: float = 60.0
     node_mtbf_h: float | None = None
     notice_s: float = 30.0
@@ -65,6 +69,7 @@ class Forecast:
     readers_busy: float
     backends_busy: float
     storage_busy: float
+    driver_busy: float
     repeated: float
     tail_s: float
     failures: int
@@ -76,6 +81,7 @@ class Forecast:
             "reading": self.readers_busy,
             "inference": self.backends_busy,
             "storage": self.storage_busy,
+            "driver": self.driver_busy,
         }
         return max(parts, key=lambda name: parts[name])
 
@@ -136,8 +142,9 @@ class _Simulation:
         self._now, self._tail_since = plan.start_s, plan.start_s
         self._events = list[tuple[float, int, Callable[[], None]]]()
         self._order = 0
-        self._busy = dict.fromkeys(("reading", "inference", "storage", "lost"), 0.0)
-        self._storage_free = 0.0
+        self._busy = dict.fromkeys(("reading", "inference", "storage", "driver", "lost"), 0.0)
+        self._storage_free = self._driver_free = 0.0
+        self._are_readers_held_back = False
         self._failures = 0
 
     def forecast(self) -> Forecast:
@@ -155,6 +162,7 @@ class _Simulation:
             readers_busy=busy["reading"] / (seconds * sum(node.readers for node in self._nodes)),
             backends_busy=busy["inference"] / (seconds * backends) if backends else 0.0,
             storage_busy=busy["storage"] / seconds,
+            driver_busy=busy["driver"] / seconds,
             repeated=busy["lost"] / (busy["reading"] + busy["inference"]),
             tail_s=seconds - self._tail_since,
             failures=self._failures,
@@ -182,6 +190,9 @@ class _Simulation:
             while node.is_up and node.idle_readers and self._pending:
                 if self._plan.gpus and len(self._read) >= most_waiting:
                     break
+                if self._is_driver_behind:
+                    self._are_readers_held_back = True
+                    return
                 self._tail_since = self._now
                 self._start_reading(node, self._pending.popleft())
 
@@ -213,7 +224,7 @@ class _Simulation:
             self._read.append(shard)
             self._assign(self._nodes)  # any backend may take it
         else:
-            self._left -= 1
+            self._report()
             self._assign([node])
 
     def _infer(self, node: _Node, shard: _Shard) -> None:
@@ -227,8 +238,25 @@ class _Simulation:
             return
         self._busy["inference"] += self._now - node.at_work.pop(shard)
         node.idle_backends += 1
-        self._left -= 1
+        self._report()
         self._assign(self._nodes)  # readers that waited may go on
+
+    @property
+    def _is_driver_behind(self) -> bool:
+        most = MOST_UNREPORTED * self._plan.nodes
+        return self._driver_free - self._now > most * self._plan.driver_s
+
+    def _report(self) -> None:
+        """Tell the driver of a shard that was recorded; it is busy with those before."""
+        self._busy["driver"] += self._plan.driver_s
+        self._driver_free = max(self._now, self._driver_free) + self._plan.driver_s
+        self._after(self._driver_free - self._now, self._end_report)
+
+    def _end_report(self) -> None:
+        self._left -= 1
+        if self._are_readers_held_back and not self._is_driver_behind:
+            self._are_readers_held_back = False
+            self._assign(self._nodes)
 
     def _plan_failure(self, node: _Node) -> None:
         if self._plan.node_mtbf_h is not None:

@@ -94,14 +94,6 @@ class _Read:
     attempts: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Decided:
-    """The outcomes of a shard, and what scored them."""
-
-    outcomes: Sequence[Attempted]
-    origin: Origin
-
-
 class Stage:
     """An actor of Ray Data, called with a table of one row. Errors of hipedge pass through it."""
 
@@ -253,13 +245,18 @@ class Copies:
 
 
 class Inference(Stage):
-    """infer → decide. The actor owns the backend."""
+    """infer → decide → record: the outcomes of a shard become its file.
+
+    The actor owns the backend. It records too, since an actor of its own for that would need
+    another process, which takes Ray 3.4 s of processor time to start, and 100 MB.
+    """
 
     def open(self) -> None:
         """Open the backend, and check it as `screen` does."""
         job = self.job
+        self._folder = job.folder()
         self._model = job.open_model()
-        self._rule = Rule.from_json(job.folder().manifest().rule)
+        self._rule = Rule.from_json(self._folder.manifest().rule)
         name, reason = backends.choose(job.backend, require_gpu=job.require_gpu)
         reason = backends.why(name, reason, self._model)
         threads = tuned_allocation(self._model, name, None).threads
@@ -269,10 +266,21 @@ class Inference(Stage):
         fingerprint = str(self._batches.fingerprint)
         self._origin = Origin(fingerprint, reason, to_json(versions() | decoder_versions()))
 
-    def run(self, shard: int, value: list[_Read] | None) -> _Decided | None:
-        """Return the outcomes of a shard."""
-        if value is None:
-            return None
+    def run(self, shard: int, value: list[_Read] | None) -> ShardReport:
+        """Commit the outcomes of a shard; return the counts for the driver.
+
+        Raises `StoreError` where another driver has taken over, `StoreUnavailable` where the disk
+        is full.
+        """
+        report = ShardReport(shard)
+        if value is not None:
+            outcomes = self._decide(value)
+            self._commit(shard, outcomes)
+            add_outcomes(report, outcomes)
+        Strikes(self._folder.attempts, shard).forget()
+        return report
+
+    def _decide(self, value: Sequence[_Read]) -> list[Attempted]:
         films = {id(read.result): read.result for read in value}
         self._batches.submit(film for film in films.values() if isinstance(film, Prepared))
         ages = self._model.card.age_range_years
@@ -281,39 +289,20 @@ class Inference(Stage):
             self._batches.wait()
             for scored in self._batches.collect():
                 decided[id(scored.film)] = decide_film(scored, self._rule, ages)
-        outcomes = [
+        return [
             Attempted(
                 read.result if isinstance(read.result, Refusal) else decided[id(read.result)],
                 read.attempts,
             )
             for read in value
         ]
-        return _Decided(outcomes, self._origin)
 
-
-class Recorder(Stage):
-    """record: the outcomes of a shard become its file."""
-
-    def open(self) -> None:
-        """Find the folder of the run."""
-        self._folder = self.job.folder()
-
-    def run(self, shard: int, value: _Decided | None) -> ShardReport:
-        """Commit the outcomes of a shard; return the counts for the driver.
-
-        Raises `StoreError` where another driver has taken over, `StoreUnavailable` where the disk
-        is full.
-        """
-        report = ShardReport(shard)
-        if value is not None:
-            with translated_disk_errors(self._folder.path):
-                is_ours = holds(self._folder.lock, self.job.lease)
-            if not is_ours:
-                raise StoreError(f"another driver has taken over {self._folder.path}")
-            self._folder.commit(shard, outcome_table(value.outcomes, value.origin))
-            add_outcomes(report, value.outcomes)
-        Strikes(self._folder.attempts, shard).forget()
-        return report
+    def _commit(self, shard: int, outcomes: Sequence[Attempted]) -> None:
+        with translated_disk_errors(self._folder.path):
+            is_ours = holds(self._folder.lock, self.job.lease)
+        if not is_ours:
+            raise StoreError(f"another driver has taken over {self._folder.path}")
+        self._folder.commit(shard, outcome_table(outcomes, self._origin))
 
 
 def add_outcomes(report: ShardReport, outcomes: Sequence[Attempted]) -> None:

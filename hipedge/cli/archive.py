@@ -265,9 +265,30 @@ def _outlook_table(plan: Plan, outlook: Outlook, price: float | None) -> Table:
         table.add_row("GPUs busy", f"{100 * one.backends_busy:.1f} %")
     if plan.storage_mb_per_s is not None:
         table.add_row("storage busy", f"{100 * one.storage_busy:.1f} %")
+    table.add_row("driver busy", f"{100 * one.driver_busy:.1f} %")
     table.add_row("work repeated after failures", f"{100 * one.repeated:.2f} %")
     table.add_row("from the last shard's start to its end", f"{one.tail_s:.0f} s")
+    table.add_row("assumed", _assumptions(plan))
     return table
+
+
+def _assumptions(plan: Plan) -> str:
+    """Return what a forecast takes for granted, and was measured elsewhere or not at all."""
+    lines = [
+        f"{plan.start_s:.0f} s until the first shard is begun",
+        f"{plan.shard_films} films a shard, {plan.shard_overhead_s:g} s of a reader more for each",
+        f"{1e3 * plan.driver_s:g} ms of the driver for each shard, one after another",
+        f"times of films vary by {100 * plan.variation:.0f} %, independently",
+        "cores are alike, and no hyperthreads of each other",
+    ]
+    if plan.node_mtbf_h is not None:
+        lines.append(
+            f"a node fails every {plan.node_mtbf_h:g} h, is missed after {plan.notice_s:.0f} s and"
+            f" back after {plan.repair_s / 60:.0f} min"
+        )
+    if plan.slow_nodes:
+        lines.append(f"{plan.slow_nodes} nodes are {plan.slowness:g} times slower")
+    return "\n".join(lines)
 
 
 def _request(

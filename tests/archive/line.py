@@ -12,7 +12,7 @@ import pyarrow as pa
 from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.job import Request, job_of, prepare
 from hipedge.archive.lease import Lease
-from hipedge.archive.stages import Inference, Reader, Recorder
+from hipedge.archive.stages import Inference, Reader
 from hipedge.config import Settings
 from hipedge.errors import HipedgeError
 from hipedge.locate import read_hips_csv
@@ -75,11 +75,11 @@ def stages(asked: Request, out: Path):
     with Lease(folder.lock) as lease:
         manifest = prepare(folder, asked)
         job = job_of(asked, folder, manifest, lease, workers=1)
-        reader, inference, recorder = Reader(job), Inference(job), Recorder(job)
+        reader, inference = Reader(job), Inference(job)
 
         def do(shard):
             table = shard_table([shard])
-            for stage in (reader, inference, recorder):
+            for stage in (reader, inference):
                 (table,) = stage(table)
             (row,) = table.to_pylist()
             if row["error"]:

@@ -13,7 +13,7 @@ from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.job import job_of
 from hipedge.archive.lease import Lease
 from hipedge.archive.merge import merge
-from hipedge.archive.stages import Inference, Recorder
+from hipedge.archive.stages import Inference, Reader
 from hipedge.archive.strikes import Strikes
 from hipedge.archive.table import outcomes_of
 from hipedge.errors import Code, ConfigError, HipedgeError, StoreError
@@ -107,14 +107,14 @@ def test_a_node_with_another_model_or_another_folder_says_so(tmp_path, asked, re
         row = shard_table([0])
         for stage, other, message in (
             (Inference, job, "another model"),
-            (Recorder, replace(job, run_id="other"), "must be shared"),
-            (Recorder, replace(job, out=tmp_path / "nothing"), "does not share"),
+            (Inference, replace(job, run_id="other"), "must be shared"),
+            (Reader, replace(job, out=tmp_path / "nothing"), "does not share"),
         ):
             (table,) = stage(other)(row)
             assert message in table["error"][0].as_py()
 
 
-def test_a_recorder_whose_driver_was_replaced_records_nothing(tmp_path, asked):
+def test_an_actor_whose_driver_was_replaced_records_nothing(tmp_path, asked):
     out = tmp_path / "out"
     with stages(asked, out) as (folder, _, do):
         do(0)

@@ -45,6 +45,16 @@ def test_a_storage_that_delivers_less_than_is_read_is_the_limit():
     assert simulate(plan).forecasts[0].bottleneck == "storage"
 
 
+def test_one_driver_is_the_limit_of_many_nodes_however_fast_they_are():
+    plan = replace(PLAN, films=1_280_000, nodes=100, read_core_s=0.02, infer_s=0.0)
+    forecast = simulate(plan).forecasts[0]
+    assert forecast.hours * 3600 == pytest.approx(10_000 * plan.driver_s, rel=0.02)
+    assert forecast.bottleneck == "driver"
+    assert forecast.tail_s < 10
+    larger = replace(plan, shard_films=512)  # a quarter of the shards, and of the driver's work
+    assert hours(larger) < hours(plan) / 2
+
+
 def test_failures_and_slow_nodes_cost_what_they_take_away():
     failing = replace(PLAN, node_mtbf_h=1.0, repair_s=360.0)  # up for 10 of 11 parts of the time
     outlook = simulate(failing, repeats=9)
