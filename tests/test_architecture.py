@@ -167,6 +167,7 @@ NEEDS_AN_EXTRA = (
     "archive",
     "study",
     "web",
+    "export/int8.py",
     "export/onnx.py",
     "export/precision.py",
     "backends/openvino.py",
