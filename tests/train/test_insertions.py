@@ -26,6 +26,16 @@ from hipedge.train.network import Checkpoint, HipNet
 from hipedge.train.reference import BACKGROUNDS, make_reference
 
 GEOMETRY = CropGeometry(size_px=64, crop_mm=160.0, lateral_mm=10.0, distal_mm=20.0)
+# Two steps.
+SETTINGS = TrainingSettings(
+    geometry=GEOMETRY,
+    backbone="efficientnet_lite0",
+    epochs=1,
+    batch_size=4,
+    insertions=6,
+    phantoms=2,
+    pool=2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +73,18 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(backgrounds, films, cache):
     return InsertionSource.open(backgrounds, films, GEOMETRY, cache)
+
+
+@pytest.fixture
+def few_held_out(monkeypatch):
+    """Forty held-out hips in each split."""
+    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
+
+
+@pytest.fixture
+def sources(backgrounds, films, cache, few_held_out):
+    """What a training reads its samples from."""
+    return {"backgrounds": backgrounds, "films": films, "cache": cache, "device": "cpu"}
 
 
 def test_held_out_hips_are_of_their_splits_patients_alone(source):
@@ -114,24 +136,8 @@ def test_backgrounds_without_a_calibration_split_are_refused(backgrounds, films,
         InsertionSource.open(tmp_path / "some.csv", films, GEOMETRY, tmp_path)
 
 
-def test_a_training_without_labels_leaves_a_calibrated_checkpoint(
-    backgrounds, films, cache, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("hipedge.train.insertions.HELD_OUT", 40)
-    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
-    settings = TrainingSettings(
-        name="inserted",
-        geometry=GEOMETRY,
-        backbone="efficientnet_lite0",
-        epochs=1,
-        batch_size=4,
-        insertions=6,
-        phantoms=2,
-        pool=2,
-    )
-    path = train(
-        None, tmp_path, settings, backgrounds=backgrounds, films=films, cache=cache, device="cpu"
-    )
+def test_a_training_without_labels_leaves_a_calibrated_checkpoint(sources, tmp_path):
+    path = train(None, tmp_path, SETTINGS, **sources)
     checkpoint = Checkpoint.load(path)
     assert checkpoint.network.backbone_name == "efficientnet_lite0"
     assert checkpoint.golden_samples.shape == (64, 1, 64, 64)
@@ -141,65 +147,36 @@ def test_a_training_without_labels_leaves_a_calibrated_checkpoint(
     assert "Backgrounds in test: 2 hips of" in card.training_data
     assert len(json.loads((tmp_path / "data.json").read_text())["backgrounds"]) == 3
     with pytest.raises(ConfigError, match="another insertions"):
-        train(
-            None,
-            tmp_path,
-            replace(settings, insertions=8),
-            backgrounds=backgrounds,
-            films=films,
-            cache=cache,
-            device="cpu",
-        )
+        train(None, tmp_path, replace(SETTINGS, insertions=8), **sources)
 
 
-def test_a_network_is_distilled_from_the_checkpoint_of_another_without_labels(
-    backgrounds, films, cache, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
-    settings = TrainingSettings(
-        geometry=GEOMETRY,
-        backbone="efficientnet_lite0",
-        epochs=1,
-        batch_size=2,
-        insertions=6,
-        phantoms=2,
-        pool=2,
-    )
-    given = {"backgrounds": backgrounds, "films": films, "cache": cache, "device": "cpu"}
+def test_a_network_is_distilled_from_the_checkpoint_of_another_without_labels(sources, tmp_path):
     teacher = tmp_path / "teacher.pt"
-    network = HipNet("efficientnet_lite0", size_px=64)
     golden = np.zeros((64, 1, 64, 64), np.uint8)
-    Checkpoint(network, untrained_card(0, GEOMETRY), golden).save(teacher)
-    path = train(None, tmp_path / "run", settings, teacher=teacher, **given)
+
+    def save_teacher(geometry):
+        network = HipNet("efficientnet_lite0", size_px=64)
+        Checkpoint(network, untrained_card(0, geometry), golden).save(teacher)
+
+    save_teacher(GEOMETRY)
+    path = train(None, tmp_path / "run", SETTINGS, teacher=teacher, **sources)
     card = Checkpoint.load(path).card
     sha256 = hashlib.sha256(teacher.read_bytes()).hexdigest()
     assert f"distilled from the checkpoint with SHA-256 {sha256}" in card.training_data
     assert "focal loss" not in card.training_data
-    Checkpoint(HipNet("efficientnet_lite0", size_px=64), untrained_card(0, GEOMETRY), golden).save(
-        teacher
-    )
+    save_teacher(GEOMETRY)  # of other random weights
     with pytest.raises(ConfigError, match="another teacher"):
-        train(None, tmp_path / "run", settings, teacher=teacher, **given)
-    larger = replace(GEOMETRY, crop_mm=200.0)
-    Checkpoint(network, untrained_card(0, larger), golden).save(teacher)
+        train(None, tmp_path / "run", SETTINGS, teacher=teacher, **sources)
+    save_teacher(replace(GEOMETRY, crop_mm=200.0))
     with pytest.raises(ConfigError, match="which are not those of this training"):
-        train(None, tmp_path / "other", settings, teacher=teacher, **given)
+        train(None, tmp_path / "other", SETTINGS, teacher=teacher, **sources)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_reference_command_makes_a_model_and_distils_a_student_from_it(
-    backgrounds, films, tmp_path, monkeypatch, reference_model
+    backgrounds, films, few_held_out, tmp_path, monkeypatch, reference_model
 ):
-    monkeypatch.setattr(InsertionSource.held_out, "__defaults__", (40,))
-    settings = TrainingSettings(
-        geometry=GEOMETRY,
-        backbone="efficientnet_lite0",
-        epochs=1,
-        batch_size=2,
-        insertions=3,
-        phantoms=1,
-    )
     (tmp_path / "locator").mkdir()
     shutil.copyfile(reference_model.locator, tmp_path / "locator" / "locator.onnx")
 
@@ -209,8 +186,8 @@ def test_the_reference_command_makes_a_model_and_distils_a_student_from_it(
             fracatlas=films,
             films=6,
             locator=LocatorSettings(),
-            classifier=settings,
-            student=replace(settings, backbone="resnet50", imagenet=False),
+            classifier=SETTINGS,
+            student=replace(SETTINGS, backbone="resnet50", imagenet=False),
             backgrounds=backgrounds,
             device="cpu",
             log=lambda text: None,
