@@ -129,9 +129,9 @@ def trial_name(runtime: str) -> str:
 def find_int8(model: ModelFolder, runtime: str) -> tuple[Path | None, str]:
     """Return the quantized classifier that a runtime is to take, or None; and the reason."""
     path = int8_path(model)
-    if not sidecar_of(path).exists():
-        return None, f"INT8 is not made: {COMMAND}"
     try:
+        if not sidecar_of(path).exists():
+            return None, f"INT8 is not made: {COMMAND}"
         sidecar = Int8Sidecar.read(sidecar_of(path))
         data = path.read_bytes()
     except (BackendError, OSError) as error:
