@@ -201,8 +201,17 @@ def test_a_film_of_any_bits_and_sign_may_be_decoded_at_a_lower_resolution(
 
 
 @pytest.mark.parametrize("syntax", EVERY_LOSSLESS)
-@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2000, "WindowWidth": 1000}])
-@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("photometric", "window"),
+    [
+        ("MONOCHROME1", {"WindowCenter": 2000, "WindowWidth": 1000}),
+        pytest.param("MONOCHROME1", {}, marks=pytest.mark.slow),
+        ("MONOCHROME2", {}),
+        pytest.param(
+            *("MONOCHROME2", {"WindowCenter": 2000, "WindowWidth": 1000}), marks=pytest.mark.slow
+        ),
+    ],
+)
 def test_every_lossless_encoding_has_the_same_overview_and_crops(
     syntax, window, photometric, read_bytes
 ):

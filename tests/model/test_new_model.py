@@ -45,6 +45,7 @@ def test_its_golden_scores_are_those_of_64_samples_that_differ(untrained_model):
     assert golden.logits.std(0).min() > 0.5
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_folder_byte_for_byte(untrained_model, tmp_path):
     pytest.importorskip("torch")
     again = new_model(tmp_path / "again", seed=0, geometry=untrained_model.card.input)

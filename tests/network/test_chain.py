@@ -104,6 +104,7 @@ IN_WATCH = {
 POINTS = {**IN_RECEIVE, **IN_WATCH}
 # Each of these is close to another point.
 NIGHTLY = {
+    "between the claim and the workers",
     "when it has its name",
     "when the first bytes of the film are written",
     "when its content is on the disk",

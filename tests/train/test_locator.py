@@ -258,6 +258,7 @@ def test_without_that_package_training_starts_at_random_and_says_so(
     assert any("no ImageNet weights" in remark for remark in remarks)
 
 
+@pytest.mark.slow
 def test_a_training_is_resumed_with_the_looks_that_it_began_with(manifest, tmp_path, real_looks):
     settings = LocatorSettings(epochs=1, batch_size=6, imagenet=False)
     train_locator(manifest.path, tmp_path / "run", settings, appearance=real_looks, device="cpu")
@@ -265,18 +266,25 @@ def test_a_training_is_resumed_with_the_looks_that_it_began_with(manifest, tmp_p
         train_locator(manifest.path, tmp_path / "run", settings, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def run(manifest, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("locator")
-    settings = LocatorSettings(epochs=16, batch_size=6, learning_rate=4e-3)
+def trained(manifest, folder, epochs):
+    settings = LocatorSettings(epochs=epochs, batch_size=6, learning_rate=4e-3)
     torch.set_num_threads(1)
     train_locator(manifest.path, folder, settings, device="cpu")
     return folder
 
 
-def test_a_locator_learns_drawn_films_in_seconds(run):
-    history = json.loads((run / "history.json").read_text())
+@pytest.fixture(scope="module")
+def run(manifest, tmp_path_factory):
+    return trained(manifest, tmp_path_factory.mktemp("locator"), epochs=4)
+
+
+@pytest.mark.slow
+def test_a_locator_learns_drawn_films_in_a_minute(manifest, tmp_path):
+    history = json.loads((trained(manifest, tmp_path, epochs=16) / "history.json").read_text())
     assert history["losses"][-1] < 0.9 * history["losses"][0]
+
+
+def test_a_trained_locator_is_measured_on_the_films_held_out(run):
     measured = json.loads((run / "locator.json").read_text())
     assert set(measured) == {"val", "test"}
     assert set(measured["test"]) == {"found", "missed", "invented", "error", "turned", "refused"}
@@ -347,6 +355,7 @@ def test_the_locator_is_small_and_holds_no_path_of_this_machine(run):
     assert b"hipedge/train" not in data
 
 
+@pytest.mark.slow
 def test_a_model_takes_its_locator_along(run, tmp_path):
     small = CropGeometry(32, 160.0, 10.0, 20.0)
     model = new_model(tmp_path / "model", seed=0, geometry=small, locator=run / "locator.onnx")

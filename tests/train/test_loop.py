@@ -51,7 +51,7 @@ def test_a_training_learns(whole):
     assert history["scores"][-1] > 0.5
 
 
-@pytest.mark.parametrize("step", [10, 30])
+@pytest.mark.parametrize("step", [pytest.param(10, marks=pytest.mark.slow), 30])
 def test_a_killed_training_goes_on_to_the_same_bits(whole, tmp_path, step):
     killed = run(tmp_path, "--die-at", str(step))
     assert killed.returncode == -9

@@ -245,6 +245,7 @@ def test_a_file_renamed_into_place_is_screened_and_its_old_name_has_vanished(cli
     assert clinic.rows("select count(*) from files") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_path_that_can_be_read_no_more_is_quarantined_and_its_end_ends_nothing(clinic):
     path = clinic.drop("film.dcm", dicom(1)[:3000])
     with clinic.service() as service:

@@ -142,6 +142,7 @@ def test_resolutions_that_a_film_does_not_have_are_not_found(place, halvings):
     assert place.client("vera").get(f"/film/1/{halvings}").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_film_of_100_megapixels_is_shown_at_half_of_its_resolution(place):
     picture = BytesIO()
     Image.new("L", (8_000, 12_499), 77).save(picture, "PNG", compress_level=1)

@@ -494,6 +494,7 @@ GRADES = {"ada": "junior", "ben": "junior", "cleo": "intermediate", "dan": "inte
           "eva": "senior", "finn": "senior"}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_design_of_six_readers_of_three_grades_in_two_phases(place, clock, tmp_path):
     with Accounts(place.settings.web_database) as accounts:
