@@ -147,9 +147,10 @@ def test_with_settings_that_the_service_could_not_use_nothing_is_changed(
     assert contents(tmp_path) == {SETTINGS: settings.encode()}
 
 
-@pytest.mark.parametrize("place", ["/home/clinic/venv", "/root/venv", "/tmp/venv"])
-def test_an_environment_that_the_sandbox_hides_is_refused_with_the_remedy(place):
-    hidden = Environment(Path(place, "bin"), (Path(place, "bin"),))
+@pytest.mark.parametrize("folder", ["/home/clinic", "/root", "/tmp"])
+def test_an_environment_that_the_sandbox_hides_is_refused_with_the_remedy(folder):
+    programs = Path(folder, "venv", "bin")
+    hidden = Environment(programs, (programs,))
     with pytest.raises(InstallationError, match=r"hidden.*python3 -m venv /opt/hipedge"):
         plan_install(hidden)
 
