@@ -76,11 +76,14 @@ def checkable(frame: bytes, stream: Codestream) -> bytes:
     if a code-block ends long before its data or continues long after them, as damaged code-blocks
     do. The flag has no other effect.
     """
-    body = frame[: stream.end]
-    at = stream.style_at
+    at, end = stream.style_at, stream.end
     if at and not stream.high_throughput:
-        body = body[:at] + bytes([body[at] | _PREDICTABLE_TERMINATION]) + body[at + 1 :]
-    return body + END_MARKER
+        style = bytes([frame[at] | _PREDICTABLE_TERMINATION])
+        view = memoryview(frame)  # a frame has megabytes: they are copied once
+        return b"".join((view[:at], style, view[at + 1 : end], END_MARKER))
+    if frame[end:] == END_MARKER:
+        return frame
+    return frame[:end] + END_MARKER
 
 
 def ends_in_data(frame: bytes, stream: Codestream) -> bool:

@@ -23,7 +23,6 @@ from hipedge.dicom.grayscale import (
 from hipedge.dicom.header import read_header
 from hipedge.dicom.partial import (
     can_be_averaged,
-    can_be_decoded_in_part,
     from_codestream,
     from_values,
 )
@@ -70,8 +69,9 @@ def _read_dicom(data: bytes) -> DisplayFilm:
     element, form = checked_pixels(header)
     linear = replace(header.grayscale, voi_lut=None, window=None)
     coded = open_codestream(element, form, header.transfer_syntax_uid)
-    if coded is not None and can_be_decoded_in_part(coded, header):
-        rendered = from_codestream(coded, linear)
+    in_part = None if coded is None else from_codestream(coded, header, linear)
+    if in_part is not None:
+        rendered = in_part
         values, ends = rendered.overview, form.range
     else:
         decoded = (

@@ -37,8 +37,8 @@ def extended(frame: bytes, scan: Scan) -> bytes | None:
     lines = _extended_rows(scan)
     if lines > _MAX_LINES:
         return None
-    at = scan.height_at
-    return b"".join((frame[:at], struct.pack(">H", lines), frame[at + 2 :]))
+    at, view = scan.height_at, memoryview(frame)  # a frame has megabytes: they are copied once
+    return b"".join((view[:at], struct.pack(">H", lines), view[at + 2 :]))
 
 
 def _extended_rows(scan: Scan) -> int:

@@ -40,6 +40,10 @@ from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
 
 # With 8 bits probabilities differ by 0.007 at most, as with 10.
 FEWEST_BITS = 8
+# Low-pass bands overshoot their range at edges. If more than this share of their values does so, by
+# more than this share of the range, samples use bits above the stored ones.
+_MOST_BEYOND = 0.01
+_MOST_OVERSHOOT = 1 / 8
 
 
 def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
@@ -55,9 +59,10 @@ def can_be_averaged(form: PixelFormat, grayscale: Grayscale) -> bool:
 def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
     """Return whether lower resolutions of a codestream are those that its stored values would give.
 
-    Not where its samples hold more than the stored values (bits above the high bit, PS3.5 8.1.1,
-    can only be removed from all samples), nor where the wavelet transform begins elsewhere than at
-    the film's first pixel: then the same film in another encoding would give other values.
+    Not where its samples hold more than the stored values (an overlay in bits above the high bit,
+    PS3.5 8.1.1, can only be removed from all samples), nor where the wavelet transform begins
+    elsewhere than at the film's first pixel: then the same film in another encoding would give
+    other values.
     """
     form, stream = coded.form, coded.stream
     return (
@@ -66,7 +71,8 @@ def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
         and not stream.tiled
         and stream.origin == (0, 0)
         and stream.signed == form.signed
-        and stream.bits == form.bits_stored
+        and form.shift == 0
+        and stream.bits >= form.bits_stored
         and can_be_averaged(form, header.grayscale)
         and not header.overlay_in_pixels
     )
@@ -82,9 +88,16 @@ def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Re
     return Rendered(WholePixels(rendered, decoded.damaged), usable is grayscale)
 
 
-def from_codestream(coded: CodedFrame, grayscale: Grayscale) -> Rendered:
-    """Return the pixels of a film that can be decoded in part. Raises `Refused`."""
+def from_codestream(coded: CodedFrame, header: Header, grayscale: Grayscale) -> Rendered | None:
+    """Return the pixels of a film that is decoded in part; None where it must be decoded whole.
+
+    Raises `Refused`.
+    """
+    if not can_be_decoded_in_part(coded, header):
+        return None
     pixels = CodedPixels(coded, grayscale)
+    if pixels.exceed_stored_bits:
+        return None
     return Rendered(pixels, pixels.window_used, pixels.overview)
 
 
@@ -152,6 +165,16 @@ class _BandPixels(ABC):
         return values
 
 
+def _exceeds(band: StoredValues, low: int, high: int) -> bool:
+    """Return whether more of a band's values leave a range than do at edges."""
+    overshoot = int(_MOST_OVERSHOOT * (high - low))
+    if low - overshoot <= int(band.min()) and int(band.max()) <= high + overshoot:
+        return False
+    wide = band.astype(np.int32)
+    beyond = np.count_nonzero((wide < low - overshoot) | (wide > high + overshoot))
+    return beyond > _MOST_BEYOND * band.size
+
+
 def _coarsest(form: PixelFormat) -> int:
     """Return how often a film is halved for its overview, the coarsest area that is asked for."""
     return halvings(max(1.0, max(form.rows, form.columns) / OVERVIEW_PX / 2))
@@ -180,10 +203,15 @@ class CodedPixels(_BandPixels):
     refused then. For it the decoder parses all markers and packet headers, as for the whole film.
     `damaged` says whether the decoder noticed damage so far: it does not look at the content of
     code-blocks of finer levels or other areas than those that were asked for.
+
+    Many encoders write samples as deep as Bits Allocated, whatever Bits Stored is (against PS3.5
+    8.2.4). `exceed_stored_bits` says whether samples so far use those bits: they lie outside the
+    range of what can be stored in more places than a filter overshoots it.
     """
 
     def __init__(self, coded: CodedFrame, grayscale: Grayscale) -> None:
         self._coded = coded
+        self.exceed_stored_bits = False
         self._data = checkable(coded.data, coded.stream)
         self._whole_bands: dict[int, StoredValues] = {}
         self.damaged = ends_in_data(coded.data, coded.stream)
@@ -219,5 +247,7 @@ class CodedPixels(_BandPixels):
         self.damaged = (
             self.damaged or damaged or (self._coded.stream.high_throughput and has_ripples(samples))
         )
+        if self._coded.stream.bits > self._form.bits_stored:
+            self.exceed_stored_bits |= _exceeds(samples, *self._form.range)
         values: StoredValues = samples
         return values

@@ -17,7 +17,7 @@ from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
 from hipedge.dicom.gate import gate
 from hipedge.dicom.grayscale import Grayscale, StoredValues, polarity_is_doubtful, render
 from hipedge.dicom.header import Header, read_header
-from hipedge.dicom.partial import Rendered, can_be_decoded_in_part, from_codestream, from_values
+from hipedge.dicom.partial import Rendered, from_codestream, from_values
 from hipedge.dicom.pictures import decode_picture, is_picture
 from hipedge.dicom.pixels import (
     PixelFormat,
@@ -141,13 +141,13 @@ def checked_pixels(header: Header) -> tuple[PixelElement, PixelFormat]:
 def _rendered(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Rendered, str]:
     """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
     coded = open_codestream(element, form, header.transfer_syntax_uid)
-    if coded is not None and can_be_decoded_in_part(coded, header):
-        pixel_hash = CODESTREAM_HASH + blake3(coded.data).hexdigest()
-        return from_codestream(coded, header.grayscale), pixel_hash
-    if coded is not None:
+    in_part = None if coded is None else from_codestream(coded, header, header.grayscale)
+    if coded is None:
+        decoded = decode(element, form, header.transfer_syntax_uid)
+    elif in_part is None:
         decoded = decode_codestream(coded)
     else:
-        decoded = decode(element, form, header.transfer_syntax_uid)
+        return in_part, CODESTREAM_HASH + blake3(coded.data).hexdigest()
     return from_values(decoded, form, header.grayscale), hash_pixels(decoded.values)
 
 

@@ -189,15 +189,39 @@ def test_a_film_of_any_bits_and_sign_may_be_decoded_at_a_lower_resolution(
     values = ramp(bits, signed=signed, shape=(601, 1100))
     radiograph = read_bytes(windowed(values, syntax, bits=bits))
     plain = read_bytes(windowed(values, EXPLICIT, bits=bits))
-    # imagecodecs encodes HTJ2K in 8 or 16 bits: others are not the stored ones alone.
-    has_stored_bits = syntax == JPEG_2000_LOSSLESS or bits in (8, 16)
-    assert isinstance(radiograph.source, CodedPixels) == has_stored_bits
+    # The encoder of HTJ2K writes 8 or 16 bits, whatever Bits Stored is.
+    assert isinstance(radiograph.source, CodedPixels)
     for step_px, step in ((2.0, 1), (4.0, 2), (8.0, 2)):
         area = radiograph.source.area(Box(200, 100, 900, 500), step_px)
         assert area.step_px == step
         assert_same_area(area, plain.source.area(Box(200, 100, 900, 500), step_px))
         # Filtered values are whole numbers too, and of few bits each is far from the next.
         assert_lies_where_it_says(area, plain.pixels, tolerance=3 + 2 * (65536 >> bits))
+
+
+@pytest.mark.skipif(not HAS_HTJ2K, reason="this imagecodecs has no HTJ2K encoder")
+def test_samples_that_use_bits_above_the_stored_ones_are_decoded_whole(read_bytes):
+    clean = texture()
+    values = clean.copy()
+    values[300:500, 400:700] |= 1 << 12
+    frame = imagecodecs.htj2k_encode(values, reversible=True)
+    radiograph = read_bytes(windowed(clean, HTJ2K_LOSSLESS, bits=12, fragments=[frame]))
+    plain = read_bytes(windowed(clean, EXPLICIT, bits=12))
+    np.testing.assert_array_equal(radiograph.pixels, plain.pixels)
+    assert radiograph.film.pixel_hash == plain.film.pixel_hash
+    assert_same_area(radiograph.source.area(SOMEWHERE, 4.0), plain.source.area(SOMEWHERE, 4.0))
+
+
+@pytest.mark.skipif(not HAS_HTJ2K, reason="this imagecodecs has no HTJ2K encoder")
+def test_white_letters_on_black_use_no_bits_above_the_stored_ones(read_bytes):
+    values = np.zeros(SHAPE, np.uint16)
+    values[100:116:4, 100:300] = 4095
+    values[130:160, 100:300:6] = 4095
+    values[200:400, 300:600] = 4095
+    radiograph = read_bytes(windowed(values, HTJ2K_LOSSLESS, bits=12))
+    assert isinstance(radiograph.source, CodedPixels)
+    plain = read_bytes(windowed(values, EXPLICIT, bits=12))
+    assert_same_area(radiograph.source.area(SOMEWHERE, 4.0), plain.source.area(SOMEWHERE, 4.0))
 
 
 @pytest.mark.parametrize("syntax", EVERY_LOSSLESS)
