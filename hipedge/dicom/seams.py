@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.dicom.lines import means_of_parts, medians_of_rows
+
 _BLOCK = 8
 # Thresholds set on 500 undamaged films, each also compressed at two qualities and shifted by three
 # rows: no seam is detected in any of the 2,570 images.
@@ -40,29 +42,31 @@ def has_seam(samples: NDArray[np.integer[Any]], bits: int) -> bool:
     rows, columns = (length // _BLOCK for length in samples.shape)
     if min(rows, columns) < 3 * _SIDE_ROWS:
         return False
-    first, middle, next_to_middle, last = (
-        samples[line : rows * _BLOCK : _BLOCK, : columns * _BLOCK].astype(np.float32)
-        for line in (0, 3, 4, 7)
-    )
+    samples = samples[: rows * _BLOCK, : columns * _BLOCK]
+    middle = samples[3::_BLOCK].astype(np.float32)
     spread = float(np.subtract(*np.percentile(middle[:, ::_BLOCK], (99.5, 0.5))))
     if spread < (1 << bits) * _LEAST_SPREAD:
         return False
-    between = _block_means(first[1:] - last[:-1]) / spread
-    within = _block_means(next_to_middle - middle) / spread
-    beside = np.abs(middle[:, 1::_BLOCK] - middle[:, ::_BLOCK])
-    alike = _alike(np.median(beside, axis=1))
+    first, last = (means_of_parts(samples[line::_BLOCK], _BLOCK) for line in (0, 7))
+    between = (first[1:] - last[:-1]) / spread
     # The damage begins somewhere within a row of blocks: to the right of that position the step
     # lies above the row, to the left of it below the row.
     steps = between[:-1] + between[1:]
-    step = np.abs(np.median(steps, axis=1))
-    spread_of_step = np.median(np.abs(np.abs(steps) - step[:, None]), axis=1)
-    even = spread_of_step < _MOST_UNEVEN * step
-    size = np.median(np.abs(between), axis=1)
-    usual = max(float(np.median(size)), float(np.median(np.abs(within))), 1e-3)
+    step = np.abs(medians_of_rows(steps))
+    size = medians_of_rows(np.abs(between))
     largest = np.maximum(size[:-1], size[1:])
+    if step.max() <= _LARGEST_STEP and largest.max() <= _SMALLEST_STEP:
+        return False  # as nearly all films
+    means = means_of_parts(middle, _BLOCK)
+    within = (means_of_parts(samples[4::_BLOCK], _BLOCK) - means) / spread
+    beside = np.abs(middle[:, 1::_BLOCK] - middle[:, ::_BLOCK])
+    alike = _alike(medians_of_rows(beside))
+    spread_of_step = medians_of_rows(np.abs(np.abs(steps) - step[:, None]))
+    even = spread_of_step < _MOST_UNEVEN * step
+    usual = max(float(np.median(size)), float(np.median(np.abs(within))), 1e-3)
     torn = (largest > _SMALLEST_STEP) & (largest > _LARGEST_RATIO * usual)
     seams = np.flatnonzero(alike & ((even & (step > _LARGEST_STEP)) | torn))
-    return any(_goes_on(_block_means(middle), int(row)) for row in seams)
+    return any(_goes_on(means, int(row)) for row in seams)
 
 
 def _goes_on(profiles: NDArray[np.float32], row: int) -> bool:
@@ -73,12 +77,6 @@ def _goes_on(profiles: NDArray[np.float32], row: int) -> bool:
         above.std() > 0 and below.std() > 0 and np.corrcoef(above, below)[0, 1] > _CORRELATED
         for below in belows
     )
-
-
-def _block_means(lines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average lines (N, 8 * M) over the blocks that they cross; return (N, M)."""
-    means: NDArray[np.float32] = lines.reshape(len(lines), -1, _BLOCK).mean(axis=2)
-    return means
 
 
 def _alike(roughness: NDArray[np.float32]) -> NDArray[np.bool_]:

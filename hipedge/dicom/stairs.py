@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hipedge.dicom.lines import means_of_parts
+
 # A column of blocks has a step above or below if that is at least this share of the range of gray
 # levels, so many times the other one, and sharp: so many times the changes within the blocks beside
 # it.
@@ -57,25 +59,40 @@ def has_stair(samples: NDArray[np.integer[Any]], bits: int, block: tuple[int, in
         return False
     above, below = steps.heights[:-1], steps.heights[1:]
     telling = np.count_nonzero(steps.telling[:-1] | steps.telling[1:], axis=1)
+    least = np.maximum(_LEAST_COLUMNS, _LEAST_EVEN_SHARE * telling)
     is_left, is_right = _is_step(below, above), _is_step(above, below)
+    enough = np.count_nonzero(is_left, axis=1) + np.count_nonzero(is_right, axis=1) >= least
+    return any(
+        _is_stair(below[row], above[row], is_left[row], is_right[row], int(telling[row]))
+        for row in np.flatnonzero(enough)
+    )
+
+
+def _is_stair(
+    below: NDArray[np.float32],
+    above: NDArray[np.float32],
+    is_left: NDArray[np.bool_],
+    is_right: NDArray[np.bool_],
+    telling: int,
+) -> bool:
+    """Return whether a row of blocks has steps below it up to one column, then above it.
+
+    All are (M,): the heights of the steps, and where they are what is expected left and right of
+    that column. `telling` is the number of columns that say anything.
+    """
     left, right = _counts_before(is_left), _counts_before(is_right)
-    agree = left + right[:, -1:] - right
-    contrary = right + left[:, -1:] - left
-    starts = (agree - contrary).argmax(axis=1)
-    for row, start in enumerate(starts):
-        count = agree[row, start]
-        if (
-            count < max(_LEAST_COLUMNS, _LEAST_EVEN_SHARE * telling[row])
-            or min(left[row, start], count - left[row, start]) < _LEAST_SIDE * count
-            or contrary[row, start] > _MOST_CONTRARY * count
-        ):
-            continue
-        heights = np.concatenate(
-            (below[row, :start][is_left[row, :start]], above[row, start:][is_right[row, start:]])
-        )
-        if count >= _LEAST_SHARE * telling[row] or _are_even(heights):
-            return True
-    return False
+    agree = left + right[-1] - right
+    contrary = right + left[-1] - left
+    start = int((agree - contrary).argmax())
+    count = agree[start]
+    if (
+        count < max(_LEAST_COLUMNS, _LEAST_EVEN_SHARE * telling)
+        or min(left[start], count - left[start]) < _LEAST_SIDE * count
+        or contrary[start] > _MOST_CONTRARY * count
+    ):
+        return False
+    heights = np.concatenate((below[:start][is_left[:start]], above[start:][is_right[start:]]))
+    return bool(count >= _LEAST_SHARE * telling) or _are_even(heights)
 
 
 def _steps(samples: NDArray[np.integer[Any]], bits: int, block: tuple[int, int]) -> _Steps | None:
@@ -83,9 +100,8 @@ def _steps(samples: NDArray[np.integer[Any]], bits: int, block: tuple[int, int])
     low, high = np.percentile(samples[:: block[0], :: block[1]], (0.5, 99.5))
     if high - low < (1 << bits) * _LEAST_SPREAD:
         return None
-    columns = samples.shape[1] // block[1]
     first, second, last_but_one, last = (
-        samples[line :: block[0]].reshape(-1, columns, block[1]).mean(axis=2, dtype=np.float32)
+        means_of_parts(samples[line :: block[0]], block[1])
         for line in (0, 1, block[0] - 2, block[0] - 1)
     )
     below, above = first[1:], last[:-1]
@@ -104,8 +120,8 @@ def _is_step(here: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[n
 
 
 def _counts_before(found: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Count what is found to the left of each column: (N, M) to (N, M + 1)."""
-    return np.cumsum(np.pad(found, ((0, 0), (1, 0))), axis=1)
+    """Count what is found to the left of each column: (M,) to (M + 1,)."""
+    return np.cumsum(np.pad(found, (1, 0)))
 
 
 def _are_even(heights: NDArray[np.float32]) -> bool:
