@@ -10,6 +10,12 @@ from hipedge.train.new_model import new_model
 from hipedge.types import CropGeometry
 
 
+@pytest.hookimpl(optionalhook=True)  # the core's tests run without pytest-xdist
+def pytest_xdist_auto_num_workers():
+    """Return one process more than there are cores: tests of the service mostly wait for it."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def a_cache_of_its_own(tmp_path_factory):
     """Keep tests out of the user's cache, where engines and verdicts are."""
