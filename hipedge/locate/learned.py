@@ -155,7 +155,7 @@ class LearnedLocator:
         heads = read_heads(scores, thumbnail, PRESENT_AT_FIRST)
         if heads is None:
             return None
-        closer = look_closer(pixels, heads, spacing_mm)
+        closer = look_closer(pixels, heads, spacing_mm, thumbnail)
         return both_looks(scores, thumbnail, self._score_once(closer.pixels), closer)
 
     def quarter_turns(
@@ -238,9 +238,15 @@ def _distance(left: Point, right: Point, thumbnail: Thumbnail) -> float:
 
 
 def look_closer(
-    pixels: NDArray[np.uint16], heads: Heads, spacing_mm: tuple[float, float] | None
+    pixels: NDArray[np.uint16],
+    heads: Heads,
+    spacing_mm: tuple[float, float] | None,
+    thumbnail: Thumbnail,
 ) -> Thumbnail:
-    """Return a thumbnail of the part of a film (H, W) about its heads."""
+    """Return a thumbnail of the part of a film (H, W) about its heads.
+
+    That is `thumbnail`, the film's, where the part is all of it.
+    """
     height, width = pixels.shape
     row_mm, column_mm = spacing_mm or (1.0, 1.0)
     points = [point for point in (heads.image_left, heads.image_right) if point]
@@ -249,6 +255,8 @@ def look_closer(
     high = wide * column_mm / row_mm
     x0, x1 = _within(x - wide / 2, x + wide / 2, width)
     y0, y1 = _within(y - high / 2, y + high / 2, height)
+    if (x0, y0, x1, y1) == (0, 0, width, height):
+        return thumbnail
     part = make_thumbnail(np.ascontiguousarray(pixels[y0:y1, x0:x1]), spacing_mm)
     return Thumbnail(part.pixels, (part.origin_px[0] + x0, part.origin_px[1] + y0), part.step_px)
 
