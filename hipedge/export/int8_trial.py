@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +11,12 @@ from numpy.typing import NDArray
 
 from hipedge import backends
 from hipedge.backends import Backend
+from hipedge.backends.in_turn import measure_in_turn
 from hipedge.backends.int8_cache import Trial
 from hipedge.export.int8_gate import Scored, judge
 from hipedge.model import ModelFolder
 
 BATCH = 8
-# Rounds in which both networks are measured in turn, so that other load on the machine hits both.
-ROUNDS, CALLS = 11, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +50,7 @@ def try_int8(name: str, model: ModelFolder, int8: Path, labelled: Labelled) -> T
             card=model.card,
             expected=golden,
         )
-        times_ms = _measure(both, golden.samples[:BATCH])
+        times_ms = measure_in_turn(both, golden.samples[:BATCH])
         fingerprints = [str(backend.fingerprint) for backend in both]
     report = {"fingerprints": fingerprints, **asdict(verdict)}
     return Trial(verdict.faults, *times_ms, report=report)
@@ -65,15 +63,3 @@ def _score(backend: Backend, samples: NDArray[np.uint8]) -> Scored:
         for scores in backend.infer(np.ascontiguousarray(samples[start : start + BATCH]))
     ]
     return np.stack([s.logits for s in scores]), np.stack([s.maps for s in scores])
-
-
-def _measure(both: tuple[Backend, Backend], batch: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return the median CPU time of a hip in milliseconds, of each backend."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(ROUNDS):
-        for backend, found in zip(both, times, strict=True):
-            start = time.process_time()
-            for _ in range(CALLS):
-                backend.infer(batch)
-            found.append((time.process_time() - start) / CALLS / len(batch) * 1e3)
-    return float(np.median(times[0])), float(np.median(times[1]))

@@ -1,5 +1,7 @@
 """OpenVINO: the same scores as ONNX Runtime, and bfloat16 only where it was proved."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ openvino_backend = pytest.importorskip(
     "hipedge.backends.openvino", reason="openvino is not installed", exc_type=ImportError
 )
 
+from hipedge.backends import bfloat16_trial  # noqa: E402
+from hipedge.backends.bfloat16_trial import Bfloat16Trial  # noqa: E402
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend  # noqa: E402
 from hipedge.backends.parity import Parity, check_parity  # noqa: E402
 from hipedge.errors import BackendError  # noqa: E402
@@ -55,12 +59,19 @@ def a_cpu_with(monkeypatch):
     return set_capabilities
 
 
-@pytest.mark.parametrize(("verdict", "precision"), [(AGREES, "bf16"), (DISAGREES, "fp32")])
-def test_bfloat16_is_used_where_the_model_bears_it(
-    untrained_model, a_cpu_with, monkeypatch, verdict, precision
+@pytest.mark.parametrize(
+    ("trial", "precision"),
+    [
+        (Bfloat16Trial(AGREES, fp32_ms=4.0, bf16_ms=2.0), "bf16"),
+        (Bfloat16Trial(DISAGREES, fp32_ms=4.0, bf16_ms=2.0), "fp32"),
+        (Bfloat16Trial(AGREES, fp32_ms=2.0, bf16_ms=4.0), "fp32"),
+    ],
+)
+def test_bfloat16_is_used_where_the_model_bears_it_and_it_is_faster(
+    untrained_model, a_cpu_with, monkeypatch, trial, precision
 ):
     a_cpu_with("FP32", "BF16")
-    monkeypatch.setattr(openvino_backend, "cached_parity", lambda backend, model: verdict)
+    monkeypatch.setattr(openvino_backend, "cached_trial", lambda *_: trial)
     with OpenVinoBackend.open(untrained_model) as backend:
         assert backend.fingerprint.precision == precision
         assert backend.infer(untrained_model.golden().samples[:1])
@@ -70,9 +81,29 @@ def test_a_cpu_without_bfloat16_computes_in_single_precision(
     untrained_model, a_cpu_with, monkeypatch
 ):
     a_cpu_with("FP32")
-    monkeypatch.setattr(openvino_backend, "cached_parity", None)
+    monkeypatch.setattr(openvino_backend, "cached_trial", None)
     with OpenVinoBackend.open(untrained_model) as backend:
         assert backend.fingerprint.precision == "fp32"
+
+
+def test_bfloat16_is_tried_once_for_a_model(untrained_model, a_cpu_with, monkeypatch, tmp_path):
+    a_cpu_with("FP32", "BF16")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    opened = []
+    compile_model = openvino_backend.openvino.Core.compile_model
+
+    def counted(core, path, device, settings):
+        opened.append(settings["INFERENCE_PRECISION_HINT"])
+        return compile_model(core, path, device, settings)
+
+    monkeypatch.setattr(openvino_backend.openvino.Core, "compile_model", counted)
+    for _ in range(2):
+        OpenVinoBackend.open(untrained_model, threads=1).close()
+    assert opened[:2] == ["f32", "bf16"]  # the trial
+    assert len(opened) == 4
+    (verdict,) = (tmp_path / "hipedge" / "bfloat16").iterdir()
+    chosen = bfloat16_trial._read(verdict, json.loads(verdict.read_bytes())["of"])
+    assert opened[2:] == ["f32" if chosen.obstacle else "bf16"] * 2
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error_that_names_it(untrained_model, monkeypatch):

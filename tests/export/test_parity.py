@@ -7,7 +7,6 @@ import pytest
 
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.backends.parity import check_parity, compare
-from hipedge.backends.parity_cache import cached_parity
 from hipedge.model import Golden
 from hipedge.types import ABNORMAL, CATEGORIES, Category
 from tests.backends.golden_backend import GoldenBackend
@@ -163,39 +162,6 @@ def test_a_change_in_one_pass_counts_once(card):
     clear = logits_of(normal=0.6)
     changed = logits_of(osteoarthritis=0.6)
     assert one_sample(card, clear, clear, changed, changed).category_changes == 1
-
-
-def test_a_verdict_is_remembered_for_the_same_model_and_backend(
-    untrained_model, monkeypatch, tmp_path
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = cached_parity(GoldenBackend(untrained_model.golden()), untrained_model)
-    again = GoldenBackend(untrained_model.golden())
-    assert cached_parity(again, untrained_model) == first
-    assert again.batches == []
-    other = replace(untrained_model, model_id="another")
-    cached_parity(again, other)
-    assert again.batches != []
-
-
-def test_a_spoilt_verdict_is_measured_again(untrained_model, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cached_parity(GoldenBackend(untrained_model.golden()), untrained_model)
-    (path,) = (tmp_path / "hipedge" / "parity").iterdir()
-    for content in ("", "{}", "[]", '{"of": "another"}'):
-        path.write_text(content)
-        backend = GoldenBackend(untrained_model.golden())
-        assert cached_parity(backend, untrained_model).agrees
-        assert backend.batches != []
-
-
-def test_a_cache_that_cannot_be_written_costs_time_alone(
-    untrained_model, monkeypatch, tmp_path, caplog
-):
-    (tmp_path / "hipedge").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cached_parity(GoldenBackend(untrained_model.golden()), untrained_model).agrees
-    assert "repeated at each start" in caplog.text
 
 
 def test_probabilities_are_compared_as_calibrated_by_the_temperature(card):
