@@ -60,7 +60,7 @@ class Connection:
             self._db.execute("pragma foreign_keys = on")
             if not read_only:
                 _set_durability(self._db)
-                migrations.apply(self._db)
+                self._migrate(migrations)
             elif migrations.pending(self._db):
                 raise StoreError(
                     f"{path} has not the schema of this version of hipedge: "
@@ -78,6 +78,15 @@ class Connection:
         traceback: TracebackType | None,
     ) -> None:
         self._db.close()
+
+    def _migrate(self, migrations: Migrations) -> None:
+        """Bring the schema up to date, in one transaction: each commit waits for the disk.
+
+        Where there is nothing to do no lock is taken, so that other processes may write meanwhile.
+        """
+        if migrations.pending(self._db):
+            with self.transaction():
+                migrations.apply(self._db)
 
     def table(self, name: str) -> Table:
         """Return a table of sqlite-utils; write to it within a `transaction`."""

@@ -14,6 +14,7 @@ import pytest
 from hipedge.errors import Code, State, StoreError, StoreUnavailable
 from hipedge.rules import decide as decide_module
 from hipedge.store import Outbox, Queue, Store
+from hipedge.store.schema import migrations
 from hipedge.types import (
     ABNORMAL,
     CATEGORIES,
@@ -485,6 +486,24 @@ def test_a_database_keeps_the_permissions_that_a_site_has_given_it(db):
     with Store(db) as store:
         store.record(start(store), [screened(film())], RULE)
     assert db.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_new_database_is_made_whole_or_not_at_all(db, monkeypatch):
+    def fail(database):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(migrations._migrations[-1], "fn", fail)
+    with pytest.raises(StoreUnavailable):
+        Store(db)
+    assert one_row(db, "select count(*) from sqlite_master") == (0,)
+    monkeypatch.undo()
+    with Store(db):
+        assert one_row(db, "select count(*) from _sqlite_migrations") != (0,)
+
+
+def test_a_database_that_is_up_to_date_is_opened_while_another_process_writes(store, db):
+    with store.transaction(), Store(db, busy_timeout_s=0.0) as other:
+        assert other.contents("model") == frozenset()
 
 
 def test_a_database_in_a_folder_that_does_not_exist_is_an_error(tmp_path):
