@@ -36,7 +36,7 @@ from pydicom.uid import UID, RLELossless
 
 from benchmarks.decoding import encoded
 from benchmarks.environment import environment
-from hipedge.dicom import Payload, read
+from hipedge.dicom.read import Payload, read
 from hipedge.errors import Refused
 from hipedge.types import Mark
 

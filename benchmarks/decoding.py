@@ -119,9 +119,9 @@ def write_encoded(plain, syntax, frame, path):
 
 def ours(path, hips, size_px):
     """Return the time of the line's front half, and that without loading the file."""
-    from hipedge.dicom import load
+    from hipedge.dicom.read import load
     from hipedge.locate import GivenHip, GivenHips
-    from hipedge.pipeline.preprocess import Prepared, Preprocessor
+    from hipedge.pipeline.preprocessor import Prepared, Preprocessor
     from hipedge.types import CropGeometry, Side
 
     given = [GivenHip(side, hip) for side, hip in zip((Side.RIGHT, Side.LEFT), hips, strict=True)]

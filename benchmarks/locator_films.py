@@ -16,10 +16,10 @@ import numpy as np
 import pydicom.data
 from numpy.typing import NDArray
 
-from hipedge.dicom import read
 from hipedge.dicom.grayscale import render
 from hipedge.dicom.header import read_header
 from hipedge.dicom.pixels import checked_format, decode
+from hipedge.dicom.read import read
 from hipedge.errors import Refused
 from hipedge.imaging.area import WholePixels
 from hipedge.imaging.geometry import image_lateral

@@ -41,7 +41,7 @@ from benchmarks.locator_films import (
     simulated,
     with_implants,
 )
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.locate import find_heads
 from hipedge.locate.heads import Heads, Point
 from hipedge.locate.learned import LearnedLocator

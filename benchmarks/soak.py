@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.environment import environment
-from hipedge.dicom import Payload
+from hipedge.dicom.read import Payload
 from hipedge.perf.throughput import process_tree
 
 KILL_EVERY_S = (4.0, 16.0)

@@ -24,7 +24,7 @@ import pydicom
 
 from benchmarks.damaged_frames import NAMES, NATIVE, encodings, shared, unread_source
 from benchmarks.environment import environment
-from hipedge.dicom import Payload, read
+from hipedge.dicom.read import Payload, read
 from hipedge.errors import Refused
 
 RESULT = Path(__file__).parent / "results" / "sound_films.json"

@@ -27,7 +27,7 @@ import uvicorn
 
 from benchmarks.environment import environment
 from hipedge.config import Settings
-from hipedge.dicom import load, read
+from hipedge.dicom.read import load, read
 from hipedge.errors import Code
 from hipedge.model import open_model, packaged_model
 from hipedge.model.card import card_id, card_json

@@ -1,11 +1,41 @@
-"""Entry point of `hipedge` and `python -m hipedge`."""
+"""Entry point of `hipedge` and `python -m hipedge`.
+
+Worker processes import this module too, so what a command needs is imported in its functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
 
 
 def main() -> None:
-    """Run the command line, which is imported here: worker processes import this module too."""
+    """Prepare what must be ready before the first import of a library, and run the command line."""
+    _let_blas_sleep()
+    if sys.argv[1:2] == ["screen"]:
+        _start_fork_server()
     from hipedge.cli import main as run
 
     run()
+
+
+def _let_blas_sleep() -> None:
+    """Let threads of OpenBLAS sleep while they have no work, in this process and its children.
+
+    By default each spins first for 2^26 cycles (30 ms) after every call, and after it has been
+    started: by `import numpy`, in every process. What they compute is the same.
+    """
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles, the least
+
+
+def _start_fork_server() -> None:
+    """Let the fork server import the readers of films while this process imports the rest."""
+    from hipedge.errors import InstallationError
+    from hipedge.pipeline.fork_server import SCREENING, start_fork_server
+
+    with suppress(InstallationError):  # the command will fail in the same way, and say so
+        start_fork_server(*SCREENING)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from sqlite_utils import Database
 
-from hipedge.dicom import Payload
+from hipedge.dicom.read import Payload
 from hipedge.store import accounts, schema, studies
 from hipedge.store.connection import Connection
 

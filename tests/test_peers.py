@@ -16,7 +16,7 @@ from benchmarks.peers.films import SYNTAXES, in_syntax, pelvis, real_film
 from benchmarks.peers.loops import LOOPS
 from benchmarks.peers.measure import alternating, loop_rate, screen_folders
 from hipedge.locate import GivenHips
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.types import CropGeometry
 
 GEOMETRY = CropGeometry(64, 160.0, 10.0, 20.0)

@@ -50,7 +50,7 @@ from benchmarks.peers.names import (
 from benchmarks.peers.networks import Infer, onnx_runtime, torch_eager
 from hipedge.backends import choose, open_backend
 from hipedge.model import ModelFolder, open_model
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.train.backbones import BACKBONES
 
 PACKAGES = (

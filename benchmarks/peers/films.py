@@ -18,7 +18,7 @@ from pydicom.pixels import get_encoder
 from hipedge.imaging.geometry import is_mirrored
 from hipedge.phantom import film as phantom
 from hipedge.phantom.write import write_film
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.types import Box, CropGeometry
 
 # A flat panel's usual pixel, which makes a pelvis one of about 2500×3043 pixels. The phantoms that

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.peers.films import Film
 from benchmarks.screen_syntaxes import copies, seconds
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.pipeline.workers import Workers
 
 Rate = Callable[[], float]

@@ -27,7 +27,7 @@ from hipedge.errors import CODES, Code
 from hipedge.insertion.manifest import AgeClass, read_manifest
 from hipedge.locate import GivenHip, GivenHips
 from hipedge.model import ModelFolder
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.rules.decide import decide
 from hipedge.rules.site_rule import site_rule
 from hipedge.study.auc import auc_interval, delong_variance, placements

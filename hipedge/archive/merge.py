@@ -16,7 +16,7 @@ from pathlib import Path
 from hipedge.archive.folder import ArchiveFolder, Manifest
 from hipedge.archive.stages import Copies
 from hipedge.archive.table import Attempted, Origin, outcomes_of
-from hipedge.dicom import Payload, load
+from hipedge.dicom.read import Payload, load
 from hipedge.errors import Refused
 from hipedge.pipeline.results import Summary
 from hipedge.rules.decide import Rule

@@ -26,14 +26,14 @@ from hipedge.archive.lease import holds
 from hipedge.archive.source import download, is_object
 from hipedge.archive.strikes import Strikes
 from hipedge.archive.table import Attempted, Origin, outcome_table
-from hipedge.dicom import decoder_versions
+from hipedge.dicom.decoder_versions import decoder_versions
 from hipedge.dicom.read import MAX_FILE_BYTES
 from hipedge.errors import Code, HipedgeError, ModelError, Refused, StoreError
 from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model, require_model
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.cpu_allocation import tuned_allocation
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.pipeline.results import Summary, decide_film, refuse_crash
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule

@@ -16,7 +16,7 @@ from hipedge.errors import InputError
 from hipedge.export.int8_trial import Labelled
 from hipedge.model import ModelFolder
 from hipedge.pipeline.discover import discover
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 
 # The most hips to calibrate on: more change no range by much.
 MOST_SAMPLES = 256

@@ -30,7 +30,7 @@ from hipedge.cli.options import (
     RequireGpuOption,
 )
 from hipedge.errors import CODES
-from hipedge.pipeline.workers import Limits, start_fork_server
+from hipedge.pipeline.fork_server import SCREENING, start_fork_server
 
 if TYPE_CHECKING:
     from hipedge.backends import Fingerprint
@@ -63,13 +63,14 @@ def screen(
 
     Screening a folder again adds nothing but what is new in it.
     """
-    start_fork_server("hipedge.pipeline.preprocess")  # imports in parallel with this process
+    start_fork_server(*SCREENING)  # where `hipedge.__main__` has not
     from hipedge import backends
     from hipedge.config import load_settings, patient_key_of
     from hipedge.locate import GivenHips, read_hips_csv
     from hipedge.model import open_model, require_model
     from hipedge.pipeline.batching import BatchScheduler
     from hipedge.pipeline.cpu_allocation import tuned_allocation
+    from hipedge.pipeline.workers import Limits
     from hipedge.rules.site_rule import site_rule
 
     settings = load_settings(

@@ -137,12 +137,3 @@ CODECS: Mapping[str, Codec] = {
     "1.2.840.10008.1.2.4.203": Codec(describe_jpeg2000, _jpeg2k, lossy=True, decode_area=_area),
 }
 RLE = "1.2.840.10008.1.2.5"
-
-
-def decoder_versions() -> dict[str, str]:
-    """Return the library and version behind each imagecodecs codec in use, and that for areas."""
-    versions = {
-        name: str(getattr(imagecodecs, f"{name}_version")())
-        for name in ("packbits", "jpeg8", "jpegls", "jpeg2k")
-    }
-    return versions | {"areas of jpeg2k": f"openjpeg {openjpeg.version() or 'not found'}"}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.geometry import image_lateral

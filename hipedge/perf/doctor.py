@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from hipedge import backends
 from hipedge.config import Settings
-from hipedge.dicom import decoder_versions
+from hipedge.dicom.decoder_versions import decoder_versions
 from hipedge.errors import HipedgeError
 from hipedge.model import open_model, require_model
 from hipedge.perf.check import Check

@@ -22,7 +22,7 @@ from hipedge.backends import Backend
 from hipedge.errors import InputError
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.pipeline.results import ResultPipeline, start_run, transactions
 from hipedge.pipeline.workers import Limits, WorkerCrash, Workers
 from hipedge.rules.decide import Rule

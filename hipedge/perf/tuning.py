@@ -14,7 +14,7 @@ from hipedge.model import ModelFolder
 from hipedge.perf.throughput import infer_alone, open_results, read_alone, run_pipeline
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.cpu_allocation import CpuAllocation
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.imaging.geometry import crop_box
 from hipedge.imaging.prepare import resample, to_bytes
 from hipedge.types import CropGeometry

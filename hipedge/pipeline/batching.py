@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     # Imported lazily, so that the backend opens while the rest of the pipeline is imported.
     from typing_extensions import Self
 
-    from hipedge.pipeline.preprocess import Prepared
+    from hipedge.pipeline.preprocessor import Prepared
 
 # Long compared with a batch on a GPU, short compared with a film on a CPU.
 MAX_WAIT_S = 0.005

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from hipedge.backends.base import Fingerprint
-from hipedge.dicom import decoder_versions
+from hipedge.dicom.decoder_versions import decoder_versions
 from hipedge.errors import Code
 from hipedge.model import ModelFolder
 from hipedge.model.card import card_json
 from hipedge.pipeline.batching import BatchScheduler, Scored
-from hipedge.pipeline.preprocess import Prepared
+from hipedge.pipeline.preprocessor import Prepared
 from hipedge.pipeline.workers import WorkerCrash
 from hipedge.rules.decide import Rule, decide, population_marks
 from hipedge.store import ResultPolicy, Run, Store

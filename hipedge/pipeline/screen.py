@@ -16,7 +16,7 @@ from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.discover import discover, listable_again
 from hipedge.pipeline.given_usage import GivenUsage
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.pipeline.results import ResultPipeline, Summary, start_run, transactions
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule

@@ -18,13 +18,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count, islice
-from multiprocessing import connection, forkserver
+from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
-from tempfile import gettempdir
 from typing import Any, Generic, Protocol, TypeVar
 
 from hipedge.errors import InstallationError
+from hipedge.pipeline.fork_server import start_fork_server
 from hipedge.pipeline.slots import Slots
 
 T = TypeVar("T")
@@ -69,22 +70,6 @@ class WorkerCrash:
     """The result of an item whose process died or was killed while it worked on it."""
 
 
-def start_fork_server(module: str) -> None:
-    """Start the fork server, which imports `module` once for all workers, in the background.
-
-    A fork server that runs already is not changed. Raises `InstallationError` if it cannot be
-    started; the path of its socket, in the temporary folder, has at most 107 bytes.
-    """
-    multiprocessing.set_forkserver_preload([__name__, module])
-    try:
-        forkserver.ensure_running()
-    except OSError as error:
-        raise InstallationError(
-            f"no worker processes can be started from the temporary folder {gettempdir()}"
-            f" ({error}): set TMPDIR to a folder with a short path that can be written to"
-        ) from error
-
-
 class Sink(Protocol):
     """The next stage of the pipeline. While it `is_full`, no new items are started."""
 
@@ -103,7 +88,8 @@ class Sink(Protocol):
 class Workers(Generic[T, R]):
     """A pool of processes that all run `function`; a context manager.
 
-    `function` is pickled once per process, so it may hold large data. Its exceptions are raised in
+    `function` is pickled once per process, so it may hold large data. Where it has an attribute
+    `imports`, these modules are imported before it is first called. Its exceptions are raised in
     this process. A `BaseException` that is no `Exception`, such as a panic of a Rust library, ends
     the worker, whose state is then unknown.
     """
@@ -111,10 +97,8 @@ class Workers(Generic[T, R]):
     def __init__(self, function: Callable[[T], R], count: int, limits: Limits | None = None):
         self._function = function
         self._limits = limits or Limits()
-        # A fork of this process would copy locks that threads of the runtime hold; the fork server
-        # has no such threads.
         self._context = multiprocessing.get_context("forkserver")
-        start_fork_server(function.__module__)
+        start_fork_server(*imports_of(function))
         self._waiting = deque[T]()
         self._failed_starts = 0
         self._workers = [self._new_worker() for _ in range(count)]
@@ -330,6 +314,11 @@ def _serve(
     limits: Limits,
 ) -> None:
     """Process items in a worker process, until the pipe is closed."""
+    for module in imports_of(function):
+        # The fork server has imported them, unless it was started for another function. As there,
+        # what cannot be imported is an error only for a call that needs it.
+        with suppress(ImportError):
+            import_module(module)
     sandbox(limits.memory_bytes)
     keep_freed_memory()
     results.send_bytes(slots.pack(0, (False, None)))  # started
@@ -346,6 +335,12 @@ def _serve(
         except BaseException:
             os._exit(1)
         results.send_bytes(slots.pack(number, reply))
+
+
+def imports_of(function: Callable[..., object]) -> tuple[str, ...]:
+    """Return the modules that `function` names as its imports, or else the one that it is in."""
+    modules: tuple[str, ...] = getattr(function, "imports", (function.__module__,))
+    return modules
 
 
 def sandbox(memory_bytes: int) -> None:

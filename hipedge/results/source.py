@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
-from hipedge.dicom import load
+from hipedge.dicom.read import load
 from hipedge.errors import InputError, Refused
 
 # Their messages quote the file, so patient data would reach the logs.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hipedge.content import hashes_of
-from hipedge.dicom import load
+from hipedge.dicom.read import load
 from hipedge.errors import Refused
 from hipedge.store import Case
 

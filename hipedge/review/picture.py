@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hipedge.dicom import load, read
+from hipedge.dicom.read import load, read
 from hipedge.errors import InputError, Refused
 from hipedge.locate.upright import turns_of
 from hipedge.review.worklist import caption

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import InputError, Refused
 from hipedge.locate.learned import make_thumbnail, stretch
 from hipedge.train.augment import Strength, tone

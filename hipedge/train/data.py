@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.csv_input import Problems
-from hipedge.dicom import load, read
+from hipedge.dicom.read import load, read
 from hipedge.errors import Code, InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.prepare import prepare

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hipedge.csv_input import Problems
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.geometry import head_in_box, image_lateral

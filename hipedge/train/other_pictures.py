@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.dicom import read
 from hipedge.dicom.dataset import is_dicom
 from hipedge.dicom.gate import gate
 from hipedge.dicom.grayscale import render
 from hipedge.dicom.header import read_header
 from hipedge.dicom.pixels import checked_format, decode
+from hipedge.dicom.read import read
 from hipedge.errors import Refused
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hipedge
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.insertion.manifest import BackgroundRow, read_manifest

@@ -18,7 +18,7 @@ from hipedge.errors import (
     StoreUnavailable,
 )
 from hipedge.pipeline.discover import listable_again
-from hipedge.pipeline.preprocess import Prepared
+from hipedge.pipeline.preprocessor import Prepared
 from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import WorkerCrash, Workers
 from hipedge.review.agreement import agreement_of

@@ -19,9 +19,10 @@ from hipedge.locate import GivenHips
 from hipedge.model import ModelFolder, open_model, require_model
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.cpu_allocation import tuned_allocation
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.fork_server import start_fork_server
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.pipeline.results import ResultPipeline, start_run
-from hipedge.pipeline.workers import Limits, Workers, start_fork_server
+from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Service, Store
 from hipedge.watch.alarms import Alarm, Alarms
@@ -54,7 +55,7 @@ def watch(
     SIGHUP applies the thresholds of `reload_settings()`. Raises `HipedgeError` if the service
     cannot start; no file has been read or moved then.
     """
-    start_fork_server(SettledPreprocessor.__module__)  # it imports while this process does
+    start_fork_server(*SettledPreprocessor.imports)  # it imports while this process does
     refuse_network(settings.db)
     channels = channels_of(settings)
     results = result_policy(settings)

@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
-from hipedge.dicom import ends_in_zeros, is_whole
+from hipedge.dicom.whole import ends_in_zeros, is_whole
 from hipedge.errors import Code, InstallationError
-from hipedge.pipeline.preprocess import Prepared, Preprocessor, error_location
+from hipedge.pipeline.fork_server import SCREENING
+from hipedge.pipeline.preprocess import error_location
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.types import Known, Refusal
 
 # The least number of checks of a file before it is read.
@@ -146,6 +149,8 @@ class Settling:
 @dataclass(frozen=True)
 class SettledPreprocessor:
     """A preprocessor for files that may still be written to."""
+
+    imports: ClassVar[tuple[str, ...]] = (__name__, *SCREENING)
 
     preprocessor: Preprocessor
 

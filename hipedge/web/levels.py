@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hipedge.dicom import DisplayFilm, load, read_for_display
+from hipedge.dicom.display import DisplayFilm, read_for_display
+from hipedge.dicom.read import load
 from hipedge.errors import Code, HipedgeError, Refused
 from hipedge.imaging.area import MAX_HALVINGS, TurnedPixels
 from hipedge.locate.upright import turns_of

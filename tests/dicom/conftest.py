@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hipedge.dicom import Payload, read
+from hipedge.dicom.read import Payload, read
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from dicom_films import (
 )
 from PIL import Image, ImageDraw
 
-from hipedge.dicom import jpeg, read
+from hipedge.dicom import jpeg
+from hipedge.dicom.read import read
 from hipedge.dicom.ripples import has_ripples
 from hipedge.dicom.seams import has_seam
 from hipedge.dicom.stairs import has_stair

@@ -6,7 +6,7 @@ from dicom_films import CR, DX, JPEG_2000_LOSSLESS, after_file_meta, encapsulate
 from pydicom.dataset import Dataset
 from pydicom.uid import UID_dictionary
 
-from hipedge.dicom import gate
+from hipedge.dicom.gate import gate
 from hipedge.dicom.header import read_header
 from hipedge.errors import CODES, Code, Refused, Stage
 

@@ -24,9 +24,10 @@ from dicom_films import (
     film,
 )
 
-from hipedge.dicom import openjpeg, read
+from hipedge.dicom import openjpeg
 from hipedge.dicom.codecs import CODECS
 from hipedge.dicom.partial import FEWEST_BITS, CodedPixels
+from hipedge.dicom.read import read
 from hipedge.errors import Code, Refused
 from hipedge.imaging.prepare import resample_area
 from hipedge.types import Area, Box

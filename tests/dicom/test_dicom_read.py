@@ -27,7 +27,8 @@ from dicom_films import (
 )
 from pydicom.data import get_testdata_file
 
-from hipedge.dicom import dataset, load, read
+from hipedge.dicom import dataset
+from hipedge.dicom.read import load, read
 from hipedge.errors import Code, Refused
 
 PIXELS = np.arange(64, dtype=np.uint16).reshape(8, 8)

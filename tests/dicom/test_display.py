@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from dicom_films import EXPLICIT, JPEG_2000_LOSSLESS, film
 
-from hipedge.dicom import Payload, read, read_for_display
+from hipedge.dicom.display import read_for_display
+from hipedge.dicom.read import Payload, read
 from hipedge.errors import Code, Refused
 from hipedge.types import Box
 

@@ -9,8 +9,8 @@ from datetime import date
 import numpy as np
 import pytest
 
-from hipedge.dicom import read
 from hipedge.dicom.patient import Patient
+from hipedge.dicom.read import read
 from tests.dicom.dicom_films import film
 
 KEY = b"k" * 32

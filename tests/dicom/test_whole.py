@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hipedge.dicom import ends_in_zeros, is_whole, load, read
+from hipedge.dicom.read import load, read
+from hipedge.dicom.whole import ends_in_zeros, is_whole
 from tests.dicom import dicom_films
 
 PIXELS = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48) % 4096

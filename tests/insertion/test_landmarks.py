@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.insertion import NotFound, find_landmarks
 from hipedge.insertion.canvas import HEAD_PX, SHAPE, STEP_MM, Canvas, cut_canvas
 from hipedge.phantom import develop, draw_film

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.imaging.area import CroppedPixels, WholePixels
 from hipedge.locate import GivenHips, Heads, locate
 from hipedge.locate.exposures import parts_of, search
 from hipedge.locate.upright import quarter_turns
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.types import Box, CropGeometry, Mark, Radiograph, Side
 from tests.builders import film
 

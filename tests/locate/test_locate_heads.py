@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.locate import find_heads
 from hipedge.locate.pelvis import HALF_DISTANCE_MM, OUTLINES
 

@@ -14,7 +14,7 @@ from benchmarks.locator_films import fracatlas, measure_hips, measure_others, ot
 from hipedge.errors import Code
 from hipedge.locate.learned import LearnedLocator
 from hipedge.locate.session import OnnxLocator
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.train.film_manifest import read_film_manifest
 from hipedge.train.reference import REAL_FILMS
 from hipedge.types import Refusal

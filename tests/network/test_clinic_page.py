@@ -15,7 +15,7 @@ import pytest
 from pydicom import dcmread
 
 from hipedge.config import load_settings
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from tests.dicom.dicom_films import film
 from tests.network.node import AE_TITLE, PATH, Node, dcmtk
 from tests.pacs import AE_TITLE as PACS

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import ConfigError, HipedgeError, InputError
 from hipedge.network import dicomweb
 from hipedge.network.dicomweb import DicomWeb, FetchError

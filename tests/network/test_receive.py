@@ -12,7 +12,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 
 from hipedge.config import Settings
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import ConfigError, InputError
 from hipedge.network.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from hipedge.network.receive import receive

@@ -7,7 +7,7 @@ import pytest
 
 from hipedge.backends.onnxruntime import OnnxRuntimeBackend
 from hipedge.backends.parity import PROBABILITY_TOLERANCE, compare
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.imaging.geometry import is_mirrored
 from hipedge.imaging.prepare import prepare_hips
 from hipedge.model import Golden

@@ -12,7 +12,7 @@ from hipedge.backends.fake import FakeBackend
 from hipedge.backends.pipelined import Pipelined, Ticket, Timing
 from hipedge.errors import BackendError
 from hipedge.pipeline.batching import BatchScheduler
-from hipedge.pipeline.preprocess import Prepared
+from hipedge.pipeline.preprocessor import Prepared
 from hipedge.types import Box, Hip, Sample, Side
 from tests.builders import film
 

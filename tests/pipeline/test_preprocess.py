@@ -6,11 +6,11 @@ from datetime import date
 
 import pytest
 
-from hipedge.dicom import Payload
+from hipedge.dicom.read import Payload
 from hipedge.errors import Code, InstallationError, Refused
 from hipedge.locate import read_hips_csv
 from hipedge.pipeline import preprocess
-from hipedge.pipeline.preprocess import Prepared, Preprocessor
+from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.types import CropGeometry, Known, Mark, Refusal
 from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
 

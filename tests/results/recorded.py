@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hipedge.dicom import Payload
+from hipedge.dicom.read import Payload
 from hipedge.locate.upright import turns_of
 from hipedge.store import ResultPolicy
 from hipedge.types import Box, Category, Hip, Refusal, ScoredHip, Side

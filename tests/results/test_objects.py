@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from hipedge.config import Settings
-from hipedge.dicom import load, read
+from hipedge.dicom.read import load, read
 from hipedge.errors import Code, ConfigError, InputError, Refused
 from hipedge.results.build import Builder, file_bytes
 from hipedge.results.codes import load_codes

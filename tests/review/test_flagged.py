@@ -15,7 +15,7 @@ from PIL import Image
 
 from hipedge.errors import CODES, Code, State
 from hipedge.locate import GivenHips
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.review.worklist import max_flag_probability
 from hipedge.types import CATEGORIES, Category, Finding, Mark, Priority, Refusal, Side
 from tests.builders import content, film, scored_hip, screened

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hipedge.dicom import Payload, load
+from hipedge.dicom.read import Payload, load
 from hipedge.types import Category, Mark, Side
 from tests.builders import film, scored_hip, screened
 

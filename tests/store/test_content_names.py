@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from sqlite_utils import Database
 
-from hipedge.dicom import Payload
+from hipedge.dicom.read import Payload
 from hipedge.errors import Code, StoreError
 from hipedge.store import Feedback, Queue, Store, schema
 from hipedge.store.feedback import Shown, Verdict

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.simulated_study import simulate_study, write_study
 from hipedge.cli import main
 from hipedge.config import SITE_CALIBRATION_FILE
-from hipedge.dicom import load
+from hipedge.dicom.read import load
 from hipedge.errors import Code, InputError
 from hipedge.model.card import Card, Status, card_id, card_json
 from hipedge.rules.decide import decide

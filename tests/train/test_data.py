@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import InputError
 from hipedge.imaging.prepare import prepare
 from hipedge.locate import locate

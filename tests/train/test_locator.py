@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import BackendError, ConfigError, InputError
 from hipedge.locate import GivenHips
 from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
 from hipedge.locate.session import OnnxLocator
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.train import locator_data, locator_network
 from hipedge.train.appearance import Appearance, with_amplitudes, with_histogram
 from hipedge.train.locator import (

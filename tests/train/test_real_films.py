@@ -12,7 +12,7 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="needs the extra train")
 
-from hipedge.dicom import read
+from hipedge.dicom.read import read
 from hipedge.errors import InputError
 from hipedge.insertion.manifest import read_manifest as read_backgrounds
 from hipedge.locate.learned import make_thumbnail

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.pipeline.workers import Workers
 from hipedge.watch import service as watch_service
 from tests.watch import faults

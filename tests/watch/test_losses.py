@@ -16,7 +16,7 @@ from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.errors import BackendError, BackendLost, InstallationError
 from hipedge.locate import GivenHips
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.store import connection
 from hipedge.types import Category, CropGeometry
 from hipedge.watch import inference, loop, service

@@ -10,7 +10,7 @@ import pytest
 
 from hipedge.errors import Code, InputError, InstallationError, StoreError
 from hipedge.locate import GivenHips
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.store import Store
 from hipedge.types import Category, CropGeometry, Refusal
 from hipedge.watch import settle

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from hipedge.pipeline.preprocess import Preprocessor
+from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.types import ABNORMAL, Category
 from hipedge.watch import service as watch_service
 from tests.watch.clinic import Clinic, dicom

@@ -16,7 +16,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from hipedge.config import Settings
-from hipedge.dicom import load, read
+from hipedge.dicom.read import load, read
 from hipedge.model.card import card_id, card_json
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hipedge.dicom import Payload
+from hipedge.dicom.read import Payload
 from hipedge.errors import Code
 from hipedge.pipeline.workers import Limits
 from hipedge.types import Mark, Refusal

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from hipedge.dicom import load, read
+from hipedge.dicom.read import load, read
 from hipedge.rules.site_rule import site_rule
 from hipedge.store import Accounts, Phase, Studies
 from hipedge.study.inputs import PHASES, read_labels, read_predictions, read_reads

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hipedge.dicom import load
+from hipedge.dicom.read import load
 from hipedge.store import Store
 from tests.old_database import make_old, rows
 
