@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 
-from hipedge.cli import main
+from hipedge.cli import COMMANDS, app, main
 from hipedge.model import packaged
 from tests.processes import heed_interrupts
 
@@ -442,6 +443,12 @@ def test_the_help_of_every_command_fits_its_purpose_without_a_model_or_database(
     for command in ("screen", "flagged", "show", "model", "doctor"):
         assert run(command, "--help") == 0
         assert "Usage" in capsys.readouterr().out
+
+
+def test_the_list_of_commands_says_what_their_own_help_does():
+    helps = {name: command.help for name, command in get_command(app).commands.items()}
+    first = {name: " ".join(text.split("\n\n")[0].split()) for name, text in helps.items()}
+    assert first == COMMANDS
 
 
 def test_where_a_gpu_is_required_nothing_runs_on_the_cpu(incoming, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -17,37 +18,49 @@ from hipedge.cli.console import errors, printable_lines
 from hipedge.errors import HipedgeError
 from hipedge.files import set_home
 
-# Each is a module here, with a function of that name or, for a group of commands, an `app`.
-COMMANDS = (
-    "demo",
-    "screen",
-    "flagged",
-    "show",
-    "send",
-    "archive",
-    "watch",
-    "receive",
-    "fetch",
-    "service",
-    "serve",
-    "user",
-    "study",
-    "status",
-    "retry",
-    "prune",
-    "backup",
-    "model",
-    "phantom",
-    "train",
-    "evaluate",
-    "readers",
-    "power",
-    "calibrate",
-    "export",
-    "benchmark",
-    "tune",
-    "doctor",
-)
+# Each is a module here, with a function of that name or, for a group of commands, an `app`. Their
+# help begins with these texts, from which all are listed without importing any.
+COMMANDS = {
+    "demo": "Simulate a few films, screen them with the reference model, show a flagged one's"
+    " picture.",
+    "screen": "Find each hip, sort it into eight categories, flag what a doctor should see, record"
+    " it all.",
+    "flagged": "List the flagged hips, most urgent first; then every file that was not read.",
+    "show": "Show one case: its findings, and a picture with boxes and heat maps over the film.",
+    "send": "Send results of recorded cases to the PACS in the settings.",
+    "archive": "Screen an archive of millions of films with Ray.",
+    "watch": "Screen the files that arrive in some folders, until SIGTERM or Ctrl-C, and lose"
+    " none.",
+    "receive": "Receive films by DICOM (C-STORE, C-ECHO) into a folder, until SIGTERM or Ctrl-C.",
+    "fetch": "Fetch radiographs from a DICOMweb server (QIDO-RS, WADO-RS) into a folder.",
+    "service": "Install and remove the services of systemd.",
+    "serve": "Serve the worklist to browsers: see the films, and say whether the findings are"
+    " right.",
+    "user": "Manage who may log in to `hipedge serve`.",
+    "study": "Run reader studies: hips that readers classify in `hipedge serve`, alone and"
+    " assisted.",
+    "status": "Show how many files wait, were recorded and refused, and the alarms of the service.",
+    "retry": "Queue quarantined files to be read again, by the running `watch` or the next"
+    " `screen`.",
+    "prune": "Remove results older than this, with their hips and maps; films are never touched.",
+    "backup": "Copy the database, also while `watch` is running on it, and check the copy.",
+    "model": "Create a model folder, or show its card.",
+    "phantom": "Write simulated pelvic radiographs with known ground truth as DICOM files.",
+    "train": "Train a model by the study's recipe; the same command resumes an interrupted run.",
+    "evaluate": "Evaluate the model on labelled hips: an HTML report, with the numbers as JSON and"
+    " CSV.",
+    "readers": "Analyse a reader study: each reader, the model against readers, assisted against"
+    " alone.",
+    "power": "Sample sizes of studies.",
+    "calibrate": "Fit temperature and operating points to labelled hips, and write them to a site"
+    " file.",
+    "export": "Build an engine or an INT8 file for this device, or verify backends.",
+    "benchmark": "Measure the latency and throughput of a backend with a model, at several batch"
+    " sizes.",
+    "tune": "Measure how many worker processes and inference threads are the fastest here.",
+    "doctor": "Check installation, services and the machines in the settings; say how to fix what"
+    " fails.",
+}
 
 
 class _Commands(Mapping[str, Any]):
@@ -57,6 +70,9 @@ class _Commands(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         module = import_module(f"hipedge.cli.{name}")
+        # What is imported by now stays: only what is allocated from now on may become garbage.
+        gc.freeze()
+        gc.enable()
         app = typer.Typer()
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
@@ -74,6 +90,13 @@ class _Commands(Mapping[str, Any]):
 class _Root(typer.core.TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": _Commands()})
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, with the list of all commands."""
+        self.commands = {
+            name: typer.core.TyperCommand(name, help=text) for name, text in COMMANDS.items()
+        }
+        super().format_help(ctx, formatter)
 
 
 app = typer.Typer(
