@@ -56,7 +56,10 @@ def medians(peers: Mapping[str, Any], kind: str) -> dict[str, dict[str, float]]:
 
 
 def render(
-    peers: Mapping[str, Any], scaling: Mapping[str, Any], pipeline: Mapping[str, Any]
+    peers: Mapping[str, Any],
+    scaling: Mapping[str, Any],
+    pipeline: Mapping[str, Any],
+    start: Mapping[str, Any],
 ) -> str:
     """Return the section's text, without its heading."""
     crops, screened = medians(peers, "crops_per_s"), medians(peers, "screened_per_s")
@@ -84,10 +87,12 @@ def render(
         "![films a second of hipedge and of others, by transfer syntax](docs/img/speed.svg)",
         _filled(_pipeline(pipeline)),
         *_cores(pipeline["cpu"]),
+        _filled(_start(start["figures"])),
         _filled(_scaling(scaling)),
         "![rate and memory over a long run](docs/img/scaling.svg)",
         _filled(_measured("The loops", peers, "peers") + " " + _decoders(peers)),
         _filled(_measured("The whole line", pipeline, "pipeline")),
+        _filled(_measured("The start", start, "start")),
         _filled(_measured("The long runs", scaling, "scaling")),
     ]
     return "\n\n".join(blocks)
@@ -201,6 +206,19 @@ def _cores(cpu: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _start(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """Say how long whole commands take."""
+    ort, openvino = (figures[f"screen, {name}"] for name in ("onnxruntime", "openvino"))
+    return (
+        "The start: `hipedge screen` on a folder with one phantom, with the model that ships and"
+        " into a new database, takes from its start to its end"
+        f" {ort['wall_s']:.2f} s with ONNX Runtime and {openvino['wall_s']:.2f} s with OpenVINO"
+        f" ({ort['core_s']:.2f} and {openvino['core_s']:.2f} s of processor time, of all its"
+        f" processes); `hipedge flagged` takes {figures['flagged']['wall_s']:.2f} s, and `hipedge"
+        f" --help` {figures['help']['wall_s']:.2f} s."
+    )
+
+
 def _scaling(scaling: Mapping[str, Any]) -> str:
     """Say how flat rate and memory stay, and what more workers bring."""
     *_, longest = sorted(scaling["runs"], key=lambda run: run["films"])
@@ -276,10 +294,10 @@ def load(name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the section and the plots."""
-    peers, scaling, pipeline = load("peers"), load("scaling"), load("pipeline")
+    peers, scaling, pipeline, start = map(load, ("peers", "scaling", "pipeline", "start"))
     before, rest = README.read_text(encoding="utf-8").split(BEGIN)
     _, after = rest.split(END)
-    section = render(peers, scaling, pipeline)
+    section = render(peers, scaling, pipeline, start)
     README.write_text(f"{before}{BEGIN}{section}\n{END}{after}", encoding="utf-8")
     draw_peers(
         medians(peers, "crops_per_s"), medians(peers, "screened_per_s"), IMAGES / "speed.svg"

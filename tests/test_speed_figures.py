@@ -93,61 +93,89 @@ def pipeline():
     }
 
 
-def rows(text, start):
-    return [line for line in text.splitlines() if line.startswith(f"| {start} ")]
+@pytest.fixture
+def start():
+    def times(wall_s, core_s):
+        return {"wall_s": wall_s, "core_s": core_s}
+
+    return {
+        "environment": ENVIRONMENT,
+        "load_average": 0.2,
+        "command": "--repeats 7",
+        "repeats": 7,
+        "figures": {
+            "help": times(0.14, 0.139),
+            "flagged": times(0.34, 0.339),
+            "screen, onnxruntime": times(0.612, 1.04),
+            "screen, openvino": times(0.75, 1.236),
+        },
+    }
+
+
+def rows(text, name):
+    return [line for line in text.splitlines() if line.startswith(f"| {name} ")]
 
 
 def test_the_readme_says_what_the_figures_say():
     before, rest = tables.README.read_text(encoding="utf-8").split(tables.BEGIN)
     written, _ = rest.split(tables.END)
-    said = tables.render(*map(tables.load, ("peers", "scaling", "pipeline")))
+    said = tables.render(*map(tables.load, ("peers", "scaling", "pipeline", "start")))
     assert written == said + "\n", "out of date: run python -m benchmarks.tables"
     assert before.rpartition("\n## ")[2].startswith("Speed\n")
 
 
-def test_the_time_of_the_cores_is_told_by_part(peers, scaling, pipeline):
+def test_the_time_of_the_cores_is_told_by_part(peers, scaling, pipeline, start):
     core_s = {"reading": 0.0201, "inference": 0.005, "recording": 0.0009, "pipeline": 0.0271}
     pipeline["cpu"] |= {"core_s_per_film": core_s, "limited_by": "2 cores"}
-    said = tables.render(peers, scaling, pipeline)
+    said = tables.render(peers, scaling, pipeline, start)
     assert "limited by 2 cores." in said
     assert "| 20 | 5.0 | 0.90 | 26 | 27 |" in said
 
 
-def test_a_rate_is_the_median_of_its_measurements_and_the_fastest_is_bold(peers, scaling, pipeline):
-    first, second = rows(tables.render(peers, scaling, pipeline), "uncompressed")
+def test_a_rate_is_the_median_of_its_measurements_and_the_fastest_is_bold(
+    peers, scaling, pipeline, start
+):
+    first, second = rows(tables.render(peers, scaling, pipeline, start), "uncompressed")
     assert first == (
         "| uncompressed | 80 | 10 | 5.0 | **40** | – | 2.0 | 1.5 | 0.25 | ×0.25 | ×2.0 |"
     )
     assert second == "| uncompressed | **8.0** | 4.0 | 2.0 | 1.0 | ×4.0 |"
 
 
-def test_who_is_faster_anywhere_is_named(peers, scaling, pipeline):
-    text = tables.render(peers, scaling, pipeline)
+def test_who_is_faster_anywhere_is_named(peers, scaling, pipeline, start):
+    text = tables.render(peers, scaling, pipeline, start)
     assert "Faster than that: uncompressed (careful loop)." in text.replace("\n", " ")
     assert "None is faster anywhere." in text.replace("\n", " ")
 
 
-def test_a_loop_without_a_rate_of_its_own_has_the_careful_loops(peers, scaling, pipeline):
-    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
+def test_a_loop_without_a_rate_of_its_own_has_the_careful_loops(peers, scaling, pipeline, start):
+    text = tables.render(peers, scaling, pipeline, start).replace("\n", " ")
     assert "×2.6 the one with the fastest decoders (×0.25 to ×5.0)" in text
 
 
-def test_a_busy_machine_is_said_to_be_busy(peers, scaling, pipeline):
+def test_a_busy_machine_is_said_to_be_busy(peers, scaling, pipeline, start):
     assert not tables.is_busy(peers)
-    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
+    text = tables.render(peers, scaling, pipeline, start).replace("\n", " ")
     assert text.count("busy with other work") == 1
     assert "a load of 7.5" in text
 
 
-def test_a_run_says_how_flat_its_rate_and_memory_stayed(peers, scaling, pipeline):
-    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
+def test_a_run_says_how_flat_its_rate_and_memory_stayed(peers, scaling, pipeline, start):
+    text = tables.render(peers, scaling, pipeline, start).replace("\n", " ")
     assert "90 over 100, 100 over 1,000" in text
     assert "50 to 100, and its 5 processes hold 300 MB" in text
     assert "50 with 1, 90 with 2" in text
 
 
-def test_the_whole_line_is_held_against_its_parts(peers, scaling, pipeline):
-    text = tables.render(peers, scaling, pipeline).replace("\n", " ")
+def test_the_start_is_told_for_each_backend(peers, scaling, pipeline, start):
+    text = tables.render(peers, scaling, pipeline, start).replace("\n", " ")
+    assert "0.61 s with ONNX Runtime and 0.75 s with OpenVINO (1.04 and 1.24 s of processor" in text
+    assert "`hipedge flagged` takes 0.34 s, and `hipedge --help` 0.14 s." in text
+    assert "The start: `python -m benchmarks.start --repeats 7` at commit abc1234" in text
+
+
+def test_the_whole_line_is_held_against_its_parts(peers, scaling, pipeline, start):
+    text = tables.render(peers, scaling, pipeline, start).replace("\n", " ")
     assert "delivers 0.93 of what reading alone does" in text
     assert "busy for 0.99 of the time" in text
     assert "screens 47 films a second, 0.95 of the limit" in text
@@ -168,7 +196,7 @@ def test_the_same_figures_give_the_same_plot(peers, scaling, tmp_path):
         assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["peers", "scaling", "pipeline"])
+@pytest.mark.parametrize("name", ["peers", "scaling", "pipeline", "start"])
 def test_kept_figures_say_where_they_come_from(name):
     content = tables.load(name)
     assert {"date", "commit", "processor", "cores"} <= content["environment"].keys()
