@@ -120,7 +120,7 @@ def write_encoded(plain, syntax, frame, path):
 def ours(path, hips, size_px):
     """Return the time of the line's front half, and that without loading the file."""
     from hipedge.dicom.read import load
-    from hipedge.locate import GivenHip, GivenHips
+    from hipedge.locate.given import GivenHip, GivenHips
     from hipedge.pipeline.preprocessor import Prepared, Preprocessor
     from hipedge.types import CropGeometry, Side
 

@@ -23,8 +23,8 @@ from hipedge.dicom.read import read
 from hipedge.errors import Refused
 from hipedge.imaging.area import WholePixels
 from hipedge.imaging.geometry import image_lateral
-from hipedge.locate import locate
 from hipedge.locate.learned import LearnedLocator, make_thumbnail
+from hipedge.locate.rules import locate
 from hipedge.locate.upright import quarter_turns, turn_upright, turns_of
 from hipedge.model.untrained import DEFAULT_GEOMETRY
 from hipedge.study.intervals import clustered_wilson

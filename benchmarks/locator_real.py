@@ -42,8 +42,7 @@ from benchmarks.locator_films import (
     with_implants,
 )
 from hipedge.dicom.read import read
-from hipedge.locate import find_heads
-from hipedge.locate.heads import Heads, Point
+from hipedge.locate.heads import Heads, Point, find_heads
 from hipedge.locate.learned import LearnedLocator
 from hipedge.locate.session import OnnxLocator
 from hipedge.train.film_manifest import read_film_manifest

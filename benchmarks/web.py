@@ -33,7 +33,7 @@ from hipedge.model import open_model, packaged_model
 from hipedge.model.card import card_id, card_json
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import ABNORMAL, Category, Mark, Refusal, Side
 from hipedge.web import guard
 from hipedge.web.app import create_app

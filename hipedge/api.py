@@ -30,7 +30,7 @@ from hipedge.errors import (
     State,
     StoreError,
 )
-from hipedge.locate import GivenHips, read_hips_csv
+from hipedge.locate.given import GivenHips, read_hips_csv
 from hipedge.model import Card, ModelFolder, require_model
 from hipedge.model import open_model as open_model_folder
 from hipedge.pipeline.batching import BatchScheduler
@@ -41,7 +41,8 @@ from hipedge.review.picture import case_picture, draw_case, upright_pixels
 from hipedge.review.worklist import CAPTION_WIDTH, FlaggedHip, Worklist, open_review
 from hipedge.review.worklist import worklist as review_worklist
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Case, Store
+from hipedge.store.rows import Case
+from hipedge.store.store import Store
 from hipedge.types import (
     CATEGORIES,
     Box,

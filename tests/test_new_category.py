@@ -35,7 +35,7 @@ from hipedge.backends import open_backend
 from hipedge.backends.parity import check_parity
 from hipedge.cli import main
 from hipedge.phantom.crop import crop
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.train.new_model import new_model
 from hipedge.types import ABNORMAL, CATEGORIES, CropGeometry
 

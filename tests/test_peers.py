@@ -15,7 +15,7 @@ from benchmarks.peers.decoders import decoders, use_decoders
 from benchmarks.peers.films import SYNTAXES, in_syntax, pelvis, real_film
 from benchmarks.peers.loops import LOOPS
 from benchmarks.peers.measure import alternating, loop_rate, screen_folders
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.types import CropGeometry
 

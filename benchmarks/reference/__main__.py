@@ -19,7 +19,7 @@ from benchmarks.environment import environment
 from benchmarks.reference import real, simulated
 from benchmarks.reference.markdown import markdown, replace_part
 from hipedge import backends
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.model import ModelFolder, open_model
 from hipedge.model.folder import write_card
 from hipedge.study.estimates import Table

@@ -27,7 +27,7 @@ from benchmarks.reference.scoring import infer
 from benchmarks.reference.simulated import SPLITS
 from hipedge import backends
 from hipedge.backends.base import Backend
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.model import ModelFolder, open_model
 from hipedge.review.picture import blend_heat
 from hipedge.rules.flags import softmax

@@ -25,7 +25,7 @@ from hipedge.backends.base import Backend
 from hipedge.config import Settings
 from hipedge.errors import CODES, Code
 from hipedge.insertion.manifest import AgeClass, read_manifest
-from hipedge.locate import GivenHip, GivenHips
+from hipedge.locate.given import GivenHip, GivenHips
 from hipedge.model import ModelFolder
 from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.rules.decide import decide

@@ -27,7 +27,7 @@ from hipedge.archive.stages import (
     Stage,
 )
 from hipedge.errors import HipedgeError
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.model.card import card_json
 from hipedge.pipeline.results import Summary

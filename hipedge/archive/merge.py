@@ -20,7 +20,7 @@ from hipedge.dicom.read import Payload, load
 from hipedge.errors import Refused
 from hipedge.pipeline.results import Summary
 from hipedge.rules.decide import Rule
-from hipedge.store import Run, Store
+from hipedge.store.store import Run, Store
 from hipedge.types import Outcome, Screened
 
 TRANSACTION_FILMS = 512

@@ -29,7 +29,7 @@ from hipedge.archive.table import Attempted, Origin, outcome_table
 from hipedge.dicom.decoder_versions import decoder_versions
 from hipedge.dicom.read import MAX_FILE_BYTES
 from hipedge.errors import Code, HipedgeError, ModelError, Refused, StoreError
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.model import ModelFolder, open_model, require_model
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.cpu_allocation import tuned_allocation

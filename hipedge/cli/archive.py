@@ -125,7 +125,7 @@ def merge(
     from hipedge.archive.folder import ArchiveFolder
     from hipedge.archive.merge import merge as merge_folder
     from hipedge.config import load_settings
-    from hipedge.store import Store
+    from hipedge.store.store import Store
 
     settings = load_settings({"db": db}, config)
     folder = ArchiveFolder(out)
@@ -303,7 +303,7 @@ def _request(
 ) -> Request:
     from hipedge.archive.job import Request
     from hipedge.config import load_settings, patient_key_of
-    from hipedge.locate import GivenHips, read_hips_csv
+    from hipedge.locate.given import GivenHips, read_hips_csv
     from hipedge.model import open_model, require_model
     from hipedge.pipeline.workers import Limits
     from hipedge.rules.site_rule import site_rule

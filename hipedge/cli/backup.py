@@ -10,7 +10,7 @@ import typer
 from hipedge.cli import console
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
-from hipedge.store import backup as back_up
+from hipedge.store.service import backup as back_up
 
 
 def backup(

@@ -27,7 +27,7 @@ from hipedge.review.worklist import (
     worklist,
 )
 from hipedge.rules.decide import HARDWARE_NOTE
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.types import CATEGORIES, HARDWARE, Finding, Priority
 
 STYLES = {Priority.URGENT: "bold red", Priority.ROUTINE: "yellow"}

@@ -12,7 +12,8 @@ from hipedge.cli.console import output
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import InputError
-from hipedge.store import Queue, Store
+from hipedge.store.queue import Queue
+from hipedge.store.store import Store
 
 
 def prune(

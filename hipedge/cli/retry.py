@@ -10,7 +10,7 @@ from hipedge.cli.console import output
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import Code, InputError
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.watch.retry import retry as retry_files
 
 

@@ -66,7 +66,7 @@ def screen(
     start_fork_server(*SCREENING)  # where `hipedge.__main__` has not
     from hipedge import backends
     from hipedge.config import load_settings, patient_key_of
-    from hipedge.locate import GivenHips, read_hips_csv
+    from hipedge.locate.given import GivenHips, read_hips_csv
     from hipedge.model import open_model, require_model
     from hipedge.pipeline.batching import BatchScheduler
     from hipedge.pipeline.cpu_allocation import tuned_allocation
@@ -108,7 +108,7 @@ def screen(
     ) as batches:
         # Import the rest while the inference thread loads the model.
         from hipedge.pipeline.screen import screen as run_pipeline
-        from hipedge.store import Store
+        from hipedge.store.store import Store
 
         with Store(settings.db) as store, files_progress() as bar:
             task = bar.add_task("screening", total=None)

@@ -21,7 +21,7 @@ from hipedge.review.hashes import film_hashes
 from hipedge.review.picture import case_picture
 from hipedge.review.worklist import case_record, finding_record, open_review
 from hipedge.rules.decide import HARDWARE_NOTE
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.types import CATEGORIES, HARDWARE
 
 

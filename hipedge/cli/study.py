@@ -16,8 +16,10 @@ from hipedge.cli.console import output, plain
 from hipedge.cli.options import ConfigOption, DbOption, OperatingPointOption
 from hipedge.config import Settings, load_settings
 from hipedge.errors import InputError
-from hipedge.store import Accounts, Case, Phase, Readings, Role, Standing, Studies, Study, StudyPlan
-from hipedge.store.studies import READ_PHASES
+from hipedge.store.accounts import Accounts, Role
+from hipedge.store.readings import Readings, Standing
+from hipedge.store.rows import Case
+from hipedge.store.studies import READ_PHASES, Phase, Studies, Study, StudyPlan
 from hipedge.web import check_installed
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ from hipedge.cli.console import output, plain
 from hipedge.cli.options import ConfigOption, DbOption
 from hipedge.config import load_settings
 from hipedge.errors import InputError
-from hipedge.store import Accounts, Role
+from hipedge.store.accounts import Accounts, Role
 from hipedge.web import check_installed
 
 app = typer.Typer(help="Manage who may log in to `hipedge serve`.", no_args_is_help=True)

@@ -17,7 +17,7 @@ from hipedge.cli.options import (
     OperatingPointOption,
 )
 from hipedge.config import load_settings
-from hipedge.locate import GivenHips, read_hips_csv
+from hipedge.locate.given import GivenHips, read_hips_csv
 from hipedge.service_log import configure_logging
 from hipedge.watch import watch as run_service
 

@@ -172,7 +172,7 @@ def _exceeds(band: StoredValues, low: int, high: int) -> bool:
         return False
     wide = band.astype(np.int32)
     beyond = np.count_nonzero((wide < low - overshoot) | (wide > high + overshoot))
-    return beyond > _MOST_BEYOND * band.size
+    return bool(beyond > _MOST_BEYOND * band.size)
 
 
 def _coarsest(form: PixelFormat) -> int:

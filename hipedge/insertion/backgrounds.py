@@ -25,8 +25,9 @@ from hipedge.insertion.hip import Hip, take_apart
 from hipedge.insertion.landmarks import NotFound, as_arrays, find_landmarks, from_arrays
 from hipedge.insertion.manifest import AgeClass, BackgroundRow
 from hipedge.insertion.suspicion import suspicions
-from hipedge.locate import GivenHip, find_heads, locate
-from hipedge.locate.rules import FindHeads
+from hipedge.locate.given import GivenHip
+from hipedge.locate.heads import find_heads
+from hipedge.locate.rules import FindHeads, locate
 from hipedge.types import CropGeometry, Side
 
 # To be changed whenever the content of the cache changes.

@@ -18,7 +18,7 @@ from hipedge.perf.peers import check_peers
 from hipedge.perf.services import check_services
 from hipedge.pipeline.preprocess import open_locator
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.versions import CORE, package_version
 
 # The packages of each extra.

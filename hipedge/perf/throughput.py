@@ -26,7 +26,7 @@ from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.pipeline.results import ResultPipeline, start_run, transactions
 from hipedge.pipeline.workers import Limits, WorkerCrash, Workers
 from hipedge.rules.decide import Rule
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import Known, Outcome, Refusal, Screened
 
 PARTS = ("reading", "inference", "recording")

@@ -22,8 +22,11 @@ from hipedge.errors import InputError, State, StoreError
 from hipedge.model import ModelFolder
 from hipedge.perf.inference import Distribution
 from hipedge.rules.decide import Rule
-from hipedge.store import TERMINAL, Queue, Service, Store
 from hipedge.store.connection import utc_moment
+from hipedge.store.queue import Queue
+from hipedge.store.service import Service
+from hipedge.store.states import TERMINAL
+from hipedge.store.store import Store
 
 SETTLE_S = 0.5
 POLL_S = 0.02

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hipedge.locate import GivenHips, file_names
-from hipedge.store import Store
+from hipedge.locate.given import GivenHips, file_names
+from hipedge.store.store import Store
 from hipedge.types import Known, Outcome
 
 

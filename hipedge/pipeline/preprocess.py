@@ -13,9 +13,9 @@ from pathlib import Path
 from hipedge.dicom.read import load, read
 from hipedge.errors import BackendError, Code, InstallationError, Refused
 from hipedge.imaging.prepare import prepare_hips
-from hipedge.locate import find_heads, locate
+from hipedge.locate.heads import find_heads
 from hipedge.locate.learned import LearnedLocator, ScoreThumbnail
-from hipedge.locate.rules import FindHeads
+from hipedge.locate.rules import FindHeads, locate
 from hipedge.locate.upright import quarter_turns, turn_upright
 from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.types import Known, Radiograph, Refusal

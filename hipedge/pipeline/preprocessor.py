@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.pipeline.fork_server import SCREENING
 from hipedge.types import CropGeometry, Film, Hip, Known, Mark, Refusal, Sample
 

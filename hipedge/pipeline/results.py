@@ -19,7 +19,8 @@ from hipedge.pipeline.batching import BatchScheduler, Scored
 from hipedge.pipeline.preprocessor import Prepared
 from hipedge.pipeline.workers import WorkerCrash
 from hipedge.rules.decide import Rule, decide, population_marks
-from hipedge.store import ResultPolicy, Run, Store
+from hipedge.store.outbox import ResultPolicy
+from hipedge.store.store import Run, Store
 from hipedge.types import Known, Mark, Outcome, Priority, Refusal, ScoredHip, Screened
 from hipedge.versions import versions
 

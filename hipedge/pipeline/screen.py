@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from hipedge.backends.base import Fingerprint
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.discover import discover, listable_again
@@ -20,7 +20,8 @@ from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.pipeline.results import ResultPipeline, Summary, start_run, transactions
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.decide import Rule
-from hipedge.store import Queue, Store
+from hipedge.store.queue import Queue
+from hipedge.store.store import Store
 from hipedge.types import Outcome
 
 

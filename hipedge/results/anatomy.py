@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset
 
 from hipedge.locate.upright import turned_orientation
 from hipedge.results.source import Source
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.types import Side
 
 _LETTERS = {Side.RIGHT: "R", Side.LEFT: "L"}

@@ -18,8 +18,8 @@ from hipedge.dicom.gate import OWN_MANUFACTURER
 from hipedge.results.kinds import Kind
 from hipedge.results.source import Source
 from hipedge.results.uids import instance_uid, series_uid
-from hipedge.store import Case
 from hipedge.store.connection import utc_moment
+from hipedge.store.rows import Case
 
 # The gate refuses what this manufacturer has made, or contributed to.
 MANUFACTURER = OWN_MANUFACTURER

@@ -18,7 +18,7 @@ from hipedge.results.presentation_state import presentation_state
 from hipedge.results.secondary_capture import secondary_capture
 from hipedge.results.source import Source
 from hipedge.results.structured_report import structured_report
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.types import Priority
 
 

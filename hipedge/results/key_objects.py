@@ -16,7 +16,7 @@ from hipedge.results.attributes import (
 from hipedge.results.source import Source
 from hipedge.results.uids import device_uid
 from hipedge.review.picture import describe_finding
-from hipedge.store import Case
+from hipedge.store.rows import Case
 
 
 def key_objects(case: Case, source: Source) -> Dataset:

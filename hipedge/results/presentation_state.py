@@ -13,7 +13,7 @@ from hipedge.results.attributes import NOTE, PLACEHOLDER_UID, equipment, evidenc
 from hipedge.results.geometry import stored_box
 from hipedge.results.source import Source
 from hipedge.review.picture import describe_finding
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.types import Box, Mark
 
 LABEL = "HIPEDGE"

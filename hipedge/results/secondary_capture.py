@@ -15,7 +15,7 @@ from hipedge.results.anatomy import set_anatomy, upright_orientation
 from hipedge.results.attributes import NOTE, PLACEHOLDER_UID, equipment
 from hipedge.results.source import Source
 from hipedge.review.picture import draw_case, upright_pixels
-from hipedge.store import Case
+from hipedge.store.rows import Case
 
 # In a PACS the picture is fitted to the screen, beside others.
 TEXT_SCALE = 1.5

@@ -31,7 +31,7 @@ from hipedge.results.geometry import stored_box
 from hipedge.results.source import Source
 from hipedge.results.uids import device_uid, tracking_uid
 from hipedge.rules.decide import HARDWARE_NOTE
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.types import CATEGORIES, HARDWARE, Box, Finding, Priority, Side
 
 COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hipedge.store import Answer
-from hipedge.store.feedback import JUDGED, Verdict
+from hipedge.store.feedback import JUDGED, Answer, Verdict
 
 # The newest answers that make up the present agreement.
 WINDOW = 200

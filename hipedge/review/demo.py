@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.config import Settings
 from hipedge.review.worklist import open_review, worklist
-from hipedge.store import Case
+from hipedge.store.rows import Case
 
 
 def most_urgent_case(db: Path, settings: Settings) -> Case | None:

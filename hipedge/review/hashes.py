@@ -5,7 +5,7 @@ from __future__ import annotations
 from hipedge.content import hashes_of
 from hipedge.dicom.read import load
 from hipedge.errors import Refused
-from hipedge.store import Case
+from hipedge.store.rows import Case
 
 
 def film_hashes(case: Case) -> dict[str, str | None]:

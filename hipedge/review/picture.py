@@ -15,7 +15,7 @@ from hipedge.errors import InputError, Refused
 from hipedge.locate.upright import turns_of
 from hipedge.review.worklist import caption
 from hipedge.rules.flags import softmax
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.types import (
     CATEGORIES,
     HARDWARE,

@@ -18,7 +18,8 @@ from hipedge.errors import CODES, State, StoreError
 from hipedge.model.card import Card, parse_card
 from hipedge.rules.decide import HARDWARE_NOTE, Rule
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Case, Store
+from hipedge.store.rows import Case
+from hipedge.store.store import Store
 from hipedge.types import CATEGORIES, HARDWARE, Finding, Hip, Priority
 
 _PRIORITIES = tuple(Priority)

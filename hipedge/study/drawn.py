@@ -16,7 +16,9 @@ from hipedge.content import HASH_COLUMNS, hashes_of
 from hipedge.csv_input import Problems, repeated_rows
 from hipedge.errors import CODES, InputError, State
 from hipedge.files import private_opener, replacing, write_csv
-from hipedge.store import Case, Readings, Studies, Study, StudyHip
+from hipedge.store.readings import Readings
+from hipedge.store.rows import Case
+from hipedge.store.studies import Studies, Study, StudyHip
 from hipedge.study.cases import (
     common_film_columns,
     film_identifier,

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from hipedge.errors import InputError
-from hipedge.store import Answer, Feedback
-from hipedge.store.feedback import JUDGED
+from hipedge.store.feedback import JUDGED, Answer, Feedback
 from hipedge.study.inputs import FilmName, Label
 from hipedge.types import CATEGORIES, Side
 

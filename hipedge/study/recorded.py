@@ -11,7 +11,8 @@ from hipedge.errors import InputError, State
 from hipedge.review.hashes import film_hashes
 from hipedge.review.picture import case_picture
 from hipedge.rules.decide import Rule
-from hipedge.store import Case, Store
+from hipedge.store.rows import Case
+from hipedge.store.store import Store
 from hipedge.study.inputs import FilmName, Prediction
 from hipedge.types import CATEGORIES, Side
 

@@ -15,7 +15,8 @@ from hipedge.review.worklist import open_review
 from hipedge.rules.operating_points import OperatingPoint
 from hipedge.rules.site import SiteFile, read_site_file
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Feedback, Store
+from hipedge.store.feedback import Feedback
+from hipedge.store.store import Store
 from hipedge.study.calibration import at_temperature
 from hipedge.study.cases import Cases, common_film_columns, match_predictions
 from hipedge.study.feedback import feedback_labels

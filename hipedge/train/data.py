@@ -21,7 +21,8 @@ from hipedge.dicom.read import load, read
 from hipedge.errors import Code, InputError, Refused
 from hipedge.files import replacing, write_atomically
 from hipedge.imaging.prepare import prepare
-from hipedge.locate import GivenHip, locate
+from hipedge.locate.given import GivenHip
+from hipedge.locate.rules import locate
 from hipedge.train.manifest import Row
 from hipedge.types import CATEGORIES, CropGeometry, Hip, Radiograph, Side
 from hipedge.versions import PIPELINE_VERSION

@@ -27,8 +27,7 @@ from hipedge.csv_input import (
     repeated_rows,
 )
 from hipedge.errors import InputError
-from hipedge.locate import GivenHip
-from hipedge.locate.given import box_between
+from hipedge.locate.given import GivenHip, box_between
 from hipedge.types import Box, Category, Side
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hipedge.errors import ConfigError
 from hipedge.service_log import event
-from hipedge.store import Finished, Queue
+from hipedge.store.queue import Finished, Queue
 from hipedge.watch.settle import FileStat
 
 

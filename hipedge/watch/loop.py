@@ -24,7 +24,10 @@ from hipedge.pipeline.workers import WorkerCrash, Workers
 from hipedge.review.agreement import agreement_of
 from hipedge.rules.decide import Rule
 from hipedge.service_log import event, notify_systemd
-from hipedge.store import Feedback, Outbox, Queue, Service
+from hipedge.store.feedback import Feedback
+from hipedge.store.outbox import Outbox
+from hipedge.store.queue import Queue
+from hipedge.store.service import Service
 from hipedge.types import Outcome, Refusal, Screened
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir

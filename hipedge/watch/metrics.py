@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hipedge.metrics_server import MetricsServer, outcome_metrics
 from hipedge.review.agreement import Agreement
-from hipedge.store import PathState
+from hipedge.store.states import PathState
 from hipedge.types import Outcome, Priority, Refusal
 from hipedge.watch.alarms import Alarm, Alarms
 

@@ -34,7 +34,9 @@ from hipedge.files import write_atomically
 from hipedge.http_request import request
 from hipedge.review.worklist import case_record, finding_record
 from hipedge.service_log import event
-from hipedge.store import Case, Message, Outbox, Store
+from hipedge.store.outbox import Message, Outbox
+from hipedge.store.rows import Case
+from hipedge.store.store import Store
 from hipedge.types import Priority
 from hipedge.watch.fhir import MEDIA_TYPE, communication
 

@@ -26,8 +26,11 @@ from hipedge.results.source import (
     tolerant,
 )
 from hipedge.service_log import event
-from hipedge.store import Case, Deliveries, Delivery, Message, Outbox, ResultPolicy, Store
 from hipedge.store.connection import utc_now
+from hipedge.store.deliveries import Deliveries, Delivery
+from hipedge.store.outbox import Message, Outbox, ResultPolicy
+from hipedge.store.rows import Case
+from hipedge.store.store import Store
 
 BATCH_SIZE = 50
 FIRST_BACKOFF_S = 1.0

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hipedge.errors import Code
-from hipedge.store import Queue, Store
+from hipedge.store.queue import Queue
+from hipedge.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from hipedge.results.kinds import Kind
 from hipedge.results.source import can_have_overlay, read_source, tolerant
 from hipedge.review.worklist import worklist
 from hipedge.rules.decide import Rule
-from hipedge.store import Case, Outbox, Store, is_reportable
 from hipedge.store.connection import utc_moment
+from hipedge.store.outbox import Outbox, is_reportable
+from hipedge.store.rows import Case
+from hipedge.store.store import Store
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of
 
 

@@ -22,7 +22,7 @@ from hipedge.errors import StoreError
 from hipedge.network.library import quiet_libraries
 from hipedge.pipeline.workers import sandbox
 from hipedge.service_log import LOGGER, configure_logging, event
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of
 
 POLL_S = 0.5

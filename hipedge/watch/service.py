@@ -15,7 +15,7 @@ from hipedge import backends
 from hipedge.config import Settings, patient_key_of
 from hipedge.errors import StoreError
 from hipedge.files import private_opener
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.model import ModelFolder, open_model, require_model
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.cpu_allocation import tuned_allocation
@@ -24,7 +24,8 @@ from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.pipeline.results import ResultPipeline, start_run
 from hipedge.pipeline.workers import Limits, Workers
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Service, Store
+from hipedge.store.service import Service
+from hipedge.store.store import Store
 from hipedge.watch.alarms import Alarm, Alarms
 from hipedge.watch.done import DoneDir
 from hipedge.watch.events import FileEvents

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from hipedge.errors import StoreError
 from hipedge.review.agreement import Agreement, agreement_of
-from hipedge.store import TERMINAL, Feedback, Heartbeat, Outbox, Queue, Service, Store, Totals
 from hipedge.store.connection import utc_moment, utc_now
-from hipedge.store.states import PathState
+from hipedge.store.feedback import Feedback
+from hipedge.store.outbox import Outbox
+from hipedge.store.queue import Queue
+from hipedge.store.service import Heartbeat, Service, Totals
+from hipedge.store.states import TERMINAL, PathState
+from hipedge.store.store import Store
 
 # Longer than any healthy pause between scans: `rescan_s`, and 30 s of a locked database.
 STALE_AFTER = timedelta(minutes=5)

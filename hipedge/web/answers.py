@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.responses import RedirectResponse, Response
 
 from hipedge.errors import InputError, StaleAnswer
-from hipedge.store import Case, Feedback, Shown, Verdict
+from hipedge.store.feedback import Feedback, Shown, Verdict
+from hipedge.store.rows import Case
 from hipedge.types import Category, Side
 from hipedge.web.site import Site
 from hipedge.web.visit import NotFound, Visit

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 import hipedge
 from hipedge.errors import HipedgeError, InputError, StaleAnswer, StoreError
-from hipedge.store import Accounts, Login, Role
+from hipedge.store.accounts import Accounts, Login, Role
 from hipedge.web import answers, films, pages, reading
 from hipedge.web.dashboard import dashboard
 from hipedge.web.decoder import Busy

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from hipedge.config import Settings
-from hipedge.store import Case
+from hipedge.store.rows import Case
 from hipedge.web.decoder import MAX_WAITING, Decoder
 from hipedge.web.levels import Unavailable, first_halvings, level_request
 from hipedge.web.server import decoder_of

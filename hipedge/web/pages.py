@@ -13,9 +13,9 @@ from starlette.responses import Response
 from hipedge.review.agreement import ALARM_AT, BASELINE, agreement_of
 from hipedge.review.worklist import describe_model
 from hipedge.rules.decide import HARDWARE_NOTE
-from hipedge.store import Answer, Case, CaseFilter, CaseList, Feedback, Verdict
-from hipedge.store.feedback import without_corrected
-from hipedge.store.pages import COUNT_LIMIT
+from hipedge.store.feedback import Answer, Feedback, Verdict, without_corrected
+from hipedge.store.pages import COUNT_LIMIT, CaseFilter, CaseList
+from hipedge.store.rows import Case
 from hipedge.store.studies import NONE_RESERVED, Reserved
 from hipedge.types import ABNORMAL, CATEGORIES, HARDWARE, Finding, ScoredHip
 from hipedge.web.decoder import Busy

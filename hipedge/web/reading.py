@@ -14,17 +14,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from hipedge.csv_input import finite_number
 from hipedge.errors import InputError
-from hipedge.store import (
-    Event,
-    Opening,
-    Phase,
-    Readings,
-    Standing,
-    Studies,
-    Study,
-    StudyHip,
-)
-from hipedge.store.readings import CONFIDENCES, OF_PAGE
+from hipedge.store.readings import CONFIDENCES, OF_PAGE, Event, Opening, Readings, Standing
+from hipedge.store.studies import Phase, Studies, Study, StudyHip
 from hipedge.types import CATEGORIES, Category
 from hipedge.web.decoder import Busy
 from hipedge.web.films import check_halvings, level_response

@@ -9,8 +9,9 @@ from starlette.responses import HTMLResponse
 
 import hipedge
 from hipedge.errors import CODES, Code
-from hipedge.store import Phase, Verdict
 from hipedge.store.connection import utc_moment, utc_now
+from hipedge.store.feedback import Verdict
+from hipedge.store.studies import Phase
 from hipedge.text import printable
 from hipedge.types import CATEGORIES, Finding, Mark
 from hipedge.web.charts import duration

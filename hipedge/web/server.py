@@ -18,7 +18,7 @@ from hipedge.errors import ConfigError, InputError, InstallationError
 from hipedge.pipeline.workers import Limits
 from hipedge.review.worklist import open_review
 from hipedge.service_log import is_service, notify_systemd
-from hipedge.store import Accounts
+from hipedge.store.accounts import Accounts
 from hipedge.web.app import create_app
 from hipedge.web.decoder import CACHE_BYTES, Decoder
 from hipedge.web.guard import host_name

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hipedge.errors import HipedgeError
-from hipedge.store import Accounts, Login, Role, User
+from hipedge.store.accounts import Accounts, Login, Role, User
 from hipedge.web.limits import RateLimit
 from hipedge.web.passwords import is_password
 

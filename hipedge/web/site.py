@@ -13,9 +13,12 @@ from hipedge.config import Settings
 from hipedge.errors import StoreError
 from hipedge.review.worklist import site_rules
 from hipedge.rules.decide import Rule
-from hipedge.store import Accounts, CasePages, Reserved, Role, Service, Store, Studies
+from hipedge.store.accounts import Accounts, Role
 from hipedge.store.connection import utc_now
-from hipedge.store.studies import NONE_RESERVED
+from hipedge.store.pages import CasePages
+from hipedge.store.service import Service
+from hipedge.store.store import Store
+from hipedge.store.studies import NONE_RESERVED, Reserved, Studies
 from hipedge.web.decoder import Decoder
 from hipedge.web.sessions import Sessions
 

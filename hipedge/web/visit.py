@@ -12,7 +12,10 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 
 from hipedge.errors import HipedgeError, InputError, StoreError
-from hipedge.store import Case, CaseFilter, CaseList, Cursor, Login, Reserved
+from hipedge.store.accounts import Login
+from hipedge.store.pages import CaseFilter, CaseList, Cursor
+from hipedge.store.rows import Case
+from hipedge.store.studies import Reserved
 from hipedge.types import Category
 from hipedge.web.site import Review
 

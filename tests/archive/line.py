@@ -15,12 +15,12 @@ from hipedge.archive.lease import Lease
 from hipedge.archive.stages import Inference, Reader
 from hipedge.config import Settings
 from hipedge.errors import HipedgeError
-from hipedge.locate import read_hips_csv
+from hipedge.locate.given import read_hips_csv
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.screen import screen
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import CATEGORIES
 from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
 

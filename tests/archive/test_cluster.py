@@ -8,7 +8,7 @@ pytest.importorskip("ray", reason="needs the extra ray")
 
 from benchmarks.archive import Nodes, hipedge, rows, run_and_kill
 from hipedge.archive.folder import ArchiveFolder
-from hipedge.store import Store
+from hipedge.store.store import Store
 from tests.archive.line import request, screened, write_films
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of Ray, in this process

@@ -17,7 +17,7 @@ from hipedge.archive.stages import Inference, Reader
 from hipedge.archive.strikes import Strikes
 from hipedge.archive.table import outcomes_of
 from hipedge.errors import Code, ConfigError, HipedgeError, StoreError
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import Refusal
 from tests.archive.line import archive, request, screened, shard_table, stages, write_films
 from tests.watch.clinic import dicom

@@ -20,8 +20,8 @@ from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.merge import merge
 from hipedge.archive.source import download, list_source
 from hipedge.errors import Code, InputError, Refused
-from hipedge.store import Store
 from hipedge.store.rows import path_from_text, path_to_text
+from hipedge.store.store import Store
 from tests.archive.line import archive, request, screened, write_films
 
 CONTENTS = (

@@ -9,7 +9,7 @@ pytest.importorskip("ray", reason="needs the extra ray")
 from benchmarks.archive import rows
 from hipedge.archive.folder import ArchiveFolder
 from hipedge.archive.merge import merge
-from hipedge.store import Store
+from hipedge.store.store import Store
 from tests.archive.line import archive, request, screened, write_films
 from tests.old_database import make_old
 from tests.watch.clinic import dicom

@@ -10,8 +10,10 @@ from PIL import Image
 
 from hipedge.dicom.read import read
 from hipedge.imaging.area import CroppedPixels, WholePixels
-from hipedge.locate import GivenHips, Heads, locate
 from hipedge.locate.exposures import parts_of, search
+from hipedge.locate.given import GivenHips
+from hipedge.locate.heads import Heads
+from hipedge.locate.rules import locate
 from hipedge.locate.upright import quarter_turns
 from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.types import Box, CropGeometry, Mark, Radiograph, Side

@@ -3,7 +3,7 @@
 import pytest
 
 from hipedge.errors import InputError
-from hipedge.locate import GivenHip, GivenHips, read_hips_csv
+from hipedge.locate.given import GivenHip, GivenHips, read_hips_csv
 from hipedge.types import Box, Side
 from tests.builders import content, film, sha
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from hipedge.dicom.read import read
-from hipedge.locate import find_heads
+from hipedge.locate.heads import find_heads
 from hipedge.locate.pelvis import HALF_DISTANCE_MM, OUTLINES
 
 CENTRES = Path(__file__).parents[1] / "data" / "fracatlas_centres.csv"

@@ -5,7 +5,7 @@ import pytest
 
 from hipedge.imaging.area import WholePixels
 from hipedge.imaging.geometry import is_turned
-from hipedge.locate import Heads, locate
+from hipedge.locate.heads import Heads
 from hipedge.locate.learned import (
     HEAT_PX,
     THUMBNAIL_PX,
@@ -16,6 +16,7 @@ from hipedge.locate.learned import (
     peak,
     read_turns,
 )
+from hipedge.locate.rules import locate
 from hipedge.locate.upright import turn_upright, turned_orientation
 from hipedge.types import CropGeometry, Film, Mark, Radiograph, Side
 

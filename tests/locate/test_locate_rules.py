@@ -11,7 +11,9 @@ from hipedge.imaging.geometry import (
     crop_box,
     is_mirrored,
 )
-from hipedge.locate import GivenHip, Heads, locate
+from hipedge.locate.given import GivenHip
+from hipedge.locate.heads import Heads
+from hipedge.locate.rules import locate
 from hipedge.types import Box, CropGeometry, Laterality, Mark, Radiograph, Side
 from tests.builders import film
 

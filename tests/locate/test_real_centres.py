@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("benchmarks.locator_real", reason="part of the checkout, with its extras")
 
 from benchmarks.locator_real import CENTRES, Film, films, look, measure, turned
-from hipedge.locate import Heads
+from hipedge.locate.heads import Heads
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -9,7 +9,7 @@ from dicomweb_client.web import DICOMwebClient
 
 from hipedge.network.spool import SpooledFilm
 from hipedge.pipeline.workers import Workers
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import Category
 from tests.network.node import Node, dcmtk
 from tests.pacs import AE_TITLE, Orthanc, on_loopback

@@ -8,7 +8,7 @@ import pytest
 
 from hipedge.dicom.read import Payload
 from hipedge.errors import Code, InstallationError, Refused
-from hipedge.locate import read_hips_csv
+from hipedge.locate.given import read_hips_csv
 from hipedge.pipeline import preprocess
 from hipedge.pipeline.preprocessor import Prepared, Preprocessor
 from hipedge.types import CropGeometry, Known, Mark, Refusal

@@ -8,13 +8,13 @@ import pytest
 from hipedge.backends.fake import FakeBackend
 from hipedge.config import Settings
 from hipedge.errors import InstallationError
-from hipedge.locate import read_hips_csv
+from hipedge.locate.given import read_hips_csv
 from hipedge.model import ModelFolder
 from hipedge.pipeline.batching import BatchScheduler
 from hipedge.pipeline.screen import screen
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import Category
 from hipedge.watch.retry import RetryResult, retry
 from tests.dicom.dicom_films import EXPLICIT, RLE

@@ -6,7 +6,7 @@ import numpy as np
 
 from hipedge.dicom.read import Payload
 from hipedge.locate.upright import turns_of
-from hipedge.store import ResultPolicy
+from hipedge.store.outbox import ResultPolicy
 from hipedge.types import Box, Category, Hip, Refusal, ScoredHip, Side
 from tests.builders import RULE, scored_hip, screened
 from tests.builders import film as described

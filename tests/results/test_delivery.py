@@ -24,7 +24,9 @@ from hipedge.config import Settings
 from hipedge.errors import Code, ConfigError
 from hipedge.network.sending import Interrupted, Rejected, Unreachable
 from hipedge.network.stow import QidoServer, StowServer, authorization_of
-from hipedge.store import Deliveries, Outbox, ResultPolicy, Store
+from hipedge.store.deliveries import Deliveries
+from hipedge.store.outbox import Outbox, ResultPolicy
+from hipedge.store.store import Store
 from hipedge.types import Category
 from hipedge.watch.results import ResultDispatcher, read_back_of, receivers_of, result_policy
 from hipedge.watch.sender import ResultSender

@@ -15,7 +15,7 @@ from hipedge.results.build import Builder, file_bytes
 from hipedge.results.codes import load_codes
 from hipedge.results.kinds import Kind
 from hipedge.results.source import NotReportable, read_source, tolerant
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import Box, Category, Mark, Side
 from tests.results.recorded import PATIENT, STUDY, record, record_refusal, scored
 

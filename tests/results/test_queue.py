@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from hipedge.errors import Code
-from hipedge.store import Outbox, ResultPolicy, Store
+from hipedge.store.outbox import Outbox, ResultPolicy
+from hipedge.store.store import Store
 from hipedge.types import ABNORMAL, Category, Refusal
 from tests.builders import RULE, film, scored_hip, screened
 from tests.store.test_store import start

@@ -5,7 +5,8 @@ from pydicom import dcmread
 from typer.testing import CliRunner
 
 from hipedge.cli import app
-from hipedge.store import ResultPolicy, Store
+from hipedge.store.outbox import ResultPolicy
+from hipedge.store.store import Store
 from hipedge.types import Category, Side
 from tests.pacs import AE_TITLE
 from tests.results.recorded import record, scored

@@ -10,7 +10,8 @@ import trustme
 from hipedge.config import Settings
 from hipedge.network.sending import Interrupted, Rejected, Unreachable
 from hipedge.network.stow import QidoServer, StowServer
-from hipedge.store import Outbox, ResultPolicy, Store
+from hipedge.store.outbox import Outbox, ResultPolicy
+from hipedge.store.store import Store
 from hipedge.types import Category
 from tests.loopback import Handler, LoopbackServer
 from tests.results.recorded import record, scored

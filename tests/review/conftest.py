@@ -11,7 +11,7 @@ from hipedge.cli import main
 from hipedge.config import Settings
 from hipedge.model.card import card_id, card_json
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Store
+from hipedge.store.store import Store
 
 
 @pytest.fixture

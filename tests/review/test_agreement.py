@@ -5,7 +5,7 @@ import random
 import pytest
 
 from hipedge.review.agreement import ALARM_AT, BASELINE, WINDOW, agreement_of, cusum, wilson
-from hipedge.store import Answer, Shown, Verdict
+from hipedge.store.feedback import Answer, Shown, Verdict
 from hipedge.types import Category, Side
 from tests.builders import content
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hipedge.errors import CODES, Code, State
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.review.worklist import max_flag_probability
 from hipedge.types import CATEGORIES, Category, Finding, Mark, Priority, Refusal, Side

@@ -11,8 +11,10 @@ from sqlite_utils import Database
 
 from hipedge.dicom.read import Payload
 from hipedge.errors import Code, StoreError
-from hipedge.store import Feedback, Queue, Store, schema
-from hipedge.store.feedback import Shown, Verdict
+from hipedge.store import schema
+from hipedge.store.feedback import Feedback, Shown, Verdict
+from hipedge.store.queue import Queue
+from hipedge.store.store import Store
 from hipedge.types import Category, Known, Refusal, Side
 from tests.builders import RULE, film, screened
 from tests.old_database import make_old, rows

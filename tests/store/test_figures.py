@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from hipedge.errors import CODES, Code
-from hipedge.store import Feedback, Queue, Store, Verdict
+from hipedge.store.feedback import Feedback, Verdict
 from hipedge.store.figures import UNCERTAIN, Answers, FilmCounts, count_figures
+from hipedge.store.queue import Queue
+from hipedge.store.store import Store
 from hipedge.types import ABNORMAL, Category, Refusal, Side
 from tests.builders import RULE, content, film, scored_hip, screened
 

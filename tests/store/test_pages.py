@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hipedge.errors import Code, InputError, StaleAnswer
-from hipedge.store import CaseFilter, CaseList, CasePages, Cursor, Feedback, Shown, Store, Verdict
-from hipedge.store.pages import MAX_FILMS_OF_PATIENT
+from hipedge.store.feedback import Feedback, Shown, Verdict
+from hipedge.store.pages import MAX_FILMS_OF_PATIENT, CaseFilter, CaseList, CasePages, Cursor
+from hipedge.store.store import Store
 from hipedge.types import ABNORMAL, Category, Mark, Refusal, Side
 from tests.builders import RULE, content, film, scored_hip, screened
 
@@ -180,7 +181,7 @@ def test_an_answer_is_corrected_once_and_by_its_reader_alone(store):
 
 
 def test_answers_stay_when_results_are_removed(store):
-    from hipedge.store import Queue
+    from hipedge.store.queue import Queue
 
     store.record(run_of(store), [screened(film("a"), rule=RULE)], RULE)
     feedback = Feedback(store)

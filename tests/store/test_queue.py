@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from hipedge.errors import Code
-from hipedge.store import Finished, Outbox, PathState, Queue, Service, Store, Totals
+from hipedge.store.outbox import Outbox
+from hipedge.store.queue import Finished, Queue
+from hipedge.store.service import Service, Totals
+from hipedge.store.states import PathState
+from hipedge.store.store import Store
 from hipedge.types import Category, Known, Refusal
 from tests.builders import RULE, content, film, scored_hip, screened
 from tests.store.test_store import start

@@ -13,8 +13,10 @@ import pytest
 
 from hipedge.errors import Code, State, StoreError, StoreUnavailable
 from hipedge.rules import decide as decide_module
-from hipedge.store import Outbox, Queue, Store
+from hipedge.store.outbox import Outbox
+from hipedge.store.queue import Queue
 from hipedge.store.schema import migrations
+from hipedge.store.store import Store
 from hipedge.types import (
     ABNORMAL,
     CATEGORIES,

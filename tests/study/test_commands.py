@@ -20,7 +20,7 @@ from hipedge.errors import Code, InputError
 from hipedge.model.card import Card, Status, card_id, card_json
 from hipedge.rules.decide import decide
 from hipedge.rules.flags import softmax
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.study.cases import match_predictions
 from hipedge.study.inputs import FilmName, Label
 from hipedge.study.recorded import RecordedNames, RecordedPictures, read_recorded_predictions

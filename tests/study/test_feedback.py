@@ -8,7 +8,8 @@ from hipedge.cli import main
 from hipedge.config import Settings
 from hipedge.model.card import card_id, card_json
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Feedback, Shown, Store, Verdict
+from hipedge.store.feedback import Feedback, Shown, Verdict
+from hipedge.store.store import Store
 from hipedge.types import Category, Side
 from tests.builders import film, scored_hip, screened
 

@@ -7,7 +7,7 @@ from PIL import Image
 from hipedge.dicom.read import read
 from hipedge.errors import InputError
 from hipedge.imaging.prepare import prepare
-from hipedge.locate import locate
+from hipedge.locate.rules import locate
 from hipedge.train.augment import Strength, augment
 from hipedge.train.data import LabelledCrops, check_pixels, prepare_crops
 from hipedge.train.manifest import read_manifest

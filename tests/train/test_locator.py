@@ -9,7 +9,7 @@ from torch import nn
 
 from hipedge.dicom.read import read
 from hipedge.errors import BackendError, ConfigError, InputError
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.locate.learned import LearnedLocator, LocatorScores, make_thumbnail
 from hipedge.locate.session import OnnxLocator
 from hipedge.pipeline.preprocessor import Preprocessor

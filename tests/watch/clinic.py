@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hipedge.config import Settings
-from hipedge.locate import read_hips_csv
+from hipedge.locate.given import read_hips_csv
 from hipedge.service_log import configure_logging
 from hipedge.types import CATEGORIES, Category
 from hipedge.watch import watch

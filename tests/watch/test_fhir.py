@@ -11,7 +11,8 @@ from fhir.resources.R4B.communication import Communication
 from hipedge.config import Settings
 from hipedge.errors import ConfigError
 from hipedge.rules.decide import HARDWARE_NOTE
-from hipedge.store import Outbox, Store
+from hipedge.store.outbox import Outbox
+from hipedge.store.store import Store
 from hipedge.types import CATEGORIES, HARDWARE, Category, Mark, Side
 from hipedge.watch.fhir import communication
 from hipedge.watch.notify import Dispatcher, Fhir, channels_of, compose

@@ -13,7 +13,7 @@ import pytest
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.pipeline.workers import Limits, WorkerCrash, Workers
 from hipedge.types import Category, CropGeometry, Refusal

@@ -13,8 +13,12 @@ from sqlite_utils import Database
 
 from hipedge.cli import main
 from hipedge.errors import Code, ConfigError, StoreError
-from hipedge.store import TRANSITIONS, Outbox, PathState, Queue, Service, Store, backup
+from hipedge.store.outbox import Outbox
+from hipedge.store.queue import Queue
 from hipedge.store.schema import migrations
+from hipedge.store.service import Service, backup
+from hipedge.store.states import TRANSITIONS, PathState
+from hipedge.store.store import Store
 from hipedge.types import Category, Refusal
 from hipedge.watch.done import DoneDir
 from hipedge.watch.retry import RetryResult, retry

@@ -7,7 +7,10 @@ import pytest
 
 from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import Workers
-from hipedge.store import Outbox, Queue, Service, Store
+from hipedge.store.outbox import Outbox
+from hipedge.store.queue import Queue
+from hipedge.store.service import Service
+from hipedge.store.store import Store
 from hipedge.types import Category
 from hipedge.watch.done import DoneDir
 from hipedge.watch.inference import Inference

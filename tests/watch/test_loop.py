@@ -20,7 +20,10 @@ from hipedge.errors import (
 from hipedge.pipeline.batching import Scored
 from hipedge.pipeline.results import ResultPipeline
 from hipedge.pipeline.workers import WorkerCrash
-from hipedge.store import Outbox, Queue, Service, Store
+from hipedge.store.outbox import Outbox
+from hipedge.store.queue import Queue
+from hipedge.store.service import Service
+from hipedge.store.store import Store
 from hipedge.types import Category, Refusal
 from hipedge.watch import loop as loop_module
 from hipedge.watch.alarms import Alarm, Alarms

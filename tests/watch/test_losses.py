@@ -15,7 +15,7 @@ import pytest
 from hipedge.backends import open_backend
 from hipedge.backends.fake import FakeBackend
 from hipedge.errors import BackendError, BackendLost, InstallationError
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.pipeline.preprocessor import Preprocessor
 from hipedge.store import connection
 from hipedge.types import Category, CropGeometry

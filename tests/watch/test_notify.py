@@ -18,7 +18,8 @@ import trustme
 
 from hipedge.config import Settings
 from hipedge.errors import ConfigError, StoreUnavailable
-from hipedge.store import Outbox, Store
+from hipedge.store.outbox import Outbox
+from hipedge.store.store import Store
 from hipedge.types import Category, Side
 from hipedge.watch import notify
 from hipedge.watch.notify import (

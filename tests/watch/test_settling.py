@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hipedge.errors import Code, InputError, InstallationError, StoreError
-from hipedge.locate import GivenHips
+from hipedge.locate.given import GivenHips
 from hipedge.pipeline.preprocessor import Preprocessor
-from hipedge.store import Store
+from hipedge.store.store import Store
 from hipedge.types import Category, CropGeometry, Refusal
 from hipedge.watch import settle
 from hipedge.watch.folders import Folders, mount_of, refuse_network

@@ -20,8 +20,9 @@ from hipedge.dicom.read import load, read
 from hipedge.model.card import card_id, card_json
 from hipedge.pipeline.workers import Limits
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Accounts, Role, Store
+from hipedge.store.accounts import Accounts, Role
 from hipedge.store.connection import utc_now
+from hipedge.store.store import Store
 from hipedge.types import Box, Category, Hip, ScoredHip, Side
 from hipedge.web.app import create_app
 from hipedge.web.decoder import Decoder

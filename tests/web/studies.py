@@ -8,8 +8,8 @@ import pytest
 
 from hipedge.cli import main
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Studies
 from hipedge.store.connection import utc_now
+from hipedge.store.studies import Studies
 from hipedge.types import CATEGORIES, Category, Side
 from tests.builders import scored_hip, screened
 

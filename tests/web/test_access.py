@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from hipedge.errors import InputError, StoreError
-from hipedge.store import Accounts
+from hipedge.store.accounts import Accounts
 from hipedge.web import guard
 from hipedge.web.limits import RateLimit
 from hipedge.web.passwords import hash_password, is_password

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hipedge.errors import StoreError
-from hipedge.store import Feedback, Store, Verdict
+from hipedge.store.feedback import Feedback, Verdict
+from hipedge.store.store import Store
 from hipedge.types import Category, Side
 
 from .conftest import answer, form_of

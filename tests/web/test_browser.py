@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Feedback, Store, Verdict
+from hipedge.store.feedback import Feedback, Verdict
+from hipedge.store.store import Store
 from hipedge.types import Category, Side
 from tests.builders import scored_hip, screened
 from tests.dicom.dicom_films import JPEG_2000_LOSSLESS

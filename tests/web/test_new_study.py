@@ -8,7 +8,8 @@ import pytest
 
 from hipedge.dicom.read import load, read
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Accounts, Phase, Studies
+from hipedge.store.accounts import Accounts
+from hipedge.store.studies import Phase, Studies
 from hipedge.study.inputs import PHASES, read_labels, read_predictions, read_reads
 from hipedge.types import CATEGORIES, Category, Mark, Side
 from tests.builders import scored_hip, screened

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from hipedge.dicom.read import load
-from hipedge.store import Store
+from hipedge.store.store import Store
 from tests.old_database import make_old, rows
 
 from .conftest import answer

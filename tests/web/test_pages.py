@@ -12,7 +12,9 @@ import pytest
 
 from hipedge.errors import Code
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Accounts, Service, Store
+from hipedge.store.accounts import Accounts
+from hipedge.store.service import Service
+from hipedge.store.store import Store
 from hipedge.types import Category, Mark, Refusal
 from tests.builders import content, film, scored_hip, screened
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from hipedge.store import Readings, Studies
+from hipedge.store.readings import Readings
+from hipedge.store.studies import Studies
 from hipedge.types import CATEGORIES
 
 from .conftest import PASSWORD, served

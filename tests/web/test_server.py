@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from hipedge.errors import ConfigError, InputError
-from hipedge.store import Accounts, Role
+from hipedge.store.accounts import Accounts, Role
 from hipedge.web.passwords import hash_password
 from hipedge.web.server import is_loopback, serve
 

@@ -13,7 +13,10 @@ import pytest
 
 from hipedge.errors import StoreError
 from hipedge.rules.site_rule import site_rule
-from hipedge.store import Accounts, Readings, Role, Store, Studies
+from hipedge.store.accounts import Accounts, Role
+from hipedge.store.readings import Readings
+from hipedge.store.store import Store
+from hipedge.store.studies import Studies
 from hipedge.types import CATEGORIES, Category, Side
 from hipedge.web import guard
 from tests.builders import scored_hip, screened
