@@ -7,8 +7,8 @@ medians. Wall time is from the start of the process to its end. Processor time i
 processes, also of those that outlive it: this process adopts and awaits them
 (PR_SET_CHILD_SUBREAPER, prctl(2)). `screen` runs the model that ships, records into a new database
 each time, and reads a phantom (JPEG-LS), for which the extra `phantom` must be installed here.
-`--python` is the interpreter of the environment to measure: what else is installed in one slows
-imports down.
+`--python` is the interpreter of the environment to measure with this checkout: what else is
+installed in one slows imports down. On a machine with other work, wall times say little.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import numpy as np
 from benchmarks.environment import environment
 from hipedge.phantom import develop, draw_film, write_film
 
+ROOT = Path(__file__).parents[1]
 PR_SET_CHILD_SUBREAPER = 36
 SEED = 7
 BACKENDS = ("onnxruntime", "openvino")
@@ -47,7 +48,8 @@ class Run:
 def timed(command: list[str], folder: Path) -> Run:
     """Run a command in a folder. Raises `CalledProcessError` where it fails."""
     before, start = _children_s(), time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=folder, env=environ, check=True, capture_output=True)
     wall_s = time.perf_counter() - start
     _await_orphans()
     return Run(wall_s, _children_s() - before)
@@ -126,7 +128,7 @@ def main() -> None:
         content = {
             "environment": where,
             "load_average": load_average,
-            "command": f"--repeats {arguments.repeats}",
+            "command": f"--python PYTHON --repeats {arguments.repeats}",
             "repeats": arguments.repeats,
             "figures": figures,
         }

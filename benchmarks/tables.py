@@ -214,8 +214,9 @@ def _start(figures: Mapping[str, Mapping[str, float]]) -> str:
         " into a new database, takes from its start to its end"
         f" {ort['wall_s']:.2f} s with ONNX Runtime and {openvino['wall_s']:.2f} s with OpenVINO"
         f" ({ort['core_s']:.2f} and {openvino['core_s']:.2f} s of processor time, of all its"
-        f" processes); `hipedge flagged` takes {figures['flagged']['wall_s']:.2f} s, and `hipedge"
-        f" --help` {figures['help']['wall_s']:.2f} s."
+        f" processes); `hipedge flagged` takes {figures['flagged']['wall_s']:.2f} s, and the list"
+        f" of commands {figures['help']['wall_s']:.2f} s. Nothing is installed there but what these"
+        " need."
     )
 
 

@@ -11,12 +11,14 @@ import os
 import sys
 from contextlib import suppress
 
+HELP = frozenset({"-h", "--help"})
+
 
 def main() -> None:
     """Prepare what must be ready before the first import of a library, and run the command line."""
     _let_blas_sleep()
     _collect_no_modules()
-    if sys.argv[1:2] == ["screen"]:
+    if sys.argv[1:2] == ["screen"] and not HELP.intersection(sys.argv):
         _start_fork_server()
     from hipedge.cli import main as run
 

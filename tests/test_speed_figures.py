@@ -101,7 +101,7 @@ def start():
     return {
         "environment": ENVIRONMENT,
         "load_average": 0.2,
-        "command": "--repeats 7",
+        "command": "--python PYTHON --repeats 7",
         "repeats": 7,
         "figures": {
             "help": times(0.14, 0.139),
@@ -170,8 +170,11 @@ def test_a_run_says_how_flat_its_rate_and_memory_stayed(peers, scaling, pipeline
 def test_the_start_is_told_for_each_backend(peers, scaling, pipeline, start):
     text = tables.render(peers, scaling, pipeline, start).replace("\n", " ")
     assert "0.61 s with ONNX Runtime and 0.75 s with OpenVINO (1.04 and 1.24 s of processor" in text
-    assert "`hipedge flagged` takes 0.34 s, and `hipedge --help` 0.14 s." in text
-    assert "The start: `python -m benchmarks.start --repeats 7` at commit abc1234" in text
+    assert "`hipedge flagged` takes 0.34 s, and the list of commands 0.14 s." in text
+    assert (
+        "The start: `python -m benchmarks.start --python PYTHON --repeats 7` at commit abc1234"
+        in text
+    )
 
 
 def test_the_whole_line_is_held_against_its_parts(peers, scaling, pipeline, start):
