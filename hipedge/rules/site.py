@@ -12,19 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hipedge import __version__
 from hipedge.config import SITE_CALIBRATION_FILE
 from hipedge.errors import InputError
+from hipedge.rules.joint_fit import FittedPoint, JointFit
 from hipedge.rules.operating_points import OperatingPoint
 from hipedge.types import CATEGORIES, OTHER_WEIGHT, Category, FlagCriterion
-
-if TYPE_CHECKING:
-    # A site file is read at every start, and seldom fitted.
-    from hipedge.rules.joint_fit import FittedPoint, JointFit
 
 # Format 1, of hipedge 0.1, had thresholds on probabilities, fitted category by category.
 FORMATS = (1, 2)
