@@ -201,10 +201,21 @@ def test_a_film_of_any_bits_and_sign_may_be_decoded_at_a_lower_resolution(
 
 
 @pytest.mark.skipif(not HAS_HTJ2K, reason="this imagecodecs has no HTJ2K encoder")
-def test_samples_that_use_bits_above_the_stored_ones_are_decoded_whole(read_bytes):
-    clean = texture()
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [
+        (SHAPE, slice(300, 500), slice(400, 700)),
+        (SHAPE, slice(10, 70), slice(10, 210)),  # dark: hardly above what can be stored
+        (SHAPE, slice(900, 910), slice(1100, 1140)),  # small and bright
+        ((200, 240), slice(50, 53), slice(50, 53)),  # not halved for the overview
+    ],
+)
+def test_samples_that_use_bits_above_the_stored_ones_are_decoded_whole(
+    shape, rows, columns, read_bytes
+):
+    clean = texture(shape=shape)
     values = clean.copy()
-    values[300:500, 400:700] |= 1 << 12
+    values[rows, columns] |= 1 << 12
     frame = imagecodecs.htj2k_encode(values, reversible=True)
     radiograph = read_bytes(windowed(clean, HTJ2K_LOSSLESS, bits=12, fragments=[frame]))
     plain = read_bytes(windowed(clean, EXPLICIT, bits=12))
