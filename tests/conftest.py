@@ -12,8 +12,9 @@ from hipedge.types import CropGeometry
 
 @pytest.hookimpl(optionalhook=True)  # the core's tests run without pytest-xdist
 def pytest_xdist_auto_num_workers():
-    """Return one process more than there are cores: tests of the service mostly wait for it."""
-    return (os.cpu_count() or 1) + 1
+    """Return one process more than there are cores for this one: tests of the service mostly wait
+    for it."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
