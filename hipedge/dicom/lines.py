@@ -22,7 +22,7 @@ def medians_of_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the median of each row of (N, M), in a quarter of the time that numpy's takes."""
     middle = values.shape[1] // 2
     parts = np.partition(values, middle, axis=1)
-    upper: NDArray[np.float32] = parts[:, middle]
-    if values.shape[1] % 2:
-        return upper
-    return (parts[:, :middle].max(axis=1) + upper) / np.float32(2)
+    medians: NDArray[np.float32] = parts[:, middle]
+    if values.shape[1] % 2 == 0:
+        medians = (parts[:, :middle].max(axis=1) + medians) / np.float32(2)
+    return medians
