@@ -42,8 +42,8 @@ from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
 FEWEST_BITS = 8
 # Low-pass bands overshoot their range at edges. If more than a share of their values does so by
 # more than a share of the range, or one of them by far more, samples use bits above the stored
-# ones. Of 500 pictures (250 radiographs and their negatives) 0.17 % of an overview does at most, by 0.43 of
-# the range at most.
+# ones. Of 500 pictures (250 radiographs and their negatives) 0.17 % of an overview does at most, by
+# 0.43 of the range at most.
 _OVERSHOOT, _MOST_OVERSHOOTING = 1 / 64, 1 / 400
 _LARGEST_OVERSHOOT = 1 / 2
 

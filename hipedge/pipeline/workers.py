@@ -91,7 +91,8 @@ class Workers(Generic[T, R]):
     `function` is pickled once per process, so it may hold large data. Where it has an attribute
     `imports`, these modules are imported before it is first called. Its exceptions are raised in
     this process. A `BaseException` that is no `Exception`, such as a panic of a Rust library, ends
-    the worker, whose state is then unknown.
+    the worker, whose state is then unknown. Raises `InstallationError` where the fork server dies
+    of its imports.
     """
 
     def __init__(self, function: Callable[[T], R], count: int, limits: Limits | None = None):
@@ -216,7 +217,13 @@ class Workers(Generic[T, R]):
         self._waiting.extendleft(reversed(worker.items))
 
     def _new_worker(self) -> _Worker[T, R]:
-        return _Worker(self._context, self._function, self._limits)
+        try:
+            return _Worker(self._context, self._function, self._limits)
+        except (EOFError, ConnectionError) as error:
+            raise InstallationError(
+                "no worker process can be started, since what they need cannot be imported: see "
+                "above, and check whether `hipedge doctor` runs"
+            ) from error
 
 
 class _Worker(Generic[T, R]):

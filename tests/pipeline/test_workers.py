@@ -334,6 +334,29 @@ def test_workers_that_cannot_start_are_an_error_and_not_the_fault_of_the_files()
         list(workers.run(range(3), lambda _: None))
 
 
+NEEDY = """
+from hipedge.errors import InstallationError
+from hipedge.pipeline.workers import Workers
+
+class Needy:
+    imports = ("broken",)
+
+try:
+    Workers(Needy(), 1)
+except InstallationError as error:
+    print(error)
+"""
+
+
+def test_imports_that_fail_in_the_fork_server_are_an_error_that_says_so(tmp_path):
+    (tmp_path / "broken.py").write_text("raise OSError('libbroken.so: cannot open shared object')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, "-c", NEEDY]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "no worker process can be started" in done.stdout, done.stderr
+    assert "libbroken.so" in done.stderr
+
+
 def test_collecting_waits_no_longer_than_it_is_told():
     with Workers(harm_or_square, 1, LIMITS) as workers:
         assert workers.collect(0.01) == []
