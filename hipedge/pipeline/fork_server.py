@@ -1,8 +1,9 @@
 """The fork server: the process that imports what worker processes need, once, and forks them.
 
 A fork of the main process would copy locks that threads of the runtime hold; the fork server has no
-threads. Its imports take as long as those of the main process, so it is started before them: this
-module imports nothing else of hipedge but the errors.
+threads but numpy's (OpenBLAS), which end before each fork. Its imports take as long as those of the
+main process, so it is started before them: this module imports nothing else of hipedge but the
+errors.
 """
 
 from __future__ import annotations

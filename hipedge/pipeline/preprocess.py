@@ -95,8 +95,9 @@ def upright(task: Preprocessor, radiograph: Radiograph) -> tuple[Radiograph, Fin
 
 @lru_cache(maxsize=1)
 def open_locator(path: Path) -> ScoreThumbnail:
-    """Open a model's locator, once per process; without a locator ONNX Runtime is not imported.
+    """Open a model's locator, once per process.
 
+    ONNX Runtime is imported here, as a process without a locator may do without it.
     Raises `InstallationError` where it cannot be opened.
     """
     from hipedge.locate.session import OnnxLocator
