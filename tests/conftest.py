@@ -12,8 +12,9 @@ from hipedge.types import CropGeometry
 
 @pytest.hookimpl(optionalhook=True)  # the core's tests run without pytest-xdist
 def pytest_xdist_auto_num_workers():
-    """Return one process more than there are cores for this one: tests of the service mostly wait
-    for it."""
+    """Run one process more than there are cores: tests of the service mostly wait for it."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # the plugin takes that number
     return len(os.sched_getaffinity(0)) + 1
 
 

@@ -74,10 +74,18 @@ def can_be_decoded_in_part(coded: CodedFrame, header: Header) -> bool:
         and stream.origin == (0, 0)
         and stream.signed == form.signed
         and form.shift == 0
-        and stream.bits >= form.bits_stored
+        and (stream.bits == form.bits_stored or _only_deeper(coded))
         and can_be_averaged(form, header.grayscale)
         and not header.overlay_in_pixels
     )
+
+
+def _only_deeper(coded: CodedFrame) -> bool:
+    """Return whether a codestream has more bits than are stored, and holds the values themselves.
+
+    Those of a lossy one may exceed the range of what is stored, to which each is limited.
+    """
+    return coded.stream.bits > coded.form.bits_stored and not coded.codec.lossy
 
 
 def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Rendered:
