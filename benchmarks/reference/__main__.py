@@ -41,9 +41,9 @@ is the activation map of the predicted category.
 HEAD = (
     "These are the reference model's results on simulated hips that it has not seen, and on real"
     " films that took no part in its training. **None of them is diagnostic accuracy**: the first"
-    " are simulations, and the second have labels for two questions only, and were seen eleven times"
-    " while the network's padding and its last layers were chosen: confirm them on films that were"
-    " never used."
+    " are simulations, and the second have labels for two questions only, and were seen eleven"
+    " times while the network's backbone, its padding and its last layers were chosen: confirm them"
+    " on films that were never used."
 )
 
 
