@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 def means_of_parts(lines: NDArray[np.number[Any]], width: int) -> NDArray[np.float32]:
     """Average lines (N, width * M) over parts of `width` samples; return (N, M).
 
-    A product with a vector takes a fifth of the time that numpy's mean over a short axis takes.
+    Sums of every `width`-th sample take a third of the time that numpy's mean over a short axis
+    takes. A product with a vector would take less still, but in threads of BLAS, for which worker
+    processes have no cores.
     """
-    parts = np.ascontiguousarray(lines, np.float32).reshape(-1, width)
-    means: NDArray[np.float32] = parts @ np.full(width, 1 / width, np.float32)
-    return means.reshape(len(lines), -1)
+    samples = lines.astype(np.float32)
+    means = samples[:, ::width].copy()
+    for offset in range(1, width):
+        means += samples[:, offset::width]
+    means /= width
+    return means
 
 
 def medians_of_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
