@@ -11,6 +11,8 @@ from pathlib import Path
 from hipedge.machine import processor
 from hipedge.versions import versions
 
+# What benchmarks write: of several that are run in turn, the first changes it before the second.
+RESULTS = (":!/benchmarks/results", ":!/docs/img", ":!/README.md")
 # The fields of /proc/cpuinfo on x86, and on ARM (MIDR_EL1).
 NUMBERS = {
     "family": "cpu family",
@@ -33,14 +35,17 @@ def environment() -> dict[str, object]:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
+    """Return the commit, with `-dirty` where more than results of benchmarks was changed."""
+    commit = _git("describe", "--always")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *RESULTS)
+    return (f"{commit}-dirty" if changed else commit) or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    folder = Path(__file__).parent
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def describe_processor(cpuinfo: str) -> str:

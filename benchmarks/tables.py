@@ -67,7 +67,7 @@ def render(
         _filled(
             "Films a second, from a file to the network's crops: each loop reads, decodes, crops"
             f" and shrinks, in the way that its documents show. {_inputs(peers)} hipedge also"
-            " hashes the file, looks for damaged pixels (for which HTJ2K is decoded whole) and"
+            " hashes the file, looks for damaged pixels and"
             " finds the hips; the others do none of it, and are given the boxes: *the same work* is"
             " hipedge's rate without hashing and finding, by its processes' clocks. The"
             " careful loop (OpenCV) windows and shrinks only the crops, in one thread, with"
