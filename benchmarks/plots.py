@@ -147,8 +147,8 @@ def draw_scaling(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
         memory.plot(seconds, resident, color=BLUE, linewidth=1.6)
         memory.set_title("memory of all processes, MB", loc="left", color=INK, fontweight="bold")
         memory.set_xlabel("seconds", color=MUTED)
-        counts = [str(run["workers"]) for run in compared]
-        heights = {count: run["films_per_s"] for count, run in zip(counts, compared, strict=True)}
+        by_workers = sorted(compared, key=lambda run: int(run["workers"]))
+        heights = {str(run["workers"]): run["films_per_s"] for run in by_workers}
         bars = workers.bar(list(heights), list(heights.values()), color=BLUE, width=0.6)
         workers.bar_label(bars, [f"{value:.0f}" for value in heights.values()], color=INK)
         workers.set_title("films a second", loc="left", color=INK, fontweight="bold")
