@@ -16,7 +16,7 @@ def means_of_parts(lines: NDArray[np.number[Any]], width: int) -> NDArray[np.flo
     processes have no cores.
     """
     samples = lines.astype(np.float32)
-    means = samples[:, ::width].copy()
+    means: NDArray[np.float32] = samples[:, ::width].copy()
     for offset in range(1, width):
         means += samples[:, offset::width]
     means /= width
