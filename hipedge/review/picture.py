@@ -128,11 +128,14 @@ def heat_map(scored: ScoredHip, finding: Finding) -> NDArray[np.float32]:
 
 
 def blend_heat(film: NDArray[np.float32], box: Box, heat: NDArray[np.float32]) -> None:
-    """Blend a heat map (h, w), 0 to 1, into the part of `film` (H, W, 3) that lies in `box`."""
+    """Blend a heat map (h, w), 0 to 1, into the part of `film` (H, W, 3) that lies in `box`.
+
+    Each of its cells is drawn as one: smoothed, it would seem to point more exactly than it does.
+    """
     x0, y0, x1, y1 = (round(edge) for edge in (box.x0, box.y0, box.x1, box.y1))
     whole = np.asarray(
         Image.fromarray(np.ascontiguousarray(heat, np.float32)).resize(
-            (max(1, x1 - x0), max(1, y1 - y0)), Image.Resampling.BICUBIC
+            (max(1, x1 - x0), max(1, y1 - y0)), Image.Resampling.NEAREST
         )
     )
     top, left = max(0, y0), max(0, x0)
