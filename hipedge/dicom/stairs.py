@@ -63,7 +63,7 @@ def has_stair(samples: NDArray[np.integer[Any]], bits: int, block: tuple[int, in
     is_left, is_right = _is_step(below, above), _is_step(above, below)
     enough = np.count_nonzero(is_left, axis=1) + np.count_nonzero(is_right, axis=1) >= least
     return any(
-        _is_stair(below[row], above[row], is_left[row], is_right[row], int(telling[row]))
+        _is_stair(below[row], above[row], is_left[row], is_right[row], least[row], telling[row])
         for row in np.flatnonzero(enough)
     )
 
@@ -73,12 +73,14 @@ def _is_stair(
     above: NDArray[np.float32],
     is_left: NDArray[np.bool_],
     is_right: NDArray[np.bool_],
-    telling: int,
+    least: np.floating[Any],
+    telling: np.integer[Any],
 ) -> bool:
     """Return whether a row of blocks has steps below it up to one column, then above it.
 
     All are (M,): the heights of the steps, and where they are what is expected left and right of
-    that column. `telling` is the number of columns that say anything.
+    that column. `telling` is the number of columns that say anything, `least` that of those which
+    must agree.
     """
     left, right = _counts_before(is_left), _counts_before(is_right)
     agree = left + right[-1] - right
@@ -86,7 +88,7 @@ def _is_stair(
     start = int((agree - contrary).argmax())
     count = agree[start]
     if (
-        count < max(_LEAST_COLUMNS, _LEAST_EVEN_SHARE * telling)
+        count < least
         or min(left[start], count - left[start]) < _LEAST_SIDE * count
         or contrary[start] > _MOST_CONTRARY * count
     ):
