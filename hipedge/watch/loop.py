@@ -334,10 +334,12 @@ class WatchLoop:
         # Outcomes that were decided by the old rule are recorded under it first.
         if not self._reload_due or self._load_rule is None or self._outcomes:
             return
+        self._reload_due = False  # first, since a request during this reload asks for another one
         try:
             rule = self._load_rule()
             pipeline, decided = self._pipeline.apply(rule)
         except StoreUnavailable:
+            self._reload_due = True
             raise
         except HipedgeError:
             self._alarms.set(Alarm.RELOAD_FAILED, True)
@@ -346,7 +348,6 @@ class WatchLoop:
             self._alarms.set(Alarm.RELOAD_FAILED, False)
             event(logging.INFO, "reloaded", decisions=decided)
             self._on_commit()
-        self._reload_due = False
 
     def _publish_alarms(self) -> None:
         """Write the alarms to the database if they have changed."""

@@ -182,9 +182,10 @@ def file_events(roots: Sequence[Path], alarms: Alarms) -> Iterator[Callable[[], 
     thread.start()
 
     def pending() -> bool:
-        was_set = thread.pending.is_set()
-        thread.pending.clear()
-        return was_set
+        if not thread.pending.is_set():
+            return False
+        thread.pending.clear()  # only where it was set: an event may come between these lines
+        return True
 
     try:
         yield pending

@@ -431,6 +431,34 @@ def test_a_reload_happens_once(site):
     assert len(loads) == 1
 
 
+def test_a_reload_that_is_asked_for_during_another_one_follows_it(site):
+    loads = []
+
+    def load():
+        loads.append(1)
+        if len(loads) == 1:
+            site.pool.loop.reload()
+        return RULE
+
+    site.options["load_rule"] = load
+    site.run(each=lambda step: step == 1 and site.pool.loop.reload())
+    assert len(loads) == 2
+
+
+def test_a_reload_that_finds_the_database_unavailable_is_tried_again(site):
+    loads = []
+
+    def load():
+        loads.append(1)
+        if len(loads) == 1:
+            raise StoreUnavailable("locked")
+        return RULE
+
+    site.options["load_rule"] = load
+    site.run(each=lambda step: step == 1 and site.pool.loop.reload())
+    assert len(loads) == 2
+
+
 def test_a_new_rule_decides_on_the_films_that_follow(site):
     site.options["load_rule"] = lambda: replace(RULE, temperature=2.0)
     site.add("a")
