@@ -283,6 +283,7 @@ class Inference(Stage):
     def _decide(self, value: Sequence[_Read]) -> list[Attempted]:
         films = {id(read.result): read.result for read in value}
         self._batches.submit(film for film in films.values() if isinstance(film, Prepared))
+        self._batches.flush()
         ages = self._model.card.age_range_years
         decided = dict[int, Outcome]()
         while self._batches.is_busy:

@@ -234,6 +234,7 @@ def infer_alone(batches: BatchScheduler, films: Sequence[Prepared]) -> tuple[flo
     """Score the films as fast as the backend can; return wall-clock time and CPU time."""
     start, start_core = time.perf_counter(), time.process_time()
     batches.submit(films)
+    batches.flush()
     while batches.is_busy:
         batches.wait()
         batches.collect()

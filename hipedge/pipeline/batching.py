@@ -1,7 +1,8 @@
 """Inference: the hips of many films in batches, in a thread that owns the backend.
 
 A batch starts when it is full, or when the device is idle and the oldest hip has waited long
-enough. Runtimes release Python's global lock while they compute, so the main thread continues.
+enough or no film is being read any more. Runtimes release Python's global lock while they compute,
+so the main thread continues.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from hipedge.pipeline.preprocessor import Prepared
 
-# Long compared with a batch on a GPU, short compared with a film on a CPU.
-MAX_WAIT_S = 0.005
+# Two cores read eight hips in this time: a full batch on a CPU, in which a hip costs less.
+MAX_WAIT_S = 0.2
 # Hips for this many batches may wait before no more films are read.
 MAX_WAITING_BATCHES = 4
 
@@ -94,7 +95,7 @@ class BatchScheduler:
         self._waiting = deque[_Hip]()
         self._scored = list[Scored]()
         self._error: Exception | None = None
-        self._is_closed = False
+        self._is_closed = self._is_flushing = False
         self._changed = threading.Condition()
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
@@ -149,6 +150,12 @@ class BatchScheduler:
                 entry = _Film(film, now)
                 self._films.append(entry)
                 self._waiting.extend(entry.hips())
+            self._changed.notify()
+
+    def flush(self) -> None:
+        """Let the hips that wait now wait for no others: none follow soon."""
+        with self._changed:
+            self._is_flushing = bool(self._waiting)
             self._changed.notify()
 
     def collect(self) -> list[Scored]:
@@ -225,7 +232,9 @@ class BatchScheduler:
                     return []
                 self._changed.wait(self._wait_s)
             count = 0 if self._is_closed else min(size, len(self._waiting))
-            return [self._waiting.popleft() for _ in range(count)]
+            hips = [self._waiting.popleft() for _ in range(count)]
+            self._is_flushing = self._is_flushing and bool(self._waiting)
+            return hips
 
     def _is_ready(self, size: int, is_idle: bool) -> bool:
         if self._error is not None or not self._waiting:
@@ -237,6 +246,8 @@ class BatchScheduler:
         """How much longer the oldest hip waits for others; None where no batch can start."""
         if self._error is not None or not self._waiting:
             return None
+        if self._is_flushing:
+            return 0.0
         waited_s = time.perf_counter() - self._waiting[0].film.since
         return max(0.0, self._max_wait_s - waited_s)
 

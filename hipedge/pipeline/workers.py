@@ -70,8 +70,18 @@ class WorkerCrash:
     """The result of an item whose process died or was killed while it worked on it."""
 
 
-class Sink(Protocol):
-    """The next stage of the pipeline. While it `is_full`, no new items are started."""
+class Waker(Protocol):
+    """What ends the wait for results, besides a result."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that select(2) reports readable when it has something to do."""
+
+
+class Sink(Waker, Protocol):
+    """The next stage of the pipeline. While it `is_full`, no new items are started.
+
+    It wakes its owner when it has output.
+    """
 
     @property
     def is_full(self) -> bool:
@@ -81,8 +91,8 @@ class Sink(Protocol):
     def is_busy(self) -> bool:
         """Whether it holds unfinished work."""
 
-    def fileno(self) -> int:
-        """Return a descriptor that select(2) reports readable when it has output for its owner."""
+    def flush(self) -> None:
+        """Finish what it holds without waiting for more: no item is in progress."""
 
 
 class Workers(Generic[T, R]):
@@ -127,21 +137,21 @@ class Workers(Generic[T, R]):
         self._assign()
 
     def collect(
-        self, timeout_s: float | None = None, sink: Sink | None = None
+        self, timeout_s: float | None = None, waker: Waker | None = None
     ) -> list[tuple[T, R | WorkerCrash]]:
         """Return finished items in no particular order, after waiting up to `timeout_s` for one.
 
-        Output of `sink` ends the wait too. Raises `InstallationError` where workers repeatedly die
+        `waker` ends the wait too. Raises `InstallationError` where workers repeatedly die
         as they start.
         """
         waits_s = [worker.deadline - time.monotonic() for worker in self._workers if worker.items]
         if timeout_s is not None:
             waits_s.append(timeout_s)
-        if not waits_s and sink is None:
+        if not waits_s and waker is None:
             return []
         sources = [worker.results for worker in self._workers if worker.items]
         connection.wait(
-            [*sources, *([] if sink is None else [sink.fileno()])],
+            [*sources, *([] if waker is None else [waker.fileno()])],
             max(0.0, min(waits_s)) if waits_s else None,
         )
         finished = list[tuple[T, R | WorkerCrash]]()
@@ -181,8 +191,10 @@ class Workers(Generic[T, R]):
                     self.submit(new)
                 elif not self.in_flight and not (sink is not None and sink.is_busy):
                     return
+            if sink is not None and not self.in_flight:
+                sink.flush()
             finished = list[tuple[T, R | WorkerCrash]]()
-            for item, result in self.collect(sink=sink):
+            for item, result in self.collect(waker=sink):
                 if isinstance(result, WorkerCrash) and item not in retried:
                     retried.append(item)
                     claim([item])

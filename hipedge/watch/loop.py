@@ -272,6 +272,8 @@ class WatchLoop:
         if self._results:
             self._outcomes.extend(self._pipeline.submit(self._results))
             self._results.clear()
+        if not self._pool.in_flight:
+            self._pipeline.batches.flush()
         try:
             if scored := self._pipeline.collect():
                 self._outcomes.extend(scored)

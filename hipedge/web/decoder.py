@@ -80,16 +80,6 @@ class Decoder:
         """Return the descriptor that ends the wait for results: a new request is there."""
         return self._woken
 
-    @property
-    def is_full(self) -> bool:
-        """Whether results can be taken: always."""
-        return False
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether requests are waiting."""
-        return bool(self._requests)
-
     def _notify(self) -> None:
         with suppress(BlockingIOError):  # the pipe is full, so the thread will wake up
             os.write(self._wake, b"x")
@@ -99,7 +89,7 @@ class Decoder:
             with Workers(read_level, self._processes, self._limits) as workers:
                 while not self._is_closing:
                     workers.submit(self._take())
-                    for request, result in workers.collect(sink=self):
+                    for request, result in workers.collect(waker=self):
                         self._finish(request, result)
                     with suppress(BlockingIOError):
                         os.read(self._woken, 4096)

@@ -83,6 +83,28 @@ def test_a_batch_that_is_not_full_starts_when_its_oldest_hip_has_waited_long_eno
     assert backend.starts[0] - start >= 0.3
 
 
+def test_hips_wait_for_no_others_once_none_follow():
+    backend = Recording()
+    with BatchScheduler(lambda: backend, max_wait_s=60.0) as batches:
+        batches.submit([prepared("one"), prepared("other")])
+        batches.flush()
+        await_films(batches, 2)
+        assert backend.sizes == [4]
+
+
+def test_all_batches_of_the_hips_that_wait_are_flushed_and_none_that_come_later():
+    backend = Recording(latency_s=0.1)
+    with BatchScheduler(lambda: backend, max_wait_s=60.0) as batches:
+        batches.submit([prepared(hips=40)])
+        batches.flush()
+        await_films(batches, 1)
+        batches.flush()  # nothing waits
+        batches.submit([prepared("late")])
+        time.sleep(0.5)
+        assert backend.sizes == [32, 8]
+        assert batches.waiting == 2
+
+
 def test_what_comes_while_the_device_is_busy_goes_into_one_batch():
     backend = Recording(latency_s=0.3)
     with BatchScheduler(lambda: backend, max_wait_s=0.0) as batches:

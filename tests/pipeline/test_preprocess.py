@@ -11,6 +11,7 @@ from hipedge.errors import Code, InstallationError, Refused
 from hipedge.locate.given import read_hips_csv
 from hipedge.pipeline import preprocess
 from hipedge.pipeline.preprocessor import Prepared, Preprocessor
+from hipedge.pipeline.workers import Workers
 from hipedge.types import CropGeometry, Known, Mark, Refusal
 from tests.watch.clinic import ROOT_UID, SIZE_PX, dicom
 
@@ -42,6 +43,14 @@ def test_a_film_comes_back_with_its_hips_and_the_time_of_each_stage(preprocessor
     assert list(prepared.timings_ms) == STAGES
     assert all(0 < ms < 60_000 for ms in prepared.timings_ms.values())
     assert 0 < prepared.core_s < 60
+
+
+def test_a_worker_measures_times_shorter_than_the_kernels_ticks(preprocessor, path):
+    with Workers(preprocessor, 1) as workers:
+        batches = workers.run([path] * 30, lambda _: None)
+        times_s = [prepared.core_s for batch in batches for _, prepared in batch]
+    assert len(times_s) == 30
+    assert min(times_s) > 0
 
 
 def test_a_content_that_is_recorded_already_is_not_read(preprocessor, path, monkeypatch):

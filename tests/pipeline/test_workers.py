@@ -371,7 +371,10 @@ class Sink:
 
     def __init__(self):
         self.is_full = self.is_busy = True
-        self.event = os.eventfd(1)
+        self.event, self.flushes = os.eventfd(1), 0
+
+    def flush(self):
+        self.flushes += 1
 
     def fileno(self):
         return self.event
@@ -403,6 +406,20 @@ def test_batches_come_until_the_sink_is_no_longer_busy(sink):
         assert [next(batches) for _ in range(3)] == [[], [], []]
         sink.is_busy = False
         assert list(batches) == []
+
+
+def test_the_sink_waits_for_no_more_results_only_where_none_is_in_progress(sink, tmp_path):
+    sink.is_full, gate = False, str(tmp_path / "gate")
+    with Workers(wait_for, 1) as workers:
+        batches = workers.run([gate], lambda _: None, sink)
+        for _ in range(5):
+            assert next(batches) == []
+        assert sink.flushes == 0
+        (tmp_path / "gate").touch()
+        while not next(batches):
+            assert sink.flushes == 0
+        next(batches)
+        assert sink.flushes == 1
 
 
 def wait_for(path):

@@ -52,6 +52,10 @@ class Pool:
         self.steps, self.each, self.loop = STEPS, lambda step: None, None
         self.step = 0
 
+    @property
+    def in_flight(self):
+        return len(self.waiting)
+
     def submit(self, items):
         self.submitted.append([item.path.name for item in items])
         self.waiting += items
@@ -71,10 +75,13 @@ class Batches:
 
     def __init__(self):
         self.is_full, self.error, self.retries, self.films = False, None, 0, []
-        self.scored = []
+        self.scored, self.flushes = [], 0
 
     def submit(self, films):
         assert list(films) == []
+
+    def flush(self):
+        self.flushes += 1
 
     def collect(self):
         if self.error is not None:
@@ -181,6 +188,18 @@ def test_no_more_is_read_than_the_workers_have_room_for(site):
     site.pool.room = 0
     site.run()
     assert site.pool.submitted == []
+
+
+def test_hips_wait_for_others_only_while_films_are_read(site):
+    site.add("a")
+    site.pool.answer = lambda item: None
+    site.limits = replace(site.limits, drain_s=0.0)
+    seen = []
+    site.run(each=lambda step: seen.append((site.pool.in_flight, site.batches.flushes)))
+    idle = [flushes for in_flight, flushes in seen if not in_flight]
+    busy = [flushes for in_flight, flushes in seen if in_flight]
+    assert idle == list(range(len(idle)))
+    assert len(set(busy)) == 1 < len(busy)
 
 
 def test_no_film_is_read_while_the_backend_has_enough(site):
