@@ -122,8 +122,8 @@ def usable_window(grayscale: Grayscale, values: StoredValues, bits_stored: int) 
     table = lookup_table(
         bits_stored, lambda: extremes(values, grayscale.padding), grayscale, signed=signed
     )
-    indices = (values.astype(np.int32) & (len(table) - 1)).ravel()
-    counts = np.bincount(indices, minlength=len(table)).astype(np.float64)
+    indices = values.view(np.uint16) & (len(table) - 1) if signed else values
+    counts = np.bincount(indices.ravel(), minlength=len(table)).astype(np.float64)
     shown = np.bincount(table, weights=counts)
     if _gray_share(shown) >= _LEAST_SHOWN * _gray_share(counts):
         return grayscale

@@ -29,11 +29,11 @@ from hipedge.dicom.pixels import CodedFrame, Decoded, PixelFormat, decode_codest
 from hipedge.dicom.ripples import has_ripples
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import (
+    Bands,
     WholePixels,
     band_origin,
     halvings,
     lines_around,
-    low_band,
     multiples,
 )
 from hipedge.types import OVERVIEW_PX, Area, Box, Pixels
@@ -170,8 +170,10 @@ class _BandPixels(ABC):
 
     def _limited_band(self, count: int, rows: slice, columns: slice) -> StoredValues:
         """Return a band within the range of what can be stored, which the filter overshoots."""
-        band = np.clip(self._band(count, rows, columns).astype(np.int32), *self._form.range)
-        values: StoredValues = band.astype(np.int16 if self._form.signed else np.uint16)
+        band = self._band(count, rows, columns)
+        type_, (low, high) = np.iinfo(band.dtype), self._form.range
+        limited = np.clip(band, max(low, type_.min), min(high, type_.max))
+        values: StoredValues = limited.astype(np.int16 if self._form.signed else np.uint16)
         return values
 
 
@@ -195,19 +197,19 @@ def _coarsest(form: PixelFormat) -> int:
 
 
 class StoredPixels(_BandPixels):
-    """Pixels by all of the film's stored values (H, W)."""
+    """Pixels by all of the film's stored values."""
 
     def __init__(self, decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> None:
-        self._values = decoded.gray
+        self._bands = Bands(decoded.gray, within=form.range)
         self.damaged = decoded.damaged
         super().__init__(form, grayscale)
 
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W), rendered."""
-        return render(self._values, self._form.bits_stored, self._grayscale)
+        return render(self._bands.whole(0), self._form.bits_stored, self._grayscale)
 
     def _band(self, count: int, rows: slice, columns: slice) -> StoredValues:
-        return low_band(self._values, count, rows, columns)
+        return self._bands.part(count, rows, columns)
 
 
 class CodedPixels(_BandPixels):

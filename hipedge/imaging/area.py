@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ class WholePixels:
     pixels: NDArray[np.uint16]
     damaged: bool = False
 
+    @cached_property
+    def _bands(self) -> Bands:
+        return Bands(self.pixels)
+
     def whole(self) -> NDArray[np.uint16]:
         """Return all pixels (H, W)."""
         return self.pixels
@@ -44,7 +49,7 @@ class WholePixels:
         """Return the film's pixels around `box`, at most half as coarse as `step_px`."""
         count = halvings(step_px / 2)
         rows, columns = lines_around(box, self.pixels.shape, 1 << count)
-        band = low_band(self.pixels, count, rows, columns)
+        band = self._bands.part(count, rows, columns)
         return Area(
             np.clip(band, 0, np.iinfo(np.uint16).max).astype(np.uint16),
             band_origin(rows, columns, count),
@@ -152,25 +157,28 @@ def band_origin(rows: slice, columns: slice, count: int) -> tuple[float, float]:
     return columns.start - shift, rows.start - shift
 
 
-def low_band(values: NDArray[Any], count: int, rows: slice, columns: slice) -> NDArray[Any]:
-    """Return the 5/3 low-pass band of part of a film's values (H, W), halved `count` times.
+class Bands:
+    """A film's values (H, W) and their 5/3 low-pass bands, each computed when it is asked for.
 
-    `rows` and `columns` begin at a multiple of 2^count; the band has one value for each multiple
-    that lies in them. Its values may exceed the range of the film's by some overshoot.
+    A band has one value for each multiple of 2^count, and may exceed the range of the film's values
+    by some overshoot. `within` are a least and a greatest value of the film, if they are known.
     """
-    if count == 0:
-        return values[rows, columns]
-    # What each level's filter reaches beyond the part adds up to less than 2^(count + 1).
-    margin = 2 << count
-    top, left = max(0, rows.start - margin), max(0, columns.start - margin)
-    band = values[top : rows.stop + margin, left : columns.stop + margin]
-    for _ in range(count):
-        band = _halve(band)
-    step = 1 << count
-    return band[
-        multiples(slice(rows.start - top, rows.stop - top), step),
-        multiples(slice(columns.start - left, columns.stop - left), step),
-    ]
+
+    def __init__(self, values: NDArray[Any], within: tuple[int, int] | None = None) -> None:
+        self._bands, self._within = [values], within
+
+    def whole(self, count: int) -> NDArray[Any]:
+        """Return the band of the whole film, halved `count` times: (⌈H / 2^count⌉, …)."""
+        while len(self._bands) <= count:
+            values = self._bands[-1]
+            within = None if len(self._bands) > 1 else self._within
+            self._bands.append(_halve(values, _lifting_type(values, within)))
+        return self._bands[count]
+
+    def part(self, count: int, rows: slice, columns: slice) -> NDArray[Any]:
+        """Return what of a band lies between rows and columns of the film."""
+        step = 1 << count
+        return self.whole(count)[multiples(rows, step), multiples(columns, step)]
 
 
 def multiples(lines: slice, step: int) -> slice:
@@ -178,38 +186,59 @@ def multiples(lines: slice, step: int) -> slice:
     return slice(-(-lines.start // step), -(-lines.stop // step))
 
 
-def _halve(values: NDArray[Any]) -> NDArray[Any]:
+def _lifting_type(values: NDArray[Any], within: tuple[int, int] | None) -> np.dtype[Any]:
+    """Return the type for values and the sums of their lifting steps."""
+    if within is None or not _fit_16_bits(*within):
+        within = int(values.min()) if values.dtype.kind != "u" else 0, int(values.max())
+    return np.dtype(np.int16 if _fit_16_bits(*within) else np.int32)
+
+
+def _fit_16_bits(least: int, greatest: int) -> bool:
+    return max(greatest, -least, greatest - least) <= _SPAN_IN_16_BITS
+
+
+def _halve(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the low-pass band of values (H, W) as (⌈H/2⌉, ⌈W/2⌉), rows first (T.800 F.4)."""
-    dtype = np.dtype(np.int16 if _fit_16_bits(values) else np.int32)
+    if values.dtype == np.uint16 and dtype == np.int16:
+        values = values.view(np.int16)
     height, width = (-(-length // 2) for length in values.shape)
     halved = np.empty((height, width), dtype)
     for first in range(0, height, _CHUNK_ROWS):
         last = min(first + _CHUNK_ROWS, height)
         start = max(0, 2 * first - 2)
-        even, odd = _row_pairs(values[start : 2 * last + 1], dtype)
-        low = _low_pass(even, odd, len(values[start : 2 * last + 1]), axis=0)
-        low = low[first - start // 2 :][: last - first]
-        even, odd = _column_pairs(low)
-        halved[first:last] = _low_pass(even, odd, values.shape[1], axis=1)
+        low = _halved_rows(values[start : 2 * last + 1].astype(dtype, copy=False))
+        even, odd = _column_pairs(low[first - start // 2 :][: last - first])
+        halved[first:last] = _low_pass_along_rows(even, odd, values.shape[1])
     return halved
 
 
-def _fit_16_bits(values: NDArray[Any]) -> bool:
-    low = 0 if values.dtype.kind == "u" else int(values.min())
-    high = int(values.max())
-    return max(high, -low, high - low) <= _SPAN_IN_16_BITS
+def _halved_rows(lines: NDArray[Any]) -> NDArray[Any]:
+    """Filter lines (N, M) along the columns by lifting (T.800 F.4.8.1), mirrored at both ends.
 
-
-def _row_pairs(lines: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the even and the odd rows of lines (N, M), both of one shape with an even width.
-
-    What is added to the last row or column has any values.
+    Returns (⌈N/2⌉, M), or M + 1 columns where M is odd, the last of which has any values.
     """
-    rows, columns = (-(-length // 2) for length in lines.shape)
-    even, odd = np.empty((2, rows, 2 * columns), dtype)
-    even[:, : lines.shape[1]] = lines[::2]
-    odd[: len(lines) // 2, : lines.shape[1]] = lines[1::2]
-    return even, odd
+    even, odd = lines[::2], lines[1::2]
+    count, columns = odd.shape
+    padded = np.empty((len(even), -(-columns // 2) * 2), lines.dtype)
+    low = padded[:, :columns]
+    if not count:
+        low[:] = even
+        return padded
+    high = np.empty_like(odd)
+    inner = high[: len(even) - 1]  # between two even lines
+    np.add(even[:-1], even[1:], out=inner)
+    inner >>= 1
+    np.subtract(odd[: len(inner)], inner, out=inner)
+    if count == len(even):
+        np.subtract(odd[-1], even[-1], out=high[-1])
+    low[0] = 2 * high[0]
+    np.add(high[:-1], high[1:], out=low[1:count])
+    if count < len(even):
+        low[-1] = 2 * high[-1]
+    low += 2
+    low >>= 2
+    low += even
+    return padded
 
 
 def _column_pairs(lines: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -222,24 +251,22 @@ def _column_pairs(lines: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     return (first, second) if sys.byteorder == "little" else (second, first)
 
 
-def _low_pass(even: NDArray[Any], odd: NDArray[Any], length: int, *, axis: int) -> NDArray[Any]:
-    """Filter lines by lifting (T.800 F.4.8.1), mirrored at both ends of an axis of `length`.
+def _low_pass_along_rows(even: NDArray[Any], odd: NDArray[Any], length: int) -> NDArray[Any]:
+    """Filter rows of `length` by lifting, mirrored at both ends, and return their low-pass band.
 
-    `even` and `odd` (N, M) are contiguous: their neighbours along the axis are added as those of
-    flat arrays, and what then is wrong at the ends is put right.
+    `even` and `odd` (N, M) are contiguous: neighbours are added as those of flat arrays, and what
+    then is wrong at the ends of the rows is put right.
     """
     if length == 1:
         return even
-    step = even.shape[1] if axis == 0 else 1
     low = np.empty_like(even)
-    np.add(even.ravel()[:-step], even.ravel()[step:], out=low.ravel()[:-step])
+    np.add(even.ravel()[:-1], even.ravel()[1:], out=low.ravel()[:-1])
     low >>= 1
-    last = np.take(odd, -1, axis) - np.take(even, -1, axis)
+    last = odd[:, -1] - even[:, -1]
     high = np.subtract(odd, low, out=odd)
-    highs = np.moveaxis(high, axis, 0)
-    highs[-1] = highs[-2] if length % 2 else last
-    np.add(high.ravel()[:-step], high.ravel()[step:], out=low.ravel()[step:])
-    np.moveaxis(low, axis, 0)[0] = 2 * highs[0]
+    high[:, -1] = high[:, -2] if length % 2 else last
+    np.add(high.ravel()[:-1], high.ravel()[1:], out=low.ravel()[1:])
+    low[:, 0] = 2 * high[:, 0]
     low += 2
     low >>= 2
     low += even

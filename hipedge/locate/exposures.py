@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from hipedge.imaging.area import CroppedPixels, halvings, low_band
+from hipedge.imaging.area import Bands, CroppedPixels, halvings
 from hipedge.locate.heads import Heads, Point
 from hipedge.types import Box, Radiograph
 
@@ -131,9 +131,7 @@ def _between_bands(radiograph: Radiograph) -> list[Box]:
 def _parts_between_bands(radiograph: Radiograph) -> list[Box]:
     height, width = radiograph.film.shape
     overview = radiograph.overview.pixels
-    rows_px, columns_px = overview.shape
-    coarse = halvings(max(overview.shape) / COARSE_PX)
-    overview = low_band(overview, coarse, slice(0, rows_px), slice(0, columns_px))
+    overview = Bands(overview).whole(halvings(max(overview.shape) / COARSE_PX))
     rows, columns = _lively_runs(overview), _lively_runs(overview.T)
     if len(rows) > 1 and len(rows) >= len(columns):
         step = height / len(overview)

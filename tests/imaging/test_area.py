@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hipedge.imaging.area import MAX_HALVINGS, TurnedPixels, WholePixels, halvings, low_band
+from hipedge.imaging.area import MAX_HALVINGS, Bands, TurnedPixels, WholePixels, halvings
 from hipedge.locate.upright import turn_upright
 from hipedge.types import OVERVIEW_PX, Box, Radiograph
 from tests.builders import film
@@ -90,32 +90,44 @@ def test_an_overview_is_as_large_as_a_locator_needs():
         assert max(overview.pixels.shape) >= min(OVERVIEW_PX, max(shape))
 
 
-def test_a_band_is_what_jpeg_2000_stores_at_a_lower_resolution():
-    """The reversible 5/3 filter of T.800 F.4.8.1, written out for one line."""
-    line = np.random.default_rng(1).integers(0, 4096, 64).astype(int)
-    high = [line[i] - (line[i - 1] + line[min(i + 1, 62)]) // 2 for i in range(1, 64, 2)]
-    low = [line[2 * i] + (high[max(i - 1, 0)] + high[i] + 2) // 4 for i in range(32)]
-    rows = line.astype(np.uint16)[None]
-    np.testing.assert_array_equal(low_band(rows, 1, slice(0, 1), slice(0, 64))[0], low)
-    columns = np.ascontiguousarray(rows.T)
-    np.testing.assert_array_equal(low_band(columns, 1, slice(0, 64), slice(0, 1))[:, 0], low)
+def low_pass(lines):
+    """Filter lines (N, M) along the columns by the lifting steps of T.800 F.4.8.1."""
+    lines, last = np.asarray(lines, int), len(lines) - 1
+    if not last:
+        return lines
+
+    def mirrored(index):
+        return lines[last - abs(last - abs(index))]
+
+    def high(index):
+        index = last - abs(last - abs(index))
+        return lines[index] - (mirrored(index - 1) + mirrored(index + 1)) // 2
+
+    return np.array(
+        [lines[i] + (high(i - 1) + high(i + 1) + 2) // 4 for i in range(0, len(lines), 2)]
+    )
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (64, 65), (257, 130), (131, 402)])
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_the_band_of_a_part_is_the_part_of_the_band(shape, count):
-    rng = np.random.default_rng(count)
-    values = rng.integers(0, 65536, shape).astype(np.uint16)
-    step = 1 << count
-    whole = low_band(values, count, slice(0, shape[0]), slice(0, shape[1]))
-    for _ in range(10):
-        top, left = (int(rng.integers(0, length)) // step * step for length in shape)
-        bottom = int(rng.integers(top + 1, shape[0] + 1))
-        right = int(rng.integers(left + 1, shape[1] + 1))
-        np.testing.assert_array_equal(
-            low_band(values, count, slice(top, bottom), slice(left, right)),
-            whole[top // step : -(-bottom // step), left // step : -(-right // step)],
-        )
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 9), (9, 1), (2, 2), (3, 2), (64, 65), (257, 130), (131, 402), (517, 33)]
+)
+@pytest.mark.parametrize(("least", "greatest"), [(0, 4095), (0, 65535), (-2048, 2047), (-9, 9999)])
+def test_a_band_is_what_jpeg_2000_stores_at_a_lower_resolution(shape, least, greatest):
+    values = np.random.default_rng(1).integers(least, greatest + 1, shape)
+    values = values.astype(np.int16 if least < 0 else np.uint16)
+    values.flags.writeable = False
+    expected = values
+    for count in (1, 2, 3):
+        expected = low_pass(low_pass(expected).T).T
+        for within in (None, (least, greatest)):
+            np.testing.assert_array_equal(Bands(values, within).whole(count), expected)
+
+
+def test_a_part_of_a_band_has_a_value_for_each_multiple_within_it():
+    bands = Bands(np.random.default_rng(2).integers(0, 65536, (257, 130)).astype(np.uint16))
+    part = bands.part(2, slice(64, 129), slice(8, 130))
+    np.testing.assert_array_equal(part, bands.whole(2)[16:33, 2:33])
+    np.testing.assert_array_equal(bands.part(0, slice(3, 9), slice(5, 6)), bands.whole(0)[3:9, 5:6])
 
 
 @pytest.mark.parametrize("shape", [(300, 257), (131, 402)])
@@ -125,8 +137,7 @@ def test_a_film_has_the_band_of_one_whose_sums_need_32_bits(shape, most):
     rng = np.random.default_rng(most)
     for values in (rng.integers(0, most + 1, shape), rng.integers(0, 2, shape) * most):
         dark, bright = (
-            low_band(added.astype(np.uint16), 3, slice(0, shape[0]), slice(0, shape[1]))
-            for added in (values, values + 20_000)
+            Bands(added.astype(np.uint16)).whole(3) for added in (values, values + 20_000)
         )
         np.testing.assert_array_equal(dark.astype(int) + 20_000, bright)
 
@@ -135,15 +146,15 @@ def test_a_film_has_the_band_of_one_whose_sums_need_32_bits(shape, most):
 def test_a_film_of_one_value_keeps_it_at_every_resolution(value):
     dtype = np.int16 if value in (-32768, 32767) else np.uint16
     values = np.full((300, 257), value, dtype)
+    bands = Bands(values)
     for count in range(MAX_HALVINGS + 1):
-        band = low_band(values, count, slice(0, 300), slice(0, 257))
-        assert (band == value).all()
+        assert (bands.whole(count) == value).all()
     assert halvings(1e9) == MAX_HALVINGS
 
 
 def test_what_the_filter_overshoots_is_limited_to_the_range_of_pixels():
     pixels = np.where(np.indices((256, 256)).sum(0) // 4 % 2, 65535, 0).astype(np.uint16)
-    band = low_band(pixels, 1, slice(0, 256), slice(0, 256))
+    band = Bands(pixels).whole(1)
     assert band.min() < 0
     assert band.max() > 65535
     area = WholePixels(pixels).area(Box(0, 0, 256, 256), 4.0)
