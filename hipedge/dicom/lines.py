@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def means_of_parts(lines: NDArray[np.number[Any]], width: int) -> NDArray[np.float32]:
+def means_of_parts(lines: NDArray[np.integer[Any]], width: int) -> NDArray[np.float32]:
     """Average lines (N, width * M) over parts of `width` samples; return (N, M).
 
-    Sums of every `width`-th sample take a third of the time that numpy's mean over a short axis
-    takes. A product with a vector would take less still, but in threads of BLAS, for which worker
-    processes have no cores.
+    Sums of pairs, of pairs of those and so on, which are whole numbers, take a quarter of the time
+    that numpy's mean over a short axis takes. A product with a vector would take less still, but in
+    threads of BLAS, for which worker processes have no cores.
     """
-    samples = lines.astype(np.float32)
-    means: NDArray[np.float32] = samples[:, ::width].copy()
-    for offset in range(1, width):
-        means += samples[:, offset::width]
+    sums, left = lines.astype(np.float32), width
+    while left % 2 == 0:
+        sums, left = sums[:, ::2] + sums[:, 1::2], left // 2
+    means: NDArray[np.float32] = sums[:, ::left].copy()
+    for offset in range(1, left):
+        means += sums[:, offset::left]
     means /= width
     return means
 

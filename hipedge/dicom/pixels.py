@@ -350,7 +350,8 @@ def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) 
     """
     limit = 1 << form.bits_stored
     if lossy and form.shift == 0 and (samples.dtype.kind == "i") == form.signed:
-        samples = _limited(samples, *form.range)
+        limited = _limited(samples, *form.range)
+        return limited.astype(np.int16 if form.signed else np.uint16, copy=False)
     words = samples.astype(np.uint16, copy=False)
     if form.shift:
         words = words >> np.uint16(form.shift)
@@ -366,6 +367,8 @@ def _stored_values(samples: Samples, form: PixelFormat, *, lossy: bool = False) 
 
 def _limited(samples: Samples, low: int, high: int) -> Samples:
     """Limit samples to the values from `low` to `high`, without a copy where they already are."""
+    if low <= np.iinfo(samples.dtype).min and np.iinfo(samples.dtype).max <= high:
+        return samples
     if int(samples.min()) >= low and int(samples.max()) <= high:
         return samples
     return np.clip(samples, low, high)

@@ -57,7 +57,7 @@ def has_seam(samples: NDArray[np.integer[Any]], bits: int) -> bool:
     largest = np.maximum(size[:-1], size[1:])
     if step.max() <= _LARGEST_STEP and largest.max() <= _SMALLEST_STEP:
         return False  # as nearly all films
-    means = means_of_parts(middle, _BLOCK)
+    means = means_of_parts(samples[3::_BLOCK], _BLOCK)
     within = (means_of_parts(samples[4::_BLOCK], _BLOCK) - means) / spread
     beside = np.abs(middle[:, 1::_BLOCK] - middle[:, ::_BLOCK])
     alike = _alike(medians_of_rows(beside))
