@@ -21,13 +21,9 @@ from hipedge.dicom.grayscale import (
     usable_window,
 )
 from hipedge.dicom.header import read_header
-from hipedge.dicom.partial import (
-    can_be_averaged,
-    from_codestream,
-    from_values,
-)
+from hipedge.dicom.partial import open_pixels
 from hipedge.dicom.pictures import decode_picture, is_picture
-from hipedge.dicom.pixels import PixelFormat, decode, decode_codestream, open_codestream
+from hipedge.dicom.pixels import Decoded, PixelFormat
 from hipedge.dicom.read import Payload, checked_pixels
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import WholePixels
@@ -68,23 +64,11 @@ def _read_dicom(data: bytes) -> DisplayFilm:
     header = read_header(data)
     element, form = checked_pixels(header)
     linear = replace(header.grayscale, voi_lut=None, window=None)
-    coded = open_codestream(element, form, header.transfer_syntax_uid)
-    in_part = None if coded is None else from_codestream(coded, header, linear)
-    if in_part is not None:
-        rendered = in_part
-        values, ends = rendered.overview, form.range
-    else:
-        decoded = (
-            decode(element, form, header.transfer_syntax_uid)
-            if coded is None
-            else decode_codestream(coded)
-        )
-        rendered = from_values(decoded, form, linear)
-        values = decoded.gray if rendered.overview is None else rendered.overview
-        ends = form.range
-        if not can_be_averaged(form, linear):
-            ends = extremes(decoded.gray, linear.padding) or ends
-    assert values is not None
+    rendered, source = open_pixels(element, header, form, linear)
+    values, ends = rendered.overview, form.range
+    if values is None:
+        assert isinstance(source, Decoded)  # all of it, as what can be decoded in part is averaged
+        values, ends = source.gray, extremes(source.gray, linear.padding) or form.range
     shown = usable_window(header.grayscale, values, form.bits_stored)
     curve = None
     if shown.voi_lut is not None or (shown.window is not None and shown.window.usable):

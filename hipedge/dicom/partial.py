@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hipedge.dicom.codecs import DECODER_ERRORS, checkable, ends_in_data
+from hipedge.dicom.dataset import PixelElement
 from hipedge.dicom.grayscale import (
     Grayscale,
     StoredValues,
@@ -25,7 +26,14 @@ from hipedge.dicom.grayscale import (
     usable_window,
 )
 from hipedge.dicom.header import Header
-from hipedge.dicom.pixels import CodedFrame, Decoded, PixelFormat, decode_codestream
+from hipedge.dicom.pixels import (
+    CodedFrame,
+    Decoded,
+    PixelFormat,
+    decode,
+    decode_codestream,
+    open_codestream,
+)
 from hipedge.dicom.ripples import has_ripples
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import (
@@ -86,6 +94,23 @@ def _only_deeper(coded: CodedFrame) -> bool:
     Those of a lossy one may exceed the range of what is stored, to which each is limited.
     """
     return coded.stream.bits > coded.form.bits_stored and not coded.codec.lossy
+
+
+def open_pixels(
+    element: PixelElement, header: Header, form: PixelFormat, grayscale: Grayscale
+) -> tuple[Rendered, CodedFrame | Decoded]:
+    """Return a film's pixels, and what they come from: its codestream, where it is decoded in part.
+
+    Raises `Refused`.
+    """
+    coded = open_codestream(element, form, header.transfer_syntax_uid)
+    if coded is None:
+        decoded = decode(element, form, header.transfer_syntax_uid)
+    elif (in_part := from_codestream(coded, header, grayscale)) is not None:
+        return in_part, coded
+    else:
+        decoded = decode_codestream(coded)
+    return from_values(decoded, form, grayscale), decoded
 
 
 def from_values(decoded: Decoded, form: PixelFormat, grayscale: Grayscale) -> Rendered:

@@ -17,15 +17,9 @@ from hipedge.dicom.dataset import PixelElement, has_prefix, is_dicom
 from hipedge.dicom.gate import gate
 from hipedge.dicom.grayscale import Grayscale, StoredValues, polarity_is_doubtful, render
 from hipedge.dicom.header import Header, read_header
-from hipedge.dicom.partial import Rendered, from_codestream, from_values
+from hipedge.dicom.partial import open_pixels
 from hipedge.dicom.pictures import decode_picture, is_picture
-from hipedge.dicom.pixels import (
-    PixelFormat,
-    checked_format,
-    decode,
-    decode_codestream,
-    open_codestream,
-)
+from hipedge.dicom.pixels import CodedFrame, Decoded, PixelFormat, checked_format
 from hipedge.errors import Code, Refused
 from hipedge.imaging.area import WholePixels
 from hipedge.types import CODESTREAM_HASH, Film, Mark, Radiograph
@@ -106,8 +100,8 @@ def _read_dicom(path: Path, payload: Payload, patient_key: bytes | None) -> Radi
     header = read_header(payload.data)
     gate(header)
     element, form = checked_pixels(header)
-    rendered, pixel_hash = _rendered(element, form, header)
-    film = _film(path, payload, header, pixel_hash, (form.rows, form.columns))
+    rendered, source = open_pixels(element, header, form, header.grayscale)
+    film = _film(path, payload, header, _pixel_hash(source), (form.rows, form.columns))
     if patient_key is not None and (patient := header.patient.pseudonym(patient_key)):
         film = replace(film, patient=patient, studied_on=header.studied_on)
     if rendered.overview is not None:
@@ -138,17 +132,11 @@ def checked_pixels(header: Header) -> tuple[PixelElement, PixelFormat]:
     return header.pixels, form
 
 
-def _rendered(element: PixelElement, form: PixelFormat, header: Header) -> tuple[Rendered, str]:
-    """Return a film's pixels, and the hash of its stored values, or else of its codestream."""
-    coded = open_codestream(element, form, header.transfer_syntax_uid)
-    in_part = None if coded is None else from_codestream(coded, header, header.grayscale)
-    if coded is None:
-        decoded = decode(element, form, header.transfer_syntax_uid)
-    elif in_part is None:
-        decoded = decode_codestream(coded)
-    else:
-        return in_part, CODESTREAM_HASH + blake3(coded.data).hexdigest()
-    return from_values(decoded, form, header.grayscale), hash_pixels(decoded.values)
+def _pixel_hash(source: CodedFrame | Decoded) -> str:
+    """Return the hash of a codestream, or of the stored values of a film that is decoded whole."""
+    if isinstance(source, CodedFrame):
+        return CODESTREAM_HASH + blake3(source.data).hexdigest()
+    return hash_pixels(source.values)
 
 
 def _film(
