@@ -11,6 +11,8 @@ import os
 import sys
 from contextlib import suppress
 
+from hipedge.interrupts import ended_by_ctrl_c
+
 HELP = frozenset({"-h", "--help"})
 
 
@@ -18,9 +20,10 @@ def main() -> None:
     """Prepare what must be ready before the first import of a library, and run the command line."""
     _let_blas_sleep()
     _collect_no_modules()
-    if sys.argv[1:2] == ["screen"] and not HELP.intersection(sys.argv):
-        _start_fork_server()
-    from hipedge.cli import main as run
+    with ended_by_ctrl_c():
+        if sys.argv[1:2] == ["screen"] and not HELP.intersection(sys.argv):
+            _start_fork_server()
+        from hipedge.cli import main as run
 
     run()
 

@@ -17,6 +17,7 @@ import hipedge
 from hipedge.cli.console import errors, printable_lines
 from hipedge.errors import HipedgeError
 from hipedge.files import set_home
+from hipedge.interrupts import ended_by_ctrl_c
 
 # Each is a module here, with a function of that name or, for a group of commands, an `app`. Their
 # help begins with these texts, from which all are listed without importing any.
@@ -69,7 +70,8 @@ class _Commands(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in COMMANDS:
             raise KeyError(name)
-        module = import_module(f"hipedge.cli.{name}")
+        with ended_by_ctrl_c():
+            module = import_module(f"hipedge.cli.{name}")
         # What is imported by now stays: only what is allocated from now on may become garbage.
         gc.freeze()
         gc.enable()
@@ -131,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         set_home()
         app(args=arguments, standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except HipedgeError as error:
         text = escape(printable_lines(str(error)))
         errors.print(f"[red]error:[/] {text}", highlight=False, soft_wrap=True)

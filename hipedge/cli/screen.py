@@ -30,6 +30,7 @@ from hipedge.cli.options import (
     RequireGpuOption,
 )
 from hipedge.errors import CODES
+from hipedge.interrupts import ended_by_ctrl_c
 from hipedge.pipeline.fork_server import SCREENING, start_fork_server
 
 if TYPE_CHECKING:
@@ -106,9 +107,10 @@ def screen(
     with BatchScheduler(
         partial(backends.open_backend, name, folder, threads=allocation.threads)
     ) as batches:
-        # Import the rest while the inference thread loads the model.
-        from hipedge.pipeline.screen import screen as run_pipeline
-        from hipedge.store.store import Store
+        # Import the rest while the inference thread imports the runtime and loads the model.
+        with ended_by_ctrl_c():
+            from hipedge.pipeline.screen import screen as run_pipeline
+            from hipedge.store.store import Store
 
         with Store(settings.db) as store, files_progress() as bar:
             task = bar.add_task("screening", total=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import multiprocessing.popen_forkserver  # else the first process imports it, while threads import
 import os
 import resource
 import signal
