@@ -65,6 +65,7 @@ LAYERS = (
         "files",
         "content",
         "versions",
+        "interrupts",
         "machine",
         "metrics_server",
         "mounts",
