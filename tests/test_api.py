@@ -74,6 +74,19 @@ def test_the_examples_run_one_after_the_other_as_in_a_notebook(clinic, page, cap
         assert "no such file or folder" in printed
 
 
+def test_the_first_example_runs_as_a_script_too(clinic):
+    """One that has no `if __name__ == "__main__"`: worker processes do not run it again."""
+    script = clinic / "example.py"
+    script.write_text("print('once')\n" + code_blocks("README.md")[0])
+    done = subprocess.run(
+        [sys.executable, script.name], cwd=clinic, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("once") == 1
+    assert "RG1_J2KI_chest.dcm was not read: wrong_body_part" in done.stdout
+    assert (clinic / "331_DDH_1.png").exists()
+
+
 def test_in_memory_every_file_has_its_outcome_and_nothing_is_left_on_disk(clinic):
     (clinic / "incoming/broken.dcm").write_text("no film")
     before = sorted(clinic.rglob("*"))

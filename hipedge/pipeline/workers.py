@@ -13,16 +13,18 @@ import multiprocessing.popen_forkserver  # else the first process imports it, wh
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count, islice
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
+from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from hipedge.errors import InstallationError
@@ -45,6 +47,8 @@ KEPT_BYTES = 64 << 20
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # On a busy machine a start may take longer than the limit for an item.
 START_S = 60.0
+
+_main_module = threading.Lock()  # held while it is replaced, since threads may start workers
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,8 @@ class _Worker(Generic[T, R]):
         self._process = context.Process(
             target=_serve, args=(function, tasks, results, self._slots, limits), daemon=True
         )
-        self._process.start()
+        with main_module_left_out(function):
+            self._process.start()
         # Were the pipes open here too, the death of the worker would not close them.
         tasks.close()
         results.close()
@@ -355,6 +360,25 @@ def _serve(
         except BaseException:
             os._exit(1)
         results.send_bytes(slots.pack(number, reply))
+
+
+@contextmanager
+def main_module_left_out(function: Callable[..., object]) -> Iterator[None]:
+    """Let processes that are started within the block not import the main module.
+
+    A script without `if __name__ == "__main__"` would run again in each of them, and there start
+    processes too. Nothing changes where `function` is of the main module, and so needs it.
+    """
+    if function.__module__ == "__main__":
+        yield
+        return
+    with _main_module:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def imports_of(function: Callable[..., object]) -> tuple[str, ...]:
