@@ -1,6 +1,6 @@
 """Entry point of `hipedge` and `python -m hipedge`.
 
-Worker processes import this module too, so what a command needs is imported in its functions.
+The processes of some commands import this module too, so it imports next to nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from contextlib import suppress
 
-from hipedge.interrupts import ended_by_ctrl_c
+from hipedge.interrupts import ended_by_ctrl_c, kept_from_children
 
 HELP = frozenset({"-h", "--help"})
 
@@ -52,7 +52,8 @@ def _start_fork_server() -> None:
     from hipedge.errors import InstallationError
     from hipedge.pipeline.fork_server import SCREENING, start_fork_server
 
-    with suppress(InstallationError):  # the command will fail in the same way, and say so
+    # Where it cannot be started, the command will fail in the same way, and say so.
+    with suppress(InstallationError), kept_from_children():
         start_fork_server(*SCREENING)
 
 

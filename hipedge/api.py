@@ -130,8 +130,7 @@ def screen(
     An outcome is `Screened`, with a `Finding` per hip, or a `Refusal`, which says why a file was
     not read and is never a negative result. The list is sorted by path.
 
-    Files are read in worker processes, so a script must call this under
-    `if __name__ == "__main__":`.
+    Files are read in worker processes, which do not import the script that calls this.
 
     Args:
         paths: Files (DICOM, PNG, JPEG or TIFF) and folders.

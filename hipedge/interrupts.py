@@ -1,4 +1,4 @@
-"""Ctrl-C while modules are imported."""
+"""Ctrl-C while modules are imported, here and in the fork server."""
 
 from __future__ import annotations
 
@@ -26,3 +26,19 @@ def ended_by_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Let processes that are started within the block, and theirs, not get Ctrl-C.
+
+    A terminal sends it to all of them, and a fork server that imports would print a traceback.
+    """
+    from multiprocessing import resource_tracker  # for the commands that start processes alone
+
+    resource_tracker.ensure_running()  # else the first process starts it, which lifts the block
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hipedge.pipeline.workers import Workers
 from tests.processes import heed_interrupts
 
 # Interrupts this process some time after the command line has begun to start.
@@ -42,6 +41,20 @@ except KeyboardInterrupt:
     print("KeyboardInterrupt", flush=True)
 """
 
+# Whether SIGINT is blocked in a worker process, and in this one.
+BLOCKED = """
+import signal
+from functools import partial
+from hipedge import __main__ as entry
+from hipedge.pipeline.workers import Workers
+
+entry._start_fork_server()
+blocked = partial(signal.pthread_sigmask, signal.SIG_BLOCK)
+with Workers(blocked, 1) as workers:
+    ((_, there),) = [pair for batch in workers.run([()], lambda _: None) for pair in batch]
+print("SIGINT", signal.SIGINT in there, signal.SIGINT in blocked(()))
+"""
+
 
 def run(*arguments, cwd=None):
     command = [sys.executable, "-c", *arguments]
@@ -52,7 +65,7 @@ def run(*arguments, cwd=None):
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0])
-def test_at_any_moment_of_the_start_of_screen(
+def test_at_moments_of_the_start_of_screen(
     delay_s, backend, untrained_model, tmp_path, monkeypatch
 ):
     pytest.importorskip(backend)
@@ -84,12 +97,6 @@ def test_a_handler_of_somebody_else_stays(handler):
     assert "KeyboardInterrupt" not in done.stdout
 
 
-def blocked_signals(_):
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-
-def test_it_reaches_no_worker_process():
-    with Workers(blocked_signals, 1) as workers:
-        ((_, blocked),) = [pair for batch in workers.run([0], lambda _: None) for pair in batch]
-    assert signal.SIGINT in blocked
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+def test_it_reaches_no_worker_process_of_the_command_line():
+    done = run(BLOCKED)
+    assert done.stdout.split() == ["SIGINT", "True", "False"], done.stderr

@@ -7,7 +7,6 @@ says travels in the row too: Ray would wrap it, and restart an actor that failed
 from __future__ import annotations
 
 import pickle
-import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -149,7 +147,6 @@ class Reader(Stage):
 
     def open(self) -> None:
         """Start the worker processes."""
-        _hide_main()
         preprocessor = Preprocessor.for_model(
             self.job.open_model(), self.job.given_hips, patient_key=self.job.patient_key
         )
@@ -324,12 +321,3 @@ def _named(result: Prepared | Refusal | Known, source: Path) -> Prepared | Refus
         assert film is not None
         return replace(result, film=film)
     return replace(result, source=source, film=film)
-
-
-def _hide_main() -> None:
-    """Keep worker processes from importing Ray's main module, as multiprocessing would.
-
-    It takes a second and 100 MB in each of them, and they need nothing of it.
-    """
-    if Path(getattr(sys.modules["__main__"], "__file__", "")).name == "default_worker.py":
-        sys.modules["__main__"] = ModuleType("__main__")

@@ -104,17 +104,17 @@ def screen(
         text = f"backend [bold]{plain(str(fingerprint))}[/]: {plain(reason)}"
         errors.print(text, soft_wrap=True)
 
-    with BatchScheduler(
-        partial(backends.open_backend, name, folder, threads=allocation.threads)
-    ) as batches:
-        # Import the rest while the inference thread imports the runtime and loads the model.
-        with ended_by_ctrl_c():
-            from hipedge.pipeline.screen import screen as run_pipeline
-            from hipedge.store.store import Store
+    try:
+        with BatchScheduler(
+            partial(backends.open_backend, name, folder, threads=allocation.threads)
+        ) as batches:
+            # Import the rest while the inference thread imports the runtime and loads the model.
+            with ended_by_ctrl_c():
+                from hipedge.pipeline.screen import screen as run_pipeline
+                from hipedge.store.store import Store
 
-        with Store(settings.db) as store, files_progress() as bar:
-            task = bar.add_task("screening", total=None)
-            try:
+            with Store(settings.db) as store, files_progress() as bar:
+                task = bar.add_task("screening", total=None)
                 summary = run_pipeline(
                     paths,
                     model=folder,
@@ -129,12 +129,9 @@ def screen(
                     progress=lambda done, total: bar.update(task, completed=done, total=total),
                     patient_key=patient_key,
                 )
-            except KeyboardInterrupt:
-                bar.stop()
-                errors.print(
-                    "interrupted: recorded results are kept; run the same command to resume"
-                )
-                raise typer.Exit(130) from None
+    except KeyboardInterrupt:
+        errors.print("interrupted: recorded results are kept; run the same command to resume")
+        raise typer.Exit(130) from None
     output.print(summary_table(summary))
     for line in summary.unmatched_hips:
         errors.print(f"[yellow]warning:[/] {plain(f'{hips}, {line}: matches no film')}",

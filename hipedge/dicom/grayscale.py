@@ -114,7 +114,7 @@ def usable_window(grayscale: Grayscale, values: StoredValues, bits_stored: int) 
     As a window of width 1 does, one of another bit depth, or a LUT that has an entry for some of
     the film's values only. It shows nothing where too few of the film's grays remain: of the
     pixels that have not one of the two most frequent values (air and collimator). `values` are
-    those of the film or of its overview.
+    those of the film or of its overview, within `bits_stored`.
     """
     if grayscale.voi_lut is None and (grayscale.window is None or not grayscale.window.usable):
         return grayscale

@@ -165,14 +165,17 @@ class Bands:
     """
 
     def __init__(self, values: NDArray[Any], within: tuple[int, int] | None = None) -> None:
-        self._bands, self._within = [values], within
+        self._values, self._within = values, within
+        self._bands = dict[int, NDArray[Any]]()
 
     def whole(self, count: int) -> NDArray[Any]:
         """Return the band of the whole film, halved `count` times: (⌈H / 2^count⌉, …)."""
-        while len(self._bands) <= count:
-            values = self._bands[-1]
-            within = None if len(self._bands) > 1 else self._within
-            self._bands.append(_halve(values, _lifting_type(values, within)))
+        if count == 0:
+            return self._values
+        if count not in self._bands:
+            finer = self.whole(count - 1)
+            within = self._within if count == 1 else None
+            self._bands[count] = _halve(finer, _lifting_type(finer, within))
         return self._bands[count]
 
     def part(self, count: int, rows: slice, columns: slice) -> NDArray[Any]:

@@ -153,7 +153,7 @@ class BatchScheduler:
             self._changed.notify()
 
     def flush(self) -> None:
-        """Let the hips that wait now wait for no others: none follow soon."""
+        """Start batches until no hip waits, without waiting for others: none follow soon."""
         with self._changed:
             self._is_flushing = bool(self._waiting)
             self._changed.notify()

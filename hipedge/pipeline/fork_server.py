@@ -9,8 +9,7 @@ errors.
 from __future__ import annotations
 
 import multiprocessing
-import signal
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver
 from tempfile import gettempdir
 
 from hipedge.errors import InstallationError
@@ -26,9 +25,6 @@ def start_fork_server(*modules: str) -> None:
     started; the path of its socket, in the temporary folder, has at most 107 bytes.
     """
     multiprocessing.set_forkserver_preload(["hipedge.pipeline.workers", *modules])
-    resource_tracker.ensure_running()  # it would unblock the signal
-    # It and the workers keep this mask: Ctrl-C, which goes to all processes, is for this one alone.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     except OSError as error:
@@ -36,5 +32,3 @@ def start_fork_server(*modules: str) -> None:
             f"no worker processes can be started from the temporary folder {gettempdir()}"
             f" ({error}): set TMPDIR to a folder with a short path that can be written to"
         ) from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

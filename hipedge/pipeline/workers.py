@@ -97,13 +97,15 @@ class Sink(Waker, Protocol):
         """Whether it holds unfinished work."""
 
     def flush(self) -> None:
-        """Finish what it holds without waiting for more: no item is in progress."""
+        """Finish what it holds without waiting for more. Called again while no item is read."""
 
 
 class Workers(Generic[T, R]):
     """A pool of processes that all run `function`; a context manager.
 
-    `function` is pickled once per process, so it may hold large data. Where it has an attribute
+    `function` is pickled once per process, so it may hold large data. The processes do not import
+    the main module, unless `function` itself is of it; so nothing that they are given may be. Where
+    `function` has an attribute
     `imports`, these modules are imported before it is first called. Its exceptions are raised in
     this process. A `BaseException` that is no `Exception`, such as a panic of a Rust library, ends
     the worker, whose state is then unknown. Raises `InstallationError` where the fork server dies
@@ -369,12 +371,10 @@ def main_module_left_out(function: Callable[..., object]) -> Iterator[None]:
     A script without `if __name__ == "__main__"` would run again in each of them, and there start
     processes too. Nothing changes where `function` is of the main module, and so needs it.
     """
-    if function.__module__ == "__main__":
-        yield
-        return
     with _main_module:
         main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
+        if function.__module__ != main.__name__:
+            sys.modules["__main__"] = ModuleType("__main__")
         try:
             yield
         finally:

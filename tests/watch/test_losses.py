@@ -132,6 +132,8 @@ def read_only():
 class Breaking(FakeBackend):
     """Fails as a GPU does: at its third batch, and then for as long as its process lives."""
 
+    max_batch = 2
+
     def __init__(self, size_px, marker):
         super().__init__(size_px)
         self._marker = marker
