@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 def means_of_parts(lines: NDArray[np.integer[Any]], width: int) -> NDArray[np.float32]:
     """Average lines (N, width * M) over parts of `width` samples; return (N, M).
 
-    Exact where the sums are below 2^24. Sums of pairs, of pairs of those and so on take a quarter of
-    the time that numpy's mean over a short axis takes. A product with a vector would take less
+    Exact where the sums are below 2^24. Sums of pairs, of pairs of those and so on take a quarter
+    of the time that numpy's mean over a short axis takes. A product with a vector would take less
     still, but in threads of BLAS, for which worker processes have no cores.
     """
     sums, left = lines.astype(np.float32), width
