@@ -22,6 +22,7 @@ from typer.main import get_command
 
 from hipedge.cli import COMMANDS, app, main
 from hipedge.model import packaged
+from hipedge.store.store import Store
 from tests.processes import heed_interrupts
 
 
@@ -397,6 +398,19 @@ def test_ctrl_c_keeps_what_was_recorded_and_the_next_run_goes_on(site, incoming)
     assert 0 < before < FILMS
     assert run("screen", incoming, "--backend", "fake") == 0
     assert rows(db, "select count(*) from files") == [(FILMS,)]
+
+
+def test_ctrl_c_after_the_last_film_says_that_it_is_recorded(site, incoming, monkeypatch, capsys):
+    close = Store.__exit__
+
+    def interrupted(self, *error):
+        close(self, *error)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "__exit__", interrupted)
+    assert run("screen", incoming, "--backend", "fake") == 130
+    assert "interrupted: recorded results are kept" in capsys.readouterr().err
+    assert rows_recorded(site / "hipedge.db")
 
 
 def rows_recorded(db):
