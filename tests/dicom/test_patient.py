@@ -16,7 +16,7 @@ from tests.dicom.dicom_films import film
 KEY = b"k" * 32
 PIXELS = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 WHO = {
-    "PatientID": "4711",
+    "PatientID": "K-4711",  # no random UID has it in it
     "IssuerOfPatientID": "CLINIC",
     "PatientBirthDate": "19500131",
     "StudyDate": "20240305",
@@ -36,23 +36,23 @@ def film_of(tmp_path):
 def test_without_a_key_nothing_of_the_patient_leaves_the_header(film_of):
     known = film_of(key=None, **WHO)
     assert (known.patient, known.studied_on) == (None, None)
-    assert "4711" not in repr(known)
+    assert "K-4711" not in repr(known)
 
 
 def test_it_is_an_hmac_of_issuer_id_and_date_of_birth(film_of):
     known = film_of(**WHO)
-    text = json.dumps(["CLINIC", "4711", "1950-01-31"]).encode()
+    text = json.dumps(["CLINIC", "K-4711", "1950-01-31"]).encode()
     assert known.patient == hmac.new(KEY, text, hashlib.sha256).hexdigest()[:32]
     assert known.studied_on == date(2024, 3, 5)
-    assert "4711" not in repr(known)
+    assert "K-4711" not in repr(known)
 
 
 @pytest.mark.parametrize(
     ("changed", "same"),
     [
         ({"StudyDate": "20250101", "PatientName": "OTHER^NAME", "Manufacturer": "ACME"}, True),
-        ({"PatientID": " 4711 "}, True),  # PS3.5 6.2: spaces around it are not significant
-        ({"PatientID": "4712"}, False),
+        ({"PatientID": " K-4711 "}, True),  # PS3.5 6.2: spaces around it are not significant
+        ({"PatientID": "K-4712"}, False),
         ({"IssuerOfPatientID": "ELSEWHERE"}, False),
         ({"PatientBirthDate": "19500201"}, False),
     ],
