@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command at any moment of its start, without a traceback and for good."""
+"""Ctrl-C ends a command that is still starting, without a traceback and for good."""
 
 import signal
 import subprocess

@@ -155,8 +155,9 @@ class BatchScheduler:
     def flush(self) -> None:
         """Start batches until no hip waits, without waiting for others: none follow soon."""
         with self._changed:
-            self._is_flushing = bool(self._waiting)
-            self._changed.notify()
+            if self._waiting:  # else the idle thread would be woken in vain, at each iteration
+                self._is_flushing = True
+                self._changed.notify()
 
     def collect(self) -> list[Scored]:
         """Return the films whose scores are complete, without waiting.

@@ -105,11 +105,10 @@ class Workers(Generic[T, R]):
 
     `function` is pickled once per process, so it may hold large data. The processes do not import
     the main module, unless `function` itself is of it; so nothing that they are given may be. Where
-    `function` has an attribute
-    `imports`, these modules are imported before it is first called. Its exceptions are raised in
-    this process. A `BaseException` that is no `Exception`, such as a panic of a Rust library, ends
-    the worker, whose state is then unknown. Raises `InstallationError` where the fork server dies
-    of its imports.
+    `function` has an attribute `imports`, these modules are imported before it is first called. Its
+    exceptions are raised in this process. A `BaseException` that is no `Exception`, such as a panic
+    of a Rust library, ends the worker, whose state is then unknown. Raises `InstallationError`
+    where the fork server dies of its imports.
     """
 
     def __init__(self, function: Callable[[T], R], count: int, limits: Limits | None = None):
@@ -148,8 +147,8 @@ class Workers(Generic[T, R]):
     ) -> list[tuple[T, R | WorkerCrash]]:
         """Return finished items in no particular order, after waiting up to `timeout_s` for one.
 
-        `waker` ends the wait too. Raises `InstallationError` where workers repeatedly die
-        as they start.
+        `waker` ends the wait too. Raises `InstallationError` where workers repeatedly die as they
+        start.
         """
         waits_s = [worker.deadline - time.monotonic() for worker in self._workers if worker.items]
         if timeout_s is not None:
